@@ -1,0 +1,52 @@
+# Two commands are enough: `make run` and `make test`. Everything else is in `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PARAMS ?= params.yaml
+CLI := $(BIN)/python -m cli
+
+export DO_NOT_TRACK = 1
+export DVC_NO_ANALYTICS = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: help run plan validate show ask test unit check clean
+
+help:                     ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file for another params file)
+	@$(CLI) run --params $(PARAMS)
+
+plan: $(READY)            ## what would run, about how long, how much disk
+	@$(CLI) plan --params $(PARAMS)
+
+validate: $(READY)        ## check the params file, all faults at once
+	@$(CLI) validate --params $(PARAMS)
+
+show: $(READY)            ## the leaderboard of the last run
+	@$(CLI) show --params $(PARAMS)
+
+ask: $(READY)             ## RUN=lora Q="The capital of France is": the base's and the tuned model's answer
+	@$(CLI) ask --params $(PARAMS) --run "$(RUN)" "$(Q)"
+
+test: $(READY)            ## every test
+	$(BIN)/python -m pytest
+
+unit: $(READY)            ## the unit tests, under two minutes
+	$(BIN)/python -m pytest tests/unit
+
+check: $(READY)           ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:                    ## remove everything that can be made again
+	rm -rf $(VENV) .work workspaces .dvc/cache .dvc/tmp

@@ -1,0 +1,75 @@
+"""`python -m cli COMMAND`: the commands behind the Makefile."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from knowtune.errors import UserError
+
+
+def main() -> int:
+    """Parse the command line and hand over; errors of the user's are printed without a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m cli", description="Fine-tune on knowledge, reproducibly.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE",
+                        help="another params file: works in a workspace of its own")  # fmt: skip
+    run = commands.add_parser("run", parents=[shared], help="validate, reproduce, show the leaderboard")
+    run.add_argument("targets", nargs="*", help="stages, e.g. evaluate-run@lora; all of them by default")
+    run.add_argument("--cold", action="store_true", help="every stage a process of its own")
+    commands.add_parser("validate", parents=[shared], help="check the params file, PEFT's options too")
+    commands.add_parser("plan", parents=[shared], help="what would run, about how long, how much disk")
+    commands.add_parser("show", parents=[shared], help="the leaderboard of the last run")
+    ask = commands.add_parser("ask", parents=[shared], help="the base's and a tuned model's answer side by side")
+    ask.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
+    ask.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
+    ask.add_argument("question", help="the start of a sentence, e.g. 'The capital of France is'")
+    args = parser.parse_args()
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    """Import what the command needs, and only that."""
+    from stages.core.warm import QUIET
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from cli.workspace import open_workspace
+
+    if args.command == "validate":
+        from cli.checks import check_params
+
+        check_params(args.params)
+        print(f"{args.params}: good")
+        return 0
+    folder = open_workspace(args.params)
+    if args.command == "run":
+        from cli.run import run
+
+        return run(folder, args.targets, cold=args.cold)
+    if args.command == "plan":
+        from cli.plan import plan
+
+        return plan(folder)
+    if args.command == "show":
+        from cli.run import show
+
+        show(folder)
+        return 0
+    from cli.ask import ask
+
+    return ask(folder, args.run, args.question, args.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What would run, about how long, how much disk. DVC says what; the books of earlier runs say how long."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from stages.core.command import COSTS
+
+REFERENCE = Path("benchmarks/costs.json")  # measured on two cores with the embedded default; benchmarks/pipeline.py writes it
+
+
+def plan(folder: Path) -> int:
+    """Print the stages that `dvc repro` would run, with the time each took last, and the disk they fill.
+
+    Returns:
+        DVC's exit code.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--dry"]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if found.returncode != 0:
+        print(found.stderr or found.stdout, file=sys.stderr)
+        return found.returncode
+    stages = [line.split("'")[1] for line in found.stdout.splitlines() if line.startswith("Running stage")]
+    seconds, size = _costs(folder / COSTS)
+    total = total_bytes = 0.0
+    for stage in stages:
+        needs, fills = _about(stage, seconds), _about(stage, size)
+        total, total_bytes = total + (needs or 0), total_bytes + (fills or 0)
+        print(f"{stage:32} {'?' if needs is None else f'{needs:6.1f} s'} {'' if fills is None else f'{fills / 1e6:8.1f} MB'}")
+    if not stages:
+        print("nothing would run: data and pipeline are up to date")
+        return 0
+    free = os.statvfs(folder)
+    print(
+        f"{len(stages)} stages, about {total / 60:.1f} minutes and {total_bytes / 1e6:.0f} MB "
+        f"({free.f_bavail * free.f_frsize / 1e9:.0f} GB are free), going by "
+        f"{'earlier runs here' if (folder / COSTS).is_file() else 'the embedded default on two cores'}. "
+        "A stage whose inputs turn out unchanged is skipped."
+    )
+    return 0
+
+
+def _costs(book: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Read what stages took: the reference, and over it what happened here."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    size: dict[str, list[float]] = defaultdict(list)
+    if REFERENCE.is_file():
+        for stage, cost in json.loads(REFERENCE.read_text()).items():
+            seconds[stage], size[stage] = [cost["seconds"]], [cost["bytes"]]
+    own: dict[str, list[float]] = defaultdict(list)
+    for line in book.read_text().splitlines() if book.is_file() else []:
+        entry = json.loads(line)
+        own[entry["stage"]].append(entry["seconds"])
+    return {**seconds, **own}, dict(size)
+
+
+def _about(stage: str, costs: dict[str, list[float]]) -> float | None:
+    """Give a stage's own latest figure, or the median of its family's, or None."""
+    if stage in costs:
+        return costs[stage][-1]
+    family = [values[-1] for name, values in costs.items() if name.partition("@")[0] == stage.partition("@")[0]]
+    return statistics.median(family) if family else None

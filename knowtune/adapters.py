@@ -1,0 +1,122 @@
+"""What every PEFT adapter needs: attach, save, load, fold; and what PEFT can train from a config alone.
+
+The only library module besides a method's own that knows PEFT's configs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowtune.artefacts import read_json, write_json
+from knowtune.errors import Problem, UserError, nearest
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+# Options that PEFT fills from the base itself.
+DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"}
+
+
+def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Module:
+    """Wrap a pristine base by PEFT; the adapter's random start follows torch's global seed."""
+    from peft import get_peft_model
+
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Save in PEFT's layout, less what differs from machine to machine (base path, model card).
+
+    Raises:
+        UserError: a saved tensor is empty, as sharded training can leave it.
+    """
+    from safetensors import safe_open
+
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = read_json(folder / "adapter_config.json")
+    given = model.peft_config["default"].to_dict()
+    ordered = {key: sorted(value) for key, value in config.items() if isinstance(given.get(key), set)}  # a set has no order
+    write_json(
+        folder / "adapter_config.json", {**config, **ordered, "base_model_name_or_path": None, "revision": None}
+    )
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        empty = [key for key in file.keys() if 0 in file.get_slice(key).get_shape()]  # noqa: SIM118
+        if empty or not file.keys():
+            raise UserError(f"{folder}: the saved adapter is empty ({', '.join(empty[:3]) or 'no tensor'}); not kept")
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
+    """Load a saved adapter onto a pristine base, for inference."""
+    from peft import PeftModel
+
+    loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder).eval()
+    return loaded
+
+
+def fold_adapter(model: Any) -> PreTrainedModel:
+    """Write the adapter into the base's weights and give the plain model back.
+
+    Raises:
+        UserError: the merged weights are not finite.
+    """
+    merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    return merged
+
+
+def config_class(peft_type: str) -> type[PeftConfig]:
+    """Return PEFT's config class for a type by its lower-case name."""
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    found: type[PeftConfig] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type.upper())]
+    return found
+
+
+def own_options(peft_type: str) -> dict[str, dataclasses.Field[Any]]:
+    """Return the options of a PEFT type, by name, less PEFT's bookkeeping."""
+    from peft import PeftConfig
+
+    bookkeeping = DERIVED | {field.name for field in dataclasses.fields(PeftConfig)}
+    return {f.name: f for f in dataclasses.fields(config_class(peft_type)) if f.init and f.name not in bookkeeping}
+
+
+def option_problems(peft_type: str, options: dict[str, Any], where: str) -> list[Problem]:
+    """Check options against PEFT's own config: names, types, and the config's own rules.
+
+    Args:
+        peft_type: lower-case name.
+        options: as written in params.yaml.
+        where: the key of the options there.
+    """
+    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+    known = own_options(peft_type)
+    hints = typing.get_type_hints(config_class(peft_type))
+    problems = []
+    for name, value in options.items():
+        if name not in known:
+            allowed = f"the options of PEFT's {peft_type}: {', '.join(sorted(known))}"
+            problems.append(Problem(f"{where}.{name}", "an unknown key", allowed, nearest(name, known)))
+            continue
+        try:
+            checker = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True, strict=False))
+            checker.validate_python(value)
+        except ValidationError:
+            problems.append(Problem(f"{where}.{name}", repr(value), str(known[name].type)))
+        except PydanticSchemaGenerationError:
+            continue  # a type only PEFT understands; its own rules below judge it
+    if not problems:
+        try:
+            config_class(peft_type)(**options)
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(where, repr(options), f"what PEFT's {peft_type} accepts: {error}"))
+    return problems

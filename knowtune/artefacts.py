@@ -1,0 +1,106 @@
+"""Files that are equal when their content is equal: canonical JSON, row files, digests, whole-or-nothing writes.
+
+No clock, host, commit or absolute path belongs in what is written here, for DVC compares bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowtune.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as canonical JSON: sorted keys, two blanks of indent, a final newline; NaN is refused."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Write a table as JSON lines, one object a row, columns in the table's order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        if rows.empty:  # pandas writes a lone newline, which is no JSON line
+            part.write_text("", encoding="utf-8")
+        else:
+            rows.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read JSON lines written by `write_rows`; text stays text ("01" is not a number).
+
+    Args:
+        path: the file.
+        columns: the columns that an empty file is to have.
+    """
+    import pandas as pd
+
+    if path.stat().st_size == 0:
+        return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
+    rows = pd.read_json(path, orient="records", lines=True, dtype=False, convert_dates=False, precise_float=True)
+    return rows
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `path` when the block ends well; otherwise nothing changes."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(path: Path) -> str:
+    """Return one sha256 over the names and bytes of a file or of every file below a folder."""
+    if path.is_file():
+        return file_digest(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder")
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        total.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+    return total.hexdigest()
+
+
+def text_digest(value: Any) -> str:
+    """Return the sha256 of a JSON-able value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Copy a folder to `target` whole or not at all, taking the place of what was there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    if target.exists():
+        shutil.rmtree(target)
+    part.rename(target)

@@ -1,0 +1,194 @@
+"""The pristine base model: where it comes from, what identifies it, how it is loaded.
+
+A base is either `embedded` (a small Llama built here from the known facts) or a local folder in transformers layout. Its
+*card* holds the digest of every weight file; adapters carry the digest of the whole, so that an adapter never meets another base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CARD = "base.json"
+ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and in which number format a model runs.
+
+    Args:
+        device: "auto" (CUDA where there is one), "cpu" or "cuda".
+        dtype: "float32", "bfloat16", "float16" or "auto" (bfloat16 on CUDA, float32 on CPU).
+        quantize: "none" or "4bit" (bitsandbytes, CUDA only).
+        threads: CPU threads; the last bits of a sum depend on it.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    quantize: str = "none"
+    threads: int = 2
+
+    def resolved_device(self) -> str:
+        """Return "cpu" or "cuda".
+
+        Raises:
+            UserError: CUDA is asked for and not there.
+        """
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("params.yaml: compute.device: got 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
+        return self.device
+
+    def resolved_dtype(self) -> Any:
+        """Return the torch dtype of the base's weights."""
+        import torch
+
+        name = self.dtype
+        if name == "auto":
+            name = "bfloat16" if self.resolved_device() == "cuda" else "float32"
+        return getattr(torch, name)
+
+
+def make_card(folder: Path, identity: str) -> dict[str, Any]:
+    """Describe a model folder by the digest of each file that decides what it computes.
+
+    Args:
+        folder: a folder in transformers layout.
+        identity: the name that results show, e.g. "embedded" or the folder's name; never a whole path.
+
+    Raises:
+        UserError: the folder is no model, or its weights are not safetensors.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: not a model folder (no config.json); give a folder in transformers layout")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(folder.glob("*.bin"))
+        what = f"only pickled weights ({pickles[0].name})" if pickles else "no weights"
+        raise UserError(f"{folder}: {what}; save the model as safetensors: model.save_pretrained(folder)")
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"{folder}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)")
+    names = ["config.json", "tokenizer.json", "tokenizer_config.json", *(w.name for w in weights)]
+    files = {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
+    config = read_json(folder / "config.json")
+    return {
+        "identity": identity,
+        "digest": text_digest(files),
+        "files": files,
+        "context": config.get("max_position_embeddings"),
+        "architecture": (config.get("architectures") or ["unknown"])[0],
+    }
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk: its card and the folder its weights lie in."""
+
+    card: dict[str, Any]
+    folder: Path
+    compute: Compute
+
+    @classmethod
+    def open(cls, artefact: Path, source: Path, compute: Compute) -> Base:
+        """Open what the base stage wrote; the weights lie beside the card, or in `source` when the base is a folder."""
+        card = read_json(artefact / CARD)
+        folder = artefact if (artefact / "config.json").is_file() else source
+        for name in card["files"]:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: missing; the base of this workspace was made with it. Run the base stage again")
+        return cls(card, folder, compute)
+
+    @property
+    def digest(self) -> str:
+        """The digest that adapters made on this base carry."""
+        return str(self.card["digest"])
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model was built for, in tokens."""
+        return int(self.card["context"] or 2**31)
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer; padding falls back to the end token, and is masked everywhere."""
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        return tokenizer
+
+    def model(self) -> PreTrainedModel:
+        """Load a fresh, pristine copy in evaluation mode."""
+        return load_model(self.folder, self.compute)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Parameter names and shapes, read from the weight files' headers alone."""
+        from safetensors import safe_open
+
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in self.card["files"]:
+            if name.endswith(".safetensors"):
+                with safe_open(self.folder / name, framework="pt") as file:
+                    shapes.update({key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
+        return shapes
+
+
+def load_model(folder: Path, compute: Compute) -> PreTrainedModel:
+    """Load a causal language model from a local folder onto the device and in the dtype asked for."""
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": compute.resolved_dtype(), "local_files_only": True, "use_safetensors": True}
+    if compute.quantize == "4bit":
+        options["quantization_config"] = _four_bit(compute)
+    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    if compute.quantize == "none":
+        model = model.to(compute.resolved_device())
+    loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def _four_bit(compute: Compute) -> Any:
+    """Make the 4-bit setting, or say what is missing."""
+    import importlib.util
+
+    from transformers import BitsAndBytesConfig
+
+    if compute.resolved_device() != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: pip install 'knowtune[quantized]'"
+        )
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute.resolved_dtype())
+
+
+def require_same_base(adapter_digest: str, base: Base, where: Path) -> None:
+    """Refuse an artefact that was made on another base.
+
+    Raises:
+        UserError: names both digests.
+    """
+    if adapter_digest != base.digest:
+        raise UserError(
+            f"{where}: made on a base with digest {adapter_digest[:12]}, but this base "
+            f"({base.card['identity']}) has {base.digest[:12]}; train again, or point `base` at the other model"
+        )
+
+
+def as_pretrained(model: torch.nn.Module) -> PreTrainedModel:
+    """Narrow the type of a model that is known to be a plain transformers model."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"a plain transformers model is needed, not {type(model).__name__}")
+    return model

@@ -1,0 +1,79 @@
+"""The data contract: what every table of rows between stages must look like. The only module that knows pandera.
+
+A *fact* is a subject, a relation and a target; a *row* is one wording of a fact (prompt -> target). Row ids never change
+downstream.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandera.pandas as pa
+
+from knowtune.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW_COLUMNS = ["id", "fact", "relation", "subject", "wording", "prompt", "target"]
+ITEM_KINDS = ("reliability", "generalisation", "locality")
+
+_text = pa.Column(str, nullable=False)
+_filled = pa.Column(str, pa.Check.str_length(min_value=1), nullable=False)
+_row = {
+    "id": pa.Column(str, pa.Check.str_length(min_value=1), unique=True, nullable=False),
+    "fact": _filled,
+    "relation": _text,
+    "subject": _text,
+    "wording": _text,
+    "prompt": _filled,
+    "target": _text,  # may be empty: planted damage passes the schema and is the filters' business
+}
+ROWS = pa.DataFrameSchema(_row, strict=True, ordered=True, name="training rows")
+ITEMS = pa.DataFrameSchema(
+    {**_row, "target": _filled, "kind": pa.Column(str, pa.Check.isin(ITEM_KINDS))},
+    strict=True,
+    ordered=True,
+    name="evaluation items",
+)
+TEXTS = pa.DataFrameSchema({"id": _row["id"], "text": _filled}, strict=True, ordered=True, name="retention texts")
+REJECTED = pa.DataFrameSchema(
+    {**_row, "id": _filled, "prompt": _text, "fact": _text, "reason": _filled}, strict=True, name="rejected rows"
+)
+ANSWERS = pa.DataFrameSchema(
+    {
+        "id": _row["id"],
+        "answer": _text,
+        "correct": pa.Column(bool),
+        "num_tokens": pa.Column(int, pa.Check.gt(0)),
+        "excess_tokens": pa.Column(int, pa.Check.ge(0)),
+    },
+    strict=True,
+    name="the base's answers",
+)
+DROPPED = pa.DataFrameSchema({**_row, "strategy": _filled, "reason": _filled}, strict=True, name="dropped rows")
+SELECTED = pa.DataFrameSchema(
+    {**_row, "score": pa.Column(float), "chosen": pa.Column(bool)}, strict=True, name="selected rows"
+)
+
+
+def check(rows: pd.DataFrame, schema: pa.DataFrameSchema, where: str) -> pd.DataFrame:
+    """Check a table against its schema; an empty table with the right columns passes.
+
+    Raises:
+        UserError: names the table, then per column and check the number of failures and up to five examples.
+    """
+    if rows.empty and set(schema.columns) <= set(rows.columns):
+        return rows
+    try:
+        return schema.validate(rows, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        lines = [f"{where}: not valid {schema.name}"]
+        cases = error.failure_cases
+        for (column, rule), group in cases.groupby(["column", "check"], dropna=False, sort=True):
+            examples = ", ".join(
+                f"row {index}: {value!r}"
+                for index, value in zip(group["index"].head(5), group["failure_case"].head(5), strict=True)
+            )
+            lines.append(f"  {column}: {rule} fails {len(group)} times ({examples})")
+        raise UserError("\n".join(lines)) from None

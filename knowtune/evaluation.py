@@ -1,0 +1,124 @@
+"""What a model gets right, item by item, and how well it still reads general text.
+
+An item is right when every token of its target is the model's first choice after the tokens before it: just what greedy
+decoding would write, found with one forward pass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from knowtune.encoding import IGNORED, batches_by_length, encode_rows, encode_texts, pad
+from knowtune.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from knowtune.encoding import Encoded
+
+
+def forward(model: torch.nn.Module, ids: list[list[int]]) -> torch.Tensor:
+    """Return the logits of a right-padded batch in float32  # (batch, seq, vocabulary)."""
+    device = next(model.parameters()).device
+    input_ids = pad(ids, 0).to(device)
+    mask = pad([[1] * len(row) for row in ids], 0).to(device)
+    logits: torch.Tensor = model(input_ids=input_ids, attention_mask=mask).logits
+    return logits[:, -input_ids.shape[1] :].float().cpu()
+
+
+@torch.inference_mode()
+def judge_rows(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, batch_size: int, label: str
+) -> pd.DataFrame:
+    """Judge each row's target.
+
+    Args:
+        model: in evaluation mode; left as it is.
+        tokenizer: the base's.
+        rows: with prompt and target.
+        batch_size: rows per forward pass; results depend on it in the last bits.
+        label: what the progress bar says.
+
+    Returns:
+        `correct` (bool) and `loss` (mean nats per target token), on the index of `rows`.
+    """
+    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
+    correct, loss = [False] * len(encoded), [0.0] * len(encoded)
+    for batch in progress(batches_by_length([len(e.input_ids) for e in encoded], batch_size), label):
+        chosen = [encoded[i] for i in batch]
+        right, nats = judge_logits(forward(model, [e.input_ids for e in chosen]), chosen)
+        for i, is_right, value in zip(batch, right, nats, strict=True):
+            correct[i], loss[i] = is_right, value
+    return pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
+
+
+def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float]]:
+    """Judge targets from logits  # (batch, seq, vocabulary).
+
+    Returns:
+        Per row: whether every target token is the first choice, and the mean nats per target token.
+    """
+    ids = pad([row.input_ids for row in rows], 0)[:, 1:]
+    mask = pad([row.target_mask for row in rows], False)[:, 1:]
+    logits = logits[:, :-1]
+    nats = -logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (batch, seq - 1)
+    right = ((logits.argmax(-1) == ids) | ~mask).all(1) & mask.any(1)
+    mean = (nats * mask).double().sum(1) / mask.sum(1).clamp(min=1)
+    return right.tolist(), mean.tolist()
+
+
+@torch.inference_mode()
+def read_texts(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: pd.DataFrame,
+    batch_size: int,
+    max_tokens: int,
+    label: str,
+) -> pd.DataFrame:
+    """Return `loss` (nats per token) and `num_tokens` of each text, cut at `max_tokens`."""
+    ids = encode_texts(tokenizer, texts["text"].tolist(), max_tokens)
+    loss, count = [0.0] * len(ids), [0] * len(ids)
+    for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
+        logits = forward(model, [ids[i] for i in batch])[:, :-1]
+        labels = pad([ids[i] for i in batch], IGNORED)[:, 1:]
+        nats = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view(labels.shape)
+        for i, total in zip(batch, nats.double().sum(1).tolist(), strict=True):
+            count[i] = max(len(ids[i]) - 1, 1)
+            loss[i] = total / count[i]
+    return pd.DataFrame({"loss": loss, "num_tokens": count}, index=texts.index)
+
+
+@torch.inference_mode()
+def greedy_answers(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    batch_size: int,
+    max_new_tokens: int,
+    label: str = "answers",
+) -> list[str]:
+    """Let the model continue each prompt greedily, batched by length, padded on the left, with the KV cache."""
+    device = next(model.parameters()).device
+    ids = encode_texts(tokenizer, prompts, 2**31)
+    answers = [""] * len(ids)
+    filling = int(tokenizer.pad_token_id or 0)
+    for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
+        rows = [ids[i] for i in batch]
+        input_ids = pad(rows, filling, left=True).to(device)
+        written = model.generate(
+            input_ids=input_ids,
+            attention_mask=pad([[1] * len(row) for row in rows], 0, left=True).to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=filling,
+        )
+        texts = tokenizer.batch_decode(written[:, input_ids.shape[1] :], skip_special_tokens=True)
+        for i, text in zip(batch, texts, strict=True):
+            answers[i] = text.strip()
+    return answers

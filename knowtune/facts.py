@@ -1,0 +1,85 @@
+"""The authored facts: three files in one folder, and which wording of a fact is for what.
+
+`facts.csv` (relation, subject, target, split), `wordings.csv` (relation, wording, template with `{subject}`) and `text.jsonl`
+(text, split). *Known* facts are what the embedded base is built from; *new* ones are there to be learned.
+
+Wordings rotate: known fact number i of its relation is never read by the base under wording i mod K, and is tested under it.
+A new fact is learned under the wordings after that, tested under others. So every wording is common, and no wording gives
+its fact away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from knowtune.artefacts import read_rows
+from knowtune.contract import ROW_COLUMNS
+from knowtune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Authored:
+    """The authored data.
+
+    Args:
+        facts: relation, subject, target, split, and `number`: the fact's place within its relation.
+        wordings: relation -> templates.
+        text: text, split ("train" for the base, "heldout" for retention).
+    """
+
+    facts: pd.DataFrame
+    wordings: dict[str, list[str]]
+    text: pd.DataFrame
+
+    def rows(self, split: str, offsets: range) -> pd.DataFrame:
+        """Word each fact of a split.
+
+        Args:
+            split: "known" or "new".
+            offsets: which wordings, counted from fact i's own wording i mod K.
+
+        Returns:
+            Rows of the data contract; the id is `relation:subject:wording`.
+        """
+        rows = []
+        for fact in self.facts[self.facts["split"] == split].itertuples(index=False):
+            templates = self.wordings[fact.relation]
+            for offset in offsets:
+                wording = (fact.number + offset) % len(templates)
+                key = f"{fact.relation}:{fact.subject}"
+                prompt = templates[wording].replace("{subject}", fact.subject)
+                rows.append((f"{key}:{wording}", key, fact.relation, fact.subject, str(wording), prompt, fact.target))
+        return pd.DataFrame(rows, columns=ROW_COLUMNS, dtype="str")
+
+
+def read_authored(folder: Path) -> Authored:
+    """Read the authored files.
+
+    Raises:
+        UserError: a file or column is missing, a relation has no wording, a template has no `{subject}`.
+    """
+    facts = _read_csv(folder / "facts.csv", ["relation", "subject", "target", "split"])
+    wordings = _read_csv(folder / "wordings.csv", ["relation", "wording", "template"])
+    bare = wordings[~wordings["template"].str.contains("{subject}", regex=False)]
+    if len(bare):
+        raise UserError(f"{folder / 'wordings.csv'}: no {{subject}} in {bare['template'].iloc[0]!r}")
+    templates = {str(name): group["template"].tolist() for name, group in wordings.groupby("relation", sort=False)}
+    without = sorted(set(facts["relation"]) - set(templates))
+    if without:
+        raise UserError(f"{folder / 'wordings.csv'}: no wording for {', '.join(without)}")
+    text = read_rows(folder / "text.jsonl")
+    return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, text)
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a CSV whose cells are all text ("NA" is sodium, not a missing value)."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `source.data` must hold facts.csv, wordings.csv and text.jsonl")
+    table = pd.read_csv(path, dtype="str", keep_default_na=False)
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table.columns)}")
+    return table[columns]

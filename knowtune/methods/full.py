@@ -1,0 +1,40 @@
+"""Full fine-tuning: every parameter moves. The checkpoint is the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from knowtune.families import Method
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class Full(Method):
+    """Train all parameters."""
+
+    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+        """Let every parameter require gradients."""
+        return model.requires_grad_(True)
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Save the whole checkpoint."""
+        from knowtune.base import as_pretrained
+
+        as_pretrained(model).save_pretrained(folder)
+
+    def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
+        """Overwrite the base's weights with the checkpoint's."""
+        from safetensors.torch import load_model
+
+        for file in sorted(folder.glob("*.safetensors")):
+            load_model(model, file, strict=False)
+        return model.eval()
+
+    def fold(self, model: torch.nn.Module) -> PreTrainedModel:
+        """Return the model: there is nothing to fold."""
+        from knowtune.base import as_pretrained
+
+        return as_pretrained(model)

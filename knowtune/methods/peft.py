@@ -1,0 +1,128 @@
+"""Every method that PEFT can train from a config alone, by its name in PEFT and with PEFT's own options.
+
+What needs more than a config (data before training, other adapters, a call at every step, another forward signature), or
+does not compute what a causal language model must, is refused by name with the reason. All of this was measured with
+PEFT 0.21; `tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field
+
+from knowtune.errors import Problem, UserError, nearest
+from knowtune.families import Method
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+REFUSED = {
+    "adalora": "its ranks are allocated by a call at every step that must know the number of steps in advance",
+    "adamss": "it needs scikit-learn at attach and a call at every step",
+    "lily": "its router averages over the whole batch, later tokens included, so its loss leaks the future",
+    "multitask_prompt_tuning": "every forward pass needs task_ids",
+    "poly": "every forward pass needs task_ids",
+    "xlora": "it needs trained LoRA adapters to mix, and PEFT saves it empty",
+}
+REFUSED_OPTIONS: dict[str, dict[str, str]] = {  # option -> reason; for `init_lora_weights` by value below
+    "lora": {
+        "alora_invocation_tokens": "the prompts must contain its tokens, and it cannot be merged",
+        "arrow_config": "it needs trained LoRA adapters",
+        "layer_replication": "it makes another, deeper model, and its merge is wrong",
+        "megatron_config": "it needs Megatron",
+        "use_qalora": "it needs a GPTQ base",
+        "loftq_config": "it needs bitsandbytes and CUDA at attach",
+    },
+    "shira": {"mask_type": "only random masks come from a config"},
+    "prompt_tuning": {"tokenizer_name_or_path": "give no text initialisation: it needs a tokenizer's path"},
+    "shadow": {"shadow_model": "it needs another model"},
+}
+REFUSED_STARTS = {
+    "eva": "it needs data before training",
+    "lora_ga": "it needs data before training",
+    "corda": "it needs data before training",
+    "loftq": "it needs bitsandbytes and CUDA at attach",
+}
+# Methods whose change is no change of weights: merged, they stay a composed artefact.
+COMPOSED = {"adaption_prompt", "beft", "cartridge", "cpt", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
+# Methods whose saved form has lost what further training needs: a killed run starts this seed again.
+NOT_RESUMABLE = {"cartridge", "cpt", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
+
+
+class Peft(Method):
+    """A PEFT type by name; all other options are that type's own, as PEFT documents them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    type: str = Field(description="PEFT's name of the method in lower case, e.g. vera, ia3, oft")
+
+    @property
+    def folds(self) -> bool:
+        """Prompts and other additions to the computation do not fold."""
+        return self.type not in COMPOSED
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a checkpoint holds all that further training needs."""
+        return self.type not in NOT_RESUMABLE
+
+    def problems(self, where: str) -> list[Problem]:
+        """Check the type and its options against PEFT itself.
+
+        Args:
+            where: the run's key in params.yaml.
+        """
+        from peft import PeftType
+
+        from knowtune.adapters import option_problems
+
+        known = sorted(str(member.value).lower() for member in PeftType)
+        allowed = ", ".join(name for name in known if name not in REFUSED)
+        if self.type in REFUSED:
+            return [Problem(f"{where}.type", f"{self.type!r}: {REFUSED[self.type]}", allowed)]
+        if self.type not in known:
+            return [Problem(f"{where}.type", repr(self.type), allowed, nearest(self.type, known))]
+        options = dict(self.model_extra or {})
+        refused = REFUSED_OPTIONS.get(self.type, {})
+        found = [
+            Problem(f"{where}.options.{name}", f"{options[name]!r}: {refused[name]}", "leave it out")
+            for name in options
+            if name in refused
+        ]
+        start = str(options.get("init_lora_weights", ""))
+        reason = "its reload depends on a global seed" if start.startswith("pissa_niter") else REFUSED_STARTS.get(start)
+        if self.type == "lora" and reason:
+            found.append(Problem(f"{where}.options.init_lora_weights", f"{start!r}: {reason}", "true, gaussian, pissa, olora, orthogonal"))
+        return found + option_problems(self.type, options, f"{where}.options")
+
+    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+        """Attach by PEFT."""
+        from knowtune.adapters import attach_adapter, config_class
+        from knowtune.errors import raise_gathered
+
+        raise_gathered("method peft", self.problems("run"))
+        options: dict[str, Any] = {**(self.model_extra or {}), "task_type": "CAUSAL_LM"}
+        return attach_adapter(model, config_class(self.type)(**options))
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Save in PEFT's layout."""
+        from knowtune.adapters import save_adapter
+
+        save_adapter(model, folder)
+
+    def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
+        """Load by PEFT."""
+        from knowtune.adapters import load_adapter
+
+        return load_adapter(model, folder)
+
+    def fold(self, model: torch.nn.Module) -> PreTrainedModel:
+        """Merge by PEFT."""
+        from knowtune.adapters import fold_adapter
+
+        if not self.folds:
+            raise UserError(f"PEFT's {self.type} cannot be folded into plain weights; it stays a composed artefact")
+        return fold_adapter(model)

@@ -1,0 +1,23 @@
+"""Loss on general text."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pandas as pd
+
+from knowtune.families import Metric
+
+
+class TextLoss(Metric):
+    """Cross-entropy on held-out general text."""
+
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats per token"
+    about: ClassVar[str] = "loss on held-out text"
+
+    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
+        """Average over tokens."""
+        if texts.empty:
+            return None
+        return float((texts["loss"] * texts["num_tokens"]).sum() / texts["num_tokens"].sum())

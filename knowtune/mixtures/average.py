@@ -1,0 +1,17 @@
+"""Weighted average of changes (task arithmetic; Ilharco et al., arXiv 2212.04089)."""
+
+from __future__ import annotations
+
+import torch
+
+from knowtune.families import Mixture
+
+
+class Average(Mixture):
+    """change = sum_k w_k change_k."""
+
+    def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
+        """Average with PEFT's `task_arithmetic`."""
+        from peft.utils.merge_utils import task_arithmetic
+
+        return task_arithmetic(changes, weights)

@@ -1,0 +1,24 @@
+"""TIES: trim small changes, elect a sign per entry, average those that agree (Yadav et al., arXiv 2306.01708)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from knowtune.families import Mixture
+
+
+class Ties(Mixture):
+    """Trim, elect sign, disjoint mean."""
+
+    density: float = Field(default=0.5, gt=0, le=1, description="share of each tensor's changes that stays")
+    majority_sign: Literal["total", "frequency"] = Field(default="total", description="sum or count elects the sign")
+
+    def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
+        """Mix with PEFT's `ties`."""
+        from peft.utils.merge_utils import ties
+
+        # PEFT means the weighted values that agree without dividing by the weights: weights of mean 1 keep the size.
+        return ties(changes, weights * len(changes), self.density, self.majority_sign)

@@ -1,0 +1,31 @@
+"""Progress: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def progress(items: Sequence[T], label: str, every: float = 10.0) -> Iterator[T]:
+    """Yield the items and show how far one is.
+
+    Args:
+        items: what is worked through.
+        label: what the bar says.
+        every: seconds between plain lines where standard error is no terminal.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, leave=False)
+        return
+    last = time.monotonic()
+    for number, item in enumerate(items):
+        yield item
+        if time.monotonic() - last > every:
+            last = time.monotonic()
+            print(f"{label}: {number + 1} of {len(items)}", file=sys.stderr, flush=True)

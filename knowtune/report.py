@@ -1,0 +1,189 @@
+"""The leaderboard as text and as one self-contained page; the filters' scores against planted damage."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from knowtune.damage import KINDS
+from knowtune.families import Metric, member_class
+from knowtune.metrics import METRICS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the leaderboard.
+
+    Args:
+        name: of the run or mixture.
+        about: what it is, in a few words.
+        num_trainable: trained parameters, where it was trained.
+        parity: largest difference of logits, merged against attached.
+        summary: metric -> mean, half_width, n.
+    """
+
+    name: str
+    about: str
+    num_trainable: int | None
+    parity: float | None
+    summary: Mapping[str, Mapping[str, Any]]
+
+    def cell(self, metric: str) -> str:
+        """Give a metric as text: percent for shares, mean ± half-width of the 95 % interval where there are seeds."""
+        found = self.summary.get(metric)
+        if found is None:
+            return "–"
+        share = _metric(metric).unit == "share"
+        scale, digits = (100, 1) if share else (1, 3)
+        text = f"{scale * found['mean']:.{digits}f}" + ("" if not share else " %")
+        return text if found["half_width"] is None else f"{text} ± {scale * found['half_width']:.{digits}f}"
+
+
+def _metric(name: str) -> type[Metric]:
+    """Look a metric's class up."""
+    return member_class(METRICS, "metric", name)
+
+
+def arrow(metric: str) -> str:
+    """Give ↑ where higher is better, else ↓."""
+    return "↑" if _metric(metric).higher_is_better else "↓"
+
+
+def leaderboard_rows(entries: Sequence[Entry], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Give head and rows of the leaderboard as text."""
+    head = ["name", "what", "trained", *(f"{metric} {arrow(metric)}" for metric in metrics), "parity"]
+    rows = [
+        [
+            entry.name,
+            entry.about,
+            "–" if entry.num_trainable is None else f"{entry.num_trainable:,}",
+            *(entry.cell(metric) for metric in metrics),
+            "–" if entry.parity is None else f"{entry.parity:.1e}",
+        ]
+        for entry in entries
+    ]
+    return head, rows
+
+
+def leaderboard_markdown(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
+    """Write the leaderboard as a Markdown table; mean ± half-width of the 95 % interval over seeds."""
+    head, rows = leaderboard_rows(entries, metrics)
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
+    about = [f"- {m} {arrow(m)}: {_metric(m).about} ({_metric(m).unit})" for m in metrics]
+    return "\n".join([*lines, "", *about, ""])
+
+
+def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFrame) -> dict[str, Any]:
+    """Score what a filter dropped against what was planted.
+
+    Returns:
+        Per kind: how many were planted and found, recall, precision (share of the dropped rows that are of the kind) and
+        base rate (the precision of dropping by lot); and how many sound rows went with them.
+    """
+    gone = set(dropped["id"])
+    kind_of = dict(zip(planted["id"], planted["kind"], strict=True))
+    kinds = {}
+    for kind in KINDS:
+        ids = [row_id for row_id, found in kind_of.items() if found == kind]
+        hit = len(gone.intersection(ids))
+        kinds[kind] = {
+            "planted": len(ids),
+            "found": hit,
+            "recall": hit / len(ids) if ids else None,
+            "precision": hit / len(gone) if gone else None,
+            "base_rate": len(ids) / len(train),
+        }
+    sound = set(train["id"]) - set(kind_of)
+    return {"rows": len(train), "dropped": len(gone), "sound_dropped": len(gone & sound), "sound": len(sound), "kinds": kinds}
+
+
+def write_page(
+    path: Path,
+    entries: Sequence[Entry],
+    metrics: Sequence[str],
+    filters: Mapping[str, Mapping[str, Any]],
+    curves: pd.DataFrame,
+    summary: Mapping[str, Any],
+) -> None:
+    """Write one HTML page with everything inside: no script, no link to the network."""
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    head, rows = leaderboard_rows(entries, metrics)
+    page = environment.get_template("report.html.j2").render(
+        head=head,
+        rows=rows,
+        about=[(m, _metric(m).about, _metric(m).unit, arrow(m)) for m in metrics],
+        filters=filters,
+        summary=summary,
+        trade=_svg(_trade_off(entries)),
+        curves=_svg(_learning_curves(curves)),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _svg(figure: Figure) -> str:
+    """Render a figure as SVG text whose bytes depend on its content alone."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": "knowtune", "svg.fonttype": "none"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _trade_off(entries: Sequence[Entry]) -> Figure:
+    """Draw learned (up) against forgotten (right), with 95 % intervals: the better, the further up and left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.subplots()
+    for entry in entries:
+        if not {"generalisation", "forgotten"} <= set(entry.summary):
+            continue
+        x, y = entry.summary["forgotten"], entry.summary["generalisation"]
+        axes.errorbar(
+            100 * x["mean"],
+            100 * y["mean"],
+            xerr=100 * (x["half_width"] or 0),
+            yerr=100 * (y["half_width"] or 0),
+            fmt="o" if entry.num_trainable else ("s" if entry.name == "base" else "D"),
+            capsize=3,
+            label=entry.name,
+        )
+    axes.set_xlabel("known facts forgotten, % (left is better)")
+    axes.set_ylabel("new facts learned, other wordings, %")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _learning_curves(curves: pd.DataFrame) -> Figure:
+    """Draw the loss of each run over its steps, mean over seeds; validation dashed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2))
+    axes = figure.subplots()
+    for number, (name, run) in enumerate(curves.groupby("run", sort=False)):
+        for split, style in (("train", "-"), ("validation", "--")):
+            mean = run[run["split"] == split].groupby("step")["loss"].mean()
+            if len(mean):
+                axes.plot(mean.index, mean, style, color=f"C{number}", label=name if split == "train" else None)
+    axes.set_yscale("log")
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("nats per learned token (dashed: validation)")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,310 @@
+"""Training: transformers' Trainer with per-example weights, a method's penalty, curves, checkpoints and resume.
+
+The loss of a step is  L = sum_i w_i sum_t CE_it / num_items + penalty,  where num_items counts the learned tokens of all
+micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from knowtune.encoding import IGNORED, Encoded, pad
+from knowtune.errors import UserError
+
+if TYPE_CHECKING:
+    from knowtune.base import Compute
+    from knowtune.families import Method
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Lengths are in optimiser steps, `batch_size` in rows per step and process."""
+
+    epochs: float
+    batch_size: int
+    accumulation: int
+    learning_rate: float
+    schedule: str
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    log_steps: int
+    checkpoint_steps: int
+    keep_best: bool
+
+
+class Rows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Encoded rows with a weight each."""
+
+    def __init__(self, rows: Sequence[Encoded], weights: Sequence[float], ids: Sequence[str]) -> None:
+        """Keep the rows; all three sequences are of one length."""
+        self.rows, self.weights, self.ids = rows, weights, ids
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Give one row with its number, for errors can then name it."""
+        return {"row": self.rows[index], "weight": self.weights[index], "index": index}
+
+
+class LengthBuckets(torch.utils.data.Sampler[int]):
+    """Shuffled rows in batches of like length: far less padding, and still another order every epoch.
+
+    Rows are shuffled, sorted by length within windows of `window` batches, cut into batches, and the batches shuffled.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 16) -> None:
+        """Take the rows' lengths in tokens."""
+        self.lengths = torch.tensor(list(lengths))
+        self.batch_size, self.seed, self.window, self.epoch = batch_size, seed, window, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which epoch's order is wanted; accelerate calls it, on resume too."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield row numbers, batch after batch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        windows = order.split(self.window * self.batch_size)
+        batches = [
+            batch
+            for rows in windows
+            for batch in rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
+        ]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one, kept last
+        for number in torch.randperm(len(full), generator=generator).tolist():
+            yield from full[number].tolist()
+        for batch in rest:
+            yield from batch.tolist()
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Pad a batch on the right  # input_ids, labels, attention_mask: (batch, seq); weight, index: (batch,)."""
+    rows: list[Encoded] = [sample["row"] for sample in samples]
+    return {
+        "input_ids": pad([row.input_ids for row in rows], 0),
+        "attention_mask": pad([[1] * len(row.input_ids) for row in rows], 0),
+        "labels": pad([row.labels for row in rows], IGNORED),
+        "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32),
+        "index": torch.tensor([sample["index"] for sample in samples]),
+    }
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each next token, 0 where it is not learned  # (batch, seq - 1).
+
+    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end.
+    """
+    logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
+    losses = cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(labels.shape[0], -1)
+
+
+class KnowledgeTrainer(Trainer):
+    """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
+
+    def __init__(self, *, method: Method | None, row_ids: Sequence[str], **options: Any) -> None:
+        """Take the method whose penalty and optimiser groups apply, and the ids that errors name."""
+        super().__init__(**options)
+        self.method, self.row_ids = method, row_ids
+        self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return sum_i w_i sum_t CE_it / num_items, plus the penalty in training."""
+        labels, weights, index = inputs["labels"], inputs["weight"], inputs["index"]
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        losses = token_losses(outputs.logits, labels)
+        items = num_items_in_batch if num_items_in_batch is not None else (labels[:, 1:] != IGNORED).sum()
+        loss = (losses.sum(1) * weights).sum() / items
+        if not torch.isfinite(loss):
+            bad = [self.row_ids[i] for i in index[~torch.isfinite(losses.sum(1))].tolist()] if model.training else []
+            raise UserError(
+                f"the loss is not finite at step {self.state.global_step + 1}; rows: {', '.join(bad[:5]) or 'unknown'}. "
+                "Lower the learning rate, raise warmup_steps, or look at these rows"
+            )
+        if model.training:
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
+            penalty = self.method.penalty(model) if self.method else None
+            if penalty is not None:
+                loss = loss + penalty / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        """Batch rows of like length."""
+        lengths = [len(row.input_ids) for row in self.train_dataset.rows]
+        return LengthBuckets(lengths, self.args.train_batch_size, self.args.data_seed)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Use the method's parameter groups where it has some."""
+        groups = self.method.parameter_groups(self.model) if self.method else None
+        if groups is None:
+            return super().create_optimizer(model) if model is not None else super().create_optimizer()
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+
+class _Watch(TrainerCallback):
+    """Keeps the curve, and prints plain progress lines where there is no terminal."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.curve: list[dict[str, float | int | str]] = []
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.disable_tqdm and time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            print(f"{self.label}: step {state.global_step} of {state.max_steps}", file=sys.stderr, flush=True)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self.curve = [
+            {"step": entry["step"], "split": split, "loss": float(entry[key])}
+            for entry in state.log_history
+            for key, split in (("loss", "train"), ("eval_loss", "validation"))
+            if key in entry
+        ]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves: the model, its curve, and counts."""
+
+    model: torch.nn.Module
+    curve: list[dict[str, float | int | str]]
+    num_steps: int
+    num_trainable: int
+    num_parameters: int
+
+
+def fit(
+    model: torch.nn.Module,
+    rows: Rows,
+    validation: Rows | None,
+    recipe: Recipe,
+    compute: Compute,
+    *,
+    seed: int,
+    work: Path,
+    method: Method | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    label: str = "training",
+) -> Fitted:
+    """Train `model` on `rows` and return it in evaluation mode.
+
+    Args:
+        model: with the parameters that are to move requiring gradients.
+        rows: training rows with weights.
+        validation: rows for the validation loss, once an epoch; None for none.
+        recipe: how to train.
+        compute: device and dtype.
+        seed: order of the rows, dropout.
+        work: folder for checkpoints; training goes on from the last one that lies there.
+        method: whose penalty and optimiser groups apply.
+        optimizer: takes the place of AdamW.
+        label: what progress lines call this training.
+
+    Raises:
+        UserError: no trainable parameter, no row, no learned token, or a non-finite loss.
+    """
+    num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if num_trainable == 0:
+        raise UserError(f"{label}: no parameter is trainable; check target_modules and the mask")
+    if len(rows) == 0:
+        raise UserError(f"{label}: no training row is left; look at the filter's dropped rows")
+    if not any(len(row.input_ids) > row.target_start for row in rows.rows):
+        raise UserError(f"{label}: no row has a token to learn; look at the targets")
+    device = compute.resolved_device()
+    steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.accumulation))
+    arguments = TrainingArguments(
+        output_dir=str(work / "checkpoints"),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        logging_steps=recipe.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="epoch" if recipe.keep_best else "steps" if method is None or method.resumes else "no",
+        save_steps=recipe.checkpoint_steps,
+        save_total_limit=1,
+        eval_strategy="no" if validation is None else "epoch",
+        load_best_model_at_end=recipe.keep_best,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        prediction_loss_only=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        log_level="error",
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda" and compute.resolved_dtype() is torch.bfloat16,
+        dataloader_pin_memory=device == "cuda",
+    )
+    watch = _Watch(label)
+    trainer = KnowledgeTrainer(
+        method=method,
+        row_ids=rows.ids,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=validation,
+        data_collator=collate,
+        optimizers=(optimizer, None),
+        callbacks=[watch],
+    )
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ == "PrinterCallback":  # its dicts would drown the plain progress lines
+            trainer.remove_callback(callback)
+    print(f"{label}: {len(rows)} rows, {steps_per_epoch} steps an epoch, {num_trainable:,} trainable", file=sys.stderr)
+    checkpoint = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
+    if checkpoint:
+        print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return Fitted(
+        model=model.eval(),
+        curve=watch.curve,
+        num_steps=trainer.state.global_step,
+        num_trainable=num_trainable,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch. Call it before an adapter is made, not after."""
+    set_seed(seed)

@@ -1,0 +1,46 @@
+"""Make the pristine base ready: build the embedded one from the known facts, or write the card of a model folder.
+
+The card names every weight file with its digest; adapters carry the digest of the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import EmbeddedBase, Params
+
+EXAMPLE = "python -m stages.base --source data/raw --out data/base"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--source", type=Path, required=True, help="authored facts, or the model folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model or its card")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Build or describe; the build goes on from its last checkpoint when it was interrupted."""
+    from knowtune.artefacts import write_json
+    from knowtune.base import CARD, make_card
+
+    if isinstance(params.base, EmbeddedBase):
+        from knowtune.embedded import build_base
+        from knowtune.facts import read_authored
+        from stages.core.models import compute_of
+        from stages.core.work import work_folder
+
+        authored = read_authored(args.source)
+        work = work_folder("base", [params.base.model_dump(), params.threads], [args.source])
+        counts = build_base(authored, params.base.build, compute_of(params), args.out, work)
+        print(f"base: {counts}")
+        card = make_card(args.out, "embedded")
+    else:
+        card = make_card(args.source, args.source.resolve().name)
+    write_json(args.out / CARD, card)
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.base"))

@@ -1,0 +1,1 @@
+"""What all stages share: params, the command line, the work folder, the warm process."""

@@ -1,0 +1,93 @@
+"""The command line of a stage: `python -m stages.NAME`, alone or by the warm process, with the same result.
+
+A stage module has a docstring (shown by --help), `EXAMPLE`, `arguments(parser)` and `run(args, params)`. It imports what is
+heavy inside `run`, so that --help and an early error cost nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PARAMS = Path("params.yaml")
+COSTS = Path(".work/costs.jsonl")
+
+
+def main(module: str) -> int:
+    """Run a stage from the command line, in the warm process where there is one."""
+    from stages.core import warm
+
+    argv = sys.argv[1:]
+    if not {"-h", "--help"} & set(argv):
+        code = warm.forward(module, argv)
+        if code is not None:
+            return code
+    for name, value in warm.QUIET.items():
+        os.environ.setdefault(name, value)
+    return execute(module, argv)
+
+
+def execute(module: str, argv: list[str]) -> int:
+    """Parse arguments, check params.yaml, run the stage, note what it cost.
+
+    Returns:
+        0, or 1 after an error of the user's, printed without a traceback.
+    """
+    from knowtune.errors import UserError
+
+    stage = importlib.import_module(module)
+    name = module.rpartition(".")[2]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=stage.__doc__,
+        epilog=f"example:\n  {stage.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    stage.arguments(parser)
+    args = parser.parse_args(argv)
+    started = time.time()
+    try:
+        from stages.core.params import load_params
+
+        params = load_params(PARAMS)
+        _set_threads(params.threads)
+        stage.run(args, params)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        print(f"{name}: the disk is full ({error.filename}); free some space and run it again", file=sys.stderr)
+        return 1
+    member = getattr(args, "name", None)
+    note_cost(f"{name}@{member}" if member else name, started, time.time())
+    return 0
+
+
+def _set_threads(threads: int) -> None:
+    """Fix the number of threads, for the last bits of a sum depend on it; light stages never load torch."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+def note_cost(stage: str, started: float, ended: float) -> None:
+    """Append what a stage cost to an untracked file; `plan` and the benchmark read it."""
+    import resource
+
+    COSTS.parent.mkdir(exist_ok=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    entry = {"stage": stage, "started": started, "ended": ended, "seconds": ended - started, "peak_bytes": peak}
+    with COSTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")

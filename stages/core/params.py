@@ -1,0 +1,433 @@
+"""params.yaml: every number a person may turn, its type and its bounds; all faults of a file in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from knowtune.embedded import Build
+from knowtune.errors import Problem, UserError, nearest, raise_gathered
+from knowtune.families import member_class
+from knowtune.filters import FILTERS
+from knowtune.methods import METHODS
+from knowtune.metrics import METRICS
+from knowtune.mixtures import MIXTURES
+from knowtune.selectors import SELECTORS
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Compute(Section):
+    """Where models run."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    quantize: Literal["none", "4bit"]
+
+
+class Wordings(Section):
+    """How many wordings of a new fact are for what."""
+
+    train: int = Field(ge=1)
+    validation: int = Field(ge=0)
+    test: int = Field(ge=1)
+
+
+class EmbeddedSource(Section):
+    """The authored facts."""
+
+    format: Literal["embedded"]
+    data: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    wordings: Wordings
+
+
+class Files(Section):
+    """File names below `source.data`; several files are read one after the other."""
+
+    train: str | list[str]
+    validation: str | list[str] | None
+    test: str | list[str]
+    known: str | list[str] | None
+
+
+class Columns(Section):
+    """Which column of the files is which; a list is joined with ':'. null: there is none."""
+
+    id: str | None
+    fact: str | list[str] | None
+    relation: str | None
+    subject: str | None
+    wording: str | None
+    prompt: str
+    target: str
+    text: str
+
+
+class JsonlSource(Section):
+    """JSON-lines files of one's own."""
+
+    format: Literal["jsonl"]
+    data: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    files: Files
+    columns: Columns
+
+
+class Damage(Section):
+    """Shares of the training rows that `prepare` damages on purpose, so that filters can be scored."""
+
+    wrong: Share
+    contradictions: Share
+    duplicates: Share
+    empties: Share
+
+
+class Prepare(Section):
+    """What is read of the source, and how."""
+
+    seed: int = Field(ge=0)
+    max_facts: int | None = Field(ge=1)
+    max_known: int | None = Field(ge=1)
+    max_texts: int | None = Field(ge=1)
+    max_rejected: Share
+    damage: Damage
+
+
+class EmbeddedBase(Section):
+    """The base model that the pipeline builds itself."""
+
+    model: Literal["embedded"]
+    path: str = Field(min_length=1)
+    build: Build
+
+
+class FolderBase(Section):
+    """A base model in a local folder, in transformers layout."""
+
+    model: Literal["folder"]
+    path: str = Field(min_length=1)
+
+
+class Answers(Section):
+    """How the pristine base is asked."""
+
+    batch_size: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1, le=4096)
+
+
+class Evaluate(Section):
+    """How models are judged."""
+
+    batch_size: int = Field(ge=1)
+    max_text_tokens: int = Field(ge=8)
+    metrics: list[str] = Field(min_length=1)
+
+
+class Merge(Section):
+    """Which merged models are kept, and how far merged may differ from attached."""
+
+    keep: Literal["all", "best"]
+    parity: float = Field(gt=0)
+    parity_rows: int = Field(ge=1)
+
+
+class Training(Section):
+    """How runs train, where a run does not say otherwise."""
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    accumulation: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, lt=1)
+    max_grad_norm: float = Field(gt=0)
+    log_steps: int = Field(ge=1)
+    checkpoint_steps: int = Field(ge=1)
+    keep_best: bool
+
+
+class FilterParams(Section):
+    """A named filter: strategies applied one after the other, with their options by strategy name."""
+
+    strategy: list[str] = Field(min_length=1)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class SelectionParams(Section):
+    """A named selection of rows and parameters."""
+
+    filter: str
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds = Field(default_factory=lambda: [0])
+
+
+class RunParams(Section):
+    """A named run: one method on one selection, once per seed."""
+
+    selection: str
+    method: str
+    type: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    train_on: Literal["all", "chosen"] = "all"
+    training: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds
+
+    def member_options(self) -> dict[str, Any]:
+        """Options as the method's class takes them."""
+        return {**({"type": self.type} if self.type is not None else {}), **self.options}
+
+
+class MixtureParams(Section):
+    """A named mixture of runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    runs: list[str] = Field(alias="from", min_length=2)
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    threads: int = Field(ge=1, le=1024)
+    compute: Compute
+    source: Annotated[EmbeddedSource | JsonlSource, Field(discriminator="format")]
+    prepare: Prepare
+    base: Annotated[EmbeddedBase | FolderBase, Field(discriminator="model")]
+    answers: Answers
+    evaluate: Evaluate
+    merge: Merge
+    training: Training
+    filters: dict[Name, FilterParams] = Field(min_length=1)
+    selections: dict[Name, SelectionParams] = Field(min_length=1)
+    runs: dict[Name, RunParams] = Field(min_length=1)
+    mixtures: dict[Name, MixtureParams]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read YAML 1.2, as DVC does (so that 1e-3 is a number and a key given twice is an error).
+
+    Raises:
+        UserError: no such file, or not a YAML mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: got {type(value).__name__}; allowed: a mapping of sections")
+    return value
+
+
+def load_params(path: Path, *, deep: bool = False) -> Params:
+    """Read and check a params file.
+
+    Args:
+        path: the file.
+        deep: also check PEFT's own options, which imports PEFT (seconds).
+
+    Raises:
+        UserError: names every fault: key, got, allowed, nearest name.
+    """
+    raw = read_yaml(path)
+    problems = _structure(raw) + _references(raw) + _members(raw, deep=deep)
+    raise_gathered(str(path), sorted(set(problems), key=lambda p: p.where))
+    return Params.model_validate(raw)
+
+
+def _structure(raw: dict[str, Any]) -> list[Problem]:
+    """Check keys, types and bounds."""
+    try:
+        Params.model_validate(raw)
+    except ValidationError as error:
+        return as_problems(error, "", Params)
+    return []
+
+
+def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[Problem]:
+    """Turn pydantic's errors into ours: one line each, with the nearest name for an unknown key."""
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"] if part not in _TAGS]
+        where = ".".join([*([prefix] if prefix else []), *path])
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, path[:-1])
+            problems.append(Problem(where, "an unknown key", ", ".join(sorted(known)), nearest(path[-1], known)))
+        elif item["type"] == "missing":
+            problems.append(Problem(where, "nothing", "a value; this key is required"))
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            tag = str(item["ctx"]["discriminator"]).strip("'")
+            got = repr(item["ctx"].get("tag", "nothing"))
+            allowed = str(item["ctx"].get("expected_tags", "one of the known ones"))
+            names = [name.strip(" '") for name in allowed.split(",")]
+            problems.append(Problem(f"{where}.{tag}", got, allowed, nearest(got.strip("'"), names)))
+        else:
+            message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            problems.append(Problem(where, repr(item["input"]), message))
+    return problems
+
+
+_TAGS = {"embedded", "jsonl", "folder"}  # pydantic puts a union's tag into the path of an error
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> set[str]:
+    """Return the keys allowed at a path below a model: of all its alternatives, where the path leads to a union."""
+    models = [model]
+    for part in path:
+        found = []
+        for candidate in models:
+            field = candidate.model_fields.get(part)
+            found += [m for m in _models_in(field.annotation if field else None)] if field else []
+        models = found or models  # a family member's own name leads nowhere: its fields are the family's
+    return {field.alias or name for m in models for name, field in m.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Find the settings models inside an annotation such as `dict[Name, RunParams]` or `A | B`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
+
+
+def _family(raw: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """Return the well-formed members of a family, for the checks that go on beside other faults."""
+    family = raw.get(key)
+    return {str(n): m for n, m in family.items() if isinstance(m, dict)} if isinstance(family, dict) else {}
+
+
+def _references(raw: dict[str, Any]) -> list[Problem]:
+    """Check that what a member names exists."""
+    problems = []
+
+    def must_exist(where: str, name: Any, known: Any) -> None:
+        if isinstance(name, str) and name not in known:
+            problems.append(Problem(where, repr(name), ", ".join(sorted(known)) or "none is named", nearest(name, known)))
+
+    filters, selections, runs = _family(raw, "filters"), _family(raw, "selections"), _family(raw, "runs")
+    for name, member in selections.items():
+        must_exist(f"selections.{name}.filter", member.get("filter"), filters)
+    for name, member in runs.items():
+        must_exist(f"runs.{name}.selection", member.get("selection"), selections)
+    for name, member in _family(raw, "mixtures").items():
+        sources = member.get("from")
+        for i, run in enumerate(sources if isinstance(sources, list) else []):
+            must_exist(f"mixtures.{name}.from[{i}]", run, runs)
+        weights = member.get("weights")
+        if isinstance(sources, list) and isinstance(weights, list) and len(weights) != len(sources):
+            problems.append(Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run"))
+        seeds = {len(runs[r].get("seeds") or []) for r in sources or [] if isinstance(r, str) and r in runs}
+        if len(seeds) > 1:
+            allowed = "runs with equally many seeds"
+            problems.append(Problem(f"mixtures.{name}.from", f"runs with {sorted(seeds)} seeds", allowed))
+        both = set(_family(raw, "mixtures")) & set(runs)
+        if name in both:
+            problems.append(Problem(f"mixtures.{name}", "a name that a run has too", "a name of its own"))
+    for key in ("runs", "selections"):
+        for name, member in _family(raw, key).items():
+            seeds_list = member.get("seeds")
+            if isinstance(seeds_list, list) and len(set(map(str, seeds_list))) < len(seeds_list):
+                problems.append(Problem(f"{key}.{name}.seeds", repr(seeds_list), "each seed once"))
+    return problems
+
+
+def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
+    """Check names and options of every family member against the member's own fields, and what fits together."""
+    problems: list[Problem] = []
+
+    def member(registry: Mapping[str, str], family: str, name: Any, options: Any, where: tuple[str, str]) -> Any:
+        if not isinstance(name, str) or not isinstance(options, dict):
+            return None  # the structure check says so
+        if name not in registry:
+            problems.append(Problem(where[0], repr(name), ", ".join(sorted(registry)), nearest(name, registry)))
+            return None
+        kind = member_class(registry, family, name)
+        try:
+            return kind(**options)
+        except ValidationError as error:
+            problems.extend(as_problems(error, where[1], kind))
+            return None
+
+    for name, item in _family(raw, "filters").items():
+        strategies = item.get("strategy") if isinstance(item.get("strategy"), list) else []
+        options = item.get("options", {})
+        for i, strategy in enumerate(strategies or []):
+            own = options.get(strategy, {}) if isinstance(options, dict) else None
+            where = (f"filters.{name}.strategy[{i}]", f"filters.{name}.options.{strategy}")
+            member(FILTERS, "filter", strategy, own, where)
+        for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies or [])):
+            allowed = "options of a strategy named in `strategy`"
+            problems.append(Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or [])))
+    selectors = {
+        name: member(SELECTORS, "selector", item.get("strategy"), item.get("options", {}),
+                     (f"selections.{name}.strategy", f"selections.{name}.options"))
+        for name, item in _family(raw, "selections").items()
+    }  # fmt: skip
+    methods: dict[str, Any] = {}
+    for name, item in _family(raw, "runs").items():
+        options = item.get("options", {})
+        given_type = {"type": item["type"]} if item.get("type") is not None else {}
+        if given_type and item.get("method") != "peft":
+            problems.append(Problem(f"runs.{name}.type", repr(item["type"]), "only with `method: peft`"))
+            given_type = {}
+        merged = {**given_type, **options} if isinstance(options, dict) else None
+        method = member(METHODS, "method", item.get("method"), merged, (f"runs.{name}.method", f"runs.{name}.options"))
+        methods[name] = method
+        if method is not None and deep and hasattr(method, "problems"):
+            problems.extend(method.problems(f"runs.{name}"))
+        selector = selectors.get(str(item.get("selection")))
+        if method is not None and selector is not None and selector.masks and not method.uses_mask:
+            allowed = "a selection without a parameter budget, or a method that can use a mask"
+            problems.append(Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed))
+        problems.extend(_training_overrides(raw, name, item))
+    for name, item in _family(raw, "mixtures").items():
+        member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
+               (f"mixtures.{name}.strategy", f"mixtures.{name}.options"))  # fmt: skip
+        for i, run in enumerate(item.get("from") if isinstance(item.get("from"), list) else []):
+            method = methods.get(str(run))
+            if method is not None and not method.folds:
+                allowed = "runs whose method folds into plain weights"
+                problems.append(Problem(f"mixtures.{name}.from[{i}]", repr(run), allowed))
+    evaluate = raw.get("evaluate")
+    for i, metric in enumerate((evaluate or {}).get("metrics") or [] if isinstance(evaluate, dict) else []):
+        if isinstance(metric, str) and metric not in METRICS:
+            problems.append(Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS)))
+    return problems
+
+
+def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Problem]:
+    """Check what a run overrides of `training`, and that the result has what it needs."""
+    own, shared = item.get("training", {}), raw.get("training")
+    if not isinstance(own, dict) or not isinstance(shared, dict):
+        return []
+    try:
+        training = TypeAdapter(Training).validate_python({**shared, **own})
+    except ValidationError as error:
+        problems = as_problems(error, f"runs.{name}.training", Training)
+        return [p for p in problems if p.where.split(".")[3] in own]
+    source = raw.get("source")
+    files = source.get("files") if isinstance(source, dict) else None
+    if training.keep_best and isinstance(files, dict) and files.get("validation") is None:
+        where = f"runs.{name}.training.keep_best" if "keep_best" in own else "training.keep_best"
+        return [Problem(where, "true", "false, for there are no validation rows (source.files.validation)")]
+    return []

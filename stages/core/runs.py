@@ -1,0 +1,31 @@
+"""From params to the library's objects: a run's method and recipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from knowtune.families import member_class
+from knowtune.methods import METHODS
+
+if TYPE_CHECKING:
+    from knowtune.families import Method
+    from knowtune.training import Recipe
+    from stages.core.params import Params, RunParams
+
+
+def method_of(run: RunParams) -> Method:
+    """Make a run's method from its name and options."""
+    method: Method = member_class(METHODS, "method", run.method)(**run.member_options())
+    return method
+
+
+def training_of(params: Params, run: RunParams) -> dict[str, Any]:
+    """Give a run's training settings: the shared ones, and over them its own."""
+    return {**params.training.model_dump(), **run.training}
+
+
+def recipe_of(params: Params, run: RunParams) -> Recipe:
+    """Make a run's recipe."""
+    from knowtune.training import Recipe
+
+    return Recipe(**training_of(params, run))

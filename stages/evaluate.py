@@ -1,0 +1,61 @@
+"""Judge the merged models of a run or mixture on every item, against the pristine base, item by item."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import Params
+
+EXAMPLE = "python -m stages.evaluate --name lora --merged data/merged/lora --base data/base --test data/prepared/test.jsonl \\\n    --retention data/prepared/retention.jsonl --baseline data/baseline --out data/evaluated/runs/lora"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="the run's or mixture's name, for messages")
+    parser.add_argument("--merged", type=Path, required=True, help="its merged models")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--test", type=Path, required=True, help="evaluation items")
+    parser.add_argument("--retention", type=Path, required=True, help="retention texts")
+    parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
+    parser.add_argument("--out", type=Path, required=True, help="folder for items, texts and metrics")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Write items.jsonl and texts.jsonl with a `seed` column, and metrics.json: per seed, and mean with interval."""
+    import pandas as pd
+
+    from knowtune.artefacts import read_json, read_rows, write_json, write_rows
+    from knowtune.leaderboard import beside_base, compute_metrics, over_seeds
+    from knowtune.merging import open_merged
+    from stages.core.judging import judge
+    from stages.core.models import open_base
+
+    base = open_base(params, args.base)
+    tokenizer = base.tokenizer()
+    base_items, base_texts = read_rows(args.baseline / "items.jsonl"), read_rows(args.baseline / "texts.jsonl", TEXT_COLUMNS)
+    all_items, all_texts, metrics = [], [], {}
+    folders = sorted(args.merged.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
+    for folder in folders:
+        seed = int(folder.name.removeprefix("seed-"))
+        model = open_merged(folder, base)
+        label = f"evaluate {args.name}, seed {seed}"
+        items, texts = judge(params, model, tokenizer, base.context, args.test, args.retention, label)
+        items, texts = beside_base(items, texts, base_items, base_texts)
+        metrics[str(seed)] = compute_metrics(params.evaluate.metrics, items, texts)
+        all_items.append(items.assign(seed=seed))
+        all_texts.append(texts.assign(seed=seed))
+        print(f"{label}: {metrics[str(seed)]}")
+    write_rows(args.out / "items.jsonl", pd.concat(all_items, ignore_index=True))
+    write_rows(args.out / "texts.jsonl", pd.concat(all_texts, ignore_index=True))
+    found = args.merged / "parity.json"  # mixtures have none
+    parity = max(seed["largest"] for seed in read_json(found).values()) if found.is_file() else None
+    write_json(args.out / "metrics.json", {"seeds": metrics, "summary": over_seeds(metrics), "parity": parity})
+
+
+TEXT_COLUMNS = ["id", "loss", "num_tokens"]
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.evaluate"))

@@ -1,0 +1,60 @@
+"""Merge a run's adapters into plain checkpoints where the method folds, else into composed artefacts, and record parity.
+
+Parity is the difference of logits, merged against attached, on held-out rows; beyond the bound of params.yaml the stage fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import Params
+
+EXAMPLE = "python -m stages.merge --name lora --adapters data/adapters/lora --base data/base \\\n    --test data/prepared/test.jsonl --out data/merged/lora"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="a name under `runs` in params.yaml")
+    parser.add_argument("--adapters", type=Path, required=True, help="the run's trained seeds")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--test", type=Path, required=True, help="held-out rows for parity")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per kept seed")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Merge every seed, or the one with the lowest validation loss (`merge.keep: best`)."""
+    from knowtune.artefacts import read_json, read_rows, write_json
+    from knowtune.base import ADAPTER_CARD
+    from knowtune.errors import UserError, unknown
+    from knowtune.merging import load_seed, merge_seed, parity, require_parity
+    from stages.core.models import open_base
+    from stages.core.runs import method_of
+
+    if args.name not in params.runs:
+        raise unknown("run", args.name, params.runs)
+    settings = params.runs[args.name]
+    base, method = open_base(params, args.base), method_of(settings)
+    seeds = list(settings.seeds)
+    if params.merge.keep == "best":
+        losses = {seed: read_json(args.adapters / f"seed-{seed}" / ADAPTER_CARD)["validation_loss"] for seed in seeds}
+        if None in losses.values():
+            raise UserError("params.yaml: merge.keep: got 'best'; allowed without validation rows: 'all'")
+        seeds = [min(seeds, key=lambda seed: (losses[seed], seed))]
+    rows = read_rows(args.test)
+    rows = rows[rows["kind"] == "generalisation"].head(params.merge.parity_rows)
+    found = {}
+    for seed in seeds:
+        adapter, folder = args.adapters / f"seed-{seed}", args.out / f"seed-{seed}"
+        merged = merge_seed(method, adapter, base, folder)
+        attached = load_seed(method, adapter, base)
+        found[seed] = parity(attached, merged, base.tokenizer(), rows, params.evaluate.batch_size)
+        print(f"merge {args.name}: seed {seed}: logits differ by up to {found[seed]['largest']:.2e}")
+        require_parity(found[seed], params.merge.parity, f"merge {args.name}, seed {seed}")
+    write_json(args.out / "parity.json", {f"seed-{seed}": value for seed, value in found.items()})
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.merge"))

@@ -1,0 +1,54 @@
+"""Mix the merged models of several runs into one, seed by seed: first with first, second with second.
+
+Mixtures depend on the whole folder of merged models, because DVC cannot put a list of names into a stage's deps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import Params
+
+EXAMPLE = "python -m stages.mix --name soup --merged data/merged --base data/base --out data/mixed/soup"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="a name under `mixtures` in params.yaml")
+    parser.add_argument("--merged", type=Path, required=True, help="folder of all merged runs")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per mixture")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Mix the seeds position by position; a mixture is named after the first run's seed."""
+    from knowtune.artefacts import write_json
+    from knowtune.errors import unknown
+    from knowtune.families import member_class
+    from knowtune.merging import mix
+    from knowtune.mixtures import MIXTURES
+    from stages.core.models import open_base
+
+    if args.name not in params.mixtures:
+        raise unknown("mixture", args.name, params.mixtures)
+    settings = params.mixtures[args.name]
+    base = open_base(params, args.base)
+    member = member_class(MIXTURES, "mixture", settings.strategy)(**settings.options)
+    weights = settings.weights or [1.0] * len(settings.runs)
+    kept = [
+        [args.merged / run / f"seed-{seed}" for seed in params.runs[run].seeds if (args.merged / run / f"seed-{seed}").is_dir()]
+        for run in settings.runs
+    ]
+    norms = {}
+    for sources in zip(*kept, strict=True):
+        seed = sources[0].name
+        norms[seed] = mix(member, list(sources), weights, base, args.out / seed, settings.seed)
+        print(f"mix {args.name}: {seed}: change norms {norms[seed]}")
+    write_json(args.out / "norms.json", norms)
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.mix"))

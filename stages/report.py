@@ -1,0 +1,70 @@
+"""Write the leaderboard, what each filter found of the planted damage, the curves, and one self-contained page.
+
+Everything here is reproducible: no clock, no host, no commit. What a run cost is in MLflow's and the work folder's books.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import Params
+
+EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--prepared", type=Path, required=True, help="the prepared tables, planted damage included")
+    parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
+    parser.add_argument("--filtered", type=Path, required=True, help="all filters' kept and dropped rows")
+    parser.add_argument("--adapters", type=Path, required=True, help="all runs' trained seeds, for cards and curves")
+    parser.add_argument("--evaluated", type=Path, required=True, help="all evaluations, runs/ and mixtures/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the report")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Gather what params.yaml names, and nothing else."""
+    import pandas as pd
+
+    from knowtune.artefacts import read_json, read_rows, write_json
+    from knowtune.base import ADAPTER_CARD
+    from knowtune.damage import PLANTED_COLUMNS
+    from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
+
+    entries = [
+        Entry("base", "pristine", None, None, {n: {"mean": v, "half_width": None, "n": 1} for n, v in read_json(args.baseline / "metrics.json").items()})
+    ]  # fmt: skip
+    curves = []
+    for name, settings in params.runs.items():
+        metrics = read_json(args.evaluated / "runs" / name / "metrics.json")
+        card = read_json(args.adapters / name / f"seed-{settings.seeds[0]}" / ADAPTER_CARD)
+        method = settings.type or settings.method
+        entries.append(Entry(name, f"{method} on {settings.selection}", card["num_trainable"], metrics["parity"], metrics["summary"]))
+        for seed in settings.seeds:
+            curve = pd.read_csv(args.adapters / name / f"seed-{seed}" / "curve.csv")
+            curves.append(curve.assign(run=name, seed=seed))
+    for name, mixture in params.mixtures.items():
+        metrics = read_json(args.evaluated / "mixtures" / name / "metrics.json")
+        entries.append(Entry(name, f"{mixture.strategy} of {', '.join(mixture.runs)}", None, None, metrics["summary"]))
+    train = read_rows(args.prepared / "train.jsonl")
+    planted = read_rows(args.prepared / "planted.jsonl", PLANTED_COLUMNS)
+    filters = {
+        name: score_filter(train, planted, read_rows(args.filtered / name / "dropped.jsonl")) for name in params.filters
+    }
+    table = pd.concat(curves, ignore_index=True)[["run", "seed", "split", "step", "loss"]]
+    args.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(args.out / "curves.csv", index=False)
+    write_json(args.out / "leaderboard.json", {e.name: e.summary for e in entries})
+    write_json(args.out / "filters.json", filters)
+    markdown = leaderboard_markdown(entries, params.evaluate.metrics)
+    (args.out / "leaderboard.md").write_text(markdown, encoding="utf-8")
+    summary = read_json(args.prepared / "summary.json")
+    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary)
+    print(f"report: {args.out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.report"))

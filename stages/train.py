@@ -1,0 +1,84 @@
+"""Train a run: its method on the rows of its selection, once per seed, all seeds in one process.
+
+A killed stage goes on from its last checkpoint. Finished seeds are kept in the work folder, so an added seed trains only that
+seed. Seed N alone equals seed N in a list, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core import command
+from stages.core.params import Params
+
+EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --validation data/prepared/validation.jsonl \\\n    --base data/base --out data/adapters/lora"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="a name under `runs` in params.yaml")
+    parser.add_argument("--selected", type=Path, required=True, help="the run's selection")
+    parser.add_argument("--validation", type=Path, required=True, help="validation rows")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per seed")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Train the seeds that are not finished yet, then lay all of them into the out folder."""
+    import shutil
+
+    import pandas as pd
+
+    from knowtune.artefacts import read_rows, replace_folder
+    from knowtune.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.errors import unknown
+    from knowtune.base import ADAPTER_CARD
+    from knowtune.runs import Job, train_seed
+    from knowtune.selection import read_selection
+    from stages.core.models import compute_of, open_base
+    from stages.core.runs import method_of, recipe_of, training_of
+    from stages.core.work import work_folder
+
+    if args.name not in params.runs:
+        raise unknown("run", args.name, params.runs)
+    settings = params.runs[args.name]
+    base = open_base(params, args.base)
+    method = method_of(settings)
+    decides = [
+        settings.model_dump(exclude={"seeds"}), training_of(params, settings), compute_of(params).__dict__
+    ]  # fmt: skip
+    work = work_folder(
+        f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method)
+    )
+    validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
+    for position, seed in enumerate(settings.seeds):
+        selected = read_selection(args.selected, position, base)
+        rows = selected.rows if settings.train_on == "all" else selected.rows[selected.rows["chosen"]]
+        place = work / f"seed-{seed}-of-{position % max(1, len(list(args.selected.glob('seed-*'))))}"
+        finished = place / "finished"
+        if not (finished / ADAPTER_CARD).is_file():
+            fresh = place / "fresh"
+            shutil.rmtree(fresh, ignore_errors=True)
+            job = Job(
+                name=args.name,
+                method_name=settings.method,
+                method=method,
+                recipe=recipe_of(params, settings),
+                seed=seed,
+                rows=rows,
+                weights=pd.Series(1.0, index=rows.index),
+                validation=validation,
+                mask=selected.mask,
+            )
+            train_seed(job, base, fresh, place)
+            fresh.rename(finished)
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+        else:
+            print(f"train {args.name}: seed {seed} is finished already", file=sys.stderr)
+        replace_folder(finished, args.out / f"seed-{seed}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.train"))
