@@ -12,7 +12,9 @@ from pathlib import Path
 
 from stages.core.command import COSTS
 
-REFERENCE = Path("benchmarks/costs.json")  # measured on two cores with the embedded default; benchmarks/pipeline.py writes it
+REFERENCE = Path(
+    "benchmarks/costs.json"
+)  # measured on two cores with the embedded default; benchmarks/pipeline.py writes it
 
 
 def plan(folder: Path) -> int:
@@ -32,7 +34,9 @@ def plan(folder: Path) -> int:
     for stage in stages:
         needs, fills = _about(stage, seconds), _about(stage, size)
         total, total_bytes = total + (needs or 0), total_bytes + (fills or 0)
-        print(f"{stage:32} {'?' if needs is None else f'{needs:6.1f} s'} {'' if fills is None else f'{fills / 1e6:8.1f} MB'}")
+        print(
+            f"{stage:32} {'?' if needs is None else f'{needs:6.1f} s'} {'' if fills is None else f'{fills / 1e6:8.1f} MB'}"
+        )
     if not stages:
         print("nothing would run: data and pipeline are up to date")
         return 0

@@ -44,10 +44,10 @@ def save_adapter(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)
     config = read_json(folder / "adapter_config.json")
     given = model.peft_config["default"].to_dict()
-    ordered = {key: sorted(value) for key, value in config.items() if isinstance(given.get(key), set)}  # a set has no order
-    write_json(
-        folder / "adapter_config.json", {**config, **ordered, "base_model_name_or_path": None, "revision": None}
-    )
+    ordered = {
+        key: sorted(value) for key, value in config.items() if isinstance(given.get(key), set)
+    }  # a set has no order
+    write_json(folder / "adapter_config.json", {**config, **ordered, "base_model_name_or_path": None, "revision": None})
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         empty = [key for key in file.keys() if 0 in file.get_slice(key).get_shape()]  # noqa: SIM118
         if empty or not file.keys():

@@ -48,7 +48,9 @@ class Compute:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("params.yaml: compute.device: got 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'")
+            raise UserError(
+                "params.yaml: compute.device: got 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'"
+            )
         return self.device
 
     def resolved_dtype(self) -> Any:
@@ -107,7 +109,9 @@ class Base:
         folder = artefact if (artefact / "config.json").is_file() else source
         for name in card["files"]:
             if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: missing; the base of this workspace was made with it. Run the base stage again")
+                raise UserError(
+                    f"{folder / name}: missing; the base of this workspace was made with it. Run the base stage again"
+                )
         return cls(card, folder, compute)
 
     @property
@@ -169,7 +173,9 @@ def _four_bit(compute: Compute) -> Any:
         raise UserError(
             "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: pip install 'knowtune[quantized]'"
         )
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute.resolved_dtype())
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute.resolved_dtype()
+    )
 
 
 def require_same_base(adapter_digest: str, base: Base, where: Path) -> None:

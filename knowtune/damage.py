@@ -30,7 +30,7 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
     Returns:
         The damaged rows (further rows at the end), and what was planted: id, kind, original target, source id.
     """
-    lot = random.Random(seed)  # noqa: S311
+    lot = random.Random(seed)
     num_wrong = math.ceil(rates["wrong"] * len(rows))
     wanted = [
         ("wrong_same", num_wrong // 2),
@@ -65,9 +65,7 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
     return damaged, pd.DataFrame(planted, columns=PLANTED_COLUMNS, dtype="str")
 
 
-def _next_row(
-    free: list[str], table: pd.DataFrame, targets: dict[str, list[str]], kind: str
-) -> dict[str, str] | None:
+def _next_row(free: list[str], table: pd.DataFrame, targets: dict[str, list[str]], kind: str) -> dict[str, str] | None:
     """Take the next row that this kind of damage can be done to; it is used up."""
     for position, row_id in enumerate(free):
         row: dict[str, str] = table.loc[row_id].to_dict()

@@ -87,7 +87,9 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     rows = encode_rows(tokenizer, facts["prompt"], facts["target"])
     texts = authored.text.loc[authored.text["split"] == "train", "text"].tolist()
     texts = texts[: round(len(texts) * build.text_repeats)]
-    rows += [Encoded(ids, 1, len(ids)) for ids in encode_texts(tokenizer, texts, build.context)]  # every token is learned
+    rows += [
+        Encoded(ids, 1, len(ids)) for ids in encode_texts(tokenizer, texts, build.context)
+    ]  # every token is learned
     seed_everything(build.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -43,9 +43,7 @@ class Encoded:
         return [self.target_start <= i < self.target_end for i in range(len(self.input_ids))]
 
 
-def encode_rows(
-    tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str], targets: Iterable[str]
-) -> list[Encoded]:
+def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str], targets: Iterable[str]) -> list[Encoded]:
     """Tokenise prompt and target as one text, so that their border is where the tokenizer puts it."""
     prompts, targets = list(prompts), list(targets)
     if not prompts:

@@ -145,9 +145,7 @@ def mix(
     model.save_pretrained(folder)
     base.tokenizer().save_pretrained(folder)
     digests = [read_json(source / MERGED)["weights_digest"] for source in folders]
-    write_json(
-        folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(digests)}
-    )
+    write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(digests)})
     names = [source.parent.name for source in folders]
     return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}
 

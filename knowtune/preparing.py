@@ -59,7 +59,9 @@ def read_embedded(folder: Path, num_train: int, num_validation: int, num_test: i
             f"allowed: up to {fewest} in all, the wordings of the relation that has fewest"
         )
     heldout = authored.text[authored.text["split"] == "heldout"]
-    texts = pd.DataFrame({"id": [f"text:{i}" for i in range(len(heldout))], "text": heldout["text"].tolist()}, dtype="str")
+    texts = pd.DataFrame(
+        {"id": [f"text:{i}" for i in range(len(heldout))], "text": heldout["text"].tolist()}, dtype="str"
+    )
     start, middle = num_train, num_train + num_validation
     return Raw(
         train=authored.rows("new", range(num_train)),
@@ -70,9 +72,7 @@ def read_embedded(folder: Path, num_train: int, num_validation: int, num_test: i
     )
 
 
-def read_jsonl(
-    data: Path, text: Path, files: Mapping[str, str | list[str] | None], columns: Mapping[str, Any]
-) -> Raw:
+def read_jsonl(data: Path, text: Path, files: Mapping[str, str | list[str] | None], columns: Mapping[str, Any]) -> Raw:
     """Read JSON-lines files with a column mapping.
 
     Args:
@@ -223,7 +223,9 @@ def _judge(rows: pd.DataFrame, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split rows into kept and rejected (with reason)."""
     again = rows["id"][rows["id"].duplicated()]
     if len(again):
-        raise UserError(f"prepare: {role}: {again.nunique()} ids are given twice, e.g. {again.iloc[0]!r}; ids must be unique")
+        raise UserError(
+            f"prepare: {role}: {again.nunique()} ids are given twice, e.g. {again.iloc[0]!r}; ids must be unique"
+        )
     reason = pd.Series("", index=rows.index, dtype="str")
     reason[rows["target"] == ""] = "the target is empty"
     reason[rows["prompt"] == ""] = "the prompt is empty"

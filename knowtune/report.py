@@ -102,7 +102,13 @@ def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFra
             "base_rate": len(ids) / len(train),
         }
     sound = set(train["id"]) - set(kind_of)
-    return {"rows": len(train), "dropped": len(gone), "sound_dropped": len(gone & sound), "sound": len(sound), "kinds": kinds}
+    return {
+        "rows": len(train),
+        "dropped": len(gone),
+        "sound_dropped": len(gone & sound),
+        "sound": len(sound),
+        "kinds": kinds,
+    }
 
 
 def write_page(

@@ -69,7 +69,9 @@ def read_selection(folder: Path, position: int, base: Base) -> Selected:
         try:
             mask = load_file(chosen / "mask.safetensors")
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{chosen / 'mask.safetensors'}: not readable ({error}); run the select stage again") from error
+            raise UserError(
+                f"{chosen / 'mask.safetensors'}: not readable ({error}); run the select stage again"
+            ) from error
     rows = read_rows(chosen / "rows.jsonl")
     rows["score"] = rows["score"].astype(float)
     return Selected(check(rows, SELECTED, str(chosen)), mask, card["trace"])

@@ -85,9 +85,7 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
         order = torch.randperm(len(self.lengths), generator=generator)
         windows = order.split(self.window * self.batch_size)
         batches = [
-            batch
-            for rows in windows
-            for batch in rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
+            batch for rows in windows for batch in rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
         ]
         full = [batch for batch in batches if len(batch) == self.batch_size]
         rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one, kept last

@@ -35,7 +35,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     base = open_base(params, args.base)
     tokenizer = base.tokenizer()
-    base_items, base_texts = read_rows(args.baseline / "items.jsonl"), read_rows(args.baseline / "texts.jsonl", TEXT_COLUMNS)
+    base_items, base_texts = (
+        read_rows(args.baseline / "items.jsonl"),
+        read_rows(args.baseline / "texts.jsonl", TEXT_COLUMNS),
+    )
     all_items, all_texts, metrics = [], [], {}
     folders = sorted(args.merged.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
     for folder in folders:

@@ -32,9 +32,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     if args.name not in params.filters:
         raise unknown("filter", args.name, params.filters)
     chosen = params.filters[args.name]
-    chain = [
-        (name, member_class(FILTERS, "filter", name)(**chosen.options.get(name, {}))) for name in chosen.strategy
-    ]
+    chain = [(name, member_class(FILTERS, "filter", name)(**chosen.options.get(name, {}))) for name in chosen.strategy]
     rows = check(read_rows(args.train), ROWS, str(args.train))
     answers = check(read_rows(args.answers), ANSWERS, str(args.answers))
     kept, dropped = run_filters(rows, answers, chain, f"filter {args.name}")

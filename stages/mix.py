@@ -39,7 +39,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     member = member_class(MIXTURES, "mixture", settings.strategy)(**settings.options)
     weights = settings.weights or [1.0] * len(settings.runs)
     kept = [
-        [args.merged / run / f"seed-{seed}" for seed in params.runs[run].seeds if (args.merged / run / f"seed-{seed}").is_dir()]
+        [
+            args.merged / run / f"seed-{seed}"
+            for seed in params.runs[run].seeds
+            if (args.merged / run / f"seed-{seed}").is_dir()
+        ]
         for run in settings.runs
     ]
     norms = {}

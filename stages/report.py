@@ -42,7 +42,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
         metrics = read_json(args.evaluated / "runs" / name / "metrics.json")
         card = read_json(args.adapters / name / f"seed-{settings.seeds[0]}" / ADAPTER_CARD)
         method = settings.type or settings.method
-        entries.append(Entry(name, f"{method} on {settings.selection}", card["num_trainable"], metrics["parity"], metrics["summary"]))
+        entries.append(
+            Entry(
+                name, f"{method} on {settings.selection}", card["num_trainable"], metrics["parity"], metrics["summary"]
+            )
+        )
         for seed in settings.seeds:
             curve = pd.read_csv(args.adapters / name / f"seed-{seed}" / "curve.csv")
             curves.append(curve.assign(run=name, seed=seed))

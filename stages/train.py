@@ -32,9 +32,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     import pandas as pd
 
     from knowtune.artefacts import read_rows, replace_folder
+    from knowtune.base import ADAPTER_CARD
     from knowtune.contract import ROW_COLUMNS, ROWS, check
     from knowtune.errors import unknown
-    from knowtune.base import ADAPTER_CARD
     from knowtune.runs import Job, train_seed
     from knowtune.selection import read_selection
     from stages.core.models import compute_of, open_base
@@ -49,9 +49,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     decides = [
         settings.model_dump(exclude={"seeds"}), training_of(params, settings), compute_of(params).__dict__
     ]  # fmt: skip
-    work = work_folder(
-        f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method)
-    )
+    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for position, seed in enumerate(settings.seeds):
         selected = read_selection(args.selected, position, base)

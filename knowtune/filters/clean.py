@@ -19,7 +19,9 @@ class Clean(Filter):
     too_long: bool = Field(default=True, description="drop rows longer than the base's context")
     duplicates: bool = Field(default=True, description="drop all but the first of equal rows")
     contradictions: bool = Field(default=True, description="drop rows of one prompt with several targets")
-    majority: float = Field(default=1.0, gt=0.5, le=1, description="share of a prompt's rows that settles a contradiction")
+    majority: float = Field(
+        default=1.0, gt=0.5, le=1, description="share of a prompt's rows that settles a contradiction"
+    )
 
     def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
         """Name the first rule that a row breaks."""

@@ -1,6 +1,6 @@
 """LoRA: Low-Rank Adaptation (Hu et al., arXiv 2106.09685), by PEFT.
 
-    W' = W + (alpha / r) B A      A: (r, in), random; B: (out, r), zero at the start
+W' = W + (alpha / r) B A      A: (r, in), random; B: (out, r), zero at the start
 """
 
 from __future__ import annotations

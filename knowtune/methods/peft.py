@@ -95,7 +95,13 @@ class Peft(Method):
         start = str(options.get("init_lora_weights", ""))
         reason = "its reload depends on a global seed" if start.startswith("pissa_niter") else REFUSED_STARTS.get(start)
         if self.type == "lora" and reason:
-            found.append(Problem(f"{where}.options.init_lora_weights", f"{start!r}: {reason}", "true, gaussian, pissa, olora, orthogonal"))
+            found.append(
+                Problem(
+                    f"{where}.options.init_lora_weights",
+                    f"{start!r}: {reason}",
+                    "true, gaussian, pissa, olora, orthogonal",
+                )
+            )
         return found + option_problems(self.type, options, f"{where}.options")
 
     def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:

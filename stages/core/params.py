@@ -322,7 +322,9 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
 
     def must_exist(where: str, name: Any, known: Any) -> None:
         if isinstance(name, str) and name not in known:
-            problems.append(Problem(where, repr(name), ", ".join(sorted(known)) or "none is named", nearest(name, known)))
+            problems.append(
+                Problem(where, repr(name), ", ".join(sorted(known)) or "none is named", nearest(name, known))
+            )
 
     filters, selections, runs = _family(raw, "filters"), _family(raw, "selections"), _family(raw, "runs")
     for name, member in selections.items():
@@ -335,7 +337,9 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
             must_exist(f"mixtures.{name}.from[{i}]", run, runs)
         weights = member.get("weights")
         if isinstance(sources, list) and isinstance(weights, list) and len(weights) != len(sources):
-            problems.append(Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run"))
+            problems.append(
+                Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run")
+            )
         seeds = {len(runs[r].get("seeds") or []) for r in sources or [] if isinstance(r, str) and r in runs}
         if len(seeds) > 1:
             allowed = "runs with equally many seeds"
@@ -377,7 +381,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             member(FILTERS, "filter", strategy, own, where)
         for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies or [])):
             allowed = "options of a strategy named in `strategy`"
-            problems.append(Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or [])))
+            problems.append(
+                Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or []))
+            )
     selectors = {
         name: member(SELECTORS, "selector", item.get("strategy"), item.get("options", {}),
                      (f"selections.{name}.strategy", f"selections.{name}.options"))
@@ -398,7 +404,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         selector = selectors.get(str(item.get("selection")))
         if method is not None and selector is not None and selector.masks and not method.uses_mask:
             allowed = "a selection without a parameter budget, or a method that can use a mask"
-            problems.append(Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed))
+            problems.append(
+                Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed)
+            )
         problems.extend(_training_overrides(raw, name, item))
     for name, item in _family(raw, "mixtures").items():
         member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
@@ -411,7 +419,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
     evaluate = raw.get("evaluate")
     for i, metric in enumerate((evaluate or {}).get("metrics") or [] if isinstance(evaluate, dict) else []):
         if isinstance(metric, str) and metric not in METRICS:
-            problems.append(Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS)))
+            problems.append(
+                Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
+            )
     return problems
 
 
