@@ -15,8 +15,8 @@ STAMP = Path(".work/checked.json")
 def check_params(path: Path) -> Params:
     """Check a params file.
 
-    The light check runs always. Checking PEFT's own options imports PEFT (seconds), so a file that was good is not checked
-    again until it, the checks or PEFT change.
+    The light check runs always. Checking PEFT's own options imports PEFT (seconds), so a file that was good is not
+    checked again until it, the checks or PEFT change.
 
     Raises:
         UserError: all faults of the file.

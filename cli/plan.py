@@ -34,9 +34,7 @@ def plan(folder: Path) -> int:
     for stage in stages:
         needs, fills = _about(stage, seconds), _about(stage, size)
         total, total_bytes = total + (needs or 0), total_bytes + (fills or 0)
-        print(
-            f"{stage:32} {'?' if needs is None else f'{needs:6.1f} s'} {'' if fills is None else f'{fills / 1e6:8.1f} MB'}"
-        )
+        print(f"{stage:32} {_figure(needs, 1, 's'):>10} {_figure(fills, 1e6, 'MB'):>10}")
     if not stages:
         print("nothing would run: data and pipeline are up to date")
         return 0
@@ -48,6 +46,11 @@ def plan(folder: Path) -> int:
         "A stage whose inputs turn out unchanged is skipped."
     )
     return 0
+
+
+def _figure(value: float | None, scale: float, unit: str) -> str:
+    """Give a figure with its unit, or a question mark."""
+    return "?" if value is None else f"{value / scale:.1f} {unit}"
 
 
 def _costs(book: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

@@ -1,8 +1,8 @@
 """Workspaces: another params file works in a folder of its own and leaves params.yaml and dvc.lock alone.
 
-A workspace is a small DVC repository below `workspaces/`, untracked by git, which shares the project's code by links and its
-cache by name. Paths in its params are made absolute, so that they mean what they meant where the file was written: relative
-to the project's root. Its data/ holds outs only.
+A workspace is a small DVC repository below `workspaces/`, untracked by git, which shares the project's code by
+links and its cache by name. Paths in its params are made absolute, so that they mean what they meant where the file
+was written: relative to the project's root. Its data/ holds outs only.
 """
 
 from __future__ import annotations

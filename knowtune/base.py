@@ -1,7 +1,8 @@
 """The pristine base model: where it comes from, what identifies it, how it is loaded.
 
-A base is either `embedded` (a small Llama built here from the known facts) or a local folder in transformers layout. Its
-*card* holds the digest of every weight file; adapters carry the digest of the whole, so that an adapter never meets another base.
+A base is either `embedded` (a small Llama built here from the known facts) or a local folder in transformers
+layout. Its *card* holds the digest of every weight file; adapters carry the digest of the whole, so that an adapter
+never meets another base.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def load_model(folder: Path, compute: Compute) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": compute.resolved_dtype(), "local_files_only": True, "use_safetensors": True}
     if compute.quantize == "4bit":
         options["quantization_config"] = _four_bit(compute)
-    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     if compute.quantize == "none":
         model = model.to(compute.resolved_device())
     loaded: PreTrainedModel = model.eval()
@@ -171,7 +172,8 @@ def _four_bit(compute: Compute) -> Any:
 
     if compute.resolved_device() != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: pip install 'knowtune[quantized]'"
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: "
+            "pip install 'knowtune[quantized]'"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute.resolved_dtype()

@@ -1,7 +1,7 @@
 """The data contract: what every table of rows between stages must look like. The only module that knows pandera.
 
-A *fact* is a subject, a relation and a target; a *row* is one wording of a fact (prompt -> target). Row ids never change
-downstream.
+A *fact* is a subject, a relation and a target; a *row* is one wording of a fact (prompt -> target). Row ids never
+change downstream.
 """
 
 from __future__ import annotations

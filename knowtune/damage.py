@@ -1,8 +1,8 @@
 """Plant known damage into training rows, so that filters can be scored by what they find.
 
-Kinds: `wrong_same` (another fact's target of the same relation), `wrong_other` (of another relation), `contradiction` (a further
-row, same prompt, other target), `duplicate` (a further, equal row), `empty` (no target). A row carries at most one kind. All
-kinds pass the schema.
+Kinds: `wrong_same` (another fact's target of the same relation), `wrong_other` (of another relation),
+`contradiction` (a further row, same prompt, other target), `duplicate` (a further, equal row), `empty` (no target).
+A row carries at most one kind. All kinds pass the schema.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
 def _next_row(free: list[str], table: pd.DataFrame, targets: dict[str, list[str]], kind: str) -> dict[str, str] | None:
     """Take the next row that this kind of damage can be done to; it is used up."""
     for position, row_id in enumerate(free):
-        row: dict[str, str] = table.loc[row_id].to_dict()
+        row = {str(column): str(value) for column, value in table.loc[row_id].items()}
         if kind in ("duplicate", "empty") or _candidates(row, targets, kind):
             del free[position]
             return row

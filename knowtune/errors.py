@@ -1,4 +1,4 @@
-"""What a person is told when their input is wrong: every fault at once, each with where, what was got and what is allowed."""
+"""What a person is told when their input is wrong: every fault at once, with where, got and allowed."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The authored facts: three files in one folder, and which wording of a fact is for what.
 
-`facts.csv` (relation, subject, target, split), `wordings.csv` (relation, wording, template with `{subject}`) and `text.jsonl`
-(text, split). *Known* facts are what the embedded base is built from; *new* ones are there to be learned.
+`facts.csv` (relation, subject, target, split), `wordings.csv` (relation, wording, template with `{subject}`) and
+`text.jsonl` (text, split). *Known* facts are what the embedded base is built from; *new* ones are there to be
+learned.
 
-Wordings rotate: known fact number i of its relation is never read by the base under wording i mod K, and is tested under it.
-A new fact is learned under the wordings after that, tested under others. So every wording is common, and no wording gives
-its fact away.
+Wordings rotate: known fact number i of its relation is never read by the base under wording i mod K, and is tested
+under it. A new fact is learned under the wordings after that, tested under others. So every wording is common, and
+no wording gives its fact away.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ class Authored:
             Rows of the data contract; the id is `relation:subject:wording`.
         """
         rows = []
-        for fact in self.facts[self.facts["split"] == split].itertuples(index=False):
-            templates = self.wordings[fact.relation]
+        chosen = self.facts[self.facts["split"] == split]
+        columns = (chosen[name].tolist() for name in ("relation", "subject", "target", "number"))
+        for relation, subject, target, number in zip(*columns, strict=True):
+            templates = self.wordings[relation]
             for offset in offsets:
-                wording = (fact.number + offset) % len(templates)
-                key = f"{fact.relation}:{fact.subject}"
-                prompt = templates[wording].replace("{subject}", fact.subject)
-                rows.append((f"{key}:{wording}", key, fact.relation, fact.subject, str(wording), prompt, fact.target))
+                wording = (number + offset) % len(templates)
+                key = f"{relation}:{subject}"
+                prompt = templates[wording].replace("{subject}", subject)
+                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, target))
         return pd.DataFrame(rows, columns=ROW_COLUMNS, dtype="str")
 
 

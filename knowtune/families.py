@@ -1,8 +1,9 @@
-"""The one grammar of every family: a member is a settings model whose fields are its options and whose call is its work.
+"""The one grammar of every family: a member is a settings model whose fields are its options.
 
 A family is a folder with one file per member and, in its `__init__`, one dict from the member's name to
-"module:object". The dict holds strings, so that a new member changes no other member's code. Adding a filter, selector,
-method, mixture or metric is one file and one line; its options are then checked in params.yaml by the fields it declares.
+"module:object". The dict holds strings, so that a new member changes no other member's code. Adding a filter,
+selector, method, mixture or metric is one file and one line; its options are then checked in params.yaml by the
+fields it declares.
 """
 
 from __future__ import annotations

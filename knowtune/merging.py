@@ -47,7 +47,7 @@ def merge_seed(method: Method, adapter: Path, base: Base, folder: Path) -> torch
     if method.folds:
         # Folding is done in float32 on unquantised weights, whatever the training ran in.
         exact = Base(base.card, base.folder, Compute(base.compute.device, "float32", "none", base.compute.threads))
-        merged = method.fold(load_seed(method, adapter, exact))
+        merged: Any = method.fold(load_seed(method, adapter, exact))
         merged.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)
         base.tokenizer().save_pretrained(folder)
         kind = "folded"
@@ -128,7 +128,9 @@ def mix(
         if (source / COMPOSED).is_file():
             raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
         require_same_base(read_json(source / MERGED)["base_digest"], base, source)
-    files = [[safe_open(path, framework="pt") for path in sorted(source.glob("*.safetensors"))] for source in folders]
+    files: list[list[Any]] = [
+        [safe_open(path, framework="pt") for path in sorted(source.glob("*.safetensors"))] for source in folders
+    ]
     where = [{key: file for file in group for key in file.keys()} for group in files]  # noqa: SIM118
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     model = base.model()

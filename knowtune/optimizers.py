@@ -1,7 +1,7 @@
 """Muon for the matrices inside the network, AdamW for everything else, as one optimizer.
 
-Muon (Jordan et al., 2024) orthogonalises the momentum of a matrix before the step. On the embedded base it learns the known
-facts in a third of AdamW's steps (docs/decisions/0004). Both parts are torch's own.
+Muon (Jordan et al., 2024) orthogonalises the momentum of a matrix before the step. On the embedded base it learns
+the known facts in a third of AdamW's steps (docs/decisions/0004). Both parts are torch's own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From a source to the tables of the pipeline: training rows, validation rows, evaluation items, retention texts.
 
-Every row read is either kept or rejected with a reason. What is wrong with a file as a whole (missing, broken line, column not
-there) stops at once; what is wrong with a row rejects the row, and stops when more than the allowed share is rejected.
+Every row read is either kept or rejected with a reason. What is wrong with a file as a whole (missing, broken line,
+column not there) stops at once; what is wrong with a row rejects the row, and stops when more than the allowed
+share is rejected.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ def prepare(
         damage: see `knowtune.damage`.
 
     Raises:
-        UserError: duplicate ids, a row in both train and test, a fact tested but not trained, too many rejects, nothing left.
+        UserError: duplicate ids, a row in both train and test, a fact tested but not trained, too many rejects,
+        nothing left.
     """
     tables, rejected = {}, []
     for role in ("train", "validation", "test", "known"):
@@ -246,7 +248,7 @@ def _no_overlap(tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _draw(names: list[str], count: int | None, seed: int) -> set[str]:
-    """Draw `count` names by a hash of name and seed: the draw does not depend on the order, and grows with the count."""
+    """Draw `count` names by a hash of name and seed: independent of their order, and growing with the count."""
     if count is None or count >= len(names):
         return set(names)
     return set(sorted(names, key=lambda name: text_digest([seed, name]))[:count])

@@ -85,8 +85,8 @@ def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFra
     """Score what a filter dropped against what was planted.
 
     Returns:
-        Per kind: how many were planted and found, recall, precision (share of the dropped rows that are of the kind) and
-        base rate (the precision of dropping by lot); and how many sound rows went with them.
+        Per kind: how many were planted and found, recall, precision (share of the dropped rows that are of the
+        kind) and base rate (the precision of dropping by lot); and how many sound rows went with them.
     """
     gone = set(dropped["id"])
     kind_of = dict(zip(planted["id"], planted["kind"], strict=True))

@@ -92,7 +92,9 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
             "num_steps": fitted.num_steps,
             "num_trainable": fitted.num_trainable,
             "num_parameters": fitted.num_parameters,
-            "validation_loss": min(validation) if job.recipe.keep_best and validation else (validation or [None])[-1],
+            "validation_loss": min(validation)
+            if job.recipe.keep_best and validation
+            else (validation[-1] if validation else None),
             "weights_digest": text_digest(weights),
         },
     )

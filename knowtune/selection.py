@@ -1,4 +1,4 @@
-"""The artefact of a selection: rows with score and choice, the parameter mask, the trace of rounds; written and read here."""
+"""The artefact of a selection, written and read: rows with score and choice, parameter mask, trace of rounds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Training: transformers' Trainer with per-example weights, a method's penalty, curves, checkpoints and resume.
 
-The loss of a step is  L = sum_i w_i sum_t CE_it / num_items + penalty,  where num_items counts the learned tokens of all
-micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
+The loss of a step is  L = sum_i w_i sum_t CE_it / num_items + penalty,  where num_items counts the learned tokens
+of all micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
         """Yield row numbers, batch after batch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator)
-        windows = order.split(self.window * self.batch_size)
+        windows = torch.split(order, self.window * self.batch_size)
         batches = [
-            batch for rows in windows for batch in rows[self.lengths[rows].argsort(stable=True)].split(self.batch_size)
+            batch
+            for rows in windows
+            for batch in torch.split(rows[self.lengths[rows].argsort(stable=True)], self.batch_size)
         ]
         full = [batch for batch in batches if len(batch) == self.batch_size]
         rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one, kept last
@@ -126,6 +128,7 @@ class KnowledgeTrainer(Trainer):
         """Take the method whose penalty and optimiser groups apply, and the ids that errors name."""
         super().__init__(**options)
         self.method, self.row_ids = method, row_ids
+        self.lengths = [len(row.input_ids) for row in options["train_dataset"].rows]
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
 
     def compute_loss(
@@ -144,7 +147,8 @@ class KnowledgeTrainer(Trainer):
         if not torch.isfinite(loss):
             bad = [self.row_ids[i] for i in index[~torch.isfinite(losses.sum(1))].tolist()] if model.training else []
             raise UserError(
-                f"the loss is not finite at step {self.state.global_step + 1}; rows: {', '.join(bad[:5]) or 'unknown'}. "
+                f"the loss is not finite at step {self.state.global_step + 1}; "
+                f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
                 "Lower the learning rate, raise warmup_steps, or look at these rows"
             )
         if model.training:
@@ -157,15 +161,14 @@ class KnowledgeTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         """Batch rows of like length."""
-        lengths = [len(row.input_ids) for row in self.train_dataset.rows]
-        return LengthBuckets(lengths, self.args.train_batch_size, self.args.data_seed)
+        return LengthBuckets(self.lengths, self.args.train_batch_size, int(self.args.data_seed or 0))
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Use the method's parameter groups where it has some."""
-        groups = self.method.parameter_groups(self.model) if self.method else None
+        groups = self.method.parameter_groups(self.model) if self.method and self.model else None
         if groups is None:
             return super().create_optimizer(model) if model is not None else super().create_optimizer()
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = kind(groups, **options)
         return self.optimizer
 
@@ -290,7 +293,8 @@ def fit(
         if type(callback).__name__ == "PrinterCallback":  # its dicts would drown the plain progress lines
             trainer.remove_callback(callback)
     print(f"{label}: {len(rows)} rows, {steps_per_epoch} steps an epoch, {num_trainable:,} trainable", file=sys.stderr)
-    checkpoint = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
+    place = work / "checkpoints"
+    checkpoint: str | None = get_last_checkpoint(str(place)) if place.is_dir() else None
     if checkpoint:
         print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""Ask the pristine base every training prompt, once for all filters: its greedy answer, and how long the row is in tokens."""
+"""Ask the pristine base every training prompt, once for all filters: its greedy answer, and the row's length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge the pristine base on every evaluation item and retention text, once: what every later result is compared with."""
+"""Judge the pristine base on every item and retention text, once: what every later result is compared with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Merge a run's adapters into plain checkpoints where the method folds, else into composed artefacts, and record parity.
+"""Merge a run's adapters: plain checkpoints where the method folds, else composed artefacts; record parity.
 
-Parity is the difference of logits, merged against attached, on held-out rows; beyond the bound of params.yaml the stage fails.
+Parity is the difference of logits, merged against attached, on held-out rows; beyond the bound of params.yaml the
+stage fails.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Read the source, judge its rows, plant damage, and write the tables that every later stage reads.
 
-Rows read = training, validation, test rows + rejected ones (with reasons). What was planted lies apart, for the report alone.
+Rows read = training, validation, test rows + rejected ones (with reasons). What was planted lies apart, for the
+report alone.
 """
 
 from __future__ import annotations

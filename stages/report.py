@@ -1,6 +1,7 @@
 """Write the leaderboard, what each filter found of the planted damage, the curves, and one self-contained page.
 
-Everything here is reproducible: no clock, no host, no commit. What a run cost is in MLflow's and the work folder's books.
+Everything here is reproducible: no clock, no host, no commit. What a run cost is in MLflow's and the work folder's
+books.
 """
 
 from __future__ import annotations
@@ -32,11 +33,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_json, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.damage import PLANTED_COLUMNS
+    from knowtune.leaderboard import over_seeds
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
 
-    entries = [
-        Entry("base", "pristine", None, None, {n: {"mean": v, "half_width": None, "n": 1} for n, v in read_json(args.baseline / "metrics.json").items()})
-    ]  # fmt: skip
+    entries = [Entry("base", "pristine", None, None, over_seeds({"0": read_json(args.baseline / "metrics.json")}))]
     curves = []
     for name, settings in params.runs.items():
         metrics = read_json(args.evaluated / "runs" / name / "metrics.json")

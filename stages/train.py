@@ -1,7 +1,7 @@
 """Train a run: its method on the rows of its selection, once per seed, all seeds in one process.
 
-A killed stage goes on from its last checkpoint. Finished seeds are kept in the work folder, so an added seed trains only that
-seed. Seed N alone equals seed N in a list, bit for bit.
+A killed stage goes on from its last checkpoint. Finished seeds are kept in the work folder, so an added seed trains
+only that seed. Seed N alone equals seed N in a list, bit for bit.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from knowtune.families import Filter
 class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
 
-    Of duplicates (same prompt and target, blanks and case aside) the first stays. Of a contradiction (same prompt, several
-    targets) every row goes, unless one target has at least `majority` of the rows: then the others go.
+    Of duplicates (same prompt and target, blanks and case aside) the first stays. Of a contradiction (same prompt,
+    several targets) every row goes, unless one target has at least `majority` of the rows: then the others go.
     """
 
     empty: bool = Field(default=True, description="drop rows without a target")

@@ -31,7 +31,7 @@ class Full(Method):
 
         for file in sorted(folder.glob("*.safetensors")):
             load_model(model, file, strict=False)
-        return model.eval()
+        return model
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
         """Return the model: there is nothing to fold."""

@@ -1,8 +1,8 @@
 """Every method that PEFT can train from a config alone, by its name in PEFT and with PEFT's own options.
 
-What needs more than a config (data before training, other adapters, a call at every step, another forward signature), or
-does not compute what a causal language model must, is refused by name with the reason. All of this was measured with
-PEFT 0.21; `tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
+What needs more than a config (data before training, other adapters, a call at every step, another forward
+signature), or does not compute what a causal language model must, is refused by name with the reason. All of this
+was measured with PEFT 0.21; `tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line of a stage: `python -m stages.NAME`, alone or by the warm process, with the same result.
 
-A stage module has a docstring (shown by --help), `EXAMPLE`, `arguments(parser)` and `run(args, params)`. It imports what is
-heavy inside `run`, so that --help and an early error cost nothing.
+A stage module has a docstring (shown by --help), `EXAMPLE`, `arguments(parser)` and `run(args, params)`. It imports
+what is heavy inside `run`, so that --help and an early error cost nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def execute(module: str, argv: list[str]) -> int:
     )
     stage.arguments(parser)
     args = parser.parse_args(argv)
+    # transformers warns of its own attribute, which PEFT asks for; nobody who reads a training log can act on it
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     started = time.time()
     try:
         from stages.core.params import load_params

@@ -298,7 +298,7 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> set[str]:
         found = []
         for candidate in models:
             field = candidate.model_fields.get(part)
-            found += [m for m in _models_in(field.annotation if field else None)] if field else []
+            found += _models_in(field.annotation) if field else []
         models = found or models  # a family member's own name leads nowhere: its fields are the family's
     return {field.alias or name for m in models for name, field in m.model_fields.items()}
 
@@ -314,6 +314,11 @@ def _family(raw: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
     """Return the well-formed members of a family, for the checks that go on beside other faults."""
     family = raw.get(key)
     return {str(n): m for n, m in family.items() if isinstance(m, dict)} if isinstance(family, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    """Return a list as it is, and an empty one for what is no list (the structure check says so)."""
+    return value if isinstance(value, list) else []
 
 
 def _references(raw: dict[str, Any]) -> list[Problem]:
@@ -333,14 +338,14 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
         must_exist(f"runs.{name}.selection", member.get("selection"), selections)
     for name, member in _family(raw, "mixtures").items():
         sources = member.get("from")
-        for i, run in enumerate(sources if isinstance(sources, list) else []):
+        for i, run in enumerate(_list(sources)):
             must_exist(f"mixtures.{name}.from[{i}]", run, runs)
         weights = member.get("weights")
         if isinstance(sources, list) and isinstance(weights, list) and len(weights) != len(sources):
             problems.append(
                 Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run")
             )
-        seeds = {len(runs[r].get("seeds") or []) for r in sources or [] if isinstance(r, str) and r in runs}
+        seeds = {len(runs[r].get("seeds") or []) for r in _list(sources) if isinstance(r, str) and r in runs}
         if len(seeds) > 1:
             allowed = "runs with equally many seeds"
             problems.append(Problem(f"mixtures.{name}.from", f"runs with {sorted(seeds)} seeds", allowed))
@@ -373,13 +378,13 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             return None
 
     for name, item in _family(raw, "filters").items():
-        strategies = item.get("strategy") if isinstance(item.get("strategy"), list) else []
+        strategies = _list(item.get("strategy"))
         options = item.get("options", {})
-        for i, strategy in enumerate(strategies or []):
+        for i, strategy in enumerate(strategies):
             own = options.get(strategy, {}) if isinstance(options, dict) else None
             where = (f"filters.{name}.strategy[{i}]", f"filters.{name}.options.{strategy}")
             member(FILTERS, "filter", strategy, own, where)
-        for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies or [])):
+        for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies)):
             allowed = "options of a strategy named in `strategy`"
             problems.append(
                 Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or []))
@@ -411,7 +416,7 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
     for name, item in _family(raw, "mixtures").items():
         member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
                (f"mixtures.{name}.strategy", f"mixtures.{name}.options"))  # fmt: skip
-        for i, run in enumerate(item.get("from") if isinstance(item.get("from"), list) else []):
+        for i, run in enumerate(_list(item.get("from"))):
             method = methods.get(str(run))
             if method is not None and not method.folds:
                 allowed = "runs whose method folds into plain weights"

@@ -1,9 +1,10 @@
 """A warm process: it imports the heavy libraries once and forks a child for every stage.
 
-Importing torch, transformers' Trainer and peft takes 5 to 9 s on a slow core. Thirty stages would spend minutes on it. Whoever
-starts a pipeline (`python -m cli run`) starts this process beside it and names its socket in the environment. A stage that
-finds the socket hands its arguments, folder, environment and open files over and waits for the exit code; without the
-socket, or where it does not answer, the stage runs where it is. dvc.yaml knows nothing of it, and the bytes are the same.
+Importing torch, transformers' Trainer and peft takes 5 to 9 s on a slow core. Thirty stages would spend minutes on
+it. Whoever starts a pipeline (`python -m cli run`) starts this process beside it and names its socket in the
+environment. A stage that finds the socket hands its arguments, folder, environment and open files over and waits
+for the exit code; without the socket, or where it does not answer, the stage runs where it is. dvc.yaml knows
+nothing of it, and the bytes are the same.
 
 Only third-party libraries are imported here, never the project's own code: a child imports that fresh after the fork.
 """
@@ -113,11 +114,8 @@ def _child(connection: socket.socket) -> None:
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        sys.stdin, sys.stdout, sys.stderr = (
-            open(0, closefd=False),
-            open(1, "w", closefd=False),
-            open(2, "w", closefd=False),
-        )  # noqa: SIM115
+        sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         os.environ.clear()
         os.environ.update(task["env"])
         os.chdir(task["cwd"])

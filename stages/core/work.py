@@ -1,7 +1,8 @@
 """The work folder: what a killed stage had finished, and seeds that an earlier version of a run has trained.
 
 DVC deletes a stage's outs before it runs, so what is to survive lies in `.work/`, untracked, keyed by the digest of
-everything that decides the result: params, the content of what is read, and the source of every library module that is loaded.
+everything that decides the result: params, the content of what is read, and the source of every library module that
+is loaded.
 """
 
 from __future__ import annotations
