@@ -53,12 +53,34 @@ def show(folder: Path) -> None:
         raise UserError(f"{path}: no leaderboard yet; `make run` makes it")
     lines = path.read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    table = Table(title="what each model learned, and what it forgot", title_justify="left")
-    for i, name in enumerate(cells[0]):
-        table.add_column(name.replace(" ", "\n"), justify="left" if i < 2 else "right", overflow="fold")
-    for row in cells[2:]:
-        table.add_row(*(cell.replace(" ± ", "\n± ") if i > 2 else cell for i, cell in enumerate(row)))
     console = Console()
+    shown = fitting([cells[0], *cells[2:]], console.width)
+    table = Table(title="what each model learned, and what it forgot", title_justify="left")
+    for i in shown:
+        table.add_column(cells[0][i], justify="left" if i < 2 else "right", no_wrap=True)
+    for row in cells[2:]:
+        table.add_row(*(row[i] for i in shown))
     console.print(table)
-    console.print("mean ± 95 % interval over seeds; report: ", end="")
-    console.print(str(os.path.relpath(folder / REPORT / "index.html")), style="bold", highlight=False)
+    rest = len(cells[0]) - len(shown)
+    print("mean ± 95 % interval over seeds" + (f"; {rest} more columns in the report" if rest else ""))
+    print(f"report: {os.path.relpath(folder / REPORT / 'index.html')}")
+
+
+def fitting(rows: list[list[str]], width: int) -> list[int]:
+    """Choose the columns that fit a width: name first, then the metrics, then what is said about the model.
+
+    Args:
+        rows: head and body of the leaderboard: name, what, trained, metrics..., parity.
+        width: of the terminal, in characters.
+
+    Returns:
+        Column numbers in their order.
+    """
+    last = len(rows[0]) - 1
+    shown: list[int] = []
+    used = 1
+    for column in (0, *range(3, last), 1, 2, last):
+        needs = 3 + max(len(row[column]) for row in rows)
+        if used + needs <= width:
+            shown, used = [*shown, column], used + needs
+    return sorted(shown)

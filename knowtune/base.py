@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CARD = "base.json"
 ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
+MERGED = "merged.json"  # beside every merged model; carries the digest of its base
+COMPOSED = "composed.json"  # beside a merged model that stays base + adapter; names the method that puts them together
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowtune.artefacts import read_json, text_digest, write_json
-from knowtune.base import ADAPTER_CARD, Base, Compute, load_model, require_same_base
+from knowtune.artefacts import read_json, write_json
+from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base, Compute, load_model, require_same_base
 from knowtune.encoding import batches_by_length, encode_rows
 from knowtune.errors import UserError
 from knowtune.evaluation import forward
-from knowtune.families import Mixture, member_class
+from knowtune.families import member_class
 from knowtune.methods import METHODS
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from knowtune.families import Method
-
-COMPOSED = "composed.json"
-MERGED = "merged.json"
 
 
 def merge_seed(method: Method, adapter: Path, base: Base, folder: Path) -> torch.nn.Module:
@@ -101,55 +98,6 @@ def open_merged(folder: Path, base: Base) -> torch.nn.Module:
         method: Method = member_class(METHODS, "method", composed["method"])(**composed["options"])
         return method.load(base.model(), folder).eval()
     return load_model(folder, base.compute)
-
-
-def mix(
-    member: Mixture, folders: list[Path], weights: list[float], base: Base, folder: Path, seed: int
-) -> dict[str, float]:
-    """Mix merged models by their changes against the base, one tensor at a time, and write a plain checkpoint.
-
-    Args:
-        member: how to combine.
-        folders: one merged model per run.
-        weights: one per model; normalised to sum 1.
-        base: the common base.
-        folder: where the mixture goes.
-        seed: for what is random in the mixture.
-
-    Returns:
-        The L2 norm of each model's change and of the mixture's.
-
-    Raises:
-        UserError: a model is composed, or of another base.
-    """
-    from safetensors import safe_open
-
-    for source in folders:
-        if (source / COMPOSED).is_file():
-            raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
-        require_same_base(read_json(source / MERGED)["base_digest"], base, source)
-    files: list[list[Any]] = [
-        [safe_open(path, framework="pt") for path in sorted(source.glob("*.safetensors"))] for source in folders
-    ]
-    where = [{key: file for file in group for key in file.keys()} for group in files]  # noqa: SIM118
-    share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    model = base.model()
-    squares = [0.0] * (len(folders) + 1)
-    for number, (name, parameter) in enumerate(sorted(model.state_dict().items())):
-        if not all(name in tensors for tensors in where):
-            continue  # tied weights are saved once, under their first name
-        origin = parameter.detach().float().cpu()
-        changes = [tensors[name].get_tensor(name).float() - origin for tensors in where]
-        change = member.combine(changes, share, seed + number)
-        for i, tensor in enumerate([*changes, change]):
-            squares[i] += float(tensor.double().square().sum())
-        parameter.copy_(origin + change)
-    model.save_pretrained(folder)
-    base.tokenizer().save_pretrained(folder)
-    digests = [read_json(source / MERGED)["weights_digest"] for source in folders]
-    write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(digests)})
-    names = [source.parent.name for source in folders]
-    return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}
 
 
 def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:

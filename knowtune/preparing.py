@@ -176,11 +176,13 @@ def prepare(
         UserError: duplicate ids, a row in both train and test, a fact tested but not trained, too many rejects,
         nothing left.
     """
-    tables, rejected = {}, []
+    tables: dict[str, pd.DataFrame] = {}
+    rejected: list[pd.DataFrame] = []
     for role in ("train", "validation", "test", "known"):
         tables[role], gone = _judge(getattr(raw, role), role)
         rejected.append(gone)
-    _no_overlap(tables)
+    tables, seen = _held_out(tables)
+    rejected += seen
     out = pd.concat(rejected, ignore_index=True)
     num_read = sum(len(getattr(raw, role)) for role in tables)
     if len(out) > max_rejected * num_read:
@@ -235,16 +237,28 @@ def _judge(rows: pd.DataFrame, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[~gone], rows[gone].assign(reason=f"{role}: " + reason[gone])
 
 
-def _no_overlap(tables: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse a prompt that is both trained and tested, for its result would say nothing about other wordings."""
-    trained = set(tables["train"]["prompt"])
+def _held_out(
+    tables: Mapping[str, pd.DataFrame],
+) -> tuple[dict[str, pd.DataFrame], list[pd.DataFrame]]:
+    """Reject what is tested under a prompt that is trained too: its result would say nothing about other wordings.
+
+    Raises:
+        UserError: one row (by id) is both trained and tested, which is a fault of the files, not of a row.
+    """
+    train = tables["train"]
+    kept, rejected = {"train": train}, []
     for role in ("validation", "test", "known"):
-        both = tables[role][tables[role]["prompt"].isin(trained)]
+        table = tables[role]
+        both = table["id"][table["id"].isin(set(train["id"]))]
         if len(both):
             raise UserError(
-                f"prepare: {len(both)} rows are in both train and {role}, e.g. {both['id'].iloc[0]!r} "
-                f"({both['prompt'].iloc[0]!r}); remove them from one of the two"
+                f"prepare: {len(both)} rows are in both train and {role}, e.g. {both.iloc[0]!r}; "
+                "remove them from one of the two"
             )
+        seen = table["prompt"].isin(set(train["prompt"]))
+        kept[role] = table[~seen]
+        rejected.append(table[seen].assign(reason=f"{role}: the prompt is trained too"))
+    return kept, rejected
 
 
 def _draw(names: list[str], count: int | None, seed: int) -> set[str]:

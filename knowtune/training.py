@@ -186,6 +186,10 @@ class _Watch(TrainerCallback):
             self.last = time.monotonic()
             print(f"{self.label}: step {state.global_step} of {state.max_steps}", file=sys.stderr, flush=True)
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.disable_tqdm:
+            print(f"{self.label}: checkpoint at step {state.global_step}", file=sys.stderr, flush=True)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         self.curve = [
             {"step": entry["step"], "split": split, "loss": float(entry[key])}

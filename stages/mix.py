@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import write_json
     from knowtune.errors import unknown
     from knowtune.families import member_class
-    from knowtune.merging import mix
+    from knowtune.mixing import mix
     from knowtune.mixtures import MIXTURES
     from stages.core.models import open_base
 

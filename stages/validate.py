@@ -1,31 +1,28 @@
 """Check params.yaml, all faults in one message, and remove what belongs to members that are no longer named.
 
 Every root stage depends on the constant this writes, so a plain `dvc repro` stops here too before anything is computed.
+What a removed member leaves behind (its folders, its entries in dvc.lock) would otherwise stay: the report must meet no
+ghosts, and a fresh clone must end with the same dvc.lock.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params, load_params
+from stages.core.params import Params, load_params, read_yaml
 
-EXAMPLE = "python -m stages.validate --data data --out data/valid.json"
-
-FOLDERS = {
-    "filters": ["filtered"],
-    "selections": ["selected"],
-    "runs": ["adapters", "merged", "evaluated/runs"],
-    "mixtures": ["mixed", "evaluated/mixtures"],
-}
+EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/valid.json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of all outs, cleared of unnamed members")
+    parser.add_argument("--pipeline", type=Path, required=True, help="dvc.yaml, which says where members' outs lie")
+    parser.add_argument("--lock", type=Path, required=True, help="dvc.lock, cleared of unnamed members")
     parser.add_argument("--out", type=Path, required=True, help="the constant to write")
 
 
@@ -34,18 +31,50 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import write_json
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
-    prune(args.data, params)
+    for stage, family, folders in families(args.pipeline):
+        named = set(getattr(params, family))
+        for folder in folders:
+            prune_folder(folder, named)
+        prune_lock(args.lock, stage, named)
     write_json(args.out, {"valid": True})
 
 
-def prune(data: Path, params: Params) -> None:
-    """Remove the folders of family members that params.yaml no longer names: the report must meet no ghosts."""
-    for family, folders in FOLDERS.items():
-        for folder in folders:
-            for path in sorted((data / folder).glob("*")):
-                if path.name not in getattr(params, family):
-                    print(f"validate: removes {path}, which params.yaml no longer names", file=sys.stderr)
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def families(pipeline: Path) -> list[tuple[str, str, list[Path]]]:
+    """List dvc.yaml's `foreach` stages: name, the params section they expand over, the folders of their outs."""
+    found = []
+    for name, stage in read_yaml(pipeline)["stages"].items():
+        if "foreach" in stage:
+            outs = [out for out in stage["do"]["outs"] if out.endswith("/${key}")]
+            found.append((name, stage["foreach"].strip("${}"), [Path(out).parent for out in outs]))
+    return found
+
+
+def prune_folder(folder: Path, named: set[str]) -> None:
+    """Remove the outs of members that are not named."""
+    for path in sorted(folder.glob("*")):
+        if path.name not in named:
+            print(f"validate: removes {path}, which params.yaml no longer names", file=sys.stderr)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def prune_lock(lock: Path, stage: str, named: set[str]) -> None:
+    """Remove a `foreach` stage's entries of members that are not named, and leave every other byte alone.
+
+    DVC reads the file anew before each write, so its own later entries meet the pruned one.
+    """
+    if not lock.is_file():
+        return
+    text = lock.read_text(encoding="utf-8")
+
+    def keep(entry: re.Match[str]) -> str:
+        return entry[0] if entry["member"] in named else ""
+
+    pruned = re.sub(rf"^  {re.escape(stage)}@(?P<member>[^\n]+):\n(?:    .*\n?)*", keep, text, flags=re.MULTILINE)
+    if pruned != text:
+        from knowtune.artefacts import whole
+
+        with whole(lock) as part:
+            part.write_text(pruned, encoding="utf-8")
 
 
 if __name__ == "__main__":

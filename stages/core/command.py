@@ -72,8 +72,8 @@ def execute(module: str, argv: list[str]) -> int:
             raise
         print(f"{name}: the disk is full ({error.filename}); free some space and run it again", file=sys.stderr)
         return 1
-    member = getattr(args, "name", None)
-    note_cost(f"{name}@{member}" if member else name, started, time.time())
+    address = os.environ.get("DVC_STAGE", name)  # DVC tells its commands which stage they are
+    note_cost(address.rpartition(":")[2], started, time.time())
     return 0
 
 

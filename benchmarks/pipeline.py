@@ -1,0 +1,90 @@
+"""How long the embedded default takes, where the time goes, and what it fills on disk.
+
+    python benchmarks/pipeline.py            # measures in a temporary copy of the project; about 8 minutes
+    python benchmarks/pipeline.py --write    # also writes benchmarks/costs.json, which `make plan` reads
+
+It prints, stage by stage, the stage's own work and what lies around it (imports, DVC, process starts), then the same
+for the whole, the no-op `dvc repro` and the no-op `make run`. Claims held against it: at most 8 minutes and 3 GB for
+four runs x 3 seeds on two quiet cores; at most a quarter of the time is not the stages' own; a no-op under 2 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/costs.json")
+    parser.add_argument("--cold", action="store_true", help="without the warm process")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "project"
+        subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(folder)], check=True)
+        shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
+        started = time.time()
+        command = [sys.executable, "-m", "cli", "run", *(["--cold"] if args.cold else [])]
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True)
+        total = time.time() - started
+        stages = [json.loads(line) for line in (folder / ".work/costs.jsonl").read_text().splitlines()]
+        print_stages(stages, started, total)
+        size = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and p.lstat().st_nlink == 1)
+        size += sum(
+            p.lstat().st_size // p.lstat().st_nlink for p in folder.rglob("*") if p.lstat().st_nlink > 1 and p.is_file()
+        )
+        print(f"on disk, all outs, cache and work folder: {size / 1e6:.0f} MB (at most 3000)")
+        for name, again in (("dvc repro", ["dvc", "repro"]), ("make run", ["cli", "run"])):
+            took = [no_op(again, folder) for _ in range(5)]
+            print(f"no-op {name}: median {statistics.median(took):.2f} s of five (at most 2)")
+        if args.write:
+            write_costs(folder, stages)
+
+
+def print_stages(stages: list[dict[str, float]], started: float, total: float) -> None:
+    """Print each stage's own time and what lay before it; then the whole."""
+    print(f"\n{'stage':28}{'own work':>10}{'around':>10}{'peak':>10}")
+    end, own = started, 0.0
+    for stage in stages:
+        before, peak = stage["started"] - end, stage["peak_bytes"] / 1e6
+        print(f"{stage['stage']:28}{stage['seconds']:9.1f}s{before:9.2f}s{peak:8.0f}MB")
+        end, own = stage["ended"], own + stage["seconds"]
+    around = total - own
+    print(f"{'whole':28}{own:9.1f}s{around:9.1f}s")
+    print(f"{total / 60:.1f} minutes (at most 8); around the stages' own work: {around / total:.0%} (at most 25 %)")
+
+
+def no_op(command: list[str], folder: Path) -> float:
+    """Time a command that has nothing to do."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def write_costs(folder: Path, stages: list[dict[str, float]]) -> None:
+    """Write what each stage took and what its outs fill, for `make plan`."""
+    places = {"train": "adapters", "merge": "merged", "mix": "mixed", "filter": "filtered", "select": "selected"}
+    places |= {"evaluate-run": "evaluated/runs", "evaluate-mixture": "evaluated/mixtures"}
+    costs = {}
+    for stage in stages:
+        name, _, member = str(stage["stage"]).partition("@")
+        out = folder / "data" / places.get(name, name) / member
+        filled = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) if out.is_dir() else 0
+        costs[stage["stage"]] = {"seconds": round(stage["seconds"], 1), "bytes": filled}
+    (ROOT / "benchmarks/costs.json").write_text(json.dumps(costs, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

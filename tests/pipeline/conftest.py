@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("knowtune", "stages", "cli", "data/raw", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml")
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@dataclass
+class Project:
+    """A copy of the project in a folder of its own, with a DVC repository of its own."""
+
+    folder: Path
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def run(self, *arguments: str) -> list[str]:
+        """Run the pipeline and return the stages that really ran, in order."""
+        return ran(self.command("cli", "run", *arguments).stdout)
+
+    def params(self) -> dict[str, Any]:
+        found: dict[str, Any] = YAML(typ="safe").load(self.folder / "params.yaml")
+        return found
+
+    def change(self, edit: Callable[[dict[str, Any]], object]) -> None:
+        params = self.params()
+        edit(params)
+        YAML(typ="safe").dump(params, self.folder / "params.yaml")
+
+    def bytes(self, path: str) -> dict[str, bytes]:
+        """All files below a path, by name."""
+        top = self.folder / path
+        return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
+
+    def lock(self) -> bytes:
+        return (self.folder / "dvc.lock").read_bytes()
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def toy(params: dict[str, Any]) -> None:
+    """Numbers so small that the whole pipeline takes seconds; nothing is learned, everything is exercised."""
+    params["threads"] = 1
+    params["prepare"] |= {"max_facts": 12, "max_known": 20, "max_texts": 5}
+    params["prepare"]["damage"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
+    params["base"]["build"] |= {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "vocab_size": 600}
+    params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
+    params["training"] |= {"epochs": 4, "batch_size": 4, "checkpoint_steps": 5, "log_steps": 4}
+    params["runs"] = {
+        "lora": {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]},
+        "full": {"selection": "clean", "method": "full", "seeds": [0], "training": {"learning_rate": 0.001}},
+        "prefix": {
+            "selection": "some",
+            "train_on": "chosen",
+            "method": "peft",
+            "type": "prefix_tuning",
+            "options": {"num_virtual_tokens": 2},
+            "seeds": [0, 1],
+        },
+    }
+    params["selections"]["some"] = {
+        "filter": "clean",
+        "strategy": "random",
+        "options": {"samples": 10},
+        "seeds": [3, 4],
+    }
+    params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
+
+
+def copy_project(folder: Path) -> Project:
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    project = Project(folder)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True, env=ENVIRONMENT)
+    shutil.copyfile(ROOT / ".dvcignore", folder / ".dvcignore")
+    for key, value in (("core.analytics", "false"), ("core.check_update", "false")):
+        subprocess.run([sys.executable, "-m", "dvc", "config", key, value], cwd=folder, check=True, env=ENVIRONMENT)
+    project.change(toy)
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once; tests must leave it as it is."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    project.first_run = project.command("cli", "run")  # type: ignore[attr-defined]
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the finished project, to change; links and DVC's cache come along."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    yield Project(folder)
+    shutil.rmtree(folder)

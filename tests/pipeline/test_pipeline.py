@@ -1,0 +1,273 @@
+"""The pipeline for real, with toy numbers: DVC, training, merging, evaluation; then one knob, and only what follows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.conftest import ENVIRONMENT, Project, ran
+
+
+def weights(project: Project, path: str) -> str:
+    digest: str = json.loads((project.folder / path / "knowtune.json").read_text())["weights_digest"]
+    return digest
+
+
+def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
+    board = json.loads((finished.folder / "data/report/leaderboard.json").read_text())
+    assert list(board) == ["base", "full", "lora", "prefix", "soup"]
+    assert board["base"]["forgotten"]["mean"] == 0
+    assert board["prefix"]["reliability"]["n"] == 2
+    measurable = set(finished.params()["evaluate"]["metrics"]) - {"locality"}  # the toy base has nothing right to keep
+    for entry in board.values():
+        assert set(entry) - {"locality"} == measurable
+    output = finished.first_run.stdout  # type: ignore[attr-defined]
+    assert "data/report/index.html" in output
+    assert "prefix_tuning on some" in " ".join(output.split())
+
+
+def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
+    def ids(path: str) -> list[str]:
+        lines = (finished.folder / "data" / path).read_text().splitlines()
+        return [json.loads(line)["id"] for line in lines]
+
+    train = ids("prepared/train.jsonl")
+    kept, dropped = ids("filtered/clean/kept.jsonl"), ids("filtered/clean/dropped.jsonl")
+    assert sorted(kept + dropped) == sorted(train)
+    assert dropped
+    assert ids("filtered/everything/kept.jsonl") == train
+    planted = {
+        json.loads(line)["id"]: json.loads(line)["kind"]
+        for line in (finished.folder / "data/prepared/planted.jsonl").read_text().splitlines()
+    }
+    assert {row_id for row_id, kind in planted.items() if kind in ("empty", "duplicate")} <= set(dropped)
+
+
+def test_merged_models_fold_or_stay_composed(finished: Project) -> None:
+    folder = finished.folder / "data/merged"
+    assert (folder / "lora/seed-0/model.safetensors").is_file()
+    assert json.loads((folder / "prefix/seed-1/composed.json").read_text())["method"] == "peft"
+    for run in ("lora", "full", "prefix"):
+        for found in json.loads((folder / run / "parity.json").read_text()).values():
+            assert found["largest"] <= finished.params()["merge"]["parity"]
+            assert found["num_rows"] > 0
+
+
+def test_no_out_holds_a_path_a_clock_or_a_host(finished: Project) -> None:
+    here = str(finished.folder).encode()
+    for name, content in finished.bytes("data").items():
+        assert here not in content, name
+
+
+def test_second_run_does_nothing(finished: Project) -> None:
+    before = finished.lock()
+    assert finished.run() == []
+    assert finished.lock() == before
+
+
+def test_a_fresh_copy_ends_with_the_same_lock(finished: Project, tmp_path: Path) -> None:
+    """Without outs, cache and work folder, and every stage a process of its own: the same bytes."""
+    from tests.pipeline.conftest import copy_project
+
+    fresh = copy_project(tmp_path)
+    (fresh.folder / "dvc.lock").write_bytes(finished.lock())
+    assert len(fresh.run("--cold", "evaluate-run@lora", "evaluate-mixture@soup")) >= 14
+    assert fresh.lock() == finished.lock()
+
+
+def test_one_knob_reruns_only_what_follows(project: Project) -> None:
+    project.change(lambda p: p["runs"]["lora"]["options"].update(rank=3))
+    stages = project.run()
+    assert stages == [
+        "validate",
+        "train@lora",
+        "merge@lora",
+        "mix@soup",
+        "evaluate-run@lora",
+        "evaluate-mixture@soup",
+        "report",
+    ]
+
+
+def test_an_added_seed_trains_only_that_seed(project: Project) -> None:
+    before = {seed: project.bytes(f"data/adapters/prefix/seed-{seed}") for seed in (0, 1)}
+    project.change(lambda p: p["runs"]["prefix"].update(seeds=[0, 1, 2]))
+    done = project.command("cli", "run")
+    assert "train prefix: seed 0 is finished already" in done.stderr
+    assert "train prefix: seed 1 is finished already" in done.stderr
+    assert "train prefix, seed 2: " in done.stderr
+    assert "train prefix, seed 0: " not in done.stderr
+    assert {seed: project.bytes(f"data/adapters/prefix/seed-{seed}") for seed in (0, 1)} == before
+
+
+def test_a_seed_alone_equals_the_seed_in_a_list(project: Project) -> None:
+    in_list = weights(project, "data/adapters/prefix/seed-1")
+
+    def edit(params: dict[str, Any]) -> None:
+        params["runs"]["prefix"]["seeds"] = [1]
+        params["selections"]["some"]["seeds"] = [4]
+
+    project.change(edit)
+    project.run("train@prefix")
+    assert weights(project, "data/adapters/prefix/seed-1") == in_list
+
+
+def test_a_removed_run_leaves_no_ghost(project: Project) -> None:
+    def edit(params: dict[str, Any]) -> None:
+        del params["runs"]["prefix"]
+        del params["selections"]["some"]
+
+    project.change(edit)
+    stages = project.run()
+    assert stages == ["validate", "mix@soup", "report"]
+    assert b"prefix" not in project.lock()
+    assert b"select@some" not in project.lock()
+    assert not [name for name in project.bytes("data") if "prefix" in name]
+    assert "prefix" not in (project.folder / "data/report/index.html").read_text()
+
+
+def test_a_new_method_is_one_file_and_one_line_and_retrains_nothing(project: Project) -> None:
+    methods = project.folder / "knowtune/methods"
+    code = (methods / "full.py").read_text().replace("class Full", "class Head")
+    code = code.replace(
+        "return model.requires_grad_(True)",
+        'model.requires_grad_(False)\n        model.get_parameter("model.norm.weight").requires_grad_(True)\n'
+        "        return model",
+    )
+    (methods / "head.py").write_text(code)
+    registry = methods / "__init__.py"
+    line = '    "full": "knowtune.methods.full:Full",\n'
+    assert line in registry.read_text()
+    registry.write_text(registry.read_text().replace(line, line + '    "head": "knowtune.methods.head:Head",\n'))
+    assert project.run() == []
+    project.change(lambda p: p["runs"].update(head={"selection": "clean", "method": "head", "seeds": [0]}))
+    stages = project.run()
+    assert "train@head" in stages
+    assert [name for name in stages if name.startswith("train@")] == ["train@head"]
+    card = json.loads((project.folder / "data/adapters/head/seed-0/knowtune.json").read_text())
+    assert card["num_trainable"] == 32
+
+
+def test_a_killed_stage_resumes_and_ends_with_the_same_hash(project: Project) -> None:
+    expected = project.bytes("data/adapters/full")
+    folder = project.folder
+
+    def edit(params: dict[str, Any]) -> None:
+        params["runs"]["again"] = {**params["runs"]["full"]}
+
+    project.change(edit)
+    command = [sys.executable, "-m", "stages.train", "--name", "again", "--selected", "data/selected/clean"]
+    command += ["--validation", "data/prepared/validation.jsonl", "--base", "data/base", "--out", "data/adapters/again"]
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as stage:
+        assert stage.stderr is not None
+        for line in stage.stderr:
+            if "checkpoint at step 10" in line:
+                stage.kill()
+    assert stage.returncode == -9
+    assert not (folder / "data/adapters/again").exists()
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "goes on from checkpoint-" in done.stderr
+    assert project.bytes("data/adapters/again/seed-0") == {
+        name.removeprefix("seed-0/"): content for name, content in expected.items()
+    }
+
+
+def test_bad_params_stop_before_dvc_and_under_plain_dvc(project: Project) -> None:
+    before = project.lock()
+
+    def edit(params: dict[str, Any]) -> None:
+        params["runs"]["lora"]["selection"] = "claen"
+        params["training"]["batch_sise"] = params["training"].pop("batch_size")
+
+    project.change(edit)
+    done = project.command("cli", "run", check=False)
+    assert done.returncode == 1
+    assert ran(done.stdout) == []
+    for line in (
+        "runs.lora.selection: got 'claen'; allowed: all, clean, some; did you mean 'clean'?",
+        "training.batch_size: got nothing; allowed: a value; this key is required",
+        "training.batch_sise: got an unknown key",
+    ):
+        assert line in done.stderr
+    assert "did you mean 'batch_size'?" in done.stderr
+    plain = project.command("dvc", "repro", check=False)
+    assert plain.returncode != 0
+    assert ran(plain.stdout) == ["validate"] or "claen" in plain.stderr
+    assert project.lock() == before
+
+
+def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path) -> None:
+    """JSON-lines files with other column names, and a model folder as base; the project itself stays as it was."""
+    data = tmp_path / "mine"
+    data.mkdir()
+    names = {"train": "learn.jsonl", "test": "exam.jsonl"}
+    for table, name in names.items():
+        rows = [
+            {"question": f"The colour of thing {i} {wording}", "answer": f"shade {i % 7}", "thing": f"thing {i}"}
+            for i in range(15)
+            for wording in ({"train": ("is", "has always been"), "test": ("must be",)}[table])
+        ]
+        (data / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (data / "prose.jsonl").write_text('{"body": "It rained all day."}\n{"body": "Then the sun came out."}\n')
+
+    def edit(params: dict[str, Any]) -> None:
+        columns = {"id": None, "fact": "thing", "relation": None, "subject": "thing", "wording": None}
+        params["source"] = {
+            "format": "jsonl",
+            "data": str(data),
+            "text": str(data / "prose.jsonl"),
+            "files": {"train": names["train"], "validation": None, "test": [names["test"]], "known": None},
+            "columns": {**columns, "prompt": "question", "target": "answer", "text": "body"},
+        }
+        params["base"] = {"model": "folder", "path": "data/base"}
+        params["runs"] = {"lora": {**params["runs"]["lora"], "seeds": [0, 1]}}
+        params["mixtures"] = {}
+        del params["selections"]["some"]
+
+    original = (project.folder / "params.yaml").read_bytes()
+    project.change(edit)
+    (project.folder / "params.yaml").rename(project.folder / "mine.yaml")
+    (project.folder / "params.yaml").write_bytes(original)
+    before = project.lock()
+    stages = project.run("--params", "mine.yaml")
+    assert stages[0] == "validate"
+    assert stages[-1] == "report"
+    assert project.lock() == before
+    assert (project.folder / "params.yaml").read_bytes() == original
+    board = json.loads((project.folder / "workspaces/mine/data/report/leaderboard.json").read_text())
+    assert list(board) == ["base", "lora"]
+    assert "known" not in board["lora"]
+    assert project.run("--params", "mine.yaml") == []
+    card = json.loads((project.folder / "workspaces/mine/data/base/base.json").read_text())
+    assert not (project.folder / "workspaces/mine/data/base/model.safetensors").exists()
+    assert card["files"]["model.safetensors"]
+
+
+def test_plan_names_what_would_run_and_for_how_long(project: Project) -> None:
+    assert "nothing would run" in project.command("cli", "plan").stdout
+    project.change(lambda p: p["runs"]["lora"]["options"].update(rank=5))
+    plan = project.command("cli", "plan").stdout
+    assert "train@lora" in plan
+    assert "train@full" not in plan
+    assert " s" in plan.splitlines()[0]
+
+
+def test_ask_shows_both_answers(finished: Project) -> None:
+    table = finished.command("cli", "ask", "--run", "soup", "The capital of France is").stdout
+    assert "base" in table
+    assert "soup (seed-0)" in table
+    wrong = finished.command("cli", "ask", "--run", "soop", "The capital of France is", check=False)
+    assert wrong.returncode == 1
+    assert "did you mean 'soup'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("stage", ["train", "merge", "report", "validate"])
+def test_help_explains_itself(stage: str, finished: Project) -> None:
+    text = finished.command(f"stages.{stage}", "--help").stdout
+    assert "example:" in text
+    assert f"python -m stages.{stage} --" in text

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from knowtune.filters.clean import Clean
+
+from ..helpers import answers_for, row, table
+
+
+def reasons(*pairs: tuple[str, str], excess: Sequence[int] | None = None, **options: object) -> list[str]:
+    rows = table(*(row(f"id{i}", prompt, target) for i, (prompt, target) in enumerate(pairs)))
+    return Clean(**options).reasons(rows, answers_for(rows, excess)).tolist()  # type: ignore[arg-type]
+
+
+def test_sound_rows_stay() -> None:
+    assert reasons(("p", "x"), ("q", "x"), ("r", "y")) == ["", "", ""]
+
+
+def test_empty() -> None:
+    assert reasons(("p", ""), ("q", "  "), ("r", "x")) == ["empty: the target has no text"] * 2 + [""]
+    assert reasons(("p", ""), ("r", "x"), empty=False) == ["", ""]
+
+
+def test_too_long() -> None:
+    assert reasons(("p", "x"), ("q", "y"), excess=[0, 12]) == ["", "too long: 12 tokens over the context"]
+    assert reasons(("p", "x"), ("q", "y"), excess=[0, 12], too_long=False) == ["", ""]
+
+
+def test_empty_goes_before_too_long() -> None:
+    assert reasons(("p", ""), ("q", "y"), excess=[5, 0]) == ["empty: the target has no text", ""]
+
+
+def test_of_duplicates_the_first_stays() -> None:
+    assert reasons(("p", "x"), ("q", "x"), ("p", "x"), ("p", "x")) == ["", "", "duplicate: of id0", "duplicate: of id0"]
+    assert reasons(("p", "x"), ("p", "x"), duplicates=False) == ["", ""]
+
+
+def test_blanks_and_case_make_no_difference() -> None:
+    assert reasons(("The  CAPITAL is", "Rome"), (" the capital is ", "ROME ")) == ["", "duplicate: of id0"]
+    assert reasons(("p", "Straße"), ("p", "STRASSE")) == ["", "duplicate: of id0"]
+
+
+def test_of_a_contradiction_every_row_goes() -> None:
+    two = "contradiction: this prompt has 2 targets"
+    assert reasons(("p", "x"), ("q", "x"), ("p", "y")) == [two, "", two]
+    assert reasons(("p", "x"), ("p", "y"), ("p", "z")) == ["contradiction: this prompt has 3 targets"] * 3
+    assert reasons(("p", "x"), ("p", "y"), contradictions=False) == ["", ""]
+
+
+def test_a_majority_settles_a_contradiction() -> None:
+    two = "contradiction: this prompt has 2 targets"
+    pairs = [("p", "x"), ("p", "y"), ("p", "x"), ("p", "x")]
+    assert reasons(*pairs, majority=0.75) == ["", two, "duplicate: of id0", "duplicate: of id0"]
+    assert reasons(*pairs, majority=0.76) == [two] * 4
+    assert reasons(*pairs) == [two] * 4
+    assert reasons(*pairs, majority=0.75, duplicates=False) == ["", two, "", ""]
+
+
+def test_half_is_no_majority() -> None:
+    two = "contradiction: this prompt has 2 targets"
+    assert reasons(("p", "x"), ("p", "y"), majority=0.51) == [two, two]
+
+
+def test_dropped_rows_are_no_party_to_a_contradiction() -> None:
+    empty = "empty: the target has no text"
+    assert reasons(("p", ""), ("p", "x")) == [empty, ""]
+    assert reasons(("p", "x"), ("p", "y"), excess=[3, 0]) == ["too long: 3 tokens over the context", ""]
+    assert reasons(("p", "x"), ("p", "x"), excess=[3, 0]) == ["too long: 3 tokens over the context", ""]
+
+
+def test_an_index_that_does_not_start_at_zero() -> None:
+    rows = table(row("a", "p", ""), row("b", "q", "x"), row("c", "q", "x")).set_axis([7, 3, 9])
+    found = Clean().reasons(rows, answers_for(rows))
+    assert found.to_dict() == {7: "empty: the target has no text", 3: "", 9: "duplicate: of b"}
+
+
+def test_rows_and_answers_are_not_touched() -> None:
+    rows = table(row("a", "p", ""), row("b", "P", "x"))
+    answers = answers_for(rows)
+    before = rows.copy(), answers.copy()
+    Clean().reasons(rows, answers)
+    pd.testing.assert_frame_equal(rows, before[0])
+    pd.testing.assert_frame_equal(answers, before[1])
+
+
+@pytest.mark.parametrize("majority", [0.5, 1.01, "1"])
+def test_the_bounds_of_majority(majority: object) -> None:
+    with pytest.raises(ValidationError, match="majority"):
+        Clean(majority=majority)  # type: ignore[arg-type]

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from knowtune.metrics.generalisation import Generalisation
+
+from .tables import ITEMS, TEXTS, compute, without
+
+
+def test_by_hand() -> None:
+    assert compute(Generalisation()) == 1 / 5  # one of five
+
+
+def test_none_without_items() -> None:
+    assert without(Generalisation(), "generalisation") is None
+    assert Generalisation().compute(ITEMS[:0], TEXTS[:0]) is None

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from knowtune.metrics.reliability import Reliability
+
+from .tables import ITEMS, TEXTS, compute, without
+
+
+def test_by_hand() -> None:
+    assert compute(Reliability()) == 3 / 4  # three of four
+
+
+def test_none_without_items() -> None:
+    assert without(Reliability(), "reliability") is None
+    assert Reliability().compute(ITEMS[:0], TEXTS[:0]) is None
