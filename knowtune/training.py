@@ -263,7 +263,9 @@ def fit(
         logging_steps=recipe.log_steps,
         logging_nan_inf_filter=False,
         save_strategy="epoch" if recipe.keep_best else "steps" if method is None or method.resumes else "no",
-        save_steps=recipe.checkpoint_steps,
+        # The Trainer forgets a half-averaged loss on resume, so a checkpoint falls where a loss has just been logged.
+        save_steps=math.ceil(recipe.checkpoint_steps / recipe.log_steps) * recipe.log_steps,
+        logging_strategy="epoch" if recipe.keep_best else "steps",
         save_total_limit=1,
         eval_strategy="no" if validation is None else "epoch",
         load_best_model_at_end=recipe.keep_best,

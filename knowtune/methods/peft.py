@@ -86,22 +86,17 @@ class Peft(Method):
         if self.type not in known:
             return [Problem(f"{where}.type", repr(self.type), allowed, nearest(self.type, known))]
         options = dict(self.model_extra or {})
-        refused = REFUSED_OPTIONS.get(self.type, {})
+        reasons = {name: why for name, why in REFUSED_OPTIONS.get(self.type, {}).items() if name in options}
+        start = str(options.get("init_lora_weights"))
+        why = "its reload depends on a global seed" if start.startswith("pissa_niter") else REFUSED_STARTS.get(start)
+        if self.type == "lora" and why:
+            reasons["init_lora_weights"] = why
         found = [
-            Problem(f"{where}.options.{name}", f"{options[name]!r}: {refused[name]}", "leave it out")
-            for name in options
-            if name in refused
-        ]
-        start = str(options.get("init_lora_weights", ""))
-        reason = "its reload depends on a global seed" if start.startswith("pissa_niter") else REFUSED_STARTS.get(start)
-        if self.type == "lora" and reason:
-            found.append(
-                Problem(
-                    f"{where}.options.init_lora_weights",
-                    f"{start!r}: {reason}",
-                    "true, gaussian, pissa, olora, orthogonal",
-                )
+            Problem(
+                f"{where}.options.{name}", f"{options.pop(name)!r}: {why}", "what a config alone can do; leave it out"
             )
+            for name, why in reasons.items()
+        ]
         return found + option_problems(self.type, options, f"{where}.options")
 
     def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:

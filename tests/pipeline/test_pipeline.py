@@ -28,7 +28,7 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
         assert set(entry) - {"locality"} == measurable
     output = finished.first_run.stdout  # type: ignore[attr-defined]
     assert "data/report/index.html" in output
-    assert "prefix_tuning on some" in " ".join(output.split())
+    assert "prefix_tuning on some" in (finished.folder / "data/report/index.html").read_text()
 
 
 def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
@@ -166,7 +166,7 @@ def test_a_killed_stage_resumes_and_ends_with_the_same_hash(project: Project) ->
     with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as stage:
         assert stage.stderr is not None
         for line in stage.stderr:
-            if "checkpoint at step 10" in line:
+            if "checkpoint at step 8" in line:
                 stage.kill()
     assert stage.returncode == -9
     assert not (folder / "data/adapters/again").exists()

@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 
 from knowtune.base import Base
-from knowtune.errors import UserError
 from knowtune.evaluation import forward
 from knowtune.families import Filter, Member, Method, Metric, Mixture, Selector, member_class
 from knowtune.filtering import run_filters
@@ -261,11 +260,3 @@ class TestEveryMethod:
             found.append({p.name: p.read_bytes() for p in sorted((work / f"{place}-saved").iterdir())})
         assert found[0] == found[1]
         assert found[0] != found[2]
-
-    def test_a_mask_is_used_or_refused(self, name: str, base: Base) -> None:
-        method = self.made(name)
-        if method.uses_mask:
-            pytest.skip("its own test says how")
-        mask = {"model.norm.weight": torch.tensor([0, 1])}
-        with pytest.raises(UserError, match="mask"):
-            method.attach(base.model(), mask)

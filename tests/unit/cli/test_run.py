@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.run import fitting, show
+from knowtune.errors import UserError
+
+ROWS = [["name", "what", "trained", "one", "two", "parity"], ["a", "b" * 20, "123", "4 %", "5 %", "1e-5"]]
+
+
+def test_columns_that_fit_name_and_metrics_first() -> None:
+    assert fitting(ROWS, 1000) == [0, 1, 2, 3, 4, 5]
+    assert fitting(ROWS, 1 + 7 + 6 + 6) == [0, 3, 4]
+    assert fitting(ROWS, 1 + 7 + 6) == [0, 3]
+
+
+def test_show_before_any_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no leaderboard yet; `make run` makes it"):
+        show(tmp_path)

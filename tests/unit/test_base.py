@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from knowtune.artefacts import file_digest, text_digest, write_json
+from knowtune.base import CARD, Base, Compute, as_pretrained, load_model, make_card, require_same_base
+from knowtune.errors import UserError
+
+from .helpers import COMPUTE, equal_states, state
+
+
+@pytest.fixture
+def copy(base: Base, tmp_path: Path) -> Path:
+    shutil.copytree(base.folder, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+class TestCard:
+    def test_what_it_holds(self, base: Base) -> None:
+        card = make_card(base.folder, "tiny")
+        assert card["identity"] == "tiny"
+        assert (card["context"], card["architecture"]) == (64, "LlamaForCausalLM")
+        assert set(card["files"]) == {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+        assert card["files"]["model.safetensors"] == file_digest(base.folder / "model.safetensors")
+        assert card["digest"] == text_digest(card["files"])
+        assert str(base.folder) not in json.dumps(card)
+
+    def test_the_digest_is_of_the_files_not_of_the_name(self, base: Base, copy: Path) -> None:
+        assert make_card(copy, "other")["digest"] == base.digest
+
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+    def test_every_file_that_decides_is_in_the_digest(self, base: Base, copy: Path, name: str) -> None:
+        data = (copy / name).read_bytes()
+        (copy / name).write_bytes(data + b" ")
+        assert make_card(copy, "tiny")["digest"] != base.digest
+
+    def test_a_card_beside_changes_nothing(self, base: Base, copy: Path) -> None:
+        (copy / "README.md").write_text("more")
+        assert make_card(copy, "tiny")["digest"] == base.digest
+
+    def test_no_model(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as caught:
+            make_card(tmp_path, "x")
+        assert str(caught.value) == (
+            f"{tmp_path}: not a model folder (no config.json); give a folder in transformers layout"
+        )
+
+    def test_no_weights(self, copy: Path) -> None:
+        (copy / "model.safetensors").unlink()
+        with pytest.raises(UserError) as caught:
+            make_card(copy, "x")
+        assert str(caught.value) == (
+            f"{copy}: no weights; save the model as safetensors: model.save_pretrained(folder)"
+        )
+
+    def test_pickled_weights(self, copy: Path) -> None:
+        (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+        with pytest.raises(UserError) as caught:
+            make_card(copy, "x")
+        assert str(caught.value) == (
+            f"{copy}: only pickled weights (pytorch_model.bin); "
+            "save the model as safetensors: model.save_pretrained(folder)"
+        )
+
+    def test_no_tokenizer(self, copy: Path) -> None:
+        (copy / "tokenizer.json").unlink()
+        with pytest.raises(UserError) as caught:
+            make_card(copy, "x")
+        assert str(caught.value) == f"{copy}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)"
+
+
+class TestOpen:
+    def test_a_card_apart_from_the_weights(self, base: Base, tmp_path: Path) -> None:
+        write_json(tmp_path / CARD, base.card)
+        opened = Base.open(tmp_path, base.folder, COMPUTE)
+        assert opened.folder == base.folder
+        assert opened.digest == base.digest
+        assert opened.context == 64
+
+    def test_a_file_that_is_gone(self, base: Base, tmp_path: Path, copy: Path) -> None:
+        artefact = tmp_path / "card"
+        write_json(artefact / CARD, base.card)
+        (copy / "model.safetensors").unlink()
+        with pytest.raises(UserError) as caught:
+            Base.open(artefact, copy, COMPUTE)
+        assert str(caught.value) == (
+            f"{copy / 'model.safetensors'}: missing; the base of this workspace was made with it. "
+            "Run the base stage again"
+        )
+
+    def test_a_base_without_a_context_has_none(self, base: Base) -> None:
+        assert Base({**base.card, "context": None}, base.folder, COMPUTE).context == 2**31
+
+    def test_shapes_are_those_of_the_model(self, base: Base) -> None:
+        expected = {name: tuple(p.shape) for name, p in base.model().named_parameters()}
+        assert base.shapes() == expected
+        assert expected["model.layers.0.self_attn.k_proj.weight"] == (32, 64)
+
+
+class TestModel:
+    def test_it_is_fresh_and_in_evaluation_mode(self, base: Base) -> None:
+        one, two = base.model(), base.model()
+        assert not one.training
+        assert equal_states(state(one), state(two))
+        assert one.dtype == torch.float32
+        with torch.no_grad():
+            one.model.norm.weight.zero_()
+        assert not equal_states(state(one), state(two))
+
+    def test_another_number_format(self, base: Base) -> None:
+        model = load_model(base.folder, Compute(device="cpu", dtype="bfloat16"))
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+    def test_the_tokenizer_pads(self, base: Base, copy: Path) -> None:
+        assert base.tokenizer().pad_token == "<pad>"
+        config = json.loads((copy / "tokenizer_config.json").read_text())
+        del config["pad_token"]
+        (copy / "tokenizer_config.json").write_text(json.dumps(config))
+        assert Base(base.card, copy, COMPUTE).tokenizer().pad_token == "</s>"
+
+    def test_narrowing_the_type(self, base: Base) -> None:
+        model = base.model()
+        assert as_pretrained(model) is model
+        with pytest.raises(TypeError, match="^a plain transformers model is needed, not Linear$"):
+            as_pretrained(torch.nn.Linear(1, 1))
+
+
+class TestCompute:
+    def test_what_auto_means_without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert Compute(device="auto").resolved_device() == "cpu"
+        assert Compute(device="auto", dtype="auto").resolved_dtype() is torch.float32
+        with pytest.raises(UserError) as caught:
+            Compute(device="cuda").resolved_device()
+        assert str(caught.value) == (
+            "params.yaml: compute.device: got 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'"
+        )
+
+    def test_what_auto_means_with_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert Compute(device="auto").resolved_device() == "cuda"
+        assert Compute(device="cpu", dtype="auto").resolved_dtype() is torch.float32
+        assert Compute(device="auto", dtype="auto").resolved_dtype() is torch.bfloat16
+        assert Compute(device="auto", dtype="float16").resolved_dtype() is torch.float16
+
+    def test_four_bits_need_cuda(self, base: Base) -> None:
+        with pytest.raises(UserError) as caught:
+            load_model(base.folder, Compute(device="cpu", quantize="4bit"))
+        assert str(caught.value) == (
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: pip install 'knowtune[quantized]'"
+        )
+
+
+def test_an_artefact_of_another_base_is_refused(base: Base) -> None:
+    require_same_base(base.digest, base, Path("adapter"))
+    with pytest.raises(UserError) as caught:
+        require_same_base("0123456789abcdef", base, Path("adapter"))
+    assert str(caught.value) == (
+        f"adapter: made on a base with digest 0123456789ab, but this base (tiny) has {base.digest[:12]}; "
+        "train again, or point `base` at the other model"
+    )

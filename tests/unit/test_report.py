@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from knowtune.damage import KINDS
+from knowtune.report import Entry, arrow, leaderboard_markdown, leaderboard_rows, score_filter, write_page
+
+METRICS = ["generalisation", "forgotten", "text_loss"]
+
+
+def interval(mean: float, half_width: float | None, n: int = 3) -> dict[str, Any]:
+    return {"mean": mean, "half_width": half_width, "n": n}
+
+
+ENTRIES = [
+    Entry("base", "as it is", None, None, {"generalisation": interval(0.1, None, 1), "forgotten": interval(0, None, 1)}),
+    Entry(
+        "lora", "lora on <clean>", 12345, 1.24e-6,
+        {"generalisation": interval(0.5, 0.0123), "forgotten": interval(0.02, 0.01), "text_loss": interval(2, 0.5)},
+    ),
+    Entry("soup", "ties of lora", None, None, {"text_loss": interval(1.5, None, 1)}),
+]  # fmt: skip
+CURVES = pd.DataFrame(
+    [
+        {"run": run, "seed": seed, "step": step, "split": split, "loss": 1.0 / step + seed / 10}
+        for run in ("lora", "full")
+        for seed in (0, 1)
+        for step in (1, 2, 3)
+        for split in ("train", "validation")
+    ]
+)
+SUMMARY = {
+    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "planted": {"empty": 2, "duplicate": 1},
+    "test": {"generalisation": 7, "locality": 8},
+}  # fmt: skip
+
+
+def trained(num: int) -> pd.DataFrame:
+    return pd.DataFrame({"id": [f"r{i}" for i in range(num)]})
+
+
+PLANTED = pd.DataFrame({"id": ["r0", "r1", "r2", "r3"], "kind": ["empty", "empty", "duplicate", "wrong_same"]})
+
+
+class TestCells:
+    def test_shares_are_percent(self) -> None:
+        assert ENTRIES[0].cell("generalisation") == "10.0 %"
+        assert ENTRIES[1].cell("generalisation") == "50.0 % ± 1.2"
+
+    def test_nats_are_not(self) -> None:
+        assert ENTRIES[1].cell("text_loss") == "2.000 ± 0.500"
+        assert ENTRIES[2].cell("text_loss") == "1.500"
+
+    def test_what_was_not_measured(self) -> None:
+        assert ENTRIES[0].cell("text_loss") == "–"
+
+    def test_arrows(self) -> None:
+        assert [arrow(m) for m in METRICS] == ["↑", "↓", "↓"]
+
+
+class TestLeaderboard:
+    def test_rows(self) -> None:
+        head, rows = leaderboard_rows(ENTRIES, METRICS)
+        assert head == ["name", "what", "trained", "generalisation ↑", "forgotten ↓", "text_loss ↓", "parity"]
+        assert rows == [
+            ["base", "as it is", "–", "10.0 %", "0.0 %", "–", "–"],
+            ["lora", "lora on <clean>", "12,345", "50.0 % ± 1.2", "2.0 % ± 1.0", "2.000 ± 0.500", "1.2e-06"],
+            ["soup", "ties of lora", "–", "–", "–", "1.500", "–"],
+        ]
+
+    def test_markdown(self) -> None:
+        assert leaderboard_markdown(ENTRIES[:1], ["forgotten"]) == (
+            "| name | what | trained | forgotten ↓ | parity |\n"
+            "| --- | --- | --- | --- | --- |\n"
+            "| base | as it is | – | 0.0 % | – |\n"
+            "\n"
+            "- forgotten ↓: known facts lost against the base (share)\n"
+        )
+
+
+class TestScoreFilter:
+    def test_by_hand(self) -> None:
+        found = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
+        assert (found["rows"], found["dropped"], found["sound"], found["sound_dropped"]) == (10, 4, 6, 2)
+        assert list(found["kinds"]) == list(KINDS)
+        assert found["kinds"]["empty"] == {
+            "planted": 2, "found": 1, "recall": 0.5, "precision": 0.25, "base_rate": 0.2
+        }  # fmt: skip
+        assert found["kinds"]["duplicate"] == {
+            "planted": 1, "found": 1, "recall": 1.0, "precision": 0.25, "base_rate": 0.1
+        }  # fmt: skip
+        assert found["kinds"]["wrong_same"] == {
+            "planted": 1, "found": 0, "recall": 0.0, "precision": 0.0, "base_rate": 0.1
+        }  # fmt: skip
+        assert found["kinds"]["contradiction"] == {
+            "planted": 0, "found": 0, "recall": None, "precision": 0.0, "base_rate": 0.0
+        }  # fmt: skip
+
+    def test_a_filter_that_drops_nothing(self) -> None:
+        found = score_filter(trained(10), PLANTED, pd.DataFrame({"id": []}))
+        assert (found["dropped"], found["sound_dropped"]) == (0, 0)
+        assert found["kinds"]["empty"] == {
+            "planted": 2, "found": 0, "recall": 0.0, "precision": None, "base_rate": 0.2
+        }  # fmt: skip
+
+    def test_the_counts_add_up(self) -> None:
+        found = score_filter(trained(10), PLANTED, trained(7))
+        assert sum(kind["found"] for kind in found["kinds"].values()) + found["sound_dropped"] == found["dropped"] == 7
+
+
+class TestPage:
+    def page(self, folder: Path, curves: pd.DataFrame = CURVES, entries: list[Entry] = ENTRIES) -> str:
+        score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
+        path = folder / "report.html"
+        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY)
+        return path.read_text("utf-8")
+
+    def test_twice_equal_bytes(self, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        assert self.page(tmp_path) == self.page(tmp_path / "other")
+        assert (tmp_path / "report.html").read_bytes() == (tmp_path / "other" / "report.html").read_bytes()
+
+    def test_no_link_to_the_network_and_no_path(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        outside = re.findall(r"[^\s\"'<>]*https?://[^\s\"'<>]*", re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", text))
+        assert outside == []
+        assert not re.search(r"\b(src|href)=\"(?!#)", text)
+        assert "<script" not in text
+        assert "url(http" not in text
+        for path in (str(tmp_path), str(Path(__file__).parents[2]), "/tmp", "/home"):
+            assert path not in text
+
+    def test_no_clock(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert not re.search(r"20\d\d-\d\d-\d\d", text)
+        assert "dc:date" not in text
+
+    def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert "5 new facts; 20 training rows (3 of them damaged on\npurpose); 1 rows rejected." in text
+        assert "7\ngeneralisation, 8\nlocality items and 3 texts" in text
+        assert "<td>50.0 % ± 1.2</td>" in text
+        assert "<td>clean</td><td>empty</td><td>2</td><td>1</td>\n  <td>50 %</td>\n  <td>25 %</td>\n  <td>20.0 %</td>" in text
+        assert "<td>(sound rows)</td><td>6</td><td>2</td>" in text
+        assert text.count("<svg") == 2
+
+    def test_text_is_escaped_and_drawings_are_not(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert "lora on &lt;clean&gt;" in text
+        assert "<clean>" not in text
+        assert "&lt;svg" not in text
+
+    def test_runs_without_a_curve(self, tmp_path: Path) -> None:
+        none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})
+        assert self.page(tmp_path, none).count("<svg") == 2
+
+    def test_metrics_that_were_not_measured(self, tmp_path: Path) -> None:
+        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 2
+
+
+@pytest.mark.parametrize("name", ["generalisation", "known"])
+def test_the_arrow_is_the_metrics_own(name: str) -> None:
+    assert arrow(name) == "↑"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.base import ADAPTER_CARD, Base
+from knowtune.errors import UserError
+from knowtune.methods.lora import Lora
+from knowtune.runs import Job, train_seed
+
+from .helpers import fact_rows, recipe, row, table
+
+
+def job(**changes: Any) -> Job:
+    rows = changes.pop("rows", fact_rows().head(8))
+    options: dict[str, Any] = {
+        "name": "lora",
+        "method_name": "lora",
+        "method": Lora(rank=2, alpha=4.0),
+        "recipe": recipe(epochs=2),
+        "seed": 3,
+        "weights": pd.Series(1.0, index=rows.index),
+        "validation": fact_rows().tail(4).reset_index(drop=True),
+        "mask": None,
+    }
+    return Job(rows=rows, **{**options, **changes})
+
+
+def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
+    train_seed(job(), base, tmp_path / "out", tmp_path / "work")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["adapter_config.json", "adapter_model.safetensors", "curve.csv", ADAPTER_CARD]
+    curve = pd.read_csv(tmp_path / "out" / "curve.csv")
+    assert curve.columns.tolist() == ["step", "split", "loss"]
+    assert curve[curve["split"] == "train"]["step"].tolist() == [1, 2, 3, 4]
+    assert curve[curve["split"] == "validation"]["step"].tolist() == [2, 4]
+    card = read_json(tmp_path / "out" / ADAPTER_CARD)
+    weights = {"adapter_model.safetensors": file_digest(tmp_path / "out" / "adapter_model.safetensors")}
+    last = curve[curve["split"] == "validation"]["loss"].iloc[-1]
+    assert card == {
+        "base": "tiny", "base_digest": base.digest, "method": "lora", "seed": 3, "num_rows": 8, "num_steps": 4,
+        "options": {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"},
+        "num_trainable": card["num_trainable"], "num_parameters": card["num_parameters"],
+        "validation_loss": pytest.approx(last), "weights_digest": text_digest(weights),
+    }  # fmt: skip
+    # rank 2, two layers: q and o 64+64, k and v 64+32, gate, up and down 64+128
+    assert card["num_trainable"] == 2 * 2 * (2 * 128 + 2 * 96 + 3 * 192)
+
+
+def test_twice_equal_bytes_and_no_path(base: Base, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train_seed(job(), base, tmp_path / name, tmp_path / f"work-{name}")
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("a", "b"))
+    assert one == two
+    for data in one.values():
+        assert str(tmp_path).encode() not in data
+        assert str(base.folder).encode() not in data
+
+
+def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_path: Path) -> None:
+    train_seed(job(validation=fact_rows()[:0]), base, tmp_path / "out", tmp_path / "work")
+    assert json.loads((tmp_path / "out" / ADAPTER_CARD).read_text())["validation_loss"] is None
+
+
+def test_weights_of_rows_matter(base: Base, tmp_path: Path) -> None:
+    rows = fact_rows().head(8)
+    weights = pd.Series([2.0, 0.0] * 4, index=rows.index)
+    for name, given in (("a", job(rows=rows)), ("b", job(rows=rows, weights=weights))):
+        train_seed(given, base, tmp_path / name, tmp_path / f"work-{name}")
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("a", "b")]
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path) -> None:
+    rows = table(row("short", "Ada lives in", "Rome"), row("long", "qz" * 40, "Rome"), row("long2", "qz" * 50, "x"))
+    with pytest.raises(UserError) as caught:
+        train_seed(job(rows=rows), base, tmp_path / "out", tmp_path / "work")
+    assert str(caught.value) == (
+        "train lora, seed 3: 2 rows are longer than the base's context of 64 tokens, e.g. 'long'; "
+        "use a selection whose filter has `clean`"
+    )
+    assert not (tmp_path / "out").exists()
