@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from stages.core.command import COSTS
@@ -18,17 +20,17 @@ REFERENCE = Path(
 
 
 def plan(folder: Path) -> int:
-    """Print the stages that `dvc repro` would run, with the time each took last, and the disk they fill.
+    """Print the stages that have changed and those that follow from them, with time and disk.
 
     Returns:
-        DVC's exit code.
+        0, or DVC's exit code.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--dry"]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if found.returncode != 0:
-        print(found.stderr or found.stdout, file=sys.stderr)
-        return found.returncode
-    stages = [line.split("'")[1] for line in found.stdout.splitlines() if line.startswith("Running stage")]
+    changed, order = _dvc(folder, "status", "--json"), _dvc(folder, "dag", "--dot")
+    for found in (changed, order):
+        if found.returncode != 0:
+            print(found.stderr or found.stdout, file=sys.stderr)
+            return found.returncode
+    stages = would_run(set(json.loads(changed.stdout)), order.stdout)
     seconds, size = _costs(folder / COSTS)
     total = total_bytes = 0.0
     for stage in stages:
@@ -43,9 +45,36 @@ def plan(folder: Path) -> int:
         f"{len(stages)} stages, about {total / 60:.1f} minutes and {total_bytes / 1e6:.0f} MB "
         f"({free.f_bavail * free.f_frsize / 1e9:.0f} GB are free), going by "
         f"{'earlier runs here' if (folder / COSTS).is_file() else 'the embedded default on two cores'}. "
-        "A stage whose inputs turn out unchanged is skipped."
+        "A stage whose inputs turn out unchanged, or that DVC's cache holds, is skipped."
     )
     return 0
+
+
+def would_run(changed: set[str], dot: str) -> list[str]:
+    """Return the changed stages and all that depend on them, in an order in which they can run.
+
+    Args:
+        changed: what `dvc status` names.
+        dot: the graph as `dvc dag --dot` gives it, an edge from what is needed to what needs it.
+    """
+    needs: dict[str, set[str]] = {}
+    for line in dot.splitlines():
+        names = re.findall(r'"([^"]+)"', line)
+        for name in names:
+            needs.setdefault(name, set())
+        if len(names) == 2:
+            needs[names[1]].add(names[0])
+    found: list[str] = []
+    for stage in TopologicalSorter(needs).static_order():
+        if stage in changed or needs[stage] & set(found):
+            found.append(stage)
+    return found
+
+
+def _dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a dvc command in a folder and catch what it prints."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def _figure(value: float | None, scale: float, unit: str) -> str:

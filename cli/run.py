@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from stages.core.params import load_params
 from stages.core.warm import warm_process
+from stages.validate import prune
 
 REPORT = Path("data/report")
 
@@ -24,6 +27,13 @@ def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
     Returns:
         DVC's exit code.
     """
+    params = load_params(folder / "params.yaml")
+    # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
+    prune(folder / "dvc.yaml", folder / "dvc.lock", params)
+    print(
+        f"{params.threads} threads on {platform.machine()}: equal bytes on this kind of CPU with as many threads; "
+        "other CPUs and GPUs give equal metrics within the intervals shown"
+    )
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with ExitStack() as stack:
         if not cold:

@@ -28,7 +28,7 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
 
     try:
         return get_peft_model(model, config)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
 
 
@@ -68,7 +68,10 @@ def fold_adapter(model: Any) -> PreTrainedModel:
     Raises:
         UserError: the merged weights are not finite.
     """
-    merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    try:
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise UserError(f"PEFT cannot fold the adapter, or the merged weights are not finite: {error}") from error
     return merged
 
 
@@ -116,7 +119,7 @@ def option_problems(peft_type: str, options: dict[str, Any], where: str) -> list
             continue  # a type only PEFT understands; its own rules below judge it
     if not problems:
         try:
-            config_class(peft_type)(**options)
+            config_class(peft_type)(**options, task_type="CAUSAL_LM")
         except (ValueError, TypeError) as error:
             problems.append(Problem(where, repr(options), f"what PEFT's {peft_type} accepts: {error}"))
     return problems

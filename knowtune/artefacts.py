@@ -54,7 +54,7 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 
     if path.stat().st_size == 0:
         return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
-    return pd.read_json(path, orient="records", lines=True, dtype=False, convert_dates=False, precise_float=True)
+    return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
 
 
 @contextmanager

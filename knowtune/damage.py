@@ -7,13 +7,13 @@ A row carries at most one kind. All kinds pass the schema.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping
 
 import pandas as pd
 
 from knowtune.contract import ROW_COLUMNS
+from knowtune.statistics import share_of
 
 KINDS = ("wrong_same", "wrong_other", "contradiction", "duplicate", "empty")
 PLANTED_COLUMNS = ["id", "kind", "original", "source_id"]
@@ -31,13 +31,13 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
         The damaged rows (further rows at the end), and what was planted: id, kind, original target, source id.
     """
     lot = random.Random(seed)
-    num_wrong = math.ceil(rates["wrong"] * len(rows))
+    num_wrong = share_of(rates["wrong"], len(rows))
     wanted = [
         ("wrong_same", num_wrong // 2),
         ("wrong_other", num_wrong - num_wrong // 2),
-        ("contradiction", math.ceil(rates["contradictions"] * len(rows))),
-        ("duplicate", math.ceil(rates["duplicates"] * len(rows))),
-        ("empty", math.ceil(rates["empties"] * len(rows))),
+        ("contradiction", share_of(rates["contradictions"], len(rows))),
+        ("duplicate", share_of(rates["duplicates"], len(rows))),
+        ("empty", share_of(rates["empties"], len(rows))),
     ]
     targets: dict[str, list[str]] = {
         str(name): sorted(set(group)) for name, group in rows.groupby("relation")["target"]

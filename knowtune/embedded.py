@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from knowtune.base import Compute, as_pretrained
-from knowtune.encoding import encode_rows, encode_texts
-from knowtune.facts import Authored
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from knowtune.base import Compute
+    from knowtune.facts import Authored
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 
@@ -77,7 +76,8 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from knowtune.encoding import Encoded
+    from knowtune.base import as_pretrained
+    from knowtune.encoding import Encoded, encode_rows, encode_texts
     from knowtune.optimizers import MuonAdamW
     from knowtune.training import Recipe, Rows, fit, seed_everything
 

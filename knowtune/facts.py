@@ -20,6 +20,8 @@ from knowtune.artefacts import read_rows
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError
 
+NEEDED = "facts.csv, wordings.csv and text.jsonl"
+
 
 @dataclass(frozen=True)
 class Authored:
@@ -73,6 +75,8 @@ def read_authored(folder: Path) -> Authored:
     without = sorted(set(facts["relation"]) - set(templates))
     if without:
         raise UserError(f"{folder / 'wordings.csv'}: no wording for {', '.join(without)}")
+    if not (folder / "text.jsonl").is_file():
+        raise UserError(f"{folder / 'text.jsonl'}: no such file; `source.data` must hold {NEEDED}")
     text = read_rows(folder / "text.jsonl")
     return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, text)
 
@@ -80,7 +84,7 @@ def read_authored(folder: Path) -> Authored:
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV whose cells are all text ("NA" is sodium, not a missing value)."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; `source.data` must hold facts.csv, wordings.csv and text.jsonl")
+        raise UserError(f"{path}: no such file; `source.data` must hold {NEEDED}")
     table = pd.read_csv(path, dtype="str", keep_default_na=False)
     missing = [column for column in columns if column not in table.columns]
     if missing:

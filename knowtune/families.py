@@ -85,6 +85,11 @@ class Selector(Member):
         """Whether the choice restricts the parameters, so that the method must be able to use a mask."""
         return False
 
+    @property
+    def chooses_rows(self) -> bool:
+        """Whether the choice leaves rows out, so that a run can train on the chosen ones."""
+        return False
+
     @abstractmethod
     def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
         """Choose among `rows` and among the parameters of a model, given as name -> shape."""

@@ -84,7 +84,7 @@ def parity(
         difference = (forward(attached, chosen) - forward(merged, chosen)).abs()
         real = torch.tensor([[i < len(row) for i in range(difference.shape[1])] for row in chosen])
         values = difference[real]
-        largest = max(largest, float(values.max()))
+        largest = float(torch.maximum(torch.tensor(largest), values.max()))  # NaN stays NaN, unlike with max()
         total += float(values.double().sum())
         count += values.numel()
     return {"largest": largest, "mean": total / count, "num_rows": len(rows)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from knowtune.artefacts import read_json, text_digest, write_json
+from knowtune.artefacts import file_digest, read_json, text_digest, write_json
 from knowtune.base import COMPOSED, MERGED, Base, require_same_base
 from knowtune.errors import UserError
 from knowtune.families import Mixture
@@ -46,8 +46,11 @@ def mix(
     model = base.model()
     squares = [0.0] * (len(folders) + 1)
     for number, (name, parameter) in enumerate(sorted(model.state_dict().items())):
-        if not all(name in tensors for tensors in where):
+        having = [source.name for source, tensors in zip(folders, where, strict=True) if name in tensors]
+        if not having:
             continue  # tied weights are saved once, under their first name
+        if len(having) < len(folders):
+            raise UserError(f"{folder}: only some of the models have {name}, so they cannot be mixed")
         origin = parameter.detach().float().cpu()
         changes = [tensors[name].get_tensor(name).float() - origin for tensors in where]
         change = member.combine(changes, share, seed + number)
@@ -56,7 +59,7 @@ def mix(
         parameter.copy_(origin + change)
     model.save_pretrained(folder)
     base.tokenizer().save_pretrained(folder)
-    digests = [read_json(source / MERGED)["weights_digest"] for source in folders]
-    write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(digests)})
+    written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(written)})
     names = [source.parent.name for source in folders]
     return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}

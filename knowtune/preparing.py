@@ -84,8 +84,8 @@ def read_jsonl(data: Path, text: Path, files: Mapping[str, str | list[str] | Non
     """
 
     def read(role: str) -> pd.DataFrame:
-        names = files[role] or []
-        tables = [_table(data / name, columns) for name in ([names] if isinstance(names, str) else names)]
+        names, seen = files[role] or [], dict[str, int]()
+        tables = [_table(data / name, columns, seen) for name in ([names] if isinstance(names, str) else names)]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=ROW_COLUMNS, dtype="str")
 
     found = _read_lines(text, [columns["text"]])
@@ -129,12 +129,15 @@ def _read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a file of rows into the columns of the contract; a missing id becomes a digest of the row."""
+def _table(path: Path, columns: Mapping[str, Any], seen: dict[str, int]) -> pd.DataFrame:
+    """Read a file of rows into the columns of the contract.
+
+    A missing id becomes a digest of the row and the number of its occurrence, counted in `seen` over a role's files.
+    """
     facts = columns["fact"]
     fact_columns = [facts] if isinstance(facts, str) else list(facts or [])
     single = [columns[c] for c in ("id", "relation", "subject", "wording", "prompt", "target") if columns[c]]
-    table, seen = [], dict[str, int]()
+    table = []
     for row in _read_lines(path, [*single, *fact_columns]):
         cell = {c: _cell(row.get(columns[c])) if columns[c] else "" for c in ROW_COLUMNS if c != "fact"}
         if not columns["id"]:
@@ -181,10 +184,14 @@ def prepare(
     for role in ("train", "validation", "test", "known"):
         tables[role], gone = _judge(getattr(raw, role), role)
         rejected.append(gone)
-    tables, seen = _held_out(tables)
-    rejected += seen
+    if not set(tables["train"]["fact"]) & set(tables["test"]["fact"]):
+        raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
+    tables, unfit = _held_out(tables)
+    blank = raw.texts["text"].str.strip() == ""
+    texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
+    rejected += [*unfit, texts.assign(reason="retention: the text is empty")]
     out = pd.concat(rejected, ignore_index=True)
-    num_read = sum(len(getattr(raw, role)) for role in tables)
+    num_read = sum(len(getattr(raw, role)) for role in tables) + len(raw.texts)
     if len(out) > max_rejected * num_read:
         reasons = out["reason"].value_counts().to_dict()
         first = ", ".join(out["id"].head(5))
@@ -198,7 +205,7 @@ def prepare(
         raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
     known_ids = _draw(tables["known"]["id"].tolist(), max_known, seed)
     known = tables["known"][tables["known"]["id"].isin(known_ids)]
-    texts = raw.texts[raw.texts["text"].str.strip() != ""]
+    texts = raw.texts[~blank]
     texts = texts[texts["id"].isin(_draw(texts["id"].tolist(), max_texts, seed))].reset_index(drop=True)
     kinds = [("reliability", new["train"]), ("generalisation", new["test"]), ("locality", known)]
     test = pd.concat([table.assign(kind=kind) for kind, table in kinds], ignore_index=True)
@@ -210,6 +217,7 @@ def prepare(
         "test": test["kind"].value_counts().sort_index().to_dict(),
         "retention": len(texts),
         "rejected": len(out),
+        "not_drawn": sum(len(table) for table in tables.values()) - sum(map(len, new.values())) - len(known),
         "planted": planted["kind"].value_counts().sort_index().to_dict(),
     }
     return Prepared(
@@ -240,7 +248,7 @@ def _judge(rows: pd.DataFrame, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _held_out(
     tables: Mapping[str, pd.DataFrame],
 ) -> tuple[dict[str, pd.DataFrame], list[pd.DataFrame]]:
-    """Reject what is tested under a prompt that is trained too: its result would say nothing about other wordings.
+    """Reject what says nothing about other wordings: tested under a trained prompt, or of a fact that is not trained.
 
     Raises:
         UserError: one row (by id) is both trained and tested, which is a fault of the files, not of a row.
@@ -255,9 +263,12 @@ def _held_out(
                 f"prepare: {len(both)} rows are in both train and {role}, e.g. {both.iloc[0]!r}; "
                 "remove them from one of the two"
             )
-        seen = table["prompt"].isin(set(train["prompt"]))
-        kept[role] = table[~seen]
-        rejected.append(table[seen].assign(reason=f"{role}: the prompt is trained too"))
+        reason = pd.Series("", index=table.index, dtype="str")
+        if role != "known":
+            reason[~table["fact"].isin(set(train["fact"]))] = f"{role}: no training row has its fact"
+        reason[table["prompt"].isin(set(train["prompt"]))] = f"{role}: the prompt is trained too"
+        kept[role] = table[reason == ""]
+        rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected
 
 

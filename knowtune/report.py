@@ -144,7 +144,8 @@ def _svg(figure: Figure) -> str:
 
     with mpl.rc_context({"svg.hashsalt": "knowtune", "svg.fonttype": "none"}):
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no clock, no version, no link
+        figure.savefig(buffer, format="svg", metadata=nothing, bbox_inches="tight")
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -191,5 +192,6 @@ def _learning_curves(curves: pd.DataFrame) -> Figure:
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("nats per learned token (dashed: validation)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
     return figure

@@ -1,9 +1,14 @@
-"""Mean and 95 % interval over seeds."""
+"""Mean and 95 % interval over seeds; shares as counts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+
+def share_of(share: float, total: int) -> int:
+    """Return ceil(share x total), not one more where binary floating point puts 0.07 x 100 just above 7."""
+    return math.ceil(round(share * total, 6))
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | int | None]:

@@ -66,7 +66,7 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
     Rows are shuffled, sorted by length within windows of `window` batches, cut into batches, and the batches shuffled.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 16) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 4) -> None:
         """Take the rows' lengths in tokens."""
         self.lengths = torch.tensor(list(lengths))
         self.batch_size, self.seed, self.window, self.epoch = batch_size, seed, window, 0
@@ -129,6 +129,8 @@ class KnowledgeTrainer(Trainer):
         super().__init__(**options)
         self.method, self.row_ids = method, row_ids
         self.lengths = [len(row.input_ids) for row in options["train_dataset"].rows]
+        validation = options["eval_dataset"]
+        self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
 
     def compute_loss(
@@ -141,11 +143,20 @@ class KnowledgeTrainer(Trainer):
         """Return sum_i w_i sum_t CE_it / num_items, plus the penalty in training."""
         labels, weights, index = inputs["labels"], inputs["weight"], inputs["index"]
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        losses = token_losses(outputs.logits, labels)
-        items = num_items_in_batch if num_items_in_batch is not None else (labels[:, 1:] != IGNORED).sum()
-        loss = (losses.sum(1) * weights).sum() / items
+        losses = token_losses(outputs.logits, labels).sum(1) * weights  # (batch,)
+        items: torch.Tensor | int | float
+        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over tokens
+            items = self.validation_share * len(labels)
+        elif num_items_in_batch is not None:
+            items = num_items_in_batch
+        else:
+            items = (labels[:, 1:] != IGNORED).sum()
+        loss = losses.sum() / items
+        penalty = self.method.penalty(model) if self.method and model.training else None
+        if penalty is not None and not torch.isfinite(penalty):
+            raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
         if not torch.isfinite(loss):
-            bad = [self.row_ids[i] for i in index[~torch.isfinite(losses.sum(1))].tolist()] if model.training else []
+            bad = [self.row_ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
             raise UserError(
                 f"the loss is not finite at step {self.state.global_step + 1}; "
                 f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
@@ -154,7 +165,6 @@ class KnowledgeTrainer(Trainer):
         if model.training:
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
                 loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
-            penalty = self.method.penalty(model) if self.method else None
             if penalty is not None:
                 loss = loss + penalty / self.current_gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
@@ -169,8 +179,13 @@ class KnowledgeTrainer(Trainer):
         if groups is None:
             return super().create_optimizer(model) if model is not None else super().create_optimizer()
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-        self.optimizer = kind(groups, **options)
+        self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
         return self.optimizer
+
+
+def _num_learned(rows: Rows) -> int:
+    """Count the tokens that a set of rows teaches."""
+    return sum(label != IGNORED for row in rows.rows for label in row.labels[1:])
 
 
 class _Watch(TrainerCallback):
@@ -304,6 +319,8 @@ def fit(
     if checkpoint:
         print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+        raise UserError(f"{label}: the last step left weights that are not finite; lower the learning rate")
     return Fitted(
         model=model.eval(),
         curve=watch.curve,

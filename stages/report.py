@@ -59,9 +59,13 @@ def run(args: argparse.Namespace, params: Params) -> None:
         name: score_filter(train, planted, read_rows(args.filtered / name / "dropped.jsonl")) for name in params.filters
     }
     table = pd.concat(curves, ignore_index=True)[["run", "seed", "split", "step", "loss"]]
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "curves.csv", index=False)
+    (args.out / "curves").mkdir(parents=True, exist_ok=True)
+    for (run_name, split), curve in table.groupby(["run", "split"]):
+        mean = curve.groupby("step")["loss"].mean()  # over seeds
+        mean.to_csv(args.out / "curves" / f"{run_name}.{split}.csv")
     write_json(args.out / "leaderboard.json", {e.name: e.summary for e in entries})
+    means = {e.name: {name: value["mean"] for name, value in e.summary.items()} for e in entries}
+    write_json(args.out / "metrics.json", means)  # for `dvc metrics`, which makes every number a column
     write_json(args.out / "filters.json", filters)
     markdown = leaderboard_markdown(entries, params.evaluate.metrics)
     (args.out / "leaderboard.md").write_text(markdown, encoding="utf-8")

@@ -31,12 +31,17 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import write_json
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
-    for stage, family, folders in families(args.pipeline):
+    prune(args.pipeline, args.lock, params)
+    write_json(args.out, {"valid": True})
+
+
+def prune(pipeline: Path, lock: Path, params: Params) -> None:
+    """Remove the outs and lock entries of every member that params.yaml does not name."""
+    for stage, family, folders in families(pipeline):
         named = set(getattr(params, family))
         for folder in folders:
-            prune_folder(folder, named)
-        prune_lock(args.lock, stage, named)
-    write_json(args.out, {"valid": True})
+            prune_folder(pipeline.parent / folder, named)
+        prune_lock(lock, stage, named)
 
 
 def families(pipeline: Path) -> list[tuple[str, str, list[Path]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REFUSED = {
     "adalora": "its ranks are allocated by a call at every step that must know the number of steps in advance",
+    "cpt": "its forward pass rewrites its own weights, so that what is saved is not what was measured",
     "adamss": "it needs scikit-learn at attach and a call at every step",
     "lily": "its router averages over the whole batch, later tokens included, so its loss leaks the future",
     "multitask_prompt_tuning": "every forward pass needs task_ids",
@@ -46,10 +47,18 @@ REFUSED_STARTS = {
     "corda": "it needs data before training",
     "loftq": "it needs bitsandbytes and CUDA at attach",
 }
+REQUIRED = {  # options without which PEFT attaches nothing useful, or stops in the middle
+    "adaption_prompt": ("adapter_len", "adapter_layers"),
+    "cartridge": ("num_virtual_tokens",),
+    "p_tuning": ("num_virtual_tokens",),
+    "prefix_tuning": ("num_virtual_tokens",),
+    "prompt_tuning": ("num_virtual_tokens",),
+    "trainable_tokens": ("token_indices",),
+}
 # Methods whose change is no change of weights: merged, they stay a composed artefact.
-COMPOSED = {"adaption_prompt", "beft", "cartridge", "cpt", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
+COMPOSED = {"adaption_prompt", "beft", "cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
 # Methods whose saved form has lost what further training needs: a killed run starts this seed again.
-NOT_RESUMABLE = {"cartridge", "cpt", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
+NOT_RESUMABLE = {"cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
 
 
 class Peft(Method):
@@ -96,6 +105,11 @@ class Peft(Method):
                 f"{where}.options.{name}", f"{options.pop(name)!r}: {why}", "what a config alone can do; leave it out"
             )
             for name, why in reasons.items()
+        ]
+        found += [
+            Problem(f"{where}.options.{name}", "nothing", f"a value; PEFT's {self.type} needs it")
+            for name in REQUIRED.get(self.type, ())
+            if name not in options
         ]
         return found + option_problems(self.type, options, f"{where}.options")
 

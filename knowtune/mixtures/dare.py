@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -21,7 +22,8 @@ class Dare(Mixture):
         """Mix with PEFT's `dare_linear` or `dare_ties`; what is dropped follows the seed alone."""
         from peft.utils.merge_utils import dare_linear, dare_ties
 
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The density 1.0 is")  # keeping everything is allowed here
             torch.manual_seed(generator_seed)
             if self.elect_sign:
                 return dare_ties(changes, weights * len(changes), self.density, self.majority_sign)

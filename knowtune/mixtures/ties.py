@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import torch
@@ -21,4 +22,6 @@ class Ties(Mixture):
         from peft.utils.merge_utils import ties
 
         # PEFT means the weighted values that agree without dividing by the weights: weights of mean 1 keep the size.
-        return ties(changes, weights * len(changes), self.density, self.majority_sign)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The density 1.0 is")  # keeping everything is allowed here
+            return ties(changes, weights * len(changes), self.density, self.majority_sign)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from knowtune.errors import UserError
 from knowtune.families import Choice, Selector
+from knowtune.statistics import share_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,11 @@ class Random(Selector):
     def masks(self) -> bool:
         """A budget makes a mask."""
         return self.budget is not None
+
+    @property
+    def chooses_rows(self) -> bool:
+        """A number of samples leaves rows out."""
+        return self.samples is not None
 
     def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
         """Score rows with uniform numbers and choose the highest; draw exactly the budget of parameters."""
@@ -47,13 +53,16 @@ class Random(Selector):
 def _draw(
     shapes: Mapping[str, tuple[int, ...]], budget: float, generator: np.random.Generator
 ) -> dict[str, torch.Tensor]:
-    """Draw ceil(budget x total) parameters uniformly without repeats: first how many per tensor, then which."""
+    """Draw ceil(budget x total) parameters uniformly and without repeats from all tensors laid end to end."""
+    import numpy as np
     import torch
 
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    counts = generator.multivariate_hypergeometric(sizes, math.ceil(budget * sum(sizes)), method="marginals")
-    mask = {}
-    for name, size, count in zip(shapes, sizes, counts, strict=True):
-        indices = generator.choice(size, int(count), replace=False, shuffle=False)
-        mask[name] = torch.from_numpy(indices).long().sort().values
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    total = int(ends[-1])
+    drawn = np.sort(generator.choice(total, share_of(budget, total), replace=False, shuffle=False))
+    cuts = np.searchsorted(drawn, ends)
+    mask, begin, offset = {}, 0, 0
+    for name, end, cut in zip(shapes, ends.tolist(), cuts.tolist(), strict=True):
+        mask[name] = torch.from_numpy(drawn[begin:cut] - offset).long()
+        begin, offset = cut, end
     return mask

@@ -407,6 +407,10 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         if method is not None and deep and hasattr(method, "problems"):
             problems.extend(method.problems(f"runs.{name}"))
         selector = selectors.get(str(item.get("selection")))
+        trains_on = item.get("train_on", "all")
+        if selector is not None and selector.chooses_rows and not selector.masks and trains_on == "all":
+            got = f"'all', so that what {item['selection']!r} chooses has no effect"
+            problems.append(Problem(f"runs.{name}.train_on", got, "chosen, or a selection that chooses parameters"))
         if method is not None and selector is not None and selector.masks and not method.uses_mask:
             allowed = "a selection without a parameter budget, or a method that can use a mask"
             problems.append(

@@ -71,7 +71,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(base: Base):  # noqa: ANN201
+def tokenizer(base: Base):
     return base.tokenizer()
 
 

@@ -76,7 +76,7 @@ def test_no_rows_are_an_empty_file_and_come_back_with_columns(tmp_path: Path) ->
 def test_whole_replaces_only_when_the_block_ends_well(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), whole(path) as part:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="stop"), whole(path) as part:
         part.write_text("half")
         raise RuntimeError("stop")
     assert path.read_text() == "old"
@@ -90,7 +90,7 @@ def test_whole_replaces_only_when_the_block_ends_well(tmp_path: Path) -> None:
 
 
 def test_whole_removes_a_half_made_folder(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), whole(tmp_path / "model") as part:  # noqa: PT012
+    with pytest.raises(RuntimeError), whole(tmp_path / "model") as part:
         part.mkdir()
         (part / "file").write_text("x")
         raise RuntimeError

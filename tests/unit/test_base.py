@@ -126,7 +126,7 @@ class TestModel:
     def test_narrowing_the_type(self, base: Base) -> None:
         model = base.model()
         assert as_pretrained(model) is model
-        with pytest.raises(TypeError, match="^a plain transformers model is needed, not Linear$"):
+        with pytest.raises(TypeError, match=r"^a plain transformers model is needed, not Linear$"):
             as_pretrained(torch.nn.Linear(1, 1))
 
 
@@ -152,7 +152,8 @@ class TestCompute:
         with pytest.raises(UserError) as caught:
             load_model(base.folder, Compute(device="cpu", quantize="4bit"))
         assert str(caught.value) == (
-            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: pip install 'knowtune[quantized]'"
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: "
+            "pip install 'knowtune[quantized]'"
         )
 
 

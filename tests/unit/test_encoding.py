@@ -36,10 +36,7 @@ PAIRS = [("The hat of Ada is", "red"), ("Ada lives in", "New York"), ("x", "Ã©æ¼
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("eos", [True, False])
 def test_the_border_lies_between_prompt_and_target(kind: str, bos: bool, eos: bool, tokenizer: Any) -> None:
-    if kind == "byte-level":
-        made = byte_level(tokenizer, bos, eos)
-    else:
-        made = metaspace(bos, eos, kind.split()[1])
+    made = byte_level(tokenizer, bos, eos) if kind == "byte-level" else metaspace(bos, eos, kind.split()[1])
     for (prompt, target), row in zip(PAIRS, encode_rows(made, *zip(*PAIRS, strict=True)), strict=True):
         ids = made(f"{prompt} {target}", add_special_tokens=False)["input_ids"]
         start, end = [made.bos_token_id] * bos, [made.eos_token_id] * eos

@@ -6,7 +6,10 @@ from knowtune.errors import Problem, UserError, nearest, raise_gathered, unknown
 
 
 def test_problem_reads_as_one_line() -> None:
-    assert str(Problem("runs.lora.options.rank", "0", "at least 1")) == "runs.lora.options.rank: got 0; allowed: at least 1"
+    assert (
+        str(Problem("runs.lora.options.rank", "0", "at least 1"))
+        == "runs.lora.options.rank: got 0; allowed: at least 1"
+    )
 
 
 def test_problem_names_the_nearest() -> None:
@@ -35,7 +38,10 @@ def test_unknown_lists_the_known_in_order_and_the_nearest() -> None:
 
 
 def test_unknown_without_a_like_name_gives_no_hint() -> None:
-    assert str(unknown("filter", "qqqq", ["everything", "clean"])) == "no filter is called 'qqqq'; known: clean, everything"
+    assert (
+        str(unknown("filter", "qqqq", ["everything", "clean"]))
+        == "no filter is called 'qqqq'; known: clean, everything"
+    )
 
 
 def test_raise_gathered_is_quiet_without_problems() -> None:

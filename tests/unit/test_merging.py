@@ -97,7 +97,7 @@ def test_another_base_is_refused(base: Base, lora_adapter: Path, tmp_path: Path)
     with pytest.raises(UserError, match=rf"^{lora_adapter}: made on a base with digest {base.digest[:12]}"):
         load_seed(LORA, lora_adapter, other)
     merge_seed(LORA, lora_adapter, base, tmp_path / "m")
-    with pytest.raises(UserError, match="but this base .tiny. has 000000000000"):
+    with pytest.raises(UserError, match=r"but this base \(tiny\) has 000000000000"):
         open_merged(tmp_path / "m", other)
 
 

@@ -100,9 +100,7 @@ def test_a_composed_artefact_is_refused(base: Base, two: list[Path], tmp_path: P
     write_json(two[1] / COMPOSED, {})
     with pytest.raises(UserError) as caught:
         mix(Average(), two, [1.0, 1.0], base, tmp_path / "m", 0)
-    assert str(caught.value) == (
-        f"{two[1]}: a composed artefact has no plain weights to mix; choose a run that folds"
-    )
+    assert str(caught.value) == (f"{two[1]}: a composed artefact has no plain weights to mix; choose a run that folds")
 
 
 def test_a_model_of_another_base_is_refused(base: Base, two: list[Path], tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def test_which_weight_goes_where() -> None:
     model = Small()
     optimizer = MuonAdamW(model, 0.01, 0.1)
     groups = [[id(p) for p in group["params"]] for group in optimizer.param_groups]
-    assert groups == [[id(model.inner.weight)], [id(model.embed.weight), id(model.inner.bias), id(model.lm_head.weight)]]
+    assert groups == [
+        [id(model.inner.weight)],
+        [id(model.embed.weight), id(model.inner.bias), id(model.lm_head.weight)],
+    ]
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.01]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.1]
 

@@ -229,7 +229,7 @@ class TestPrepare:
         assert done.retention["text"].tolist() == ["Text 0.", "Text 1.", "Text 2."]
         assert (len(done.rejected), len(done.planted)) == (0, 0)
         assert done.summary == {
-            "facts": 3, "train": 3, "validation": 3, "retention": 3, "rejected": 0, "planted": {},
+            "facts": 3, "train": 3, "validation": 3, "retention": 3, "rejected": 0, "not_drawn": 0, "planted": {},
             "test": {"generalisation": 3, "locality": 3, "reliability": 3},
         }  # fmt: skip
 
@@ -293,8 +293,9 @@ class TestPrepare:
 
     def test_a_fact_tested_but_not_trained_is_not_lost_without_a_word(self) -> None:
         test = table(row("x", "x?", "t", fact="f"), row("y", "y?", "t", fact="never trained"))
-        message = refused(raw(table(row("a", "p", "t", fact="f")), test))
-        assert "never trained" in message or "'y'" in message
+        done = run(raw(table(row("a", "p", "t", fact="f")), test), max_rejected=0.5)
+        assert done.rejected[["id", "reason"]].to_numpy().tolist() == [["y", "test: no training row has its fact"]]
+        assert done.test["id"].tolist() == ["a", "x"]
 
     def test_a_blank_text_is_not_lost_without_a_word(self) -> None:
         source = raw(table(row("a", "p", "t")), table(row("x", "x?", "t")), texts=["One.", "  "])

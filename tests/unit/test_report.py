@@ -18,7 +18,10 @@ def interval(mean: float, half_width: float | None, n: int = 3) -> dict[str, Any
 
 
 ENTRIES = [
-    Entry("base", "as it is", None, None, {"generalisation": interval(0.1, None, 1), "forgotten": interval(0, None, 1)}),
+    Entry(
+        "base", "as it is", None, None,
+        {"generalisation": interval(0.1, None, 1), "forgotten": interval(0, None, 1)},
+    ),
     Entry(
         "lora", "lora on <clean>", 12345, 1.24e-6,
         {"generalisation": interval(0.5, 0.0123), "forgotten": interval(0.02, 0.01), "text_loss": interval(2, 0.5)},
@@ -145,7 +148,10 @@ class TestPage:
         assert "5 new facts; 20 training rows (3 of them damaged on\npurpose); 1 rows rejected." in text
         assert "7\ngeneralisation, 8\nlocality items and 3 texts" in text
         assert "<td>50.0 % ± 1.2</td>" in text
-        assert "<td>clean</td><td>empty</td><td>2</td><td>1</td>\n  <td>50 %</td>\n  <td>25 %</td>\n  <td>20.0 %</td>" in text
+        assert (
+            "<td>clean</td><td>empty</td><td>2</td><td>1</td>\n  <td>50 %</td>\n  <td>25 %</td>\n  <td>20.0 %</td>"
+            in text
+        )
         assert "<td>(sound rows)</td><td>6</td><td>2</td>" in text
         assert text.count("<svg") == 2
 

@@ -104,7 +104,7 @@ class TestTokenLosses:
 
 
 class TestLengthBuckets:
-    LENGTHS = [3, 9, 4, 8, 5, 7, 6, 3, 9, 4, 2]
+    LENGTHS = (3, 9, 4, 8, 5, 7, 6, 3, 9, 4, 2)
 
     def order(self, seed: int = 0, epoch: int = 0, size: int = 2, window: int = 16) -> list[int]:
         sampler = LengthBuckets(self.LENGTHS, size, seed, window)
@@ -145,7 +145,9 @@ class TestLoss:
         model = base.model()
         batch = collate([rows[i] for i in range(8)])
         # transformers' own loss, which is the token mean over the shifted labels
-        model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss.backward()
+        model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
+        ).loss.backward()
         gradient = dict(model.named_parameters())["model.norm.weight"].grad
         assert gradient is not None
         step = fitted.model.model.norm.weight - base.model().model.norm.weight  # type: ignore[union-attr]
@@ -154,7 +156,7 @@ class TestLoss:
     def test_weights_scale_the_share_of_a_row(self, base: Base, work: Path) -> None:
         rows = fact_rows().head(4)
         plain = plain_loss(base, encoded(base, rows))
-        for number in range(4):
+        for number in (0, 3):
             weights = [1.0] * 4
             weights[number] = 2.0
             doubled = descend(base, encoded(base, rows, weights), work / str(number), batch_size=4).curve[0]["loss"]
@@ -222,7 +224,7 @@ class TestLoss:
             options = recipe(learning_rate=1e-9, batch_size=size)
             place = work / str(size)
             fitted = fit(model, one, encoded(base, rows), options, COMPUTE, seed=0, work=place, optimizer=frozen)
-            found.append([entry["loss"] for entry in fitted.curve if entry["split"] == "validation"][0])
+            found += [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert found == pytest.approx([plain_loss(base, encoded(base, rows))] * 3, rel=1e-4)
 
     def test_a_method_may_group_its_parameters(self, base: Base, work: Path) -> None:
@@ -238,13 +240,17 @@ class TestReproducible:
     def test_same_seed_same_bits(self, base: Base, work: Path) -> None:
         method = Lora(rank=2, alpha=4.0, dropout=0.2)
         found = [
-            state(train(base, method, fact_rows(), work / str(i), seed=s).model) for i, s in enumerate((3, 3, 4))
+            state(train(base, method, fact_rows().head(8), work / str(i), seed=s).model)
+            for i, s in enumerate((3, 3, 4))
         ]
         assert equal_states(found[0], found[1])
         assert not equal_states(found[0], found[2])
 
-    @pytest.mark.parametrize("method", [Lora(rank=2, alpha=4.0, dropout=0.1), Full()], ids=["lora", "full"])
-    @pytest.mark.parametrize("stop", [5, 8])
+    @pytest.mark.parametrize(
+        ("method", "stop"),
+        [(Lora(rank=2, alpha=4.0, dropout=0.1), 5), (Lora(rank=2, alpha=4.0, dropout=0.1), 8), (Full(), 8)],
+        ids=["lora in the first epoch", "lora in the second", "full in the second"],
+    )
     def test_killed_and_resumed_gives_the_same_bits(self, base: Base, work: Path, method: Any, stop: int) -> None:
         options = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 3, "schedule": "cosine"}
         whole = train(base, method, fact_rows(), work / "whole", **options)

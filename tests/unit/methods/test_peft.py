@@ -40,7 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 # What libraries warn of where nothing is wrong; a warning is an error in tests, so each is named.
 WARNINGS = {
     "beft": "Detected that the base layer has no bias term",  # true of Llama, and why beft is a composed artefact
-    "boft": "Failed to load the CUDA extension",  # PEFT tries to build one and goes on without
+    "boft": "(Failed to load the CUDA extension|Setting boft_n_butterfly_factor to 1)",  # PEFT goes on without it
     "frod": "Sparse invariant checks are implicitly disabled",  # torch, of PEFT's sparse tensors
     "ln_tuning": "Unsupported layer type '<class 'transformers.*RMSNorm'>' encountered",  # PEFT, of every Llama
 }
@@ -114,7 +114,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name: str, base: Base, work: Path
     assert equal_states(state(parts.model), state(whole.model))
 
 
-@pytest.mark.parametrize("name", sorted(NOT_RESUMABLE))
+@pytest.mark.parametrize("name", sorted(NOT_RESUMABLE - set(REFUSED)))
 def test_what_cannot_resume_leaves_no_checkpoint(name: str, base: Base, work: Path) -> None:
     method = made(name)
     assert not method.resumes
@@ -125,7 +125,7 @@ def test_what_cannot_resume_leaves_no_checkpoint(name: str, base: Base, work: Pa
 def test_what_is_said_of_types_is_said_of_types_that_there_are() -> None:
     assert set(REFUSED) | COMPOSED | NOT_RESUMABLE | set(REFUSED_OPTIONS) | set(OPTIONS) <= set(TYPES)
     assert not set(REFUSED) & COMPOSED
-    assert len(TYPES) - len(REFUSED) >= 39
+    assert len(TYPES) - len(REFUSED) >= 38
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -146,7 +146,10 @@ def test_an_unknown_type_gets_the_nearest() -> None:
 @pytest.mark.parametrize(("name", "option"), [(n, o) for n, found in REFUSED_OPTIONS.items() for o in found])
 def test_a_refused_option_is_told_why(name: str, option: str) -> None:
     found = made(name, **{option: "x"}).problems("run")
-    assert f"run.options.{option}: got 'x': {REFUSED_OPTIONS[name][option]}; allowed: leave it out" in map(str, found)
+    assert (
+        f"run.options.{option}: got 'x': {REFUSED_OPTIONS[name][option]}; "
+        "allowed: what a config alone can do; leave it out"
+    ) in map(str, found)
 
 
 @pytest.mark.parametrize("start", sorted(REFUSED_STARTS))
@@ -154,7 +157,7 @@ def test_a_refused_start_is_told_why(start: str) -> None:
     found = made("lora", init_lora_weights=start).problems("run")
     assert str(found[0]) == (
         f"run.options.init_lora_weights: got {start!r}: {REFUSED_STARTS[start]}; "
-        "allowed: true, gaussian, pissa, olora, orthogonal"
+        "allowed: what a config alone can do; leave it out"
     )
 
 

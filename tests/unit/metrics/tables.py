@@ -6,10 +6,9 @@ import pandas as pd
 
 from knowtune.families import Metric
 
-_KINDS = ["reliability"] * 4 + ["generalisation"] * 5 + ["locality"] * 8
-#          reliability  generalisation  locality
-_CORRECT = [1, 1, 1, 0] + [1, 0, 0, 0, 0] + [1, 1, 0, 0, 1, 1, 0, 0]
-_BASE = [0, 0, 1, 0] + [0, 0, 0, 0, 1] + [1, 1, 1, 1, 1, 0, 0, 0]
+_KINDS = [*["reliability"] * 4, *["generalisation"] * 5, *["locality"] * 8]
+_CORRECT = [*[1, 1, 1, 0], *[1, 0, 0, 0, 0], *[1, 1, 0, 0, 1, 1, 0, 0]]
+_BASE = [*[0, 0, 1, 0], *[0, 0, 0, 0, 1], *[1, 1, 1, 1, 1, 0, 0, 0]]
 ITEMS = pd.DataFrame(
     {
         "id": [str(i) for i in range(17)],
