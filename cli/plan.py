@@ -8,11 +8,11 @@ import re
 import statistics
 import subprocess
 import sys
-from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from stages.core.command import COSTS
+from stages.core.params import read_yaml
 
 REFERENCE = Path(
     "benchmarks/costs.json"
@@ -31,10 +31,10 @@ def plan(folder: Path) -> int:
             print(found.stderr or found.stdout, file=sys.stderr)
             return found.returncode
     stages = would_run(set(json.loads(changed.stdout)), order.stdout)
-    seconds, size = _costs(folder / COSTS)
+    seconds, sizes = _seconds(folder / COSTS), _sizes(folder / "dvc.lock")
     total = total_bytes = 0.0
     for stage in stages:
-        needs, fills = _about(stage, seconds), _about(stage, size)
+        needs, fills = _about(stage, seconds), _about(stage, sizes)
         total, total_bytes = total + (needs or 0), total_bytes + (fills or 0)
         print(f"{stage:32} {_figure(needs, 1, 's'):>10} {_figure(fills, 1e6, 'MB'):>10}")
     if not stages:
@@ -82,23 +82,26 @@ def _figure(value: float | None, scale: float, unit: str) -> str:
     return "?" if value is None else f"{value / scale:.1f} {unit}"
 
 
-def _costs(book: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Read what stages took: the reference, and over it what happened here."""
-    seconds: dict[str, list[float]] = defaultdict(list)
-    size: dict[str, list[float]] = defaultdict(list)
-    if REFERENCE.is_file():
-        for stage, cost in json.loads(REFERENCE.read_text()).items():
-            seconds[stage], size[stage] = [cost["seconds"]], [cost["bytes"]]
-    own: dict[str, list[float]] = defaultdict(list)
+def _seconds(book: Path) -> dict[str, float]:
+    """Read how long stages took: what happened here last, and for the rest the reference."""
+    seconds: dict[str, float] = json.loads(REFERENCE.read_text()) if REFERENCE.is_file() else {}
     for line in book.read_text().splitlines() if book.is_file() else []:
         entry = json.loads(line)
-        own[entry["stage"]].append(entry["seconds"])
-    return {**seconds, **own}, dict(size)
+        seconds[entry["stage"]] = entry["seconds"]
+    return seconds
 
 
-def _about(stage: str, costs: dict[str, list[float]]) -> float | None:
-    """Give a stage's own latest figure, or the median of its family's, or None."""
-    if stage in costs:
-        return costs[stage][-1]
-    family = [values[-1] for name, values in costs.items() if name.partition("@")[0] == stage.partition("@")[0]]
+def _sizes(lock: Path) -> dict[str, float]:
+    """Read from dvc.lock how many bytes each stage's outs had."""
+    if not lock.is_file():
+        return {}
+    stages = read_yaml(lock).get("stages", {})
+    return {name: float(sum(out.get("size", 0) for out in stage.get("outs", []))) for name, stage in stages.items()}
+
+
+def _about(stage: str, figures: dict[str, float]) -> float | None:
+    """Give a stage's own figure, or the median of its family's, or None."""
+    if stage in figures:
+        return figures[stage]
+    family = [value for name, value in figures.items() if name.partition("@")[0] == stage.partition("@")[0]]
     return statistics.median(family) if family else None

@@ -16,6 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from knowtune.artefacts import whole
+from knowtune.errors import UserError
 from stages.core.params import read_yaml
 
 DEFAULT = Path("params.yaml")
@@ -27,7 +28,7 @@ def open_workspace(params: Path) -> Path:
     """Return the folder to work in: the project itself for params.yaml, else a workspace named after the file.
 
     Raises:
-        UserError: the params file is wrong; nothing is made then.
+        UserError: the params file is wrong, or another of the same name has this workspace; nothing is changed then.
     """
     from cli.checks import check_params
 
@@ -43,6 +44,13 @@ def open_workspace(params: Path) -> Path:
         _dvc(folder, "config", "cache.type", "reflink,hardlink,copy")
         _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
         (folder / ".dvcignore").unlink(missing_ok=True)
+    origin = folder / "origin"
+    if origin.is_file() and origin.read_text(encoding="utf-8") != str(params.resolve()):
+        raise UserError(
+            f"{folder}: belongs to {origin.read_text(encoding='utf-8')}; give one of the two files another name, "
+            "or remove the folder"
+        )
+    origin.write_text(str(params.resolve()), encoding="utf-8")
     for name in LINKS:
         link = folder / name
         if not link.is_symlink():

@@ -7,7 +7,7 @@ never meets another base.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CARD = "base.json"
 ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")  # as Llama and its like, GPT-2 and older ones say it
 MERGED = "merged.json"  # beside every merged model; carries the digest of its base
 COMPOSED = "composed.json"  # beside a merged model that stays base + adapter; names the method that puts them together
 
@@ -30,7 +31,7 @@ class Compute:
 
     Args:
         device: "auto" (CUDA where there is one), "cpu" or "cuda".
-        dtype: "float32", "bfloat16", "float16" or "auto" (bfloat16 on CUDA, float32 on CPU).
+        dtype: "float32", "bfloat16" or "auto" (bfloat16 on a CUDA device that has it, else float32).
         quantize: "none" or "4bit" (bitsandbytes, CUDA only).
         threads: CPU threads; the last bits of a sum depend on it.
     """
@@ -62,7 +63,8 @@ class Compute:
 
         name = self.dtype
         if name == "auto":
-            name = "bfloat16" if self.resolved_device() == "cuda" else "float32"
+            fast = self.resolved_device() == "cuda" and torch.cuda.is_bf16_supported()
+            name = "bfloat16" if fast else "float32"
         return getattr(torch, name)
 
 
@@ -92,7 +94,8 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
         "identity": identity,
         "digest": text_digest(files),
         "files": files,
-        "context": config.get("max_position_embeddings"),
+        "sizes": {name: (folder / name).stat().st_size for name in files},
+        "context": next((config[key] for key in CONTEXT_KEYS if config.get(key)), None),
         "architecture": (config.get("architectures") or ["unknown"])[0],
     }
 
@@ -115,6 +118,9 @@ class Base:
                 raise UserError(
                     f"{folder / name}: missing; the base of this workspace was made with it. Run the base stage again"
                 )
+        for name, size in card["sizes"].items():  # cheap; the base stage has digested every byte
+            if (folder / name).stat().st_size != size:
+                raise UserError(f"{folder / name}: not the file that the base stage saw; run it again (dvc repro)")
         return cls(card, folder, compute)
 
     @property
@@ -139,6 +145,10 @@ class Base:
     def model(self) -> PreTrainedModel:
         """Load a fresh, pristine copy in evaluation mode."""
         return load_model(self.folder, self.compute)
+
+    def exact(self) -> Base:
+        """Give the same base in float32 and unquantised: for folding and mixing, whatever the training ran in."""
+        return replace(self, compute=replace(self.compute, dtype="float32", quantize="none"))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameter names and shapes, read from the weight files' headers alone."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from knowtune.contract import ROW_COLUMNS
+from knowtune.errors import UserError
 from knowtune.statistics import share_of
 
 KINDS = ("wrong_same", "wrong_other", "contradiction", "duplicate", "empty")
@@ -50,7 +51,10 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
         for _ in range(count):
             row = _next_row(free, table, targets, kind)
             if row is None:
-                break
+                raise UserError(
+                    f"prepare.damage: no row is left that can be damaged as {kind} ({count} are wanted of {len(rows)} "
+                    "rows); lower the rates"
+                )
             target = _damaged_target(row, targets, kind, lot)
             new_id = row["id"]
             if kind in ("contradiction", "duplicate"):

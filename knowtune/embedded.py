@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,13 @@ class Build(BaseModel):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0, lt=1)
     seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Build:
+        """Require heads of an even width, as rotary position embeddings need it."""
+        if self.hidden_size % (2 * self.num_heads):
+            raise ValueError(f"num_heads whose double divides hidden_size ({self.hidden_size}), not {self.num_heads}")
+        return self
 
 
 def build_tokenizer(authored: Authored, vocab_size: int) -> PreTrainedTokenizerBase:

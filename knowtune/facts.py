@@ -60,7 +60,7 @@ class Authored:
         return pd.DataFrame(rows, columns=ROW_COLUMNS, dtype="str")
 
 
-def read_authored(folder: Path) -> Authored:
+def read_authored(folder: Path, text: Path | None = None) -> Authored:
     """Read the authored files.
 
     Raises:
@@ -75,10 +75,14 @@ def read_authored(folder: Path) -> Authored:
     without = sorted(set(facts["relation"]) - set(templates))
     if without:
         raise UserError(f"{folder / 'wordings.csv'}: no wording for {', '.join(without)}")
-    if not (folder / "text.jsonl").is_file():
-        raise UserError(f"{folder / 'text.jsonl'}: no such file; `source.data` must hold {NEEDED}")
-    text = read_rows(folder / "text.jsonl")
-    return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, text)
+    text = text or folder / "text.jsonl"
+    if not text.is_file():
+        raise UserError(f"{text}: no such file; `source.data` must hold {NEEDED}")
+    prose = read_rows(text)
+    missing = [column for column in ("text", "split") if column not in prose.columns]
+    if missing:
+        raise UserError(f"{text}: no column {', '.join(missing)}; it has {', '.join(prose.columns)}")
+    return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, prose)
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from knowtune.artefacts import read_json, write_json
-from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base, Compute, load_model, require_same_base
+from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base, load_model, require_same_base
 from knowtune.encoding import batches_by_length, encode_rows
 from knowtune.errors import UserError
 from knowtune.evaluation import forward
@@ -27,35 +28,42 @@ if TYPE_CHECKING:
     from knowtune.families import Method
 
 
-def merge_seed(method: Method, adapter: Path, base: Base, folder: Path) -> torch.nn.Module:
-    """Merge one trained seed and write it.
+def merge_seed(
+    method: Method, adapter: Path, base: Base, folder: Path, rows: pd.DataFrame, batch_size: int
+) -> dict[str, float | int]:
+    """Merge one trained seed, write it, and measure parity.
+
+    Folding and its parity are in float32 on unquantised weights, whatever the training ran in; the checkpoint is then
+    written in the base's dtype.
 
     Args:
         method: the run's method.
         adapter: the trained seed's folder.
         base: the base it was trained on.
         folder: where the merged model goes.
+        rows: held-out rows for parity.
+        batch_size: of the parity's forward passes.
 
     Returns:
-        The merged model as read back from disk, so that what is measured is what is kept.
+        See `parity`.
     """
     card = read_json(adapter / ADAPTER_CARD)
     folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = base.tokenizer()
+    described = {"base_digest": base.digest, "weights_digest": card["weights_digest"]}
     if method.folds:
-        # Folding is done in float32 on unquantised weights, whatever the training ran in.
-        exact = Base(base.card, base.folder, Compute(base.compute.device, "float32", "none", base.compute.threads))
-        merged: Any = method.fold(load_seed(method, adapter, exact))
+        merged: Any = method.fold(load_seed(method, adapter, base.exact()))
+        found = parity(load_seed(method, adapter, base.exact()), merged, tokenizer, rows, batch_size)
         merged.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)
-        base.tokenizer().save_pretrained(folder)
-        kind = "folded"
-    else:
-        for file in sorted(adapter.iterdir()):
-            if file.name != "curve.csv":
-                shutil.copyfile(file, folder / file.name)
-        write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
-        kind = "composed"
-    write_json(folder / MERGED, {"kind": kind, "base_digest": base.digest, "weights_digest": card["weights_digest"]})
-    return open_merged(folder, base)
+        tokenizer.save_pretrained(folder)
+        write_json(folder / MERGED, {"kind": "folded", **described})
+        return found
+    for file in sorted(adapter.iterdir()):
+        if file.name != "curve.csv":
+            shutil.copyfile(file, folder / file.name)
+    write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
+    write_json(folder / MERGED, {"kind": "composed", **described})
+    return parity(load_seed(method, adapter, base), open_merged(folder, base), tokenizer, rows, batch_size)
 
 
 def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
@@ -97,7 +105,7 @@ def open_merged(folder: Path, base: Base) -> torch.nn.Module:
         composed = read_json(folder / COMPOSED)
         method: Method = member_class(METHODS, "method", composed["method"])(**composed["options"])
         return method.load(base.model(), folder).eval()
-    return load_model(folder, base.compute)
+    return load_model(folder, replace(base.compute, quantize="none"))
 
 
 def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
@@ -109,5 +117,6 @@ def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
     if not found["largest"] <= bound:
         raise UserError(
             f"{where}: the merged model's logits differ from the attached one's by up to {found['largest']:.3g}; "
-            f"allowed: {bound:g} (merge.parity). Merge in float32, or raise the bound if this is what bfloat16 costs"
+            f"allowed: {bound:g} (merge.parity). "
+            "The method does not fold as PEFT says it does, or the bound is too small for this model"
         )

@@ -43,7 +43,7 @@ def mix(
     ]
     where = [{key: file for file in group for key in file.keys()} for group in files]  # noqa: SIM118
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    model = base.model()
+    model = base.exact().model()
     squares = [0.0] * (len(folders) + 1)
     for number, (name, parameter) in enumerate(sorted(model.state_dict().items())):
         having = [source.name for source, tensors in zip(folders, where, strict=True) if name in tensors]
@@ -57,7 +57,7 @@ def mix(
         for i, tensor in enumerate([*changes, change]):
             squares[i] += float(tensor.double().square().sum())
         parameter.copy_(origin + change)
-    model.save_pretrained(folder)
+    model.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)  # type: ignore[call-arg]
     base.tokenizer().save_pretrained(folder)
     written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(written)})

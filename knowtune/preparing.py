@@ -46,13 +46,13 @@ class Prepared:
     summary: dict[str, Any]
 
 
-def read_embedded(folder: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
-    """Read the authored facts; see `knowtune.facts` for who sees which wording.
+def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
+    """Read the authored facts and the held-out part of a general text; see `knowtune.facts` for who sees which wording.
 
     Raises:
         UserError: more wordings are asked for than a relation has besides its facts' own.
     """
-    authored = read_authored(folder)
+    authored = read_authored(folder, text)
     fewest = min(len(templates) for templates in authored.wordings.values())
     if num_train + num_validation + num_test > fewest:
         raise UserError(

@@ -42,12 +42,13 @@ def write_choice(folder: Path, rows: pd.DataFrame, choice: Choice, base_digest: 
         save_file(choice.mask, folder / "mask.safetensors")
 
 
-def read_selection(folder: Path, position: int, base: Base) -> Selected:
+def read_selection(folder: Path, run_seed: int, base: Base) -> Selected:
     """Read the seed of a selection that a run's seed works on.
 
     Args:
         folder: the selection's folder, with one seed-N folder per seed.
-        position: place of the run's seed in its list; the selection's seeds are taken in turn, by number.
+        run_seed: the run's seed; it works on the selection's seed number `run_seed` modulo how many there are, counted
+            from the lowest, whatever other seeds the run has.
         base: must be the one the selection was made on.
 
     Raises:
@@ -56,7 +57,7 @@ def read_selection(folder: Path, position: int, base: Base) -> Selected:
     seeds = sorted(folder.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
     if not seeds:
         raise UserError(f"{folder}: no selection in it; run its select stage first")
-    chosen = seeds[position % len(seeds)]
+    chosen = seeds[run_seed % len(seeds)]
     card = read_json(chosen / "selection.json")
     mask = None
     if card["mask"]:

@@ -7,6 +7,7 @@ of all micro-batches and processes of the step. So one process equals two, and a
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -152,7 +153,7 @@ class KnowledgeTrainer(Trainer):
         else:
             items = (labels[:, 1:] != IGNORED).sum()
         loss = losses.sum() / items
-        penalty = self.method.penalty(model) if self.method and model.training else None
+        penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
         if penalty is not None and not torch.isfinite(penalty):
             raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
         if not torch.isfinite(loss):
@@ -264,6 +265,7 @@ def fit(
         raise UserError(f"{label}: no row has a token to learn; look at the targets")
     device = compute.resolved_device()
     steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.accumulation))
+    resumes = method is None or method.resumes
     arguments = TrainingArguments(
         output_dir=str(work / "checkpoints"),
         num_train_epochs=recipe.epochs,
@@ -277,7 +279,7 @@ def fit(
         max_grad_norm=recipe.max_grad_norm,
         logging_steps=recipe.log_steps,
         logging_nan_inf_filter=False,
-        save_strategy="epoch" if recipe.keep_best else "steps" if method is None or method.resumes else "no",
+        save_strategy="epoch" if recipe.keep_best else "steps" if resumes else "no",
         # The Trainer forgets a half-averaged loss on resume, so a checkpoint falls where a loss has just been logged.
         save_steps=math.ceil(recipe.checkpoint_steps / recipe.log_steps) * recipe.log_steps,
         logging_strategy="epoch" if recipe.keep_best else "steps",
@@ -314,7 +316,11 @@ def fit(
         if type(callback).__name__ == "PrinterCallback":  # its dicts would drown the plain progress lines
             trainer.remove_callback(callback)
     print(f"{label}: {len(rows)} rows, {steps_per_epoch} steps an epoch, {num_trainable:,} trainable", file=sys.stderr)
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one device a process; several are a launcher's business
     place = work / "checkpoints"
+    if not resumes:
+        shutil.rmtree(place, ignore_errors=True)  # keep_best wrote checkpoints for itself alone
     checkpoint: str | None = get_last_checkpoint(str(place)) if place.is_dir() else None
     if checkpoint:
         print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)

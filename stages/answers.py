@@ -33,10 +33,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
     base = open_base(params, args.base)
     tokenizer = base.tokenizer()
     settings = params.answers
-    answers = greedy_answers(
-        base.model(), tokenizer, rows["prompt"].tolist(), settings.batch_size, settings.max_new_tokens
-    )
-    lengths = [len(row.input_ids) for row in encode_rows(tokenizer, rows["prompt"], rows["target"])]
+    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
+    lengths = [len(row.input_ids) for row in encoded]
+    short = [row.target_start + settings.max_new_tokens <= base.context for row in encoded]  # others are not asked
+    asked = rows.loc[short, "prompt"].tolist()
+    given = iter(greedy_answers(base.model(), tokenizer, asked, settings.batch_size, settings.max_new_tokens))
+    answers = [next(given) if fits else "" for fits in short]
     begins = [bool(t) and a.casefold().startswith(t.casefold()) for a, t in zip(answers, rows["target"], strict=True)]
     table = pd.DataFrame(
         {

@@ -23,6 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Build or describe; the build goes on from its last checkpoint when it was interrupted."""
+    import shutil
+
     from knowtune.artefacts import write_json
     from knowtune.base import CARD, make_card
 
@@ -33,8 +35,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
         from stages.core.work import work_folder
 
         authored = read_authored(args.source)
-        work = work_folder("base", [params.base.model_dump(), params.threads], [args.source])
-        counts = build_base(authored, params.base.build, compute_of(params), args.out, work)
+        compute = compute_of(params)
+        work = work_folder("base", [params.base.model_dump(), compute.__dict__], [args.source])
+        counts = build_base(authored, params.base.build, compute, args.out, work)
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a forced run is to train, not to find itself finished
         print(f"base: {counts}")
         card = make_card(args.out, "embedded")
     else:

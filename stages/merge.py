@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_json, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.errors import UserError, unknown
-    from knowtune.merging import load_seed, merge_seed, parity, require_parity
+    from knowtune.merging import merge_seed, require_parity
     from stages.core.models import open_base
     from stages.core.runs import method_of
 
@@ -49,9 +49,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     found = {}
     for seed in seeds:
         adapter, folder = args.adapters / f"seed-{seed}", args.out / f"seed-{seed}"
-        merged = merge_seed(method, adapter, base, folder)
-        attached = load_seed(method, adapter, base)
-        found[seed] = parity(attached, merged, base.tokenizer(), rows, params.evaluate.batch_size)
+        found[seed] = merge_seed(method, adapter, base, folder, rows, params.evaluate.batch_size)
         print(f"merge {args.name}: seed {seed}: logits differ by up to {found[seed]['largest']:.2e}")
         require_parity(found[seed], params.merge.parity, f"merge {args.name}, seed {seed}")
     write_json(args.out / "parity.json", {f"seed-{seed}": value for seed, value in found.items()})

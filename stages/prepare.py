@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     source = params.source
     if isinstance(source, EmbeddedSource):
         counts = source.wordings
-        raw = read_embedded(args.data, counts.train, counts.validation, counts.test)
+        raw = read_embedded(args.data, args.text, counts.train, counts.validation, counts.test)
     else:
         raw = read_jsonl(args.data, args.text, source.files.model_dump(), source.columns.model_dump())
     made = prepare(raw, **{**dict(params.prepare), "damage": params.prepare.damage.model_dump()})

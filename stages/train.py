@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Train the seeds that are not finished yet, then lay all of them into the out folder."""
+    import os
     import shutil
 
     import pandas as pd
@@ -34,13 +35,15 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_rows, replace_folder
     from knowtune.base import ADAPTER_CARD
     from knowtune.contract import ROW_COLUMNS, ROWS, check
-    from knowtune.errors import unknown
+    from knowtune.errors import UserError, unknown
     from knowtune.runs import Job, train_seed
     from knowtune.selection import read_selection
     from stages.core.models import compute_of, open_base
     from stages.core.runs import method_of, recipe_of, training_of
     from stages.core.work import work_folder
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("train: got several processes; allowed: one. Training under a launcher is not there yet")
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
     settings = params.runs[args.name]
@@ -51,10 +54,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
     ]  # fmt: skip
     work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
-    for position, seed in enumerate(settings.seeds):
-        selected = read_selection(args.selected, position, base)
+    for seed in settings.seeds:
+        selected = read_selection(args.selected, seed, base)
         rows = selected.rows if settings.train_on == "all" else selected.rows[selected.rows["chosen"]]
-        place = work / f"seed-{seed}-of-{position % max(1, len(list(args.selected.glob('seed-*'))))}"
+        place = work / f"seed-{seed}"
         finished = place / "finished"
         if not (finished / ADAPTER_CARD).is_file():
             fresh = place / "fresh"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from knowtune.families import Filter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Clean(Filter):
@@ -25,6 +29,8 @@ class Clean(Filter):
 
     def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
         """Name the first rule that a row breaks."""
+        import pandas as pd
+
         reasons = pd.Series("", index=rows.index, dtype="str")
         prompt, target = _plain(rows["prompt"]), _plain(rows["target"])
         if self.empty:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from knowtune.families import Filter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Everything(Filter):
@@ -12,4 +15,6 @@ class Everything(Filter):
 
     def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
         """Give no row a reason to go."""
+        import pandas as pd
+
         return pd.Series("", index=rows.index, dtype="str")

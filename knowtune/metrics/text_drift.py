@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, ClassVar
 
 from knowtune.families import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TextDrift(Metric):

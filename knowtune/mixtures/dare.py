@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
 
 from knowtune.families import Mixture
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Dare(Mixture):
@@ -20,6 +22,7 @@ class Dare(Mixture):
 
     def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
         """Mix with PEFT's `dare_linear` or `dare_ties`; what is dropped follows the seed alone."""
+        import torch
         from peft.utils.merge_utils import dare_linear, dare_ties
 
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

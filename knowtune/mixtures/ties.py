@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
 
 from knowtune.families import Mixture
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Ties(Mixture):

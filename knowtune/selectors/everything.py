@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from knowtune.families import Choice, Selector
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Everything(Selector):
@@ -14,6 +16,8 @@ class Everything(Selector):
 
     def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
         """Give every row the score 1 and no mask."""
+        import pandas as pd
+
         return Choice(
             scores=pd.Series(1.0, index=rows.index),
             chosen=pd.Series(True, index=rows.index),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from pydantic import Field
 
 from knowtune.errors import UserError
@@ -15,6 +14,7 @@ from knowtune.statistics import share_of
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import torch
 
 
@@ -37,6 +37,7 @@ class Random(Selector):
     def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
         """Score rows with uniform numbers and choose the highest; draw exactly the budget of parameters."""
         import numpy as np
+        import pandas as pd
 
         if self.samples is not None and self.samples > len(rows):
             raise UserError(f"samples: got {self.samples}, but only {len(rows)} rows are left; allowed: up to that")

@@ -9,6 +9,8 @@ import pandas as pd
 
 from knowtune.artefacts import read_rows
 from knowtune.contract import ITEMS, TEXTS, check
+from knowtune.encoding import encode_rows
+from knowtune.errors import UserError
 from knowtune.evaluation import judge_rows, read_texts
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ def judge(
     settings = params.evaluate
     items = check(read_rows(test), ITEMS, str(test))
     texts = check(read_rows(retention, ["id", "text"]), TEXTS, str(retention))
+    lengths = [len(row.input_ids) for row in encode_rows(tokenizer, items["prompt"], items["target"])]
+    long = [row_id for row_id, length in zip(items["id"], lengths, strict=True) if length > context]
+    if long:
+        raise UserError(
+            f"{test}: {len(long)} items are longer than the base's context of {context} tokens, e.g. {long[0]!r}"
+        )
     judged = judge_rows(model, tokenizer, items, settings.batch_size, f"{label}: items")
     longest = min(settings.max_text_tokens, context)
     read = read_texts(model, tokenizer, texts, settings.batch_size, longest, f"{label}: texts")

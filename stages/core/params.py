@@ -19,7 +19,7 @@ from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
 from knowtune.selectors import SELECTORS
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # DVC reads a dot as a path
 Share = Annotated[float, Field(ge=0, le=1)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
@@ -34,7 +34,7 @@ class Compute(Section):
     """Where models run."""
 
     device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    dtype: Literal["auto", "float32", "bfloat16"]
     quantize: Literal["none", "4bit"]
 
 
@@ -190,7 +190,7 @@ class RunParams(Section):
 
     def member_options(self) -> dict[str, Any]:
         """Options as the method's class takes them."""
-        return {**({"type": self.type} if self.type is not None else {}), **self.options}
+        return {**self.options, **({"type": self.type} if self.type is not None else {})}
 
 
 class MixtureParams(Section):
@@ -284,6 +284,10 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
             problems.append(Problem(f"{where}.{tag}", got, allowed, nearest(got.strip("'"), names)))
         else:
             message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            if item["type"] == "model_type":
+                message = "a mapping of keys"
+            if path[-1] == "[key]":  # the only pattern that keys have
+                message, where = "a name of letters, digits, _ and -", ".".join([prefix, *path[:-1]]).strip(".")
             problems.append(Problem(where, repr(item["input"]), message))
     return problems
 
@@ -332,6 +336,7 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
             )
 
     filters, selections, runs = _family(raw, "filters"), _family(raw, "selections"), _family(raw, "runs")
+    named_runs = raw["runs"] if isinstance(raw.get("runs"), dict) else {}
     for name, member in selections.items():
         must_exist(f"selections.{name}.filter", member.get("filter"), filters)
     for name, member in runs.items():
@@ -339,19 +344,25 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
     for name, member in _family(raw, "mixtures").items():
         sources = member.get("from")
         for i, run in enumerate(_list(sources)):
-            must_exist(f"mixtures.{name}.from[{i}]", run, runs)
+            must_exist(f"mixtures.{name}.from[{i}]", run, named_runs)
         weights = member.get("weights")
         if isinstance(sources, list) and isinstance(weights, list) and len(weights) != len(sources):
             problems.append(
                 Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run")
             )
-        seeds = {len(runs[r].get("seeds") or []) for r in _list(sources) if isinstance(r, str) and r in runs}
+        lists = [runs[r].get("seeds") for r in _list(sources) if isinstance(r, str) and r in runs]
+        seeds = {len(found) for found in lists if isinstance(found, list)}
         if len(seeds) > 1:
             allowed = "runs with equally many seeds"
             problems.append(Problem(f"mixtures.{name}.from", f"runs with {sorted(seeds)} seeds", allowed))
-        both = set(_family(raw, "mixtures")) & set(runs)
-        if name in both:
+        if name in runs:
             problems.append(Problem(f"mixtures.{name}", "a name that a run has too", "a name of its own"))
+    for key in ("runs", "mixtures"):
+        if "base" in _family(raw, key):
+            problems.append(Problem(f"{key}.base", "the name of the pristine base's line", "another name"))
+    merge = raw.get("merge")
+    if isinstance(merge, dict) and merge.get("keep") == "best" and not _has_validation(raw):
+        problems.append(Problem("merge.keep", "'best'", "all, for `source` gives no validation rows"))
     for key in ("runs", "selections"):
         for name, member in _family(raw, key).items():
             seeds_list = member.get("seeds")
@@ -401,7 +412,17 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         if given_type and item.get("method") != "peft":
             problems.append(Problem(f"runs.{name}.type", repr(item["type"]), "only with `method: peft`"))
             given_type = {}
-        merged = {**given_type, **options} if isinstance(options, dict) else None
+        if isinstance(options, dict) and "type" in options and item.get("method") == "peft":
+            problems.append(Problem(f"runs.{name}.options.type", repr(options["type"]), f"runs.{name}.type"))
+        if item.get("method") == "peft" and not given_type:
+            problems.append(Problem(f"runs.{name}.type", "nothing", "the name of a PEFT method, e.g. vera"))
+            continue
+        compute = raw.get("compute")
+        if item.get("method") == "full" and isinstance(compute, dict) and compute.get("quantize") != "none":
+            problems.append(
+                Problem(f"runs.{name}.method", "'full' on a quantised base", "an adapter, or quantize: none")
+            )
+        merged = {**options, **given_type} if isinstance(options, dict) else None
         method = member(METHODS, "method", item.get("method"), merged, (f"runs.{name}.method", f"runs.{name}.options"))
         methods[name] = method
         if method is not None and deep and hasattr(method, "problems"):
@@ -426,7 +447,7 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 allowed = "runs whose method folds into plain weights"
                 problems.append(Problem(f"mixtures.{name}.from[{i}]", repr(run), allowed))
     evaluate = raw.get("evaluate")
-    for i, metric in enumerate((evaluate or {}).get("metrics") or [] if isinstance(evaluate, dict) else []):
+    for i, metric in enumerate(_list(evaluate.get("metrics")) if isinstance(evaluate, dict) else []):
         if isinstance(metric, str) and metric not in METRICS:
             problems.append(
                 Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
@@ -444,9 +465,18 @@ def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) ->
     except ValidationError as error:
         problems = as_problems(error, f"runs.{name}.training", Training)
         return [p for p in problems if p.where.split(".")[3] in own]
-    source = raw.get("source")
-    files = source.get("files") if isinstance(source, dict) else None
-    if training.keep_best and isinstance(files, dict) and files.get("validation") is None:
+    if training.keep_best and not _has_validation(raw):
         where = f"runs.{name}.training.keep_best" if "keep_best" in own else "training.keep_best"
-        return [Problem(where, "true", "false, for there are no validation rows (source.files.validation)")]
+        return [Problem(where, "true", "false, for `source` gives no validation rows")]
     return []
+
+
+def _has_validation(raw: dict[str, Any]) -> bool:
+    """Tell whether the source gives validation rows."""
+    source = raw.get("source")
+    if not isinstance(source, dict):
+        return True
+    files, wordings = source.get("files"), source.get("wordings")
+    if isinstance(files, dict):
+        return files.get("validation") is not None
+    return not (isinstance(wordings, dict) and wordings.get("validation") == 0)

@@ -169,9 +169,10 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
                 time.sleep(0.01)
             yield {SOCKET: path}
         finally:
+            server.terminate()  # DVC is done, so no stage is left; the imports may not be, and nobody needs them now
+            server.wait()
             if server.stdin:
                 server.stdin.close()
-            server.wait(timeout=30)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ is loaded.
 
 from __future__ import annotations
 
+import inspect
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def work_folder(stage: str, params: Any, inputs: Iterable[Path], member: type | 
         {
             "params": params,
             "inputs": [tree_digest(path) for path in inputs],
-            "code": {name: file_digest(Path(file)) for name, file in _code(member)},
+            "code": _code(member),
             "versions": _versions(),
         }
     )[:20]
@@ -43,17 +43,19 @@ def work_folder(stage: str, params: Any, inputs: Iterable[Path], member: type | 
     return folder
 
 
-def _code(member: type | None) -> list[tuple[str, str]]:
-    """List the library's loaded modules and their files; of the families, only the member in use."""
-    files = [(name, getattr(module, "__file__", None)) for name, module in sorted(sys.modules.items())]
-    families = tuple(f"knowtune.{family}" for family in ("filters", "selectors", "methods", "mixtures", "metrics"))
-    return [
-        (name, file)
-        for name, file in files
-        if file
-        and name.startswith("knowtune")
-        and (not name.startswith(families) or (member is not None and name == member.__module__))
-    ]
+def _code(member: type | None) -> dict[str, str]:
+    """Digest the code that may decide a result: the library, the stages, and of the families the member in use.
+
+    Coarser than dvc.yaml's deps: an edit to the report makes a killed training start again. That costs time, no bits.
+    """
+    top = Path(__file__).resolve().parents[2]
+    plumbing = {top / "stages/core" / name for name in ("command.py", "params.py", "warm.py")}
+    files = {
+        file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
+    } - plumbing
+    if member is not None:
+        files.add(Path(inspect.getfile(member)).resolve())
+    return {file.relative_to(top).as_posix(): file_digest(file) for file in sorted(files)}
 
 
 def _versions() -> dict[str, str]:

@@ -145,8 +145,9 @@ class TestCompute:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert Compute(device="auto").resolved_device() == "cuda"
         assert Compute(device="cpu", dtype="auto").resolved_dtype() is torch.float32
-        assert Compute(device="auto", dtype="auto").resolved_dtype() is torch.bfloat16
-        assert Compute(device="auto", dtype="float16").resolved_dtype() is torch.float16
+        for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+            monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bfloat16: has)
+            assert Compute(device="auto", dtype="auto").resolved_dtype() is dtype
 
     def test_four_bits_need_cuda(self, base: Base) -> None:
         with pytest.raises(UserError) as caught:

@@ -5,6 +5,7 @@ import pytest
 
 from knowtune.contract import ROW_COLUMNS, ROWS, check
 from knowtune.damage import KINDS, PLANTED_COLUMNS, plant
+from knowtune.errors import UserError
 
 from .helpers import row, table
 
@@ -124,8 +125,10 @@ def test_a_contradiction_differs_by_more_than_case() -> None:
         assert now[entry["id"]].casefold() != entry["original"].casefold()
 
 
-def test_damage_that_cannot_be_done_is_left_out() -> None:
+def test_damage_that_cannot_be_done_is_refused() -> None:
     rows = table(row("a", "p", "t"), row("b", "q", "t"))
-    damaged, planted = plant(rows, {**NONE, "wrong": 1.0, "contradictions": 1.0, "empties": 0.5}, seed=0)
-    assert planted["kind"].tolist() == ["empty"]
-    assert len(damaged) == 2
+    with pytest.raises(UserError) as caught:
+        plant(rows, {**NONE, "contradictions": 1.0}, seed=0)
+    assert str(caught.value) == (
+        "prepare.damage: no row is left that can be damaged as contradiction (2 are wanted of 2 rows); lower the rates"
+    )

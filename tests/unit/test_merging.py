@@ -32,6 +32,14 @@ def adapter(base: Base, method: Method, folder: Path, name: str = "lora") -> Pat
     return folder / "adapter"
 
 
+def merge(method: Method, source: Path, base: Base, folder: Path) -> torch.nn.Module:
+    """Merge with parity on a few rows, and read back what was written."""
+    found = merge_seed(method, source, base, folder, fact_rows().tail(4), 2)
+    assert found["num_rows"] == 4
+    assert found["largest"] < 1e-4
+    return open_merged(folder, base)
+
+
 @pytest.fixture(scope="module")
 def lora_adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return adapter(base, LORA, tmp_path_factory.mktemp("lora"))
@@ -40,7 +48,7 @@ def lora_adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_method_that_folds_gives_a_plain_checkpoint(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    merged = merge_seed(LORA, lora_adapter, base, tmp_path / "m")
+    merged = merge(LORA, lora_adapter, base, tmp_path / "m")
     assert read_json(tmp_path / "m" / MERGED) == {
         "kind": "folded", "base_digest": base.digest, "weights_digest": "w"
     }  # fmt: skip
@@ -57,7 +65,7 @@ def test_a_method_that_folds_gives_a_plain_checkpoint(base: Base, lora_adapter: 
 
 def test_merging_twice_gives_equal_bytes(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        merge_seed(LORA, lora_adapter, base, tmp_path / name)
+        merge(LORA, lora_adapter, base, tmp_path / name)
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("a", "b"))
     assert one == two
 
@@ -65,7 +73,7 @@ def test_merging_twice_gives_equal_bytes(base: Base, lora_adapter: Path, tmp_pat
 def test_a_method_that_does_not_fold_stays_composed(base: Base, tmp_path: Path) -> None:
     method = Peft(type="prompt_tuning", num_virtual_tokens=4)  # type: ignore[call-arg]
     source = adapter(base, method, tmp_path, "peft")
-    merged = merge_seed(method, source, base, tmp_path / "m")
+    merged = merge(method, source, base, tmp_path / "m")
     assert {p.name for p in (tmp_path / "m").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", ADAPTER_CARD, COMPOSED, MERGED
     }  # fmt: skip
@@ -80,14 +88,14 @@ def test_a_method_that_does_not_fold_stays_composed(base: Base, tmp_path: Path) 
 
 def test_full_fine_tuning_merges_to_itself(base: Base, tmp_path: Path) -> None:
     source = adapter(base, Full(), tmp_path, "full")
-    merged = merge_seed(Full(), source, base, tmp_path / "m")
+    merged = merge(Full(), source, base, tmp_path / "m")
     assert equal_states(state(merged), state(load_seed(Full(), source, base)))
 
 
 def test_folding_is_done_in_float32(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
     coarse = Base(base.card, base.folder, Compute("cpu", "bfloat16", "none", 1))
-    fine = merge_seed(LORA, lora_adapter, base, tmp_path / "fine")
-    merged = merge_seed(LORA, lora_adapter, coarse, tmp_path / "coarse")
+    fine = merge(LORA, lora_adapter, base, tmp_path / "fine")
+    merged = merge(LORA, lora_adapter, coarse, tmp_path / "coarse")
     expected = {name: tensor.bfloat16() for name, tensor in fine.state_dict().items()}
     assert equal_states(state(merged), expected)
 
@@ -96,7 +104,7 @@ def test_another_base_is_refused(base: Base, lora_adapter: Path, tmp_path: Path)
     other = Base({**base.card, "digest": "0" * 64}, base.folder, base.compute)
     with pytest.raises(UserError, match=rf"^{lora_adapter}: made on a base with digest {base.digest[:12]}"):
         load_seed(LORA, lora_adapter, other)
-    merge_seed(LORA, lora_adapter, base, tmp_path / "m")
+    merge(LORA, lora_adapter, base, tmp_path / "m")
     with pytest.raises(UserError, match=r"but this base \(tiny\) has 000000000000"):
         open_merged(tmp_path / "m", other)
 
@@ -127,7 +135,8 @@ def test_beyond_the_bound_is_an_error() -> None:
             require_parity({"largest": largest}, 0.001, "merge x, seed 0")
         assert str(caught.value) == (
             f"merge x, seed 0: the merged model's logits differ from the attached one's by up to {shown}; allowed: "
-            "0.001 (merge.parity). Merge in float32, or raise the bound if this is what bfloat16 costs"
+            "0.001 (merge.parity). The method does not fold as PEFT says it does, or the bound is too small for this "
+            "model"
         )
 
 
@@ -142,6 +151,6 @@ def test_a_model_that_gives_no_number_fails_parity(base: Base, tokenizer: object
 
 def test_what_was_there_does_not_stay(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
     shutil.copytree(lora_adapter, tmp_path / "adapter")
-    merge_seed(LORA, tmp_path / "adapter", base, tmp_path / "m")
+    merge(LORA, tmp_path / "adapter", base, tmp_path / "m")
     assert (tmp_path / "adapter" / "curve.csv").is_file()
     assert not (tmp_path / "m" / "curve.csv").exists()

@@ -200,7 +200,7 @@ class TestReadEmbedded:
         return tmp_path
 
     def test_who_sees_which_wording(self, authored: Path) -> None:
-        found = read_embedded(authored, 2, 1, 1)
+        found = read_embedded(authored, authored / "text.jsonl", 2, 1, 1)
         assert found.train["id"].tolist() == ["r:b:1", "r:b:2", "r:c:2", "r:c:3"]
         assert found.validation["id"].tolist() == ["r:b:3", "r:c:0"]
         assert found.test["id"].tolist() == ["r:b:0", "r:c:1"]
@@ -209,7 +209,7 @@ class TestReadEmbedded:
 
     def test_more_wordings_than_there_are(self, authored: Path) -> None:
         with pytest.raises(UserError) as caught:
-            read_embedded(authored, 2, 1, 2)
+            read_embedded(authored, authored / "text.jsonl", 2, 1, 2)
         assert str(caught.value) == (
             "params.yaml: source.wordings: got 2 + 1 + 2; "
             "allowed: up to 4 in all, the wordings of the relation that has fewest"

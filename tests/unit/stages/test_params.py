@@ -123,7 +123,28 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         ),
         "mixtures.soup.from[1]: got 'delora'; allowed: runs whose method folds into plain weights",
     ),
-    (lambda p: p["runs"].update({"a b": p["runs"]["lora"]}), "runs.a b"),
+    (lambda p: p["runs"].update({"a.b": p["runs"]["lora"]}), "runs.a.b: got 'a.b'; allowed: a name of letters, digits"),
+    (lambda p: p["runs"].update(base=p["runs"]["lora"]), "runs.base: got the name of the pristine base's line"),
+    (lambda p: p["runs"].update(lora="x"), "runs.lora: got 'x'; allowed: a mapping of keys"),
+    (lambda p: p["runs"]["delora"].pop("type"), "runs.delora.type: got nothing; allowed: the name of a PEFT method"),
+    (
+        lambda p: p["runs"]["delora"]["options"].update(type="vera"),
+        "runs.delora.options.type: got 'vera'; allowed: runs.",
+    ),
+    (
+        lambda p: p["source"]["wordings"].update(validation=0) or p["training"].update(keep_best=True),
+        "training.keep_best: got true; allowed: false, for `source` gives no validation rows",
+    ),
+    (
+        lambda p: p["source"]["wordings"].update(validation=0) or p["merge"].update(keep="best"),
+        "merge.keep: got 'best'; allowed: all, for `source` gives no validation rows",
+    ),
+    (lambda p: p["compute"].update(quantize="4bit"), "runs.full.method: got 'full' on a quantised base"),
+    (lambda p: p["base"]["build"].update(num_heads=7), "num_heads whose double divides hidden_size (128), not 7"),
+    (
+        lambda p: p["selections"]["all"].update(strategy="random", options={"samples": 9}),
+        "runs.raw.train_on: got 'all', so that what 'all' chooses has no effect; allowed: chosen",
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from knowtune.artefacts import file_digest
 from knowtune.families import member_class
 from knowtune.methods import METHODS
 from stages.core.work import work_folder
@@ -27,3 +28,12 @@ def test_the_key_follows_params_inputs_and_member_alone(tmp_path: Path, monkeypa
     data.write_text("2")
     names.add(work_folder("train-a", {"lr": 2}, [data], member=full).name)
     assert len(names) == 4
+
+
+def test_an_edit_to_code_that_is_not_loaded_yet_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods import PEFT's helpers only when they attach; finished seeds of older code must not be reused."""
+    monkeypatch.chdir(tmp_path)
+    before = work_folder("train-a", {}, [])
+    real = file_digest
+    monkeypatch.setattr("stages.core.work.file_digest", lambda p: "edited" if p.name == "adapters.py" else real(p))
+    assert work_folder("train-a", {}, []) != before
