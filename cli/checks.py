@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from knowtune.artefacts import text_digest, tree_digest
-from stages.core.params import Params, load_params
+from stages.core.params import load_params
+from stages.core.schema import Params
 
 STAMP = Path(".work/checked.json")
 

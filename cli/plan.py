@@ -11,6 +11,7 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from knowtune.errors import UserError
 from stages.core.command import COSTS
 from stages.core.params import read_yaml
 
@@ -20,17 +21,15 @@ REFERENCE = Path(
 
 
 def plan(folder: Path) -> int:
-    """Print the stages that have changed and those that follow from them, with time and disk.
+    """Print the stages that would run, with the time and disk each takes.
 
     Returns:
-        0, or DVC's exit code.
+        0.
+
+    Raises:
+        UserError: DVC cannot say, for dvc.yaml is broken.
     """
-    changed, order = _dvc(folder, "status", "--json"), _dvc(folder, "dag", "--dot")
-    for found in (changed, order):
-        if found.returncode != 0:
-            print(found.stderr or found.stdout, file=sys.stderr)
-            return found.returncode
-    stages = would_run(set(json.loads(changed.stdout)), order.stdout)
+    stages = _stages(folder)
     seconds, sizes = _seconds(folder / COSTS), _sizes(folder / "dvc.lock")
     total = total_bytes = 0.0
     for stage in stages:
@@ -48,6 +47,22 @@ def plan(folder: Path) -> int:
         "A stage whose inputs turn out unchanged, or that DVC's cache holds, is skipped."
     )
     return 0
+
+
+def _stages(folder: Path) -> list[str]:
+    """Ask DVC what would run.
+
+    Its dry run is exact, but needs every input to be there. Where some are still to be made (a fresh clone, a new member),
+    what has changed and all that follows is the answer: the most that can run.
+    """
+    dry = _dvc(folder, "repro", "--dry")
+    if dry.returncode == 0:
+        return [line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")]
+    changed, order = _dvc(folder, "status", "--json"), _dvc(folder, "dag", "--dot")
+    for found in (changed, order):
+        if found.returncode != 0:
+            raise UserError(found.stderr.strip() or found.stdout.strip())
+    return would_run(set(json.loads(changed.stdout)), order.stdout)
 
 
 def would_run(changed: set[str], dot: str) -> list[str]:

@@ -86,7 +86,8 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     from knowtune.base import as_pretrained
     from knowtune.encoding import Encoded, encode_rows, encode_texts
     from knowtune.optimizers import MuonAdamW
-    from knowtune.training import Recipe, Rows, fit, seed_everything
+    from knowtune.trainer import Rows
+    from knowtune.training import Recipe, fit, seed_everything
 
     tokenizer = build_tokenizer(authored, build.vocab_size)
     num_wordings = min(len(templates) for templates in authored.wordings.values())

@@ -16,7 +16,8 @@ from knowtune.artefacts import file_digest, text_digest, write_json
 from knowtune.base import ADAPTER_CARD
 from knowtune.encoding import encode_rows
 from knowtune.errors import UserError
-from knowtune.training import Recipe, Rows, fit, seed_everything
+from knowtune.trainer import Rows
+from knowtune.training import Recipe, fit, seed_everything
 
 if TYPE_CHECKING:
     import torch

@@ -1,8 +1,4 @@
-"""Training: transformers' Trainer with per-example weights, a method's penalty, curves, checkpoints and resume.
-
-The loss of a step is  L = sum_i w_i sum_t CE_it / num_items + penalty,  where num_items counts the learned tokens
-of all micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
-"""
+"""Train a model by a recipe: seeds, checkpoints and resume, curve, progress. The loss is in `knowtune.trainer`."""
 
 from __future__ import annotations
 
@@ -10,18 +6,16 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import cross_entropy
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from knowtune.encoding import IGNORED, Encoded, pad
 from knowtune.errors import UserError
+from knowtune.trainer import KnowledgeTrainer, Rows, collate
 
 if TYPE_CHECKING:
     from knowtune.base import Compute
@@ -43,150 +37,6 @@ class Recipe:
     log_steps: int
     checkpoint_steps: int
     keep_best: bool
-
-
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Encoded rows with a weight each."""
-
-    def __init__(self, rows: Sequence[Encoded], weights: Sequence[float], ids: Sequence[str]) -> None:
-        """Keep the rows; all three sequences are of one length."""
-        self.rows, self.weights, self.ids = rows, weights, ids
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Give one row with its number, for errors can then name it."""
-        return {"row": self.rows[index], "weight": self.weights[index], "index": index}
-
-
-class LengthBuckets(torch.utils.data.Sampler[int]):
-    """Shuffled rows in batches of like length: far less padding, and still another order every epoch.
-
-    Rows are shuffled, sorted by length within windows of `window` batches, cut into batches, and the batches shuffled.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 4) -> None:
-        """Take the rows' lengths in tokens."""
-        self.lengths = torch.tensor(list(lengths))
-        self.batch_size, self.seed, self.window, self.epoch = batch_size, seed, window, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell which epoch's order is wanted; accelerate calls it, on resume too."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Count the rows."""
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield row numbers, batch after batch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator)
-        windows = torch.split(order, self.window * self.batch_size)
-        batches = [
-            batch
-            for rows in windows
-            for batch in torch.split(rows[self.lengths[rows].argsort(stable=True)], self.batch_size)
-        ]
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        rest = [batch for batch in batches if len(batch) < self.batch_size]  # at most one, kept last
-        for number in torch.randperm(len(full), generator=generator).tolist():
-            yield from full[number].tolist()
-        for batch in rest:
-            yield from batch.tolist()
-
-
-def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Pad a batch on the right  # input_ids, labels, attention_mask: (batch, seq); weight, index: (batch,)."""
-    rows: list[Encoded] = [sample["row"] for sample in samples]
-    return {
-        "input_ids": pad([row.input_ids for row in rows], 0),
-        "attention_mask": pad([[1] * len(row.input_ids) for row in rows], 0),
-        "labels": pad([row.labels for row in rows], IGNORED),
-        "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32),
-        "index": torch.tensor([sample["index"] for sample in samples]),
-    }
-
-
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each next token, 0 where it is not learned  # (batch, seq - 1).
-
-    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end.
-    """
-    logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
-    losses = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(labels.shape[0], -1)
-
-
-class KnowledgeTrainer(Trainer):
-    """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
-
-    def __init__(self, *, method: Method | None, row_ids: Sequence[str], **options: Any) -> None:
-        """Take the method whose penalty and optimiser groups apply, and the ids that errors name."""
-        super().__init__(**options)
-        self.method, self.row_ids = method, row_ids
-        self.lengths = [len(row.input_ids) for row in options["train_dataset"].rows]
-        validation = options["eval_dataset"]
-        self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
-        self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Return sum_i w_i sum_t CE_it / num_items, plus the penalty in training."""
-        labels, weights, index = inputs["labels"], inputs["weight"], inputs["index"]
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        losses = token_losses(outputs.logits, labels).sum(1) * weights  # (batch,)
-        items: torch.Tensor | int | float
-        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over tokens
-            items = self.validation_share * len(labels)
-        elif num_items_in_batch is not None:
-            items = num_items_in_batch
-        else:
-            items = (labels[:, 1:] != IGNORED).sum()
-        loss = losses.sum() / items
-        penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
-        if penalty is not None and not torch.isfinite(penalty):
-            raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
-        if not torch.isfinite(loss):
-            bad = [self.row_ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
-            raise UserError(
-                f"the loss is not finite at step {self.state.global_step + 1}; "
-                f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
-                "Lower the learning rate, raise warmup_steps, or look at these rows"
-            )
-        if model.training:
-            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-                loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
-            if penalty is not None:
-                loss = loss + penalty / self.current_gradient_accumulation_steps
-        return (loss, outputs) if return_outputs else loss
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
-        """Batch rows of like length."""
-        return LengthBuckets(self.lengths, self.args.train_batch_size, int(self.args.data_seed or 0))
-
-    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Use the method's parameter groups where it has some."""
-        groups = self.method.parameter_groups(self.model) if self.method and self.model else None
-        if groups is None:
-            return super().create_optimizer(model) if model is not None else super().create_optimizer()
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-        self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
-        return self.optimizer
-
-
-def _num_learned(rows: Rows) -> int:
-    """Count the tokens that a set of rows teaches."""
-    return sum(label != IGNORED for row in rows.rows for label in row.labels[1:])
 
 
 class _Watch(TrainerCallback):

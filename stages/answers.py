@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.answers --train data/prepared/train.jsonl --base data/base --out data/answers.jsonl"
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import EmbeddedBase, Params
+from stages.core.schema import EmbeddedBase, Params
 
 EXAMPLE = "python -m stages.base --source data/raw --out data/base"
 

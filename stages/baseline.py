@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.baseline --test data/prepared/test.jsonl --retention data/prepared/retention.jsonl \\\n    --base data/base --out data/baseline"  # noqa: E501
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.filter --name clean --train data/prepared/train.jsonl --answers data/answers.jsonl \\\n    --out data/filtered/clean"  # noqa: E501
 

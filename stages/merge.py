@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.merge --name lora --adapters data/adapters/lora --base data/base \\\n    --test data/prepared/test.jsonl --out data/merged/lora"  # noqa: E501
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.mix --name soup --merged data/merged --base data/base --out data/mixed/soup"
 

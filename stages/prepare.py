@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import EmbeddedSource, Params
+from stages.core.schema import EmbeddedSource, Params
 
 EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --out data/prepared"
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
 

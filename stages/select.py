@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.select --name all --kept data/filtered/everything/kept.jsonl --base data/base \\\n    --out data/selected/all"  # noqa: E501
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --validation data/prepared/validation.jsonl \\\n    --base data/base --out data/adapters/lora"  # noqa: E501
 

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from stages.core import command
-from stages.core.params import Params, load_params, read_yaml
+from stages.core.params import load_params, read_yaml
+from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/valid.json"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from stages.core.params import Params
+    from stages.core.schema import Params
 
 ITEM_COLUMNS = ["id", "fact", "relation", "kind"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from knowtune.base import Base, Compute
 
 if TYPE_CHECKING:
-    from stages.core.params import Params
+    from stages.core.schema import Params
 
 
 def compute_of(params: Params) -> Compute:

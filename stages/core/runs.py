@@ -10,7 +10,7 @@ from knowtune.methods import METHODS
 if TYPE_CHECKING:
     from knowtune.families import Method
     from knowtune.training import Recipe
-    from stages.core.params import Params, RunParams
+    from stages.core.schema import Params, RunParams
 
 
 def method_of(run: RunParams) -> Method:

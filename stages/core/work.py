@@ -49,7 +49,7 @@ def _code(member: type | None) -> dict[str, str]:
     Coarser than dvc.yaml's deps: an edit to the report makes a killed training start again. That costs time, no bits.
     """
     top = Path(__file__).resolve().parents[2]
-    plumbing = {top / "stages/core" / name for name in ("command.py", "params.py", "warm.py")}
+    plumbing = {top / "stages/core" / name for name in ("command.py", "params.py", "schema.py", "faults.py", "warm.py")}
     files = {
         file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
     } - plumbing

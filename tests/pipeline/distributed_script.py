@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from knowtune.base import Compute
 from knowtune.encoding import Encoded
 from knowtune.methods.full import Full
-from knowtune.training import Recipe, Rows, fit, seed_everything
+from knowtune.trainer import Rows
+from knowtune.training import Recipe, fit, seed_everything
 
 
 class Penalised(Full):

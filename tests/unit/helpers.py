@@ -15,7 +15,8 @@ from knowtune.base import Base, Compute
 from knowtune.contract import ROW_COLUMNS
 from knowtune.encoding import encode_rows
 from knowtune.families import Method
-from knowtune.training import Fitted, Recipe, Rows, fit, seed_everything
+from knowtune.trainer import Rows
+from knowtune.training import Fitted, Recipe, fit, seed_everything
 
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
 NAMES = ["Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou"]

@@ -7,7 +7,8 @@ import torch
 
 from knowtune.base import Base
 from knowtune.optimizers import MuonAdamW
-from knowtune.training import KnowledgeTrainer, fit
+from knowtune.trainer import KnowledgeTrainer
+from knowtune.training import fit
 
 from .helpers import COMPUTE, counted_calls, encoded, equal_states, fact_rows, recipe, state
 

@@ -13,16 +13,8 @@ from knowtune.encoding import IGNORED, Encoded
 from knowtune.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.training import (
-    Fitted,
-    KnowledgeTrainer,
-    LengthBuckets,
-    Rows,
-    collate,
-    fit,
-    seed_everything,
-    token_losses,
-)
+from knowtune.trainer import KnowledgeTrainer, LengthBuckets, Rows, collate, token_losses
+from knowtune.training import Fitted, fit, seed_everything
 
 from .helpers import COMPUTE, counted_calls, encoded, equal_states, fact_rows, recipe, row, state, table, train
 

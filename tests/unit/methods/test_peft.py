@@ -14,7 +14,7 @@ from knowtune.base import Base
 from knowtune.errors import UserError
 from knowtune.evaluation import forward
 from knowtune.methods.peft import COMPOSED, NOT_RESUMABLE, REFUSED, REFUSED_OPTIONS, REFUSED_STARTS, Peft
-from knowtune.training import KnowledgeTrainer
+from knowtune.trainer import KnowledgeTrainer
 
 from ..helpers import counted_calls, equal_states, fact_rows, state, train
 

@@ -1,0 +1,258 @@
+"""Find every fault of a params file at once: shape, names that do not exist, options, and what does not fit together.
+
+The checks are independent of each other and work on the raw mapping, so that one fault does not hide another. That
+is why they stand together here, in more than two hundred lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from knowtune.errors import Problem, nearest
+from knowtune.families import member_class
+from knowtune.filters import FILTERS
+from knowtune.methods import METHODS
+from knowtune.metrics import METRICS
+from knowtune.mixtures import MIXTURES
+from knowtune.selectors import SELECTORS
+from stages.core.schema import Params, Training
+
+
+def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
+    """Return every fault of a params mapping, ordered by key.
+
+    Args:
+        raw: as read from YAML.
+        deep: also check PEFT's own options, which imports PEFT (seconds).
+    """
+    problems = _structure(raw) + _references(raw) + _members(raw, deep=deep)
+    return sorted(set(problems), key=lambda problem: problem.where)
+
+
+def _structure(raw: dict[str, Any]) -> list[Problem]:
+    """Check keys, types and bounds."""
+    try:
+        Params.model_validate(raw)
+    except ValidationError as error:
+        return as_problems(error, "", Params)
+    return []
+
+
+def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[Problem]:
+    """Turn pydantic's errors into ours: one line each, with the nearest name for an unknown key."""
+    problems = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"] if part not in _TAGS]
+        where = ".".join([*([prefix] if prefix else []), *path])
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, path[:-1])
+            problems.append(Problem(where, "an unknown key", ", ".join(sorted(known)), nearest(path[-1], known)))
+        elif item["type"] == "missing":
+            problems.append(Problem(where, "nothing", "a value; this key is required"))
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            tag = str(item["ctx"]["discriminator"]).strip("'")
+            got = repr(item["ctx"].get("tag", "nothing"))
+            allowed = str(item["ctx"].get("expected_tags", "one of the known ones"))
+            names = [name.strip(" '") for name in allowed.split(",")]
+            problems.append(Problem(f"{where}.{tag}", got, allowed, nearest(got.strip("'"), names)))
+        else:
+            message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            if item["type"] == "model_type":
+                message = "a mapping of keys"
+            if path[-1] == "[key]":  # the only pattern that keys have
+                message, where = "a name of letters, digits, _ and -", ".".join([prefix, *path[:-1]]).strip(".")
+            problems.append(Problem(where, repr(item["input"]), message))
+    return problems
+
+
+_TAGS = {"embedded", "jsonl", "folder"}  # pydantic puts a union's tag into the path of an error
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> set[str]:
+    """Return the keys allowed at a path below a model: of all its alternatives, where the path leads to a union."""
+    models = [model]
+    for part in path:
+        found = []
+        for candidate in models:
+            field = candidate.model_fields.get(part)
+            found += _models_in(field.annotation) if field else []
+        models = found or models  # a family member's own name leads nowhere: its fields are the family's
+    return {field.alias or name for m in models for name, field in m.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Find the settings models inside an annotation such as `dict[Name, RunParams]` or `A | B`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
+
+
+def _family(raw: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """Return the well-formed members of a family, for the checks that go on beside other faults."""
+    family = raw.get(key)
+    return {str(n): m for n, m in family.items() if isinstance(m, dict)} if isinstance(family, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    """Return a list as it is, and an empty one for what is no list (the structure check says so)."""
+    return value if isinstance(value, list) else []
+
+
+def _references(raw: dict[str, Any]) -> list[Problem]:
+    """Check that what a member names exists."""
+    problems = []
+
+    def must_exist(where: str, name: Any, known: Any) -> None:
+        if isinstance(name, str) and name not in known:
+            problems.append(
+                Problem(where, repr(name), ", ".join(sorted(known)) or "none is named", nearest(name, known))
+            )
+
+    filters, selections, runs = _family(raw, "filters"), _family(raw, "selections"), _family(raw, "runs")
+    named_runs = raw["runs"] if isinstance(raw.get("runs"), dict) else {}
+    for name, member in selections.items():
+        must_exist(f"selections.{name}.filter", member.get("filter"), filters)
+    for name, member in runs.items():
+        must_exist(f"runs.{name}.selection", member.get("selection"), selections)
+    for name, member in _family(raw, "mixtures").items():
+        sources = member.get("from")
+        for i, run in enumerate(_list(sources)):
+            must_exist(f"mixtures.{name}.from[{i}]", run, named_runs)
+        weights = member.get("weights")
+        if isinstance(sources, list) and isinstance(weights, list) and len(weights) != len(sources):
+            problems.append(
+                Problem(f"mixtures.{name}.weights", f"{len(weights)} numbers", f"{len(sources)}, one per run")
+            )
+        lists = [runs[r].get("seeds") for r in _list(sources) if isinstance(r, str) and r in runs]
+        seeds = {len(found) for found in lists if isinstance(found, list)}
+        if len(seeds) > 1:
+            allowed = "runs with equally many seeds"
+            problems.append(Problem(f"mixtures.{name}.from", f"runs with {sorted(seeds)} seeds", allowed))
+        if name in runs:
+            problems.append(Problem(f"mixtures.{name}", "a name that a run has too", "a name of its own"))
+    for key in ("runs", "mixtures"):
+        if "base" in _family(raw, key):
+            problems.append(Problem(f"{key}.base", "the name of the pristine base's line", "another name"))
+    merge = raw.get("merge")
+    if isinstance(merge, dict) and merge.get("keep") == "best" and not _has_validation(raw):
+        problems.append(Problem("merge.keep", "'best'", "all, for `source` gives no validation rows"))
+    for key in ("runs", "selections"):
+        for name, member in _family(raw, key).items():
+            seeds_list = member.get("seeds")
+            if isinstance(seeds_list, list) and len(set(map(str, seeds_list))) < len(seeds_list):
+                problems.append(Problem(f"{key}.{name}.seeds", repr(seeds_list), "each seed once"))
+    return problems
+
+
+def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
+    """Check names and options of every family member against the member's own fields, and what fits together."""
+    problems: list[Problem] = []
+
+    def member(registry: Mapping[str, str], family: str, name: Any, options: Any, where: tuple[str, str]) -> Any:
+        if not isinstance(name, str) or not isinstance(options, dict):
+            return None  # the structure check says so
+        if name not in registry:
+            problems.append(Problem(where[0], repr(name), ", ".join(sorted(registry)), nearest(name, registry)))
+            return None
+        kind = member_class(registry, family, name)
+        try:
+            return kind(**options)
+        except ValidationError as error:
+            problems.extend(as_problems(error, where[1], kind))
+            return None
+
+    for name, item in _family(raw, "filters").items():
+        strategies = _list(item.get("strategy"))
+        options = item.get("options", {})
+        for i, strategy in enumerate(strategies):
+            own = options.get(strategy, {}) if isinstance(options, dict) else None
+            where = (f"filters.{name}.strategy[{i}]", f"filters.{name}.options.{strategy}")
+            member(FILTERS, "filter", strategy, own, where)
+        for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies)):
+            allowed = "options of a strategy named in `strategy`"
+            problems.append(
+                Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or []))
+            )
+    selectors = {
+        name: member(SELECTORS, "selector", item.get("strategy"), item.get("options", {}),
+                     (f"selections.{name}.strategy", f"selections.{name}.options"))
+        for name, item in _family(raw, "selections").items()
+    }  # fmt: skip
+    methods: dict[str, Any] = {}
+    for name, item in _family(raw, "runs").items():
+        options = item.get("options", {})
+        given_type = {"type": item["type"]} if item.get("type") is not None else {}
+        if given_type and item.get("method") != "peft":
+            problems.append(Problem(f"runs.{name}.type", repr(item["type"]), "only with `method: peft`"))
+            given_type = {}
+        if isinstance(options, dict) and "type" in options and item.get("method") == "peft":
+            problems.append(Problem(f"runs.{name}.options.type", repr(options["type"]), f"runs.{name}.type"))
+        if item.get("method") == "peft" and not given_type:
+            problems.append(Problem(f"runs.{name}.type", "nothing", "the name of a PEFT method, e.g. vera"))
+            continue
+        compute = raw.get("compute")
+        if item.get("method") == "full" and isinstance(compute, dict) and compute.get("quantize") != "none":
+            problems.append(
+                Problem(f"runs.{name}.method", "'full' on a quantised base", "an adapter, or quantize: none")
+            )
+        merged = {**options, **given_type} if isinstance(options, dict) else None
+        method = member(METHODS, "method", item.get("method"), merged, (f"runs.{name}.method", f"runs.{name}.options"))
+        methods[name] = method
+        if method is not None and deep and hasattr(method, "problems"):
+            problems.extend(method.problems(f"runs.{name}"))
+        selector = selectors.get(str(item.get("selection")))
+        trains_on = item.get("train_on", "all")
+        if selector is not None and selector.chooses_rows and not selector.masks and trains_on == "all":
+            got = f"'all', so that what {item['selection']!r} chooses has no effect"
+            problems.append(Problem(f"runs.{name}.train_on", got, "chosen, or a selection that chooses parameters"))
+        if method is not None and selector is not None and selector.masks and not method.uses_mask:
+            allowed = "a selection without a parameter budget, or a method that can use a mask"
+            problems.append(
+                Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed)
+            )
+        problems.extend(_training_overrides(raw, name, item))
+    for name, item in _family(raw, "mixtures").items():
+        member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
+               (f"mixtures.{name}.strategy", f"mixtures.{name}.options"))  # fmt: skip
+        for i, run in enumerate(_list(item.get("from"))):
+            method = methods.get(str(run))
+            if method is not None and not method.folds:
+                allowed = "runs whose method folds into plain weights"
+                problems.append(Problem(f"mixtures.{name}.from[{i}]", repr(run), allowed))
+    evaluate = raw.get("evaluate")
+    for i, metric in enumerate(_list(evaluate.get("metrics")) if isinstance(evaluate, dict) else []):
+        if isinstance(metric, str) and metric not in METRICS:
+            problems.append(
+                Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
+            )
+    return problems
+
+
+def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Problem]:
+    """Check what a run overrides of `training`, and that the result has what it needs."""
+    own, shared = item.get("training", {}), raw.get("training")
+    if not isinstance(own, dict) or not isinstance(shared, dict):
+        return []
+    try:
+        training = TypeAdapter(Training).validate_python({**shared, **own})
+    except ValidationError as error:
+        problems = as_problems(error, f"runs.{name}.training", Training)
+        return [p for p in problems if p.where.split(".")[3] in own]
+    if training.keep_best and not _has_validation(raw):
+        where = f"runs.{name}.training.keep_best" if "keep_best" in own else "training.keep_best"
+        return [Problem(where, "true", "false, for `source` gives no validation rows")]
+    return []
+
+
+def _has_validation(raw: dict[str, Any]) -> bool:
+    """Tell whether the source gives validation rows."""
+    source = raw.get("source")
+    if not isinstance(source, dict):
+        return True
+    files, wordings = source.get("files"), source.get("wordings")
+    if isinstance(files, dict):
+        return files.get("validation") is not None
+    return not (isinstance(wordings, dict) and wordings.get("validation") == 0)

@@ -1,0 +1,212 @@
+"""The shape of params.yaml: every section, its keys, their types and bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from knowtune.embedded import Build
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # DVC reads a dot as a path
+Share = Annotated[float, Field(ge=0, le=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Compute(Section):
+    """Where models run."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16"]
+    quantize: Literal["none", "4bit"]
+
+
+class Wordings(Section):
+    """How many wordings of a new fact are for what."""
+
+    train: int = Field(ge=1)
+    validation: int = Field(ge=0)
+    test: int = Field(ge=1)
+
+
+class EmbeddedSource(Section):
+    """The authored facts."""
+
+    format: Literal["embedded"]
+    data: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    wordings: Wordings
+
+
+class Files(Section):
+    """File names below `source.data`; several files are read one after the other."""
+
+    train: str | list[str]
+    validation: str | list[str] | None
+    test: str | list[str]
+    known: str | list[str] | None
+
+
+class Columns(Section):
+    """Which column of the files is which; a list is joined with ':'. null: there is none."""
+
+    id: str | None
+    fact: str | list[str] | None
+    relation: str | None
+    subject: str | None
+    wording: str | None
+    prompt: str
+    target: str
+    text: str
+
+
+class JsonlSource(Section):
+    """JSON-lines files of one's own."""
+
+    format: Literal["jsonl"]
+    data: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    files: Files
+    columns: Columns
+
+
+class Damage(Section):
+    """Shares of the training rows that `prepare` damages on purpose, so that filters can be scored."""
+
+    wrong: Share
+    contradictions: Share
+    duplicates: Share
+    empties: Share
+
+
+class Prepare(Section):
+    """What is read of the source, and how."""
+
+    seed: int = Field(ge=0)
+    max_facts: int | None = Field(ge=1)
+    max_known: int | None = Field(ge=1)
+    max_texts: int | None = Field(ge=1)
+    max_rejected: Share
+    damage: Damage
+
+
+class EmbeddedBase(Section):
+    """The base model that the pipeline builds itself."""
+
+    model: Literal["embedded"]
+    path: str = Field(min_length=1)
+    build: Build
+
+
+class FolderBase(Section):
+    """A base model in a local folder, in transformers layout."""
+
+    model: Literal["folder"]
+    path: str = Field(min_length=1)
+
+
+class Answers(Section):
+    """How the pristine base is asked."""
+
+    batch_size: int = Field(ge=1)
+    max_new_tokens: int = Field(ge=1, le=4096)
+
+
+class Evaluate(Section):
+    """How models are judged."""
+
+    batch_size: int = Field(ge=1)
+    max_text_tokens: int = Field(ge=8)
+    metrics: list[str] = Field(min_length=1)
+
+
+class Merge(Section):
+    """Which merged models are kept, and how far merged may differ from attached."""
+
+    keep: Literal["all", "best"]
+    parity: float = Field(gt=0)
+    parity_rows: int = Field(ge=1)
+
+
+class Training(Section):
+    """How runs train, where a run does not say otherwise."""
+
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    accumulation: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    warmup_steps: int = Field(ge=0)
+    weight_decay: float = Field(ge=0, lt=1)
+    max_grad_norm: float = Field(gt=0)
+    log_steps: int = Field(ge=1)
+    checkpoint_steps: int = Field(ge=1)
+    keep_best: bool
+
+
+class FilterParams(Section):
+    """A named filter: strategies applied one after the other, with their options by strategy name."""
+
+    strategy: list[str] = Field(min_length=1)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class SelectionParams(Section):
+    """A named selection of rows and parameters."""
+
+    filter: str
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds = Field(default_factory=lambda: [0])
+
+
+class RunParams(Section):
+    """A named run: one method on one selection, once per seed."""
+
+    selection: str
+    method: str
+    type: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    train_on: Literal["all", "chosen"] = "all"
+    training: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds
+
+    def member_options(self) -> dict[str, Any]:
+        """Options as the method's class takes them."""
+        return {**self.options, **({"type": self.type} if self.type is not None else {})}
+
+
+class MixtureParams(Section):
+    """A named mixture of runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    runs: list[str] = Field(alias="from", min_length=2)
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    threads: int = Field(ge=1, le=1024)
+    compute: Compute
+    source: Annotated[EmbeddedSource | JsonlSource, Field(discriminator="format")]
+    prepare: Prepare
+    base: Annotated[EmbeddedBase | FolderBase, Field(discriminator="model")]
+    answers: Answers
+    evaluate: Evaluate
+    merge: Merge
+    training: Training
+    filters: dict[Name, FilterParams] = Field(min_length=1)
+    selections: dict[Name, SelectionParams] = Field(min_length=1)
+    runs: dict[Name, RunParams] = Field(min_length=1)
+    mixtures: dict[Name, MixtureParams]
