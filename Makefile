@@ -49,4 +49,5 @@ check: $(READY)           ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports
 
 clean:                    ## remove everything that can be made again
-	rm -rf $(VENV) .work workspaces .dvc/cache .dvc/tmp
+	rm -rf $(VENV) .work workspaces dvc_plots .dvc/cache .dvc/tmp
+	git clean -fdXq data

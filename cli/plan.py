@@ -52,8 +52,8 @@ def plan(folder: Path) -> int:
 def _stages(folder: Path) -> list[str]:
     """Ask DVC what would run.
 
-    Its dry run is exact, but needs every input to be there. Where some are still to be made (a fresh clone, a new member),
-    what has changed and all that follows is the answer: the most that can run.
+    Its dry run is exact, but needs every input to be there. Where some are still to be made (a fresh clone, a new
+    member), the answer is what has changed and all that follows: the most that can run.
     """
     dry = _dvc(folder, "repro", "--dry")
     if dry.returncode == 0:
