@@ -156,7 +156,7 @@ def _trade_off(entries: Sequence[Entry]) -> Figure:
 
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.subplots()
-    for entry in entries:
+    for number, entry in enumerate(entries):
         if not {"generalisation", "forgotten"} <= set(entry.summary):
             continue
         x, y = entry.summary["forgotten"], entry.summary["generalisation"]
@@ -167,6 +167,7 @@ def _trade_off(entries: Sequence[Entry]) -> Figure:
             yerr=100 * (y["half_width"] or 0),
             fmt="o" if entry.num_trainable else ("s" if entry.name == "base" else "D"),
             capsize=3,
+            color=f"C{number}",
             label=entry.name,
         )
     axes.set_xlabel("known facts forgotten, % (left is better)")
@@ -183,7 +184,7 @@ def _learning_curves(curves: pd.DataFrame) -> Figure:
 
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.subplots()
-    for number, (name, run) in enumerate(curves.groupby("run", sort=False)):
+    for number, (name, run) in enumerate(curves.groupby("run", sort=False), start=1):  # C0 is the base's, as beside it
         for split, style in (("train", "-"), ("validation", "--")):
             mean = run[run["split"] == split].groupby("step")["loss"].mean()
             if len(mean):
