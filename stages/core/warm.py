@@ -22,9 +22,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SOCKET = "KNOWTUNE_WARM_SOCKET"
 QUIET = {  # no telemetry, no network, no chatter; spinning threads would slow a neighbour on the same cores
@@ -79,24 +79,21 @@ def forward(module: str, argv: list[str]) -> int | None:
     return int(answer)
 
 
-def serve(path: str) -> None:
-    """Listen on a socket and fork a child per request, until standard input closes."""
+def serve(listener: socket.socket) -> None:
+    """Import the libraries, then fork a child per request, until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the children's and the asker's business
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(64)
-        for library in LIBRARIES:
-            importlib.import_module(library)
-        while True:
-            ready, _, _ = select.select([listener, sys.stdin], [], [])
-            if sys.stdin in ready:
-                return
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _child(connection)
-            connection.close()
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _child(connection)
+        connection.close()
 
 
 def _child(connection: socket.socket) -> None:
@@ -149,7 +146,7 @@ def _die_with(connection: socket.socket) -> None:
 
 @contextlib.contextmanager
 def warm_process(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a warm process for the length of a block.
+    """Keep a warm process at hand for the length of a block; it starts when the first stage asks for it.
 
     Args:
         folder: where `stages` is found.
@@ -157,23 +154,44 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
     Yields:
         The environment variable that leads stages to it.
     """
-    with tempfile.TemporaryDirectory(prefix="knowtune-") as place:
+    with tempfile.TemporaryDirectory(prefix="knowtune-") as place, socket.socket(socket.AF_UNIX) as listener:
         path = str(Path(place) / "warm")
-        command = [sys.executable, "-m", "stages.core.warm", path]
-        quiet = {**QUIET, "OPENBLAS_NUM_THREADS": "1"}  # no thread may live in the parent when it forks
-        server = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, **quiet}
-        )
+        listener.bind(path)
+        listener.listen(64)
+        ending, end = os.pipe()
+        server: list[subprocess.Popen[bytes]] = []
+
+        def start_when_asked() -> None:
+            sources: list[Any] = [listener, ending]
+            if ending not in select.select(sources, [], [])[0]:
+                quiet = {**QUIET, "OPENBLAS_NUM_THREADS": "1"}  # no thread may live in the parent when it forks
+                command = [sys.executable, "-m", "stages.core.warm", str(listener.fileno())]
+                server.append(
+                    subprocess.Popen(
+                        command,
+                        cwd=folder,
+                        stdin=subprocess.PIPE,
+                        start_new_session=True,
+                        pass_fds=[listener.fileno()],
+                        env={**os.environ, **quiet},
+                    )
+                )
+
+        waiting = threading.Thread(target=start_when_asked)
+        waiting.start()
         try:
-            while not Path(path).exists() and server.poll() is None:
-                time.sleep(0.01)
             yield {SOCKET: path}
         finally:
-            server.terminate()  # DVC is done, so no stage is left; the imports may not be, and nobody needs them now
-            server.wait()
-            if server.stdin:
-                server.stdin.close()
+            os.write(end, b"x")
+            waiting.join()
+            for process in server:
+                process.terminate()  # DVC is done, so no stage is left
+                process.wait()
+                if process.stdin:
+                    process.stdin.close()
+            os.close(ending)
+            os.close(end)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(socket.socket(fileno=int(sys.argv[1])))
