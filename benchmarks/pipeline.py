@@ -44,6 +44,8 @@ def main() -> None:
         known = json.loads((folder / "data/baseline/metrics.json").read_text())["known"]
         took = next(stage["seconds"] for stage in stages if stage["stage"] == "base")
         print(f"base: {known:.1%} of the known facts, wordings held out (at least 90 %); {took:.0f} s (at most 180)")
+        changed = subprocess.run(["git", "diff", "--quiet", "dvc.lock"], cwd=folder).returncode
+        print(f"dvc.lock after a run from nothing: {'CHANGED' if changed else 'as committed, byte for byte'}")
         files = [path.lstat() for path in folder.rglob("*") if path.is_file()]
         size = sum(file.st_size / file.st_nlink for file in files)  # outs and cache are links to the same bytes
         print(f"on disk, all outs, cache and work folder: {size / 1e6:.0f} MB (at most 3000)")
