@@ -33,7 +33,7 @@ validate: $(READY)        ## check the params file, all faults at once
 show: $(READY)            ## the leaderboard of the last run
 	@$(CLI) show --params $(PARAMS)
 
-ask: $(READY)             ## RUN=lora Q="The capital of France is": the base's and the tuned model's answer
+ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer
 	@$(CLI) ask --params $(PARAMS) --run "$(RUN)" "$(Q)"
 
 test: $(READY)            ## every test

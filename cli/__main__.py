@@ -26,7 +26,7 @@ def main() -> int:
     ask = commands.add_parser("ask", parents=[shared], help="the base's and a tuned model's answer side by side")
     ask.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
     ask.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
-    ask.add_argument("question", help="the start of a sentence, e.g. 'The capital of France is'")
+    ask.add_argument("question", help="the start of a sentence, e.g. 'The capital of Chile is'")
     args = parser.parse_args()
     try:
         return _dispatch(args)

@@ -40,7 +40,7 @@ def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
     if chosen not in models:
         raise UserError(f"seed: got {seed}; allowed: {', '.join(m.name.removeprefix('seed-') for m in models)}")
     if not question.strip():
-        raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of France is"')
+        raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
     base = open_base(params, Path("data/base"))
     tokenizer = base.tokenizer()
     table = Table("model", "answer", title=question, title_justify="left")
