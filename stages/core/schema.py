@@ -27,6 +27,13 @@ class Compute(Section):
     quantize: Literal["none", "4bit"]
 
 
+class Tracking(Section):
+    """Whether MLflow remembers what is run, and under which experiment."""
+
+    store: Literal["mlflow", "none"]
+    experiment: str = Field(min_length=1)
+
+
 class Wordings(Section):
     """How many wordings of a new fact are for what."""
 
@@ -199,6 +206,7 @@ class Params(Section):
 
     threads: int = Field(ge=1, le=1024)
     compute: Compute
+    tracking: Tracking
     source: Annotated[EmbeddedSource | JsonlSource, Field(discriminator="format")]
     prepare: Prepare
     base: Annotated[EmbeddedBase | FolderBase, Field(discriminator="model")]

@@ -1,0 +1,1 @@
+"""What a reproduction did, remembered in MLflow: the only room that knows it."""
