@@ -23,9 +23,11 @@ COSTS = Path(".work/costs.jsonl")
 def main(module: str) -> int:
     """Run a stage from the command line, in the warm process where there is one."""
     from stages.core import warm
+    from stages.tracking.reproduction import join
 
     argv = sys.argv[1:]
     if not {"-h", "--help"} & set(argv):
+        join()
         code = warm.forward(module, argv)
         if code is not None:
             return code
@@ -57,10 +59,12 @@ def execute(module: str, argv: list[str]) -> int:
     started = time.time()
     try:
         from stages.core.params import load_params
+        from stages.tracking.spool import tracked
 
         params = load_params(PARAMS)
         _set_threads(params.threads)
-        stage.run(args, params)
+        with tracked(params):
+            stage.run(args, params)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,128 @@
+"""dvc.yaml with params.yaml put in: what each stage runs, reads and writes, and which params it depends on.
+
+DVC does the same when it runs; asking it takes a second and its Python interface is not for stages. This reads the part
+of dvc.yaml's grammar that this project uses: `${...}` and `foreach` over a mapping.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knowtune.errors import UserError
+
+FIELD = re.compile(r"\$\{\s*([^}]+?)\s*\}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage with everything put in.
+
+    Args:
+        name: as DVC says it, e.g. "train@lora".
+        description: `desc`, one line.
+        command: `cmd`.
+        deps: paths it reads.
+        outs: paths it writes, metrics and plots included.
+        metrics: those outs that DVC lists as metrics.
+        params: the params it depends on, flat: dotted key to value.
+    """
+
+    name: str
+    description: str
+    command: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    params: dict[str, Any]
+
+
+def read_stages(folder: Path) -> dict[str, Stage]:
+    """Resolve the pipeline of a project or workspace, in dvc.yaml's order."""
+    return resolve(quick_yaml(folder / "dvc.yaml"), quick_yaml(folder / "params.yaml"))
+
+
+def quick_yaml(path: Path) -> dict[str, Any]:
+    """Read YAML with the C parser: a few milliseconds, for files that have been checked elsewhere."""
+    from ruamel.yaml import YAML
+
+    value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    return dict(value or {})
+
+
+def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Stage]:
+    """Resolve a pipeline.
+
+    Args:
+        pipeline: dvc.yaml as read.
+        params: params.yaml as read.
+
+    Returns:
+        Name to stage.
+
+    Raises:
+        UserError: a `${...}` names nothing, or a form of dvc.yaml that is not read here.
+    """
+    stages = {}
+    for family, body in pipeline["stages"].items():
+        if "foreach" not in body:
+            stages[family] = _stage(family, body, params, params)
+            continue
+        members = _value(str(body["foreach"]).strip("${} "), params)
+        if not isinstance(members, Mapping):
+            raise UserError(f"dvc.yaml: {family}.foreach: got {type(members).__name__}; allowed: a mapping by name")
+        for key, item in members.items():
+            name = f"{family}@{key}"
+            stages[name] = _stage(name, body["do"], params, {**params, "key": key, "item": item})
+    return stages
+
+
+def _stage(name: str, body: Mapping[str, Any], params: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
+    """Put values into one stage."""
+    keys = [_filled(key, names) for key in body.get("params", ()) if isinstance(key, str)]
+    if len(keys) < len(body.get("params", ())):
+        raise UserError(f"dvc.yaml: {name}.params: got a mapping; allowed: keys of params.yaml")
+    metrics = tuple(_paths(body.get("metrics", ()), names))
+    written = [*_paths(body.get("outs", ()), names), *metrics, *_paths(body.get("plots", ()), names)]
+    return Stage(
+        name=name,
+        description=str(body.get("desc", "")),
+        command=_filled(str(body["cmd"]), names),
+        deps=tuple(_paths(body.get("deps", ()), names)),
+        outs=tuple(written),
+        metrics=metrics,
+        params={flat: value for key in keys for flat, value in flatten(_value(key, params), key)},
+    )
+
+
+def _paths(entries: Any, names: Mapping[str, Any]) -> list[str]:
+    """List paths; an entry with settings is a mapping of one key."""
+    return [_filled(e if isinstance(e, str) else next(iter(e)), names) for e in entries]
+
+
+def _filled(text: str, names: Mapping[str, Any]) -> str:
+    """Put values in for every `${...}`."""
+    return FIELD.sub(lambda found: str(_value(found[1], names)), text)
+
+
+def _value(key: str, names: Mapping[str, Any]) -> Any:
+    """Look a dotted key up; `a[0]` is an element of a list."""
+    value: Any = names
+    for part in re.findall(r"[^.\[\]]+", key):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise UserError(f"dvc.yaml: ${{{key}}}: params.yaml has no {part!r} there") from error
+    return value
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the leaves of nested mappings as dotted keys; lists and empty mappings are leaves."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value

@@ -1,0 +1,91 @@
+"""The end of a reproduction's parent run: what every stage did, and which run made what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.pipeline import Stage, read_stages
+from stages.tracking.book import Book
+from stages.tracking.description import Row, describe
+from stages.tracking.digests import joint_md5
+from stages.tracking.lineage import Locked, locked_stages, md5s
+from stages.tracking.stage_run import status_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+UNKNOWN = "not tracked here"
+HAPPENED = {"FINISHED": "ran", "FAILED": "failed", "KILLED": "interrupted"}
+
+
+def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
+    """Close a reproduction.
+
+    Args:
+        book: to close.
+        ended: when, in seconds; None where nobody knows: then when its last stage did.
+        code: the exit code of whoever ran it, 0 where nobody knows.
+
+    Returns:
+        What to tell: experiment, name of the run, store.
+    """
+    cwd = Path(book.opened["cwd"])
+    stages, locked = read_stages(cwd), locked_stages(cwd / "dvc.lock")
+    runs = _runs(book)
+    rows = [_row(book, stage, runs.get(name), locked) for name, stage in stages.items()]
+    _check_digests(book, runs, locked)
+    book.client.log_table(book.parent, {key: [row[key] for row in rows] for key in rows[0]}, "stages.json")
+    status = _status(code, [run.info.status for run in runs.values()])
+    describe(book, cwd, stages, rows, locked, good=status == "FINISHED")
+    ends = [run.info.end_time for run in runs.values() if run.info.end_time]
+    end = int(ended * 1000) if ended else max(ends, default=None)
+    book.client.set_terminated(book.parent, status, end)
+    name = book.client.get_run(book.parent).info.run_name
+    return {"experiment": book.opened["experiment"], "name": name, "uri": book.client.tracking_uri}
+
+
+def _runs(book: Book) -> dict[str, Run]:
+    """Return this reproduction's runs by stage; one that never ended was killed."""
+    clause = f"tags.reproduction = '{book.parent}' AND tags.kind = 'stage'"
+    runs = {}
+    for run in book.client.search_runs([book.experiment], clause, max_results=10_000, order_by=["start_time ASC"]):
+        if run.info.status == "RUNNING":
+            book.client.set_tag(run.info.run_id, "error", "the stage's process was killed")
+            book.client.set_terminated(run.info.run_id, "KILLED")
+            run = book.client.get_run(run.info.run_id)
+        runs[run.data.tags["dvc.stage"]] = run
+    return runs
+
+
+def _row(book: Book, stage: Stage, run: Run | None, locked: Locked) -> Row:
+    """Say what a stage did; where it did not run, which run wrote what lies there."""
+    if run is not None:
+        seconds = round(run.data.metrics.get("seconds", 0.0), 1)
+        happened = HAPPENED[run.info.status]
+        return {"stage": stage.name, "happened": happened, "made by run": run.info.run_id, "seconds": seconds}
+    producer = UNKNOWN
+    if stage.name in locked:
+        outs = joint_md5(md5s(locked[stage.name]["outs"]))
+        clause = f"tags.`dvc.outs` = '{outs}' AND tags.`dvc.stage` = '{stage.name}' AND attributes.status = 'FINISHED'"
+        found = book.client.search_runs([book.experiment], clause, max_results=1, order_by=["start_time DESC"])
+        producer = found[0].info.run_id if found else UNKNOWN
+    return {"stage": stage.name, "happened": "skipped", "made by run": producer, "seconds": 0.0}
+
+
+def _check_digests(book: Book, runs: Mapping[str, Run], locked: Locked) -> None:
+    """Compare what was recorded with what DVC has written down since."""
+    for name, run in runs.items():
+        if run.info.status == "FINISHED" and name in locked:
+            differ = [
+                kind for kind in ("deps", "outs")
+                if run.data.tags.get(f"dvc.{kind}") != joint_md5(md5s(locked[name][kind]))
+            ]  # fmt: skip
+            book.client.set_tag(run.info.run_id, "dvc.lock", f"differs: {', '.join(differ)}" if differ else "equal")
+
+
+def _status(code: int, statuses: list[str]) -> str:
+    """Return the parent's status from its stages' and from whoever ran it."""
+    found = next((status for status in ("FAILED", "KILLED") if status in statuses), "FINISHED")
+    return found if code == 0 or found != "FINISHED" else status_of(code)

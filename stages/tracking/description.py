@@ -1,0 +1,108 @@
+"""What somebody who opens a reproduction for the first time wants to know: data, base, code, stages, what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knowtune.artefacts import read_json
+from knowtune.base import CARD
+from stages.core.pipeline import Stage
+from stages.tracking.book import Book, metrics_of, params_of, tags_of
+from stages.tracking.lineage import Digest, Locked, datasets, is_code
+from stages.tracking.numbers import read_numbers
+
+Row = dict[str, Any]
+CONFIGURATION = "params.yaml"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the parent says.
+
+    Args:
+        sources: what no stage makes, with DVC's digest.
+        base: the base's card.
+        counts: how many stages did what.
+        failed: names of stages.
+        board: the leaderboard as text.
+        fresh: whether the leaderboard is this reproduction's: the whole pipeline was brought up to date.
+    """
+
+    sources: Mapping[str, Digest]
+    base: Mapping[str, Any]
+    counts: Mapping[str, int]
+    failed: list[str]
+    board: str
+    fresh: bool
+
+
+def describe(
+    book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, *, good: bool
+) -> None:
+    """Write tags, source datasets, final metrics and the note onto the parent run."""
+    facts = _gather(book, cwd, stages, rows, locked, good)
+    if facts.sources:
+        book.client.log_inputs(book.parent, datasets=list(datasets(facts.sources, {}, "source")))
+    tags = {f"produced_by.{row['stage']}": row["made by run"] for row in rows if row["happened"] == "skipped"}
+    tags |= {f"stages.{what}": str(number) for what, number in facts.counts.items()}
+    tags |= {
+        "data": ", ".join(f"{name} {found['md5'][:8]}" for name, found in facts.sources.items()),
+        "base": str(facts.base.get("identity", "unknown")),
+        "base_digest": str(facts.base.get("digest", "unknown")),
+        "mlflow.note.content": "\n\n".join(_note(book, facts)),
+    }
+    numbers: dict[str, float] = {}
+    if facts.fresh:
+        final = {out: cwd / out for stage in stages.values() for out in stage.metrics}
+        numbers, _ = read_numbers({out: path for out, path in final.items() if path.is_file()})
+    identity = params_of({"base.identity": tags["base"]}.items())
+    book.client.log_batch(book.parent, metrics_of(numbers, time.time()), identity, tags_of(tags))
+
+
+def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, good: bool) -> Facts:
+    """Look the facts up."""
+    made = {out for stage in stages.values() for out in stage.outs}
+    read = {name: found for entry in locked.values() for name, found in entry["deps"].items()}
+    sources = {
+        name: found
+        for name, found in read.items()
+        if name != CONFIGURATION
+        and not is_code(cwd, name)
+        and not any(out == name or out.startswith(f"{name}/") for out in made)
+    }
+    families = {name.partition("@")[0] for name in stages}
+    whole = good and not any(word.partition("@")[0] in families for word in book.opened["command"])
+    happened = {row["stage"]: row["happened"] for row in rows}
+    boards = [
+        (stage.name, cwd / out) for stage in stages.values() for out in stage.outs
+        if out.endswith(".md") and (cwd / out).is_file()
+    ]  # fmt: skip
+    return Facts(
+        sources=sources,
+        base=next((read_json(cwd / out / CARD) for out in sorted(made) if (cwd / out / CARD).is_file()), {}),
+        counts={what: list(happened.values()).count(what) for what in ("ran", "skipped", "failed", "interrupted")},
+        failed=[name for name, what in happened.items() if what == "failed"],
+        board=boards[0][1].read_text(encoding="utf-8") if boards else "",
+        fresh=whole or any(happened[name] == "ran" for name, _ in boards),
+    )
+
+
+def _note(book: Book, facts: Facts) -> Iterator[str]:
+    """Describe the reproduction in Markdown."""
+    changed = (book.opened["changed"] or "").splitlines()
+    data = ", ".join(f"`{name}` (md5 {found['md5'][:8]})" for name, found in facts.sources.items())
+    yield f"**Data:** {data}"
+    yield f"**Base:** {facts.base.get('identity', 'unknown')} (digest {str(facts.base.get('digest', ''))[:8]})"
+    since = f", and changes to {', '.join(line[3:] for line in changed[:10])}" if changed else ""
+    yield f"**Code:** commit {(book.opened['commit'] or 'none')[:8]}{since}"
+    counts = ", ".join(f"{number} {what}" for what, number in facts.counts.items() if number)
+    yield f"**Stages:** {counts}; the table is in the artifact stages.json, the runs are below this one"
+    if facts.failed:
+        yield f"**Failed:** {', '.join(facts.failed)}"
+    if facts.board:
+        yield f"**What came out{'' if facts.fresh else ' of an earlier reproduction'}:**"
+        yield facts.board

@@ -1,0 +1,129 @@
+"""What a stage read and wrote, each path with DVC's digest, as MLflow datasets and as a file.
+
+MLflow's own digest of a dataset covers its first 10,000 rows only; DVC's covers every byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.pipeline import quick_yaml
+from stages.tracking.digests import digest, hidden_by
+from stages.tracking.spool import LINKS, LOCK
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+Digest = dict[str, Any]
+Locked = Mapping[str, Mapping[str, Mapping[str, Digest]]]  # stage, "deps" or "outs", path
+COLUMN_TYPES = {str: "string", bool: "boolean", int: "long", float: "double"}
+
+
+@dataclass
+class Lineage:
+    """Paths as dvc.yaml has them, each with DVC's digest; and where the bytes of some lie."""
+
+    deps: dict[str, Digest] = field(default_factory=dict)
+    outs: dict[str, Digest] = field(default_factory=dict)
+    places: dict[str, Path] = field(default_factory=dict)
+
+    def written(self) -> dict[str, Path]:
+        """Return where the bytes of the outs lie."""
+        return {name: self.places[name] for name in self.outs if name in self.places}
+
+
+def read_lineage(note: Mapping[str, Any], folder: Path) -> Lineage:
+    """Digest what a note links to; what other stages wrote has its digest in the dvc.lock of that moment.
+
+    Args:
+        note: of a stage that ended.
+        folder: the note's own.
+    """
+    cwd = Path(note["cwd"])
+    hidden = hidden_by(cwd)
+    known = locked_outs(folder / LOCK)
+    lineage = Lineage()
+    for kind, found in (("deps", lineage.deps), ("outs", lineage.outs)):
+        for i, name in enumerate(note[kind]):
+            place = folder / LINKS / kind / str(i)
+            if not place.exists():
+                if kind == "deps" and name in known:
+                    found[name] = known[name]
+                    continue
+                place = cwd / name  # another disk: no link leads there
+            if place.exists():
+                found[name] = digest(place, name, hidden)
+                lineage.places[name] = place
+    return lineage
+
+
+def locked_outs(lock: Path) -> dict[str, Digest]:
+    """Return the digest of every out that a dvc.lock lists."""
+    return {name: found for stage in locked_stages(lock).values() for name, found in stage["outs"].items()}
+
+
+def locked_stages(lock: Path) -> Locked:
+    """Return, by stage, the digests of deps and outs that a dvc.lock lists."""
+    stages = quick_yaml(lock).get("stages", {}) if lock.is_file() else {}
+    return {
+        name: {kind: {entry["path"]: _figures(entry) for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+        for name, stage in stages.items()
+    }
+
+
+def md5s(digests: Mapping[str, Digest]) -> dict[str, str]:
+    """Return path to md5."""
+    return {name: str(found["md5"]) for name, found in digests.items()}
+
+
+def is_code(cwd: Path, name: str) -> bool:
+    """Say whether a dep is part of the program: it is, or lies in, a Python package."""
+    path = cwd / name
+    return any((folder / "__init__.py").is_file() for folder in (path, path.parent))
+
+
+def datasets(digests: Mapping[str, Digest], places: Mapping[str, Path], context: str) -> Iterable[DatasetInput]:
+    """Make MLflow datasets that carry DVC's digest.
+
+    Args:
+        digests: path to digest.
+        places: where bytes lie, for the columns and the number of rows.
+        context: what MLflow shows beside it, e.g. "dep".
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    for name, found in digests.items():
+        schema, rows = _columns(places.get(name), name)
+        profile = {key: found[key] for key in ("size", "nfiles") if key in found} | rows
+        dataset = Dataset(
+            name=name,
+            digest=found["md5"],
+            source_type="dvc",
+            source=json.dumps({"path": name, **found}),
+            schema=schema,
+            profile=json.dumps(profile),
+        )
+        yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _columns(place: Path | None, name: str) -> tuple[str | None, dict[str, int]]:
+    """Read a row file's columns from its first row, and count its rows."""
+    if place is None or not place.is_file() or not name.endswith(".jsonl"):
+        return None, {}
+    with place.open("rb") as file:
+        first = file.readline()
+        count = (1 if first else 0) + sum(1 for _ in file)
+    if not first:
+        return None, {"num_rows": 0}
+    row = json.loads(first)
+    columns = [{"name": key, "type": COLUMN_TYPES.get(type(value), "string")} for key, value in row.items()]
+    return json.dumps({"mlflow_colspec": columns}), {"num_rows": count, "num_elements": count * len(columns)}
+
+
+def _figures(entry: Mapping[str, Any]) -> Digest:
+    """Take the digest out of an entry of dvc.lock."""
+    return {key: entry[key] for key in ("md5", "size", "nfiles") if key in entry}
