@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.core.params import load_params
 from stages.core.warm import warm_process
+from stages.tracking import drain, reproduction_environment
 from stages.validate import prune
 
 REPORT = Path("data/report")
@@ -35,10 +36,13 @@ def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
         "other CPUs and GPUs give equal metrics within the intervals shown"
     )
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    if params.tracking.store != "none":
+        environment |= reproduction_environment()
     with ExitStack() as stack:
         if not cold:
             environment |= stack.enter_context(warm_process(folder))
         code = subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode
+    drain(folder, code=code)
     if code != 0:
         print("the pipeline stopped; finished stages and seeds are kept, the same command goes on", file=sys.stderr)
         return code
