@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 
+from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
 
 
@@ -15,8 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cli", description="Fine-tune on knowledge, reproducibly.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE",
-                        help="another params file: works in a workspace of its own")  # fmt: skip
+    add_arguments(shared)
     run = commands.add_parser("run", parents=[shared], help="validate, reproduce, show the leaderboard")
     run.add_argument("targets", nargs="*", help="stages, e.g. evaluate-run@lora; all of them by default")
     run.add_argument("--cold", action="store_true", help="every stage a process of its own")
@@ -44,15 +43,13 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from cli.workspace import open_workspace
-
     if args.command == "validate":
         from cli.checks import check_params
 
-        check_params(args.params)
-        print(f"{args.params}: good")
+        check_params(params_file(args))
+        print(f"{params_file(args)}: good")
         return 0
-    folder = open_workspace(args.params)
+    folder = open_workspace(params_file(args), args.data)
     if args.command == "run":
         from cli.run import run
 

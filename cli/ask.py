@@ -23,7 +23,9 @@ def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from knowtune.evaluation import greedy_answers
+    import pandas as pd
+    import torch
+
     from knowtune.merging import open_merged
     from stages.core.models import open_base
     from stages.core.params import load_params
@@ -42,9 +44,11 @@ def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
     if not question.strip():
         raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
     base = open_base(params, Path("data/base"))
-    tokenizer = base.tokenizer()
+    text, _, pair = question.partition(" ||| ")  # a classifier may read two texts
+    rows = pd.DataFrame({"prompt": [text.strip() + " "], "text_pair": [pair.strip()]})
+    torch.manual_seed(0)  # a classifier's base has a new head
     table = Table("model", "answer", title=question, title_justify="left")
     for label, model in (("base", base.model()), (f"{name} ({chosen.name})", open_merged(chosen, base))):
-        table.add_row(label, greedy_answers(model, tokenizer, [question.strip()], 1, params.answers.max_new_tokens)[0])
+        table.add_row(label, base.task.answers(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0])
     Console().print(table)
     return 0

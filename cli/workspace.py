@@ -3,10 +3,16 @@
 A workspace is a small DVC repository below `workspaces/`, untracked by git, which shares the project's code by
 links and its cache by name. Paths in its params are made absolute, so that they mean what they meant where the file
 was written: relative to the project's root. Its data/ holds outs only.
+
+A preset is a params file under `presets/`. Its paths may begin with DATA/, the folder that the user gives, or with
+PACKAGE/name/, the folder of an installed Python package.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -16,19 +22,51 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from knowtune.artefacts import whole
-from knowtune.errors import UserError
+from knowtune.errors import UserError, unknown
 from stages.core.params import read_yaml
 
 DEFAULT = Path("params.yaml")
+PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"))
+FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
-def open_workspace(params: Path) -> Path:
-    """Return the folder to work in: the project itself for params.yaml, else a workspace named after the file.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how a command is told what to work on."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--params", type=Path, default=DEFAULT, metavar="FILE", help="another params file")
+    which.add_argument("--preset", metavar="NAME", help=f"a params file of {PRESETS}/, by its name")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="what DATA/ stands for in a preset")
+
+
+def params_file(args: argparse.Namespace) -> Path:
+    """Return the params file that a command's arguments mean."""
+    return preset_file(args.preset) if args.preset else Path(args.params)
+
+
+def preset_file(name: str) -> Path:
+    """Return the params file of a preset.
 
     Raises:
-        UserError: the params file is wrong, or another of the same name has this workspace; nothing is changed then.
+        UserError: there is none of this name.
+    """
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("preset", name, [found.stem for found in PRESETS.glob("*.yaml")])
+    return path
+
+
+def open_workspace(params: Path, data: Path | None = None) -> Path:
+    """Return the folder to work in: the project itself for params.yaml, else a workspace named after the file.
+
+    Args:
+        params: the params file.
+        data: the folder that DATA/ stands for; the one given last by default.
+
+    Raises:
+        UserError: the params file is wrong, a path does not exist, or another file of the same name has this
+            workspace; nothing is changed then.
     """
     from cli.checks import check_params
 
@@ -36,6 +74,14 @@ def open_workspace(params: Path) -> Path:
     if params.resolve() == DEFAULT.resolve():
         return Path.cwd()
     folder = Path("workspaces") / params.stem
+    origin = folder / "origin.json"
+    known = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {"params": str(params.resolve())}
+    if known["params"] != str(params.resolve()):
+        raise UserError(
+            f"{folder}: belongs to {known['params']}; give one of the two files another name, or remove the folder"
+        )
+    data = data or (Path(known["data"]) if known.get("data") else None)
+    settled = settle_paths(read_yaml(params), Path.cwd(), data, str(params))
     if not (folder / ".dvc").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         _dvc(folder, "init", "--quiet", "--no-scm", "--force")
@@ -44,26 +90,53 @@ def open_workspace(params: Path) -> Path:
         _dvc(folder, "config", "cache.type", "reflink,hardlink,copy")
         _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
         (folder / ".dvcignore").unlink(missing_ok=True)
-    origin = folder / "origin"
-    if origin.is_file() and origin.read_text(encoding="utf-8") != str(params.resolve()):
-        raise UserError(
-            f"{folder}: belongs to {origin.read_text(encoding='utf-8')}; give one of the two files another name, "
-            "or remove the folder"
-        )
-    origin.write_text(str(params.resolve()), encoding="utf-8")
+    origin.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
     for name in LINKS:
         link = folder / name
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(name, folder))
-    _write_if_changed(folder / "params.yaml", with_absolute_paths(read_yaml(params), Path.cwd()))
+    _write_if_changed(folder / "params.yaml", settled)
     return folder.resolve()
 
 
-def with_absolute_paths(raw: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Make the paths of a params file absolute, seen from the project's root."""
+def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str) -> dict[str, Any]:
+    """Make the paths of a params file absolute, and put in what DATA and PACKAGE stand for.
+
+    Args:
+        raw: the params.
+        root: what relative paths are relative to: the project.
+        data: what DATA stands for.
+        where: the file's name, for errors.
+
+    Raises:
+        UserError: DATA is not given, a package is not installed, or there is nothing at a path.
+    """
     for section, key in PATHS:
-        raw[section][key] = str((root / raw[section][key]).resolve())
+        given = str(raw[section][key])
+        first, _, rest = given.partition("/")
+        if given.startswith(FETCHED):
+            continue
+        if first == "DATA":
+            if data is None:
+                raise UserError(f"{where}: {section}.{key}: {given} needs a folder; say which: DATA=folder")
+            path = data / rest
+        elif first == "PACKAGE":
+            path = _package(rest.partition("/")[0], where) / rest.partition("/")[2]
+        else:
+            path = root / given
+        if not path.exists():
+            raise UserError(f"{where}: {section}.{key}: {given} is {path}, and nothing is there")
+        raw[section][key] = str(path.resolve())
     return raw
+
+
+def _package(name: str, where: str) -> Path:
+    """Find the folder of an installed package."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        install = f"{sys.executable} -m pip install {name.replace('_', '-')}"
+        raise UserError(f"{where}: the Python package {name} is not installed; run `{install}`")
+    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _write_if_changed(path: Path, value: dict[str, Any]) -> None:

@@ -32,6 +32,11 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
         raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
 
 
+def task_type(model: PreTrainedModel) -> str:
+    """Give PEFT's name of a model's task; with SEQ_CLS it trains and saves the head too."""
+    return "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM"
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Save in PEFT's layout, less what differs from machine to machine (base path, model card).
 

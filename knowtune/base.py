@@ -1,8 +1,8 @@
 """The pristine base model: where it comes from, what identifies it, how it is loaded.
 
 A base is either `embedded` (a small Llama built here from the known facts) or a local folder in transformers
-layout. Its *card* holds the digest of every weight file; adapters carry the digest of the whole, so that an adapter
-never meets another base.
+layout, wherever that came from (`knowtune.hub` fetches one). Its *card* holds the digest of every weight file;
+adapters carry the digest of the whole, so that an adapter never meets another base.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from knowtune.families import Task
+
 CARD = "base.json"
+ORIGIN = "hub.json"  # beside a model fetched from a hub: repository and revision
 ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")  # as Llama and its like, GPT-2 and older ones say it
 MERGED = "merged.json"  # beside every merged model; carries the digest of its base
@@ -73,31 +76,74 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
 
     Args:
         folder: a folder in transformers layout.
-        identity: the name that results show, e.g. "embedded" or the folder's name; never a whole path.
+        identity: the name that results show, e.g. "embedded" or the folder's name; never a whole path. A model fetched
+            from a hub is named after its repository and revision.
 
     Raises:
-        UserError: the folder is no model, or its weights are not safetensors.
+        UserError: the folder is no model, needs code of its own, its weights are not safetensors, or its tokenizer
+            is missing or of another model.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: not a model folder (no config.json); give a folder in transformers layout")
+    config = _require_model(folder)
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickles = sorted(folder.glob("*.bin"))
-        what = f"only pickled weights ({pickles[0].name})" if pickles else "no weights"
-        raise UserError(f"{folder}: {what}; save the model as safetensors: model.save_pretrained(folder)")
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"{folder}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)")
-    names = ["config.json", "tokenizer.json", "tokenizer_config.json", *(w.name for w in weights)]
+    names = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        *(w.name for w in weights),
+    ]
     files = {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
-    config = read_json(folder / "config.json")
+    origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else None
     return {
-        "identity": identity,
+        "identity": f"{origin['repo']}@{origin['revision'][:8]}" if origin else identity,
+        "origin": origin,
         "digest": text_digest(files),
         "files": files,
         "sizes": {name: (folder / name).stat().st_size for name in files},
         "context": next((config[key] for key in CONTEXT_KEYS if config.get(key)), None),
         "architecture": (config.get("architectures") or ["unknown"])[0],
     }
+
+
+def _require_model(folder: Path) -> dict[str, Any]:
+    """Return the folder's config; refuse what is no safe, whole model."""
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: an adapter, not a model; give the model it was made on, or merge it first")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: not a model folder (no config.json); give a folder in transformers layout")
+    try:
+        config: dict[str, Any] = read_json(folder / "config.json")
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'}: not readable as JSON ({error})") from None
+    if config.get("auto_map"):
+        raise UserError(
+            f"{folder}: the model needs code of its own (auto_map in config.json), and knowtune runs no code that "
+            "comes with a model; use an architecture that transformers has"
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(path.name for ending in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{ending}"))
+        what = f"only pickled weights ({pickles[0]}), which can run code" if pickles else "no weights"
+        raise UserError(f"{folder}: {what}; save the model as safetensors: model.save_pretrained(folder)")
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"{folder}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)")
+    _require_fitting_tokenizer(folder, config)
+    return config
+
+
+def _require_fitting_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a tokenizer that writes ids for which the model has no embedding."""
+    from tokenizers import Tokenizer
+
+    try:
+        largest = max(Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True).values())
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise UserError(f"{folder / 'tokenizer.json'}: not readable as a tokenizer ({error})") from None
+    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
+    if size is not None and largest >= size:
+        raise UserError(
+            f"{folder}: the tokenizer does not fit: its largest id is {largest}, the model has embeddings for ids up "
+            f"to {size - 1}; save model and tokenizer of the same checkpoint into the folder"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,9 +153,10 @@ class Base:
     card: dict[str, Any]
     folder: Path
     compute: Compute
+    task: Task
 
     @classmethod
-    def open(cls, artefact: Path, source: Path, compute: Compute) -> Base:
+    def open(cls, artefact: Path, source: Path, compute: Compute, task: Task) -> Base:
         """Open what the base stage wrote; the weights lie beside the card, or in `source` when the base is a folder."""
         card = read_json(artefact / CARD)
         folder = artefact if (artefact / "config.json").is_file() else source
@@ -121,7 +168,7 @@ class Base:
         for name, size in card["sizes"].items():  # cheap; the base stage has digested every byte
             if (folder / name).stat().st_size != size:
                 raise UserError(f"{folder / name}: not the file that the base stage saw; run it again (dvc repro)")
-        return cls(card, folder, compute)
+        return cls(card, folder, compute, task)
 
     @property
     def digest(self) -> str:
@@ -143,8 +190,8 @@ class Base:
         return tokenizer
 
     def model(self) -> PreTrainedModel:
-        """Load a fresh, pristine copy in evaluation mode."""
-        return load_model(self.folder, self.compute)
+        """Load a fresh, pristine copy in evaluation mode; a new head follows torch's global seed."""
+        return load_model(self.folder, self.compute, self.task)
 
     def exact(self) -> Base:
         """Give the same base in float32 and unquantised: for folding and mixing, whatever the training ran in."""
@@ -162,17 +209,51 @@ class Base:
         return shapes
 
 
-def load_model(folder: Path, compute: Compute) -> PreTrainedModel:
-    """Load a causal language model from a local folder onto the device and in the dtype asked for."""
-    from transformers import AutoModelForCausalLM
-
-    options: dict[str, Any] = {"dtype": compute.resolved_dtype(), "local_files_only": True, "use_safetensors": True}
+def load_model(folder: Path, compute: Compute, task: Task) -> PreTrainedModel:
+    """Load a checkpoint with a task's head onto the device and in the dtype asked for, in evaluation mode."""
+    options: dict[str, Any] = {"dtype": compute.resolved_dtype()}
     if compute.quantize == "4bit":
         options["quantization_config"] = _four_bit(compute)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+    model: Any = task.load_model(folder, **options)
     if compute.quantize == "none":
         model = model.to(compute.resolved_device())
     loaded: PreTrainedModel = model.eval()
+    return loaded
+
+
+def from_checkpoint(kind: Any, folder: Path, *, new_head: bool, **options: Any) -> PreTrainedModel:
+    """Load a checkpoint by one of transformers' auto classes, from this machine, safetensors only, no foreign code.
+
+    Args:
+        kind: e.g. AutoModelForCausalLM.
+        folder: in transformers layout.
+        new_head: whether weights outside the backbone may be missing; they are then random.
+        options: of `from_pretrained`.
+
+    Raises:
+        UserError: no such head for this architecture, or weights are missing.
+    """
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{folder}: transformers cannot load it as {kind.__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    backbone = f"{model.base_model_prefix}."
+    missing = sorted(key for key in info["missing_keys"] if not new_head or key.startswith(backbone))
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} weights are missing, e.g. {missing[0]}; they would be random. Is this a "
+            f"checkpoint of {type(model).__name__}?"
+        )
+    loaded: PreTrainedModel = model
     return loaded
 
 

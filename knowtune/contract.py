@@ -1,7 +1,8 @@
 """The data contract: what every table of rows between stages must look like. The only module that knows pandera.
 
-A *fact* is a subject, a relation and a target; a *row* is one wording of a fact (prompt -> target). Row ids never
-change downstream.
+A *fact* is a subject, a relation and a target; a *row* is one wording of a fact: the model reads prompt + target,
+character by character. `aliases` are further right answers, one a line. For a classifier, `prompt` is the text,
+`text_pair` the second text or "", and `target` the label's name or the score. Row ids never change downstream.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from knowtune.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW_COLUMNS = ["id", "fact", "relation", "subject", "wording", "prompt", "target"]
+ROW_COLUMNS = ["id", "fact", "relation", "subject", "wording", "prompt", "text_pair", "target", "aliases"]
 ITEM_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)
@@ -27,7 +28,9 @@ _row = {
     "subject": _text,
     "wording": _text,
     "prompt": _filled,
+    "text_pair": _text,
     "target": _text,  # may be empty: planted damage passes the schema and is the filters' business
+    "aliases": _text,
 }
 ROWS = pa.DataFrameSchema(_row, strict=True, ordered=True, name="training rows")
 ITEMS = pa.DataFrameSchema(
@@ -46,7 +49,6 @@ ANSWERS = pa.DataFrameSchema(
         "answer": _text,
         "correct": pa.Column(bool),
         "num_tokens": pa.Column(int, pa.Check.gt(0)),
-        "excess_tokens": pa.Column(int, pa.Check.ge(0)),
     },
     strict=True,
     name="the base's answers",

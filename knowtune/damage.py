@@ -25,7 +25,8 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
 
     Args:
         rows: training rows.
-        rates: share of the rows for `wrong` (half per kind), `contradictions`, `duplicates`, `empties`.
+        rates: share of the rows for `wrong` (half per kind; where there is one relation, all of the same),
+            `contradictions`, `duplicates`, `empties`.
         seed: of the lot; rows are drawn in the order of their ids, so the order read does not matter.
 
     Returns:
@@ -33,9 +34,10 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
     """
     lot = random.Random(seed)
     num_wrong = share_of(rates["wrong"], len(rows))
+    num_same = num_wrong // 2 if rows["relation"].nunique() > 1 else num_wrong  # labels are all of one relation
     wanted = [
-        ("wrong_same", num_wrong // 2),
-        ("wrong_other", num_wrong - num_wrong // 2),
+        ("wrong_same", num_same),
+        ("wrong_other", num_wrong - num_same),
         ("contradiction", share_of(rates["contradictions"], len(rows))),
         ("duplicate", share_of(rates["duplicates"], len(rows))),
         ("empty", share_of(rates["empties"], len(rows))),

@@ -86,6 +86,7 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     from knowtune.base import as_pretrained
     from knowtune.encoding import Encoded, encode_rows, encode_texts
     from knowtune.optimizers import MuonAdamW
+    from knowtune.tasks.knowledge import Knowledge
     from knowtune.trainer import Rows
     from knowtune.training import Recipe, fit, seed_everything
 
@@ -128,7 +129,9 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     data = Rows(rows, [1.0] * len(rows), [str(i) for i in range(len(rows))])
     model = LlamaForCausalLM(config)
     optimizer = MuonAdamW(model, build.learning_rate, recipe.weight_decay)
-    fitted = fit(model, data, None, recipe, compute, seed=build.seed, work=work, optimizer=optimizer, label="base")
+    fitted = fit(
+        model, data, None, recipe, compute, Knowledge(), seed=build.seed, work=work, optimizer=optimizer, label="base"
+    )
     as_pretrained(fitted.model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {"num_parameters": fitted.num_parameters, "num_steps": fitted.num_steps, "num_rows": len(rows)}

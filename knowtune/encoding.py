@@ -1,7 +1,8 @@
 """From rows of text to tokens: which tokens are read, and which are learned.
 
-A row reads `<s> prompt target </s>` (start and end where the tokenizer has them). Labels are -100 on everything but the
-target and the end token. Whether a fact was answered right is judged on the target's tokens alone.
+A row of a language model reads `<s>` + prompt + target + `</s>`, character by character (start and end where the
+tokenizer has them). Labels are -100 on everything but the target and the end token. Whether a fact was answered right
+is judged on the target's tokens alone. A row of a classifier reads text and, where there is one, a second text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +22,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row as tokens.
+    """One row of a language model as tokens.
 
     Args:
         input_ids: start token, prompt, target, end token.
@@ -42,19 +44,63 @@ class Encoded:
         """True on the target's own tokens."""
         return [self.target_start <= i < self.target_end for i in range(len(self.input_ids))]
 
+    @property
+    def has_target(self) -> bool:
+        """Whether the target has a token of its own."""
+        return self.target_end > self.target_start
+
+    @property
+    def num_learned(self) -> int:
+        """Tokens that training learns from this row."""
+        return len(self.input_ids) - max(self.target_start, 1)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One row of a classifier as tokens.
+
+    Args:
+        input_ids: the text's tokens with the special ones, the second text's after them.
+        segments: 0 on the first text, 1 on the second; None where the model knows no segments.
+        label: the class's number, or the score; NaN where there is none.
+        filling: the token that pads a batch; a decoder's head finds the last token by it.
+    """
+
+    input_ids: list[int]
+    segments: list[int] | None
+    label: float
+    filling: int = 0
+
+    @property
+    def has_target(self) -> bool:
+        """Whether there is a label."""
+        return self.label == self.label
+
+    @property
+    def num_learned(self) -> int:
+        """One label, or none."""
+        return int(self.has_target)
+
 
 def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str], targets: Iterable[str]) -> list[Encoded]:
-    """Tokenise prompt and target as one text, so that their border is where the tokenizer puts it."""
+    """Tokenise prompt and target as one text, so that their border is where the tokenizer puts it.
+
+    Blanks at the prompt's end belong to the target's first token, as most tokenizers have it.
+    """
     prompts, targets = list(prompts), list(targets)
     if not prompts:
         return []
-    joined = [f"{prompt} {target}" if target else prompt for prompt, target in zip(prompts, targets, strict=True)]
+    joined = [
+        prompt + target if target else prompt.rstrip(" ") for prompt, target in zip(prompts, targets, strict=True)
+    ]
     batch: Any = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True)
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     encoded = []
     for prompt, ids, offsets in zip(prompts, batch["input_ids"], batch["offset_mapping"], strict=True):
-        border = sum(stop <= len(prompt) for _, stop in offsets)
+        length, border = len(prompt.rstrip(" ")), len(ids)
+        while border and offsets[border - 1][1] > length:
+            border -= 1
         encoded.append(Encoded([*start, *ids, *end], len(start) + border, len(start) + len(ids)))
     return encoded
 
@@ -66,6 +112,46 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_t
     batch: Any = tokenizer(list(texts), add_special_tokens=False)
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     return [[*start, *ids][:max_tokens] for ids in batch["input_ids"]]
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str],
+    labels: Sequence[float],
+    max_tokens: int | None = None,
+) -> list[Labelled]:
+    """Tokenise a classifier's rows, with the tokenizer's own special tokens.
+
+    Args:
+        tokenizer: the base's.
+        texts: one per row.
+        pairs: the second texts; none where all are "" or the sequence is empty.
+        labels: numbers.
+        max_tokens: where texts are cut; None for nowhere.
+    """
+    if not len(texts):
+        return []
+    given = (list(texts), list(pairs)) if any(pairs) else (list(texts),)
+    batch: Any = tokenizer(*given, truncation=max_tokens is not None, max_length=max_tokens)
+    segments = batch["token_type_ids"] if "token_type_ids" in batch else [None] * len(texts)
+    filling = int(tokenizer.pad_token_id or 0)
+    return [
+        Labelled(ids, segment, label, filling)
+        for ids, segment, label in zip(batch["input_ids"], segments, labels, strict=True)
+    ]
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each next token, 0 where it is not learned  # (batch, seq - 1).
+
+    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end.
+    """
+    logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
+    losses = cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(labels.shape[0], -1)
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int, *, left: bool = False) -> torch.Tensor:

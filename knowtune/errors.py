@@ -11,6 +11,10 @@ class UserError(ValueError):
     """A fault in what the user gave. The command line prints it without a traceback."""
 
 
+class TransientError(UserError):
+    """A fault that may be gone on the next try, e.g. of the network."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One fault of a settings file.

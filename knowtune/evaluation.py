@@ -6,6 +6,7 @@ decoding would write, found with one forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 
 def forward(model: torch.nn.Module, ids: list[list[int]]) -> torch.Tensor:
     """Return the logits of a right-padded batch in float32  # (batch, seq, vocabulary)."""
+    return logits_of(model, {"input_ids": pad(ids, 0), "attention_mask": pad([[1] * len(row) for row in ids], 0)})
+
+
+def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return a model's logits in float32: of each token, or of a head  # (batch, seq, vocabulary) or (batch, output).
+
+    Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
+    """
     device = next(model.parameters()).device
-    input_ids = pad(ids, 0).to(device)
-    mask = pad([[1] * len(row) for row in ids], 0).to(device)
-    logits: torch.Tensor = model(input_ids=input_ids, attention_mask=mask).logits
-    return logits[:, -input_ids.shape[1] :].float().cpu()
+    logits: torch.Tensor = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
+    return (logits[:, -inputs["input_ids"].shape[1] :] if logits.ndim == 3 else logits).float().cpu()
 
 
 @torch.inference_mode()
@@ -55,6 +62,24 @@ def judge_rows(
     return pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
 
 
+def judge_answers(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, batch_size: int, label: str
+) -> pd.DataFrame:
+    """Judge each row by the best of its right answers: right when one of them is, the loss that of the likeliest.
+
+    Returns:
+        As `judge_rows`.
+    """
+    if not rows["aliases"].any():
+        return judge_rows(model, tokenizer, rows, batch_size, label)
+    right = pd.concat([rows["target"], rows["aliases"].str.split("\n").explode()])  # each on the index of its row
+    right = right[right != ""]
+    asked = pd.DataFrame({"prompt": rows.loc[right.index, "prompt"].tolist(), "target": right.tolist()})
+    judged = judge_rows(model, tokenizer, asked, batch_size, label).set_index(right.index)
+    grouped = judged.groupby(level=0, sort=False)
+    return pd.DataFrame({"correct": grouped["correct"].any(), "loss": grouped["loss"].min()}).reindex(rows.index)
+
+
 def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float]]:
     """Judge targets from logits  # (batch, seq, vocabulary).
 
@@ -74,13 +99,13 @@ def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool],
 def read_texts(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    texts: pd.DataFrame,
+    texts: Sequence[str],
     batch_size: int,
     max_tokens: int,
     label: str,
 ) -> pd.DataFrame:
     """Return `loss` (nats per token) and `num_tokens` of each text, cut at `max_tokens`."""
-    ids = encode_texts(tokenizer, texts["text"].tolist(), max_tokens)
+    ids = encode_texts(tokenizer, texts, max_tokens)
     loss, count = [0.0] * len(ids), [0] * len(ids)
     for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
         logits = forward(model, [ids[i] for i in batch])[:, :-1]
@@ -91,7 +116,7 @@ def read_texts(
         for i, total in zip(batch, nats.double().sum(1).tolist(), strict=True):
             count[i] = max(len(ids[i]) - 1, 1)
             loss[i] = total / count[i]
-    return pd.DataFrame({"loss": loss, "num_tokens": count}, index=texts.index)
+    return pd.DataFrame({"loss": loss, "num_tokens": count})
 
 
 @torch.inference_mode()
@@ -105,7 +130,7 @@ def greedy_answers(
 ) -> list[str]:
     """Let the model continue each prompt greedily, batched by length, padded on the left, with the KV cache."""
     device = next(model.parameters()).device
-    ids = encode_texts(tokenizer, prompts, 2**31)
+    ids = encode_texts(tokenizer, [prompt.rstrip(" ") for prompt in prompts], 2**31)
     answers = [""] * len(ids)
     filling = int(tokenizer.pad_token_id or 0)
     for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):

@@ -55,8 +55,8 @@ class Authored:
             for offset in offsets:
                 wording = (number + offset) % len(templates)
                 key = f"{relation}:{subject}"
-                prompt = templates[wording].replace("{subject}", subject)
-                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, target))
+                prompt = templates[wording].replace("{subject}", subject) + " "
+                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, "", target, ""))
         return pd.DataFrame(rows, columns=ROW_COLUMNS, dtype="str")
 
 

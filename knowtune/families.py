@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,9 +20,12 @@ from pydantic import BaseModel, ConfigDict
 from knowtune.errors import unknown
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from knowtune.encoding import Encoded, Labelled
 
 
 class Member(BaseModel):
@@ -42,6 +45,88 @@ def member_class(registry: Mapping[str, str], family: str, name: str) -> type[An
     module, _, attribute = registry[name].partition(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)
     return found
+
+
+class Task(Member):
+    """What is learned and how it is judged: how rows become tokens, which head the model has, the loss, the verdict."""
+
+    learned: ClassVar[str]  # the metric that says what was learned, and the one that says what was lost
+    lost: ClassVar[str]
+
+    @abstractmethod
+    def load_model(self, folder: Path, **options: Any) -> PreTrainedModel:
+        """Load a checkpoint with this task's head; weights it lacks follow torch's global seed, as a new head does.
+
+        Args:
+            folder: in transformers layout.
+            options: of transformers' `from_pretrained`.
+
+        Raises:
+            UserError: the checkpoint lacks more than a head, or its architecture cannot do this task.
+        """
+
+    @abstractmethod
+    def read_target(self, cell: Any) -> list[str]:
+        """Read what a data file says is right: the target first, then further right answers; [] where it says nothing.
+
+        Raises:
+            ValueError: the cell says what this task does not have, e.g. a label out of range.
+        """
+
+    @abstractmethod
+    def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Encoded | Labelled]:
+        """Turn rows of the data contract into tokens."""
+
+    @abstractmethod
+    def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Pad a batch on the right into what the model's forward pass takes  # each (batch, seq)."""
+
+    @abstractmethod
+    def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
+        """Give what the loss compares with, first dimension the batch."""
+
+    @abstractmethod
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each row's loss, summed over what is learned of it  # (batch,)."""
+
+    @abstractmethod
+    def num_items(self, targets: torch.Tensor) -> torch.Tensor:
+        """Count what is learned in a batch: the loss of a step is the sum of losses over this."""
+
+    @abstractmethod
+    def judge(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        label: str,
+    ) -> pd.DataFrame:
+        """Judge rows: `correct` (bool), `loss`, and `predicted` where it is a label, on the index of `rows`."""
+
+    @abstractmethod
+    def read_texts(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        batch_size: int,
+        max_tokens: int,
+        label: str,
+    ) -> tuple[pd.DataFrame, torch.Tensor | None]:
+        """Read general texts: per text `num_tokens` and what else is said of it, and its states  # (text, hidden)."""
+
+    @abstractmethod
+    def answers(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        max_new_tokens: int,
+        label: str,
+    ) -> list[str]:
+        """Let the model answer rows (`prompt`, `text_pair`) in words."""
 
 
 class Filter(Member):
@@ -149,18 +234,38 @@ class Mixture(Member):
         """
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Per-item results of a model beside those of the pristine base.
+
+    Args:
+        items: columns id, fact, relation, kind, target, correct, loss, base_correct, base_loss; for a classifier
+            also predicted.
+        texts: columns id, num_tokens; for a language model also loss (nats per token) and base_loss.
+        states: for a classifier, mean-pooled states of each text  # (text, hidden).
+        base_states: the same of the pristine base.
+        labels: of a classification, in their order.
+    """
+
+    items: pd.DataFrame
+    texts: pd.DataFrame
+    states: np.ndarray[Any, Any] | None = None
+    base_states: np.ndarray[Any, Any] | None = None
+    labels: Sequence[str] = ()
+
+    def of_kind(self, kind: str) -> pd.DataFrame:
+        """Give the items of a kind."""
+        return self.items[self.items["kind"] == kind]
+
+
 class Metric(Member):
     """One number of the leaderboard, computed from per-item results of a model and of the pristine base."""
 
+    tasks: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[bool]
     unit: ClassVar[str]
     about: ClassVar[str]
 
     @abstractmethod
-    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
-        """Return the number, or None where the data has no item to measure it on.
-
-        Args:
-            items: columns id, fact, relation, kind, correct, loss, base_correct, base_loss.
-            texts: columns id, loss (nats per token), base_loss, num_tokens.
-        """
+    def compute(self, judged: Judged) -> float | None:
+        """Return the number, or None where the data has nothing to measure it on."""

@@ -3,38 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from knowtune.artefacts import read_rows, write_rows
 from knowtune.errors import UserError
-from knowtune.families import Metric, member_class
+from knowtune.families import Judged, Metric, member_class
 from knowtune.metrics import METRICS
 from knowtune.statistics import mean_interval
 
+if TYPE_CHECKING:
+    import torch
 
-def beside_base(
-    items: pd.DataFrame, texts: pd.DataFrame, base_items: pd.DataFrame, base_texts: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    from knowtune.families import Task
+
+
+@dataclass(frozen=True)
+class Results:
+    """What judging one model gave.
+
+    Args:
+        items: id, fact, relation, kind, target, correct, loss, and of a classifier predicted.
+        texts: id, num_tokens, and of a language model loss.
+        states: of a classifier, mean-pooled states of each text  # (text, hidden).
+    """
+
+    items: pd.DataFrame
+    texts: pd.DataFrame
+    states: torch.Tensor | None
+
+    def write(self, folder: Path) -> None:
+        """Write items.jsonl, texts.jsonl and states.safetensors (empty where there are none)."""
+        from safetensors.torch import save_file
+
+        write_rows(folder / "items.jsonl", self.items)
+        write_rows(folder / "texts.jsonl", self.texts)
+        save_file({} if self.states is None else {"states": self.states}, folder / "states.safetensors")
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """Read what `write` wrote."""
+        from safetensors.torch import load_file
+
+        texts = read_rows(folder / "texts.jsonl", ["id", "num_tokens"])
+        return cls(read_rows(folder / "items.jsonl"), texts, load_file(folder / "states.safetensors").get("states"))
+
+
+def beside_base(own: Results, base: Results, task: Task) -> Judged:
     """Put the pristine base's result beside each item's and text's own.
 
     Raises:
         UserError: the base was judged on other items.
     """
-    if items["id"].tolist() != base_items["id"].tolist() or texts["id"].tolist() != base_texts["id"].tolist():
+    if own.items["id"].tolist() != base.items["id"].tolist() or own.texts["id"].tolist() != base.texts["id"].tolist():
         raise UserError("evaluate: the baseline has other items than this evaluation; run the baseline stage again")
-    return (
-        items.assign(base_correct=base_items["correct"].astype(bool), base_loss=base_items["loss"].astype(float)),
-        texts.assign(base_loss=base_texts["loss"].astype(float)),
-    )
+    items, texts = own.items, own.texts
+    items = items.assign(base_correct=base.items["correct"].astype(bool), base_loss=base.items["loss"].astype(float))
+    if "loss" in texts:
+        texts = texts.assign(base_loss=base.texts["loss"].astype(float))
+    states, base_states = (None if r.states is None else r.states.double().numpy() for r in (own, base))
+    return Judged(items, texts, states, base_states, labels=getattr(task, "labels", ()))
 
 
-def compute_metrics(names: Sequence[str], items: pd.DataFrame, texts: pd.DataFrame) -> dict[str, float]:
+def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:
     """Compute the named metrics; one that the data has nothing to measure on is left out."""
     found = {}
     for name in names:
         metric: Metric = member_class(METRICS, "metric", name)()
-        value = metric.compute(items, texts)
+        value = metric.compute(judged)
         if value is not None:
             found[name] = value
     return found

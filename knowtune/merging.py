@@ -15,9 +15,9 @@ import torch
 
 from knowtune.artefacts import read_json, write_json
 from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base, load_model, require_same_base
-from knowtune.encoding import batches_by_length, encode_rows
+from knowtune.encoding import batches_by_length
 from knowtune.errors import UserError
-from knowtune.evaluation import forward
+from knowtune.evaluation import logits_of
 from knowtune.families import member_class
 from knowtune.methods import METHODS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-    from knowtune.families import Method
+    from knowtune.families import Method, Task
 
 
 def merge_seed(
@@ -53,7 +53,7 @@ def merge_seed(
     described = {"base_digest": base.digest, "weights_digest": card["weights_digest"]}
     if method.folds:
         merged: Any = method.fold(load_seed(method, adapter, base.exact()))
-        found = parity(load_seed(method, adapter, base.exact()), merged, tokenizer, rows, batch_size)
+        found = parity(load_seed(method, adapter, base.exact()), merged, base.task, tokenizer, rows, batch_size)
         merged.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / MERGED, {"kind": "folded", **described})
@@ -63,7 +63,7 @@ def merge_seed(
             shutil.copyfile(file, folder / file.name)
     write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
     write_json(folder / MERGED, {"kind": "composed", **described})
-    return parity(load_seed(method, adapter, base), open_merged(folder, base), tokenizer, rows, batch_size)
+    return parity(load_seed(method, adapter, base), open_merged(folder, base), base.task, tokenizer, rows, batch_size)
 
 
 def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
@@ -76,6 +76,7 @@ def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
 def parity(
     attached: torch.nn.Module,
     merged: torch.nn.Module,
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
     rows: pd.DataFrame,
     batch_size: int,
@@ -83,19 +84,18 @@ def parity(
     """Measure how far the merged model's logits lie from the attached one's on held-out rows.
 
     Returns:
-        largest and mean absolute difference over all real tokens, and on how many rows.
+        largest and mean absolute difference over all outputs of real tokens, and on how many rows.
     """
-    ids = [row.input_ids for row in encode_rows(tokenizer, rows["prompt"], rows["target"])]
+    encoded = task.encode(tokenizer, rows)
     largest, total, count = 0.0, 0.0, 0
-    for batch in batches_by_length([len(row) for row in ids], batch_size):
-        chosen = [ids[i] for i in batch]
-        difference = (forward(attached, chosen) - forward(merged, chosen)).abs()
-        real = torch.tensor([[i < len(row) for i in range(difference.shape[1])] for row in chosen])
-        values = difference[real]
+    for batch in batches_by_length([len(row.input_ids) for row in encoded], batch_size):
+        inputs = task.inputs([encoded[i] for i in batch])
+        difference = (logits_of(attached, inputs) - logits_of(merged, inputs)).abs()
+        values = difference[inputs["attention_mask"].bool()] if difference.ndim == 3 else difference
         largest = float(torch.maximum(torch.tensor(largest), values.max()))  # NaN stays NaN, unlike with max()
         total += float(values.double().sum())
         count += values.numel()
-    return {"largest": largest, "mean": total / count, "num_rows": len(rows)}
+    return {"largest": largest, "mean": total / max(count, 1), "num_rows": len(rows)}
 
 
 def open_merged(folder: Path, base: Base) -> torch.nn.Module:
@@ -105,7 +105,7 @@ def open_merged(folder: Path, base: Base) -> torch.nn.Module:
         composed = read_json(folder / COMPOSED)
         method: Method = member_class(METHODS, "method", composed["method"])(**composed["options"])
         return method.load(base.model(), folder).eval()
-    return load_model(folder, replace(base.compute, quantize="none"))
+    return load_model(folder, replace(base.compute, quantize="none"), base.task)
 
 
 def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:

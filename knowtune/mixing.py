@@ -43,6 +43,7 @@ def mix(
     ]
     where = [{key: file for file in group for key in file.keys()} for group in files]  # noqa: SIM118
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+    torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
     model = base.exact().model()
     squares = [0.0] * (len(folders) + 1)
     for number, (name, parameter) in enumerate(sorted(model.state_dict().items())):

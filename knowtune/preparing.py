@@ -1,36 +1,54 @@
 """From a source to the tables of the pipeline: training rows, validation rows, evaluation items, retention texts.
 
-Every row read is either kept or rejected with a reason. What is wrong with a file as a whole (missing, broken line,
-column not there) stops at once; what is wrong with a row rejects the row, and stops when more than the allowed
-share is rejected.
+Every row read is either kept or rejected with a reason; more than the allowed share of rejected rows stops.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from knowtune.artefacts import text_digest
 from knowtune.contract import ITEMS, REJECTED, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.damage import plant
-from knowtune.errors import UserError, nearest
-from knowtune.facts import read_authored
+from knowtune.errors import UserError
+from knowtune.progress import progress
+from knowtune.records import CHUNK
+from knowtune.sources import Raw
+from knowtune.statistics import share_of
+
+if TYPE_CHECKING:
+    from knowtune.base import Base
+
+ROLES = ("train", "validation", "test", "known")
 
 
 @dataclass(frozen=True)
-class Raw:
-    """A source as rows, before anything is judged. All of one shape: ROW_COLUMNS, texts: id, text."""
+class Limits:
+    """How much of a source is taken; None for all.
 
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
-    known: pd.DataFrame
-    texts: pd.DataFrame
+    Args:
+        seed: of every draw.
+        max_facts: new facts; all their rows come along. Where rows belong to no facts: training rows.
+        max_known: known rows.
+        max_texts: retention texts.
+        max_items: items per kind that models are judged on.
+        max_rejected: share of rows whose rejection still lets the stage go on.
+        validation: share of the training rows that is held out where there is no validation file.
+        test: the same where there is no test file.
+    """
+
+    seed: int
+    max_facts: int | None
+    max_known: int | None
+    max_texts: int | None
+    max_items: int | None
+    max_rejected: float
+    validation: float = 0.0
+    test: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,170 +64,41 @@ class Prepared:
     summary: dict[str, Any]
 
 
-def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
-    """Read the authored facts and the held-out part of a general text; see `knowtune.facts` for who sees which wording.
-
-    Raises:
-        UserError: more wordings are asked for than a relation has besides its facts' own.
-    """
-    authored = read_authored(folder, text)
-    fewest = min(len(templates) for templates in authored.wordings.values())
-    if num_train + num_validation + num_test > fewest:
-        raise UserError(
-            f"params.yaml: source.wordings: got {num_train} + {num_validation} + {num_test}; "
-            f"allowed: up to {fewest} in all, the wordings of the relation that has fewest"
-        )
-    heldout = authored.text[authored.text["split"] == "heldout"]
-    texts = pd.DataFrame(
-        {"id": [f"text:{i}" for i in range(len(heldout))], "text": heldout["text"].tolist()}, dtype="str"
-    )
-    start, middle = num_train, num_train + num_validation
-    return Raw(
-        train=authored.rows("new", range(num_train)),
-        validation=authored.rows("new", range(start, middle)),
-        test=authored.rows("new", range(middle, middle + num_test)),
-        known=authored.rows("known", range(1)),
-        texts=texts,
-    )
-
-
-def read_jsonl(data: Path, text: Path, files: Mapping[str, str | list[str] | None], columns: Mapping[str, Any]) -> Raw:
-    """Read JSON-lines files with a column mapping.
-
-    Args:
-        data: folder of the files.
-        text: a JSON-lines file of general text.
-        files: for train, validation, test and known: a file name, several, or None.
-        columns: which column is which.
-    """
-
-    def read(role: str) -> pd.DataFrame:
-        names, seen = files[role] or [], dict[str, int]()
-        tables = [_table(data / name, columns, seen) for name in ([names] if isinstance(names, str) else names)]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=ROW_COLUMNS, dtype="str")
-
-    found = _read_lines(text, [columns["text"]])
-    texts = pd.DataFrame(
-        {"id": [f"text:{i}" for i in range(len(found))], "text": [r[columns["text"]] for r in found]}, dtype="str"
-    )
-    return Raw(read("train"), read("validation"), read("test"), read("known"), texts)
-
-
-def _read_lines(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
-    """Read a JSON-lines file.
-
-    Raises:
-        UserError: names the file and line of what is broken, or the column that is missing.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check `source` in params.yaml")
-    rows: list[dict[str, Any]] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}: line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}: line {number}: got a {type(row).__name__}; allowed: one JSON object a line")
-            for column in needed:
-                if column not in row:
-                    hint = nearest(column, row)
-                    raise UserError(
-                        f"{path}: line {number}: no column {column!r}; it has {', '.join(row)}"
-                        + (f"; did you mean {hint!r}?" if hint else "")
-                    )
-            rows.append(row)
-    if not rows:
-        raise UserError(f"{path}: the file is empty; it needs at least one row")
-    return rows
-
-
-def _table(path: Path, columns: Mapping[str, Any], seen: dict[str, int]) -> pd.DataFrame:
-    """Read a file of rows into the columns of the contract.
-
-    A missing id becomes a digest of the row and the number of its occurrence, counted in `seen` over a role's files.
-    """
-    facts = columns["fact"]
-    fact_columns = [facts] if isinstance(facts, str) else list(facts or [])
-    single = [columns[c] for c in ("id", "relation", "subject", "wording", "prompt", "target") if columns[c]]
-    table = []
-    for row in _read_lines(path, [*single, *fact_columns]):
-        cell = {c: _cell(row.get(columns[c])) if columns[c] else "" for c in ROW_COLUMNS if c != "fact"}
-        if not columns["id"]:
-            digest = text_digest([cell["prompt"], cell["target"], cell["relation"], cell["subject"]])[:16]
-            seen[digest] = seen.get(digest, -1) + 1
-            cell["id"] = f"{digest}:{seen[digest]}"
-        cell["fact"] = ":".join(_cell(row[c]) for c in fact_columns) or cell["prompt"]
-        table.append(cell)
-    return pd.DataFrame(table, columns=ROW_COLUMNS, dtype="str")
-
-
-def _cell(value: Any) -> str:
-    """Read a cell as text; null and NaN are no text."""
-    return "" if value is None or value != value else str(value).strip()
-
-
-def prepare(
-    raw: Raw,
-    *,
-    seed: int,
-    max_facts: int | None,
-    max_known: int | None,
-    max_texts: int | None,
-    max_rejected: float,
-    damage: Mapping[str, float],
-) -> Prepared:
-    """Judge the rows, choose how many, plant damage.
+def prepare(raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float]) -> Prepared:
+    """Judge the rows, hold some out, choose how many, plant damage.
 
     Args:
         raw: the source.
-        seed: of every choice.
-        max_facts: how many new facts; all their rows come along. None for all.
-        max_known: how many known rows. None for all.
-        max_texts: how many retention texts. None for all.
-        max_rejected: share of rows whose rejection still lets the stage go on.
+        base: whose tokenizer, context and task decide which rows can be learned.
+        limits: how much is taken.
         damage: see `knowtune.damage`.
 
     Raises:
         UserError: duplicate ids, a row in both train and test, a fact tested but not trained, too many rejects,
         nothing left.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    rejected: list[pd.DataFrame] = []
-    for role in ("train", "validation", "test", "known"):
-        tables[role], gone = _judge(getattr(raw, role), role)
-        rejected.append(gone)
-    if not set(tables["train"]["fact"]) & set(tables["test"]["fact"]):
-        raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
-    tables, unfit = _held_out(tables)
-    blank = raw.texts["text"].str.strip() == ""
-    texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
-    rejected += [*unfit, texts.assign(reason="retention: the text is empty")]
+    judged = {role: _judge(getattr(raw, role), base, role) for role in ROLES}
+    tables = {role: kept for role, (kept, _) in judged.items()}
+    for role, share in (("test", limits.test), ("validation", limits.validation)):
+        if tables[role].empty and share:
+            tables["train"], tables[role] = _hold_out(tables["train"], share, raw.by_fact, limits.seed)
+    tables, unfit = _held_out(tables, by_fact=raw.by_fact)
+    blank = raw.texts["text"] == ""
+    empty_texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
+    rejected = [gone for _, gone in judged.values()] + unfit
+    rejected.append(empty_texts.assign(reason="retention: the text is empty"))
     out = pd.concat(rejected, ignore_index=True)
-    num_read = sum(len(getattr(raw, role)) for role in tables) + len(raw.texts)
-    if len(out) > max_rejected * num_read:
-        reasons = out["reason"].value_counts().to_dict()
-        first = ", ".join(out["id"].head(5))
-        raise UserError(
-            f"prepare: {len(out)} of {num_read} rows are rejected ({reasons}; first: {first}); allowed: "
-            f"a share of {max_rejected} (prepare.max_rejected)"
-        )
-    facts = _draw(sorted(set(tables["train"]["fact"])), max_facts, seed)
-    new = {role: tables[role][tables[role]["fact"].isin(facts)] for role in ("train", "validation", "test")}
-    if new["train"].empty or new["test"].empty:
-        raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
-    known_ids = _draw(tables["known"]["id"].tolist(), max_known, seed)
-    known = tables["known"][tables["known"]["id"].isin(known_ids)]
-    texts = raw.texts[~blank]
-    texts = texts[texts["id"].isin(_draw(texts["id"].tolist(), max_texts, seed))].reset_index(drop=True)
-    kinds = [("reliability", new["train"]), ("generalisation", new["test"]), ("locality", known)]
-    test = pd.concat([table.assign(kind=kind) for kind, table in kinds], ignore_index=True)
-    train, planted = plant(new["train"].reset_index(drop=True), damage, seed)
+    _refuse_too_many(out, sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts), limits.max_rejected)
+    facts = _draw(sorted(set(tables["train"]["fact"])), limits.max_facts, limits.seed)
+    new = {"train": tables["train"][tables["train"]["fact"].isin(facts)]}
+    for role in ("validation", "test"):
+        new[role] = tables[role][tables[role]["fact"].isin(facts)] if raw.by_fact else tables[role]
+    if new["train"].empty:
+        raise UserError("prepare: no training row is left; look at the source and at its column mapping")
+    known = _some(tables["known"], limits.max_known, limits.seed)
+    texts = _some(raw.texts[~blank], limits.max_texts, limits.seed).reset_index(drop=True)
+    test = _items(new["train"], new["test"], known, limits, learns_facts=base.task.learned == "generalisation")
+    train, planted = plant(new["train"].reset_index(drop=True), damage, limits.seed)
     summary = {
         "facts": len(facts),
         "train": len(train),
@@ -231,45 +120,110 @@ def prepare(
     )
 
 
-def _judge(rows: pd.DataFrame, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _judge(rows: pd.DataFrame, base: Base, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split rows into kept and rejected (with reason)."""
     again = rows["id"][rows["id"].duplicated()]
     if len(again):
         raise UserError(
             f"prepare: {role}: {again.nunique()} ids are given twice, e.g. {again.iloc[0]!r}; ids must be unique"
         )
-    reason = pd.Series("", index=rows.index, dtype="str")
-    reason[rows["target"] == ""] = "the target is empty"
-    reason[rows["prompt"] == ""] = "the prompt is empty"
+    reason = rows["reason"].copy()
+    reason[(rows["target"] == "") & (reason == "")] = "the target is empty"
+    reason[(rows["prompt"].str.strip() == "") & rows["reason"].eq("")] = "the prompt is empty"
+    _judge_tokens(rows, reason, base, role)
     gone = reason != ""
+    rows = rows[ROW_COLUMNS]
     return rows[~gone], rows[gone].assign(reason=f"{role}: " + reason[gone])
 
 
+def _judge_tokens(rows: pd.DataFrame, reason: pd.Series[str], base: Base, role: str) -> None:
+    """Note, a chunk at a time, which rows are longer than the base's context, and which have no token to learn."""
+    tokenizer = base.tokenizer()
+    for start in progress(range(0, len(rows), CHUNK), f"prepare: {role}, {CHUNK:,} rows each"):
+        part = rows.iloc[start : start + CHUNK]
+        part = part[reason.loc[part.index] == ""]
+        for index, row in zip(part.index, base.task.encode(tokenizer, part), strict=True):
+            if len(row.input_ids) > base.context:
+                reason.loc[index] = f"{len(row.input_ids)} tokens, and the base's context is {base.context}"
+            elif not row.has_target:
+                reason.loc[index] = "the target has no token in the base's vocabulary"
+
+
+def _hold_out(rows: pd.DataFrame, share: float, by_fact: bool, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hold a share of the rows out: of facts, never their last wording; of labels, the same share of each."""
+    lot = pd.Series([text_digest([seed, "held out", row_id]) for row_id in rows["id"]], index=rows.index, dtype="str")
+    order = rows.assign(lot=lot).sort_values("lot")
+    if by_fact:
+        free = order[order.groupby("fact").cumcount() > 0]  # the first of each fact stays
+        chosen = free.index[: share_of(share, len(rows))]
+    elif order["target"].nunique() < len(order) / 2:  # labels, or answers as few as labels
+        place = order.groupby("target").cumcount()
+        chosen = order.index[place < order.groupby("target")["id"].transform("size") * share]
+    else:
+        chosen = order.index[: share_of(share, len(rows))]
+    held = rows.index.isin(chosen)
+    return rows[~held], rows[held]
+
+
 def _held_out(
-    tables: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame], *, by_fact: bool
 ) -> tuple[dict[str, pd.DataFrame], list[pd.DataFrame]]:
-    """Reject what says nothing about other wordings: tested under a trained prompt, or of a fact that is not trained.
+    """Reject what says nothing about what was learned: tested as it was trained, or of a fact that is not trained.
 
     Raises:
-        UserError: one row (by id) is both trained and tested, which is a fault of the files, not of a row.
+        UserError: one row (by id) is both trained and tested, which is a fault of the files, not of a row; or no fact
+            is both trained and tested.
     """
     train = tables["train"]
+    asked = set(train["prompt"] + "\0" + train["text_pair"])
+    facts = set(train["fact"])
+    if by_fact and len(tables["test"]) and not facts & set(tables["test"]["fact"]):
+        raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
+    ids = set(train["id"])
     kept, rejected = {"train": train}, []
-    for role in ("validation", "test", "known"):
+    for role in ROLES[1:]:
         table = tables[role]
-        both = table["id"][table["id"].isin(set(train["id"]))]
+        both = table["id"][table["id"].isin(ids)]
         if len(both):
             raise UserError(
                 f"prepare: {len(both)} rows are in both train and {role}, e.g. {both.iloc[0]!r}; "
                 "remove them from one of the two"
             )
         reason = pd.Series("", index=table.index, dtype="str")
-        if role != "known":
-            reason[~table["fact"].isin(set(train["fact"]))] = f"{role}: no training row has its fact"
-        reason[table["prompt"].isin(set(train["prompt"]))] = f"{role}: the prompt is trained too"
+        if role != "known" and by_fact:
+            reason[~table["fact"].isin(facts)] = f"{role}: no training row has its fact"
+        reason[(table["prompt"] + "\0" + table["text_pair"]).isin(asked)] = f"{role}: the prompt is trained too"
         kept[role] = table[reason == ""]
         rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected
+
+
+def _refuse_too_many(rejected: pd.DataFrame, num_read: int, allowed: float) -> None:
+    """Stop when more rows are rejected than may be."""
+    if len(rejected) > allowed * num_read:
+        reasons = rejected["reason"].str.replace(r"\d+ tokens", "too many tokens", regex=True).value_counts().head(10)
+        first = ", ".join(rejected["id"].head(5))
+        raise UserError(
+            f"prepare: {len(rejected)} of {num_read} rows are rejected ({reasons.to_dict()}; first: {first}); allowed: "
+            f"a share of {allowed} (prepare.max_rejected)"
+        )
+
+
+def _items(
+    train: pd.DataFrame, test: pd.DataFrame, known: pd.DataFrame, limits: Limits, *, learns_facts: bool
+) -> pd.DataFrame:
+    """Put the evaluation items together: of knowledge, trained and known rows too."""
+    kinds = {"generalisation": _some(test, limits.max_items, limits.seed)}
+    if learns_facts:
+        kinds = {"reliability": _some(train, limits.max_items, limits.seed), **kinds, "locality": known}
+    return pd.concat([table.assign(kind=kind) for kind, table in kinds.items()], ignore_index=True)
+
+
+def _some(rows: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
+    """Draw rows, in their order."""
+    return (
+        rows if count is None or count >= len(rows) else rows[rows["id"].isin(_draw(rows["id"].tolist(), count, seed))]
+    )
 
 
 def _draw(names: list[str], count: int | None, seed: int) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -29,3 +29,14 @@ def progress(items: Sequence[T], label: str, every: float = 10.0) -> Iterator[T]
         if time.monotonic() - last > every:
             last = time.monotonic()
             print(f"{label}: {number + 1} of {len(items)}", file=sys.stderr, flush=True)
+
+
+def counted(items: Iterable[T], label: str, every: float = 10.0) -> Iterator[T]:
+    """Yield items whose number is not known, and show how many there were so far."""
+    last = time.monotonic()
+    with tqdm(items, desc=label, leave=False, disable=not sys.stderr.isatty()) as bar:
+        for number, item in enumerate(bar):
+            yield item
+            if bar.disable and time.monotonic() - last > every:
+                last = time.monotonic()
+                print(f"{label}: {number + 1:,} rows", file=sys.stderr, flush=True)

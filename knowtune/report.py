@@ -118,8 +118,19 @@ def write_page(
     filters: Mapping[str, Mapping[str, Any]],
     curves: pd.DataFrame,
     summary: Mapping[str, Any],
+    axes: tuple[str, str],
 ) -> None:
-    """Write one HTML page with everything inside: no script, no link to the network."""
+    """Write one HTML page with everything inside: no script, no link to the network.
+
+    Args:
+        path: of the page.
+        entries: lines of the leaderboard.
+        metrics: its columns.
+        filters: per filter, see `score_filter`.
+        curves: run, seed, split, step, loss.
+        summary: what `prepare` counted.
+        axes: the metrics of what was lost and of what was learned, drawn against each other.
+    """
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
@@ -132,7 +143,7 @@ def write_page(
         about=[(m, _metric(m).about, _metric(m).unit, arrow(m)) for m in metrics],
         filters=filters,
         summary=summary,
-        trade=_svg(_trade_off(entries)),
+        trade=_svg(_trade_off(entries, *axes)),
         curves=_svg(_learning_curves(curves)),
     )
     path.write_text(page, encoding="utf-8")
@@ -150,28 +161,33 @@ def _svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _trade_off(entries: Sequence[Entry]) -> Figure:
-    """Draw learned (up) against forgotten (right), with 95 % intervals: the better, the further up and left."""
+def _trade_off(entries: Sequence[Entry], lost: str, learned: str) -> Figure:
+    """Draw learned (up) against lost (right), with 95 % intervals: the better, the further up and left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.subplots()
+    scales = [100 if _metric(name).unit == "share" else 1 for name in (lost, learned)]
     for number, entry in enumerate(entries):
-        if not {"generalisation", "forgotten"} <= set(entry.summary):
+        if not {lost, learned} <= set(entry.summary):
             continue
-        x, y = entry.summary["forgotten"], entry.summary["generalisation"]
+        x, y = entry.summary[lost], entry.summary[learned]
         axes.errorbar(
-            100 * x["mean"],
-            100 * y["mean"],
-            xerr=100 * (x["half_width"] or 0),
-            yerr=100 * (y["half_width"] or 0),
+            scales[0] * x["mean"],
+            scales[1] * y["mean"],
+            xerr=scales[0] * (x["half_width"] or 0),
+            yerr=scales[1] * (y["half_width"] or 0),
             fmt="o" if entry.num_trainable else ("s" if entry.name == "base" else "D"),
             capsize=3,
             color=f"C{number}",
             label=entry.name,
         )
-    axes.set_xlabel("known facts forgotten, % (left is better)")
-    axes.set_ylabel("new facts learned, other wordings, %")
+    names = [
+        f"{_metric(name).about}, {'%' if _metric(name).unit == 'share' else _metric(name).unit}"
+        for name in (lost, learned)
+    ]
+    axes.set_xlabel(f"{names[0]} (left is better)")
+    axes.set_ylabel(names[1])
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
@@ -191,7 +207,7 @@ def _learning_curves(curves: pd.DataFrame) -> Figure:
                 axes.plot(mean.index, mean, style, color=f"C{number}", label=name if split == "train" else None)
     axes.set_yscale("log")
     axes.set_xlabel("optimiser step")
-    axes.set_ylabel("nats per learned token (dashed: validation)")
+    axes.set_ylabel("loss per learned item (dashed: validation)")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)

@@ -14,7 +14,6 @@ import pandas as pd
 
 from knowtune.artefacts import file_digest, text_digest, write_json
 from knowtune.base import ADAPTER_CARD
-from knowtune.encoding import encode_rows
 from knowtune.errors import UserError
 from knowtune.trainer import Rows
 from knowtune.training import Recipe, fit, seed_everything
@@ -66,12 +65,13 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     model = job.method.attach(base.model(), job.mask)
     fitted = fit(
         model,
-        _encode(tokenizer, job.rows, job.weights, base.context, label),
-        _encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base.context, label)
+        _encode(tokenizer, job.rows, job.weights, base, label),
+        _encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base, label)
         if len(job.validation)
         else None,
         job.recipe,
         base.compute,
+        base.task,
         seed=job.seed,
         work=work,
         method=job.method,
@@ -86,6 +86,8 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
         {
             "base": base.card["identity"],
             "base_digest": base.digest,
+            "task": {"kind": type(base.task).__name__.lower(), **base.task.model_dump(mode="json")},
+            "example": job.rows.iloc[0][["prompt", "text_pair"]].to_dict(),
             "method": job.method_name,
             "options": job.method.model_dump(mode="json"),
             "seed": job.seed,
@@ -103,14 +105,19 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, weights: pd.Series[float], context: int, label: str
+    tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, weights: pd.Series[float], base: Base, label: str
 ) -> Rows:
-    """Tokenise rows; a row longer than the context stops the run, for cutting it would teach half a fact."""
-    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
-    long = [row_id for row_id, row in zip(rows["id"], encoded, strict=True) if len(row.input_ids) > context]
-    if long:
-        raise UserError(
-            f"{label}: {len(long)} rows are longer than the base's context of {context} tokens, e.g. {long[0]!r}; "
-            "use a selection whose filter has `clean`"
-        )
-    return Rows(encoded, weights.tolist(), rows["id"].tolist())
+    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact."""
+    encoded = base.task.encode(tokenizer, rows)
+    ids = rows["id"].tolist()
+    long = [row_id for row_id, row in zip(ids, encoded, strict=True) if len(row.input_ids) > base.context]
+    empty = [row_id for row_id, row in zip(ids, encoded, strict=True) if not row.num_learned]
+    for fault, found in (
+        (f"longer than the base's context of {base.context} tokens", long),
+        ("without anything to learn", empty),
+    ):
+        if found:
+            raise UserError(
+                f"{label}: {len(found)} rows are {fault}, e.g. {found[0]!r}; use a selection whose filter has `clean`"
+            )
+    return Rows(encoded, weights.tolist(), ids)

@@ -1,29 +1,30 @@
 """transformers' Trainer with per-example weights, a method's penalty, batches of like length, and a stop at a bad loss.
 
-The loss of a step is  L = sum_i w_i sum_t CE_it / num_items + penalty,  where num_items counts the learned tokens
-of all micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
+The loss of a step is  L = sum_i w_i l_i / num_items + penalty.  The task says what a row's loss l_i is and what an
+item: for a language model l_i sums the cross-entropy of its learned tokens, and num_items counts them over all
+micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import Trainer
 
-from knowtune.encoding import IGNORED, Encoded, pad
+from knowtune.encoding import Encoded, Labelled
 from knowtune.errors import UserError
 
 if TYPE_CHECKING:
-    from knowtune.families import Method
+    from knowtune.families import Method, Task
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):
     """Encoded rows with a weight each."""
 
-    def __init__(self, rows: Sequence[Encoded], weights: Sequence[float], ids: Sequence[str]) -> None:
+    def __init__(self, rows: Sequence[Encoded | Labelled], weights: Sequence[float], ids: Sequence[str]) -> None:
         """Keep the rows; all three sequences are of one length."""
         self.rows, self.weights, self.ids = rows, weights, ids
 
@@ -73,37 +74,24 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
             yield from batch.tolist()
 
 
-def collate(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Pad a batch on the right  # input_ids, labels, attention_mask: (batch, seq); weight, index: (batch,)."""
-    rows: list[Encoded] = [sample["row"] for sample in samples]
+def collate(samples: list[dict[str, Any]], task: Task) -> dict[str, torch.Tensor]:
+    """Pad a batch: what the model reads, labels, and per row weight and index  # (batch,)."""
+    rows = [sample["row"] for sample in samples]
     return {
-        "input_ids": pad([row.input_ids for row in rows], 0),
-        "attention_mask": pad([[1] * len(row.input_ids) for row in rows], 0),
-        "labels": pad([row.labels for row in rows], IGNORED),
+        **task.inputs(rows),
+        "labels": task.targets(rows),
         "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32),
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
 
 
-def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each next token, 0 where it is not learned  # (batch, seq - 1).
-
-    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end.
-    """
-    logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
-    losses = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(labels.shape[0], -1)
-
-
 class KnowledgeTrainer(Trainer):
     """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
 
-    def __init__(self, *, method: Method | None, row_ids: Sequence[str], **options: Any) -> None:
-        """Take the method whose penalty and optimiser groups apply, and the ids that errors name."""
-        super().__init__(**options)
-        self.method, self.row_ids = method, row_ids
+    def __init__(self, *, task: Task, method: Method | None, row_ids: Sequence[str], **options: Any) -> None:
+        """Take the task, the method whose penalty and optimiser groups apply, and the ids that errors name."""
+        super().__init__(data_collator=partial(collate, task=task), **options)
+        self.task, self.method, self.row_ids = task, method, row_ids
         self.lengths = [len(row.input_ids) for row in options["train_dataset"].rows]
         validation = options["eval_dataset"]
         self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
@@ -116,17 +104,17 @@ class KnowledgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return sum_i w_i sum_t CE_it / num_items, plus the penalty in training."""
-        labels, weights, index = inputs["labels"], inputs["weight"], inputs["index"]
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        losses = token_losses(outputs.logits, labels).sum(1) * weights  # (batch,)
+        """Return sum_i w_i l_i / num_items, plus the penalty in training."""
+        labels, weights, index = (inputs.pop(name) for name in ("labels", "weight", "index"))
+        outputs = model(**inputs)
+        losses = self.task.losses(outputs.logits, labels) * weights  # (batch,)
         items: torch.Tensor | int | float
-        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over tokens
+        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
             items = self.validation_share * len(labels)
         elif num_items_in_batch is not None:
             items = num_items_in_batch
         else:
-            items = (labels[:, 1:] != IGNORED).sum()
+            items = self.task.num_items(labels)
         loss = losses.sum() / items
         penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
         if penalty is not None and not torch.isfinite(penalty):
@@ -160,5 +148,5 @@ class KnowledgeTrainer(Trainer):
 
 
 def _num_learned(rows: Rows) -> int:
-    """Count the tokens that a set of rows teaches."""
-    return sum(label != IGNORED for row in rows.rows for label in row.labels[1:])
+    """Count what a set of rows teaches: tokens, or labels."""
+    return sum(row.num_learned for row in rows.rows)

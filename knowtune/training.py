@@ -14,12 +14,13 @@ import torch
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from knowtune.artefacts import read_json
 from knowtune.errors import UserError
-from knowtune.trainer import KnowledgeTrainer, Rows, collate
+from knowtune.trainer import KnowledgeTrainer, Rows
 
 if TYPE_CHECKING:
     from knowtune.base import Compute
-    from knowtune.families import Method
+    from knowtune.families import Method, Task
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def fit(
     validation: Rows | None,
     recipe: Recipe,
     compute: Compute,
+    task: Task,
     *,
     seed: int,
     work: Path,
@@ -97,6 +99,7 @@ def fit(
         validation: rows for the validation loss, once an epoch; None for none.
         recipe: how to train.
         compute: device and dtype.
+        task: which loss.
         seed: order of the rows, dropout.
         work: folder for checkpoints; training goes on from the last one that lies there.
         method: whose penalty and optimiser groups apply.
@@ -111,7 +114,7 @@ def fit(
         raise UserError(f"{label}: no parameter is trainable; check target_modules and the mask")
     if len(rows) == 0:
         raise UserError(f"{label}: no training row is left; look at the filter's dropped rows")
-    if not any(len(row.input_ids) > row.target_start for row in rows.rows):
+    if not any(row.num_learned for row in rows.rows):
         raise UserError(f"{label}: no row has a token to learn; look at the targets")
     device = compute.resolved_device()
     steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.accumulation))
@@ -152,13 +155,13 @@ def fit(
     )
     watch = _Watch(label)
     trainer = KnowledgeTrainer(
+        task=task,
         method=method,
         row_ids=rows.ids,
         model=model,
         args=arguments,
         train_dataset=rows,
         eval_dataset=validation,
-        data_collator=collate,
         optimizers=(optimizer, None),
         callbacks=[watch],
     )
@@ -169,6 +172,7 @@ def fit(
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one device a process; several are a launcher's business
     place = work / "checkpoints"
+    _drop_broken(place)
     if not resumes:
         shutil.rmtree(place, ignore_errors=True)  # keep_best wrote checkpoints for itself alone
     checkpoint: str | None = get_last_checkpoint(str(place)) if place.is_dir() else None
@@ -184,6 +188,15 @@ def fit(
         num_trainable=num_trainable,
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def _drop_broken(checkpoints: Path) -> None:
+    """Remove a checkpoint that was not written to its end (killed, disk full); the one before it is still there."""
+    for folder in checkpoints.glob("checkpoint-*"):
+        try:
+            read_json(folder / "trainer_state.json")  # the Trainer writes it last
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
 
 
 def seed_everything(seed: int) -> None:

@@ -22,35 +22,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write one answer per training row, in their order."""
     import pandas as pd
+    import torch
 
     from knowtune.artefacts import read_rows, write_rows
     from knowtune.contract import ANSWERS, ROWS, check
-    from knowtune.encoding import encode_rows
-    from knowtune.evaluation import greedy_answers
     from stages.core.models import open_base
 
     rows = check(read_rows(args.train), ROWS, str(args.train))
     base = open_base(params, args.base)
-    tokenizer = base.tokenizer()
-    settings = params.answers
-    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
-    lengths = [len(row.input_ids) for row in encoded]
-    short = [row.target_start + settings.max_new_tokens <= base.context for row in encoded]  # others are not asked
-    asked = rows.loc[short, "prompt"].tolist()
-    given = iter(greedy_answers(base.model(), tokenizer, asked, settings.batch_size, settings.max_new_tokens))
-    answers = [next(given) if fits else "" for fits in short]
-    begins = [bool(t) and a.casefold().startswith(t.casefold()) for a, t in zip(answers, rows["target"], strict=True)]
+    tokenizer, settings = base.tokenizer(), params.answers
+    torch.manual_seed(0)  # a classifier's head is new, as in the baseline
+    answers = base.task.answers(base.model(), tokenizer, rows, settings.batch_size, settings.max_new_tokens, "answers")
+    right = [
+        any(answer.casefold().startswith(known.casefold()) for known in (target, *aliases.split("\n")) if known)
+        for answer, target, aliases in zip(answers, rows["target"], rows["aliases"], strict=True)
+    ]
+    lengths = [len(row.input_ids) for row in base.task.encode(tokenizer, rows)]
     table = pd.DataFrame(
-        {
-            "id": rows["id"],
-            "answer": pd.Series(answers, dtype="str"),
-            "correct": begins,
-            "num_tokens": lengths,
-            "excess_tokens": [max(0, length - base.context) for length in lengths],
-        }
+        {"id": rows["id"], "answer": pd.Series(answers, dtype="str"), "correct": right, "num_tokens": lengths}
     )
     write_rows(args.out, check(table, ANSWERS, "answers"))
-    print(f"answers: {len(rows)} rows, {sum(begins)} answers begin with the target")
+    print(f"answers: {len(rows)} rows, {sum(right)} answers begin with the target")
 
 
 if __name__ == "__main__":

@@ -21,20 +21,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write items.jsonl, texts.jsonl and the base's own metrics."""
-    from knowtune.artefacts import read_rows, write_json, write_rows
-    from knowtune.leaderboard import compute_metrics
+    """Write items, texts, the texts' states (of a classifier) and the base's own metrics."""
+    import torch
+
+    from knowtune.artefacts import write_json
+    from knowtune.leaderboard import beside_base, compute_metrics
     from stages.core.judging import judge
     from stages.core.models import open_base
 
     base = open_base(params, args.base)
-    items, texts = judge(params, base.model(), base.tokenizer(), base.context, args.test, args.retention, "baseline")
-    write_rows(args.out / "items.jsonl", items)
-    write_rows(args.out / "texts.jsonl", texts)
-    items = read_rows(args.out / "items.jsonl").rename(columns={"correct": "base_correct", "loss": "base_loss"})
-    texts = read_rows(args.out / "texts.jsonl").rename(columns={"loss": "base_loss"})
-    same_items = items.assign(correct=items["base_correct"], loss=items["base_loss"])
-    metrics = compute_metrics(params.evaluate.metrics, same_items, texts.assign(loss=texts["base_loss"]))
+    torch.manual_seed(0)  # a classifier's head is new: what is judged here is chance
+    results = judge(params, base.model(), base, args.test, args.retention, "baseline")
+    results.write(args.out)
+    metrics = compute_metrics(params.evaluate.metrics, beside_base(results, results, base.task))
     write_json(args.out / "metrics.json", metrics)
     print(f"baseline: {metrics}")
 

@@ -27,29 +27,24 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write items.jsonl and texts.jsonl with a `seed` column, and metrics.json: per seed, and mean with interval."""
     import pandas as pd
 
-    from knowtune.artefacts import read_json, read_rows, write_json, write_rows
-    from knowtune.leaderboard import beside_base, compute_metrics, over_seeds
+    from knowtune.artefacts import read_json, write_json, write_rows
+    from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds
     from knowtune.merging import open_merged
     from stages.core.judging import judge
     from stages.core.models import open_base
 
     base = open_base(params, args.base)
-    tokenizer = base.tokenizer()
-    base_items, base_texts = (
-        read_rows(args.baseline / "items.jsonl"),
-        read_rows(args.baseline / "texts.jsonl", TEXT_COLUMNS),
-    )
+    baseline = Results.read(args.baseline)
     all_items, all_texts, metrics = [], [], {}
     folders = sorted(args.merged.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
     for folder in folders:
         seed = int(folder.name.removeprefix("seed-"))
-        model = open_merged(folder, base)
         label = f"evaluate {args.name}, seed {seed}"
-        items, texts = judge(params, model, tokenizer, base.context, args.test, args.retention, label)
-        items, texts = beside_base(items, texts, base_items, base_texts)
-        metrics[str(seed)] = compute_metrics(params.evaluate.metrics, items, texts)
-        all_items.append(items.assign(seed=seed))
-        all_texts.append(texts.assign(seed=seed))
+        results = judge(params, open_merged(folder, base), base, args.test, args.retention, label)
+        judged = beside_base(results, baseline, base.task)
+        metrics[str(seed)] = compute_metrics(params.evaluate.metrics, judged)
+        all_items.append(judged.items.assign(seed=seed))
+        all_texts.append(judged.texts.assign(seed=seed))
         print(f"{label}: {metrics[str(seed)]}")
     write_rows(args.out / "items.jsonl", pd.concat(all_items, ignore_index=True))
     write_rows(args.out / "texts.jsonl", pd.concat(all_texts, ignore_index=True))
@@ -57,8 +52,6 @@ def run(args: argparse.Namespace, params: Params) -> None:
     parity = max(seed["largest"] for seed in read_json(found).values()) if found.is_file() else None
     write_json(args.out / "metrics.json", {"seeds": metrics, "summary": over_seeds(metrics), "parity": parity})
 
-
-TEXT_COLUMNS = ["id", "loss", "num_tokens"]
 
 if __name__ == "__main__":
     sys.exit(command.main("stages.evaluate"))

@@ -45,7 +45,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
             raise UserError("params.yaml: merge.keep: got 'best'; allowed without validation rows: 'all'")
         seeds = [min(seeds, key=lambda seed: (losses[seed], seed))]
     rows = read_rows(args.test)
-    rows = rows[rows["kind"] == "generalisation"].head(params.merge.parity_rows)
+    held_out = rows[rows["kind"] == "generalisation"]
+    rows = (rows if held_out.empty else held_out).head(params.merge.parity_rows)
     found = {}
     for seed in seeds:
         adapter, folder = args.adapters / f"seed-{seed}", args.out / f"seed-{seed}"

@@ -13,28 +13,37 @@ from pathlib import Path
 from stages.core import command
 from stages.core.schema import EmbeddedSource, Params
 
-EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --out data/prepared"
+EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --base data/base --out data/prepared"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--data", type=Path, required=True, help="folder of the source's files")
-    parser.add_argument("--text", type=Path, required=True, help="JSON-lines file of general text")
+    parser.add_argument("--text", type=Path, required=True, help="file of general text")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder: its tokenizer judges rows")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, planted and a summary."""
     from knowtune.artefacts import write_json, write_rows
-    from knowtune.preparing import prepare, read_embedded, read_jsonl
+    from knowtune.preparing import Limits, prepare
+    from knowtune.readers import reader_for
+    from knowtune.sources import read_embedded, read_files
+    from stages.core.models import open_base
 
-    source = params.source
+    source, base = params.source, open_base(params, args.base)
     if isinstance(source, EmbeddedSource):
         counts = source.wordings
         raw = read_embedded(args.data, args.text, counts.train, counts.validation, counts.test)
+        held_out = {}
     else:
-        raw = read_jsonl(args.data, args.text, source.files.model_dump(), source.columns.model_dump())
-    made = prepare(raw, **{**dict(params.prepare), "damage": params.prepare.damage.model_dump()})
+        columns = source.columns.model_dump()
+        reader = reader_for(columns, base.task, base.tokenizer())
+        raw = read_files(args.data, source.files.model_dump(), reader, columns, args.text, source.text_column)
+        held_out = source.held_out.model_dump()
+    limits = Limits(**params.prepare.model_dump(exclude={"damage"}), **held_out)
+    made = prepare(raw, base, limits, params.prepare.damage.model_dump())
     for table in ("train", "validation", "test", "retention", "rejected", "planted"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
     write_json(args.out / "summary.json", made.summary)

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.damage import PLANTED_COLUMNS
     from knowtune.leaderboard import over_seeds
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
+    from stages.core.models import task_of
 
     entries = [Entry("base", "pristine", None, None, over_seeds({"0": read_json(args.baseline / "metrics.json")}))]
     curves = []
@@ -70,7 +71,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     markdown = leaderboard_markdown(entries, params.evaluate.metrics)
     (args.out / "leaderboard.md").write_text(markdown, encoding="utf-8")
     summary = read_json(args.prepared / "summary.json")
-    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary)
+    task = task_of(params)
+    axes = (task.lost, task.learned)
+    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes)
     print(f"report: {args.out / 'index.html'}")
 
 

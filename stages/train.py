@@ -50,8 +50,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     base = open_base(params, args.base)
     method = method_of(settings)
     decides = [
-        settings.model_dump(exclude={"seeds"}), training_of(params, settings), compute_of(params).__dict__
-    ]  # fmt: skip
+        settings.model_dump(exclude={"seeds"}),
+        training_of(params, settings),
+        compute_of(params).__dict__,
+        params.task.model_dump(),
+    ]
     work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:

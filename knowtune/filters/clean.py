@@ -1,4 +1,4 @@
-"""The filter that drops what rules alone can see: empty, too long, said twice, contradicting itself."""
+"""The filter that drops what rules alone can see: empty, said twice, contradicting itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ class Clean(Filter):
     """
 
     empty: bool = Field(default=True, description="drop rows without a target")
-    too_long: bool = Field(default=True, description="drop rows longer than the base's context")
     duplicates: bool = Field(default=True, description="drop all but the first of equal rows")
     contradictions: bool = Field(default=True, description="drop rows of one prompt with several targets")
     majority: float = Field(
@@ -32,13 +31,9 @@ class Clean(Filter):
         import pandas as pd
 
         reasons = pd.Series("", index=rows.index, dtype="str")
-        prompt, target = _plain(rows["prompt"]), _plain(rows["target"])
+        prompt, target = _plain(rows["prompt"] + " ␟ " + rows["text_pair"]), _plain(rows["target"])
         if self.empty:
             reasons[target == ""] = "empty: the target has no text"
-        if self.too_long:
-            excess = answers["excess_tokens"].set_axis(rows.index)
-            long = (excess > 0) & (reasons == "")
-            reasons[long] = "too long: " + excess[long].astype(str) + " tokens over the context"
         open_rows = reasons == ""
         if self.contradictions:
             open_pairs = pd.DataFrame({"prompt": prompt, "target": target})[open_rows]

@@ -29,10 +29,10 @@ class Lora(Method):
         """Attach by PEFT."""
         from peft import LoraConfig
 
-        from knowtune.adapters import attach_adapter
+        from knowtune.adapters import attach_adapter, task_type
 
         config = LoraConfig(
-            task_type="CAUSAL_LM",
+            task_type=task_type(model),
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,

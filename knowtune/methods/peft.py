@@ -115,11 +115,11 @@ class Peft(Method):
 
     def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
         """Attach by PEFT."""
-        from knowtune.adapters import attach_adapter, config_class
+        from knowtune.adapters import attach_adapter, config_class, task_type
         from knowtune.errors import raise_gathered
 
         raise_gathered("method peft", self.problems("run"))
-        options: dict[str, Any] = {**(self.model_extra or {}), "task_type": "CAUSAL_LM"}
+        options: dict[str, Any] = {**(self.model_extra or {}), "task_type": task_type(model)}
         return attach_adapter(model, config_class(self.type)(**options))
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:

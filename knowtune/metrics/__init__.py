@@ -1,6 +1,7 @@
 """Metrics: the numbers of the leaderboard. Each member is a file of this folder and a line here.
 
-The words are those of knowledge editing (EasyEdit, KnowEdit): reliability, generalisation, locality.
+For knowledge the words are those of knowledge editing (EasyEdit, KnowEdit): reliability, generalisation, locality; for
+classifiers GLUE's.
 """
 
 METRICS = {
@@ -11,4 +12,11 @@ METRICS = {
     "locality": "knowtune.metrics.locality:Locality",
     "text_loss": "knowtune.metrics.text_loss:TextLoss",
     "text_drift": "knowtune.metrics.text_drift:TextDrift",
+    "accuracy": "knowtune.metrics.accuracy:Accuracy",
+    "f1": "knowtune.metrics.f1:F1",
+    "matthews": "knowtune.metrics.matthews:Matthews",
+    "pearson": "knowtune.metrics.pearson:Pearson",
+    "spearman": "knowtune.metrics.spearman:Spearman",
+    "drift": "knowtune.metrics.drift:Drift",
+    "similarity_order": "knowtune.metrics.similarity_order:SimilarityOrder",
 }

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from knowtune.families import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
+from knowtune.families import Judged, Metric
 
 
 class Forgotten(Metric):
     """Accuracy of the pristine base on known facts minus the tuned model's; negative where it gained."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "share"
     about: ClassVar[str] = "known facts lost against the base"
 
-    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
+    def compute(self, judged: Judged) -> float | None:
         """Subtract item by item and average."""
-        chosen = items[items["kind"] == "locality"]
+        chosen = judged.of_kind("locality")
         lost = chosen["base_correct"].astype(float) - chosen["correct"].astype(float)
         return float(lost.mean()) if len(chosen) else None

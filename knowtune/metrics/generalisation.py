@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from knowtune.families import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
+from knowtune.families import Judged, Metric
 
 
 class Generalisation(Metric):
     """Share of new facts answered right under a wording that was not trained with them."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
     about: ClassVar[str] = "new facts, other wordings"
 
-    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
+    def compute(self, judged: Judged) -> float | None:
         """Average over the items of this kind."""
-        chosen = items[items["kind"] == "generalisation"]
+        chosen = judged.of_kind("generalisation")
         return float(chosen["correct"].mean()) if len(chosen) else None

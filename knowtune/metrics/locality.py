@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from knowtune.families import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
+from knowtune.families import Judged, Metric
 
 
 class Locality(Metric):
     """Of the known facts that the base answers right, the share that stays right."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
     about: ClassVar[str] = "known facts that stay right"
 
-    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
+    def compute(self, judged: Judged) -> float | None:
         """Average over the known items that the base has right."""
-        chosen = items[(items["kind"] == "locality") & items["base_correct"].astype(bool)]
+        known = judged.of_kind("locality")
+        chosen = known[known["base_correct"].astype(bool)]
         return float(chosen["correct"].mean()) if len(chosen) else None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from knowtune.families import Metric
-
-if TYPE_CHECKING:
-    import pandas as pd
+from knowtune.families import Judged, Metric
 
 
 class TextDrift(Metric):
     """Change of the loss on held-out general text against the pristine base."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats per token"
     about: ClassVar[str] = "change of loss on held-out text"
 
-    def compute(self, items: pd.DataFrame, texts: pd.DataFrame) -> float | None:
+    def compute(self, judged: Judged) -> float | None:
         """Average the change over tokens."""
+        texts = judged.texts
         if texts.empty:
             return None
         change = (texts["loss"] - texts["base_loss"]) * texts["num_tokens"]

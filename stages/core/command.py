@@ -7,6 +7,7 @@ what is heavy inside `run`, so that --help and an early error cost nothing.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import os
@@ -42,7 +43,7 @@ def execute(module: str, argv: list[str]) -> int:
     Returns:
         0, or 1 after an error of the user's, printed without a traceback.
     """
-    from knowtune.errors import UserError
+    from knowtune.errors import TransientError, UserError
 
     stage = importlib.import_module(module)
     name = module.rpartition(".")[2]
@@ -63,22 +64,43 @@ def execute(module: str, argv: list[str]) -> int:
 
         params = load_params(PARAMS)
         _set_threads(params.threads)
+        if not getattr(stage, "NETWORK", False):
+            _go_offline()
         with tracked(params):
             stage.run(args, params)
+    except TransientError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return os.EX_TEMPFAIL  # whoever runs the stage may try again
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno != 28:
+    except Exception as error:
+        if not _is_disk_full(error):
             raise
-        print(f"{name}: the disk is full ({error.filename}); free some space and run it again", file=sys.stderr)
+        print(f"{name}: the disk is full; what is finished is kept. Free some space and run it again", file=sys.stderr)
         return 1
     address = os.environ.get("DVC_STAGE", name)  # DVC tells its commands which stage they are
     note_cost(address.rpartition(":")[2], started, time.time())
     return 0
+
+
+def _go_offline() -> None:
+    """Keep the hub's libraries from the network; one that a warm process has loaded has read its setting already."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants: Any = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:
+        constants.HF_HUB_OFFLINE = True
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Recognise a full disk; safetensors and torch say it in words of their own."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    told = isinstance(error, OSError) and error.errno in full
+    words = [*(f"os error {code}" for code in full), "No space left", "PytorchStreamWriter failed writing"]
+    return told or any(word in str(error) for word in words)
 
 
 def _set_threads(threads: int) -> None:

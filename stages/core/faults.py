@@ -18,6 +18,8 @@ from knowtune.methods import METHODS
 from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
 from knowtune.selectors import SELECTORS
+from knowtune.settings import is_local, is_template, template_columns
+from knowtune.tasks import TASKS
 from stages.core.schema import Params, Training
 
 
@@ -28,7 +30,7 @@ def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         raw: as read from YAML.
         deep: also check PEFT's own options, which imports PEFT (seconds).
     """
-    problems = _structure(raw) + _references(raw) + _members(raw, deep=deep)
+    problems = _structure(raw) + _references(raw) + _hub(raw) + _members(raw, deep=deep) + _task(raw)
     return sorted(set(problems), key=lambda problem: problem.where)
 
 
@@ -45,7 +47,7 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
     """Turn pydantic's errors into ours: one line each, with the nearest name for an unknown key."""
     problems = []
     for item in error.errors():
-        path = [str(part) for part in item["loc"] if part not in _TAGS]
+        path = _without_tags(item["loc"], model)
         where = ".".join([*([prefix] if prefix else []), *path])
         if item["type"] == "extra_forbidden":
             known = _fields_at(model, path[:-1])
@@ -68,7 +70,16 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
     return problems
 
 
-_TAGS = {"embedded", "jsonl", "folder"}  # pydantic puts a union's tag into the path of an error
+_TAGS = {"embedded", "files", "folder", "prompts", "chats", "labels", "model", "dataset"}
+
+
+def _without_tags(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
+    """Leave out the tags of unions, which pydantic puts into the path of an error, unless a field is meant."""
+    path: list[str] = []
+    for part in map(str, location):
+        if part not in _TAGS or part in _fields_at(model, path):
+            path.append(part)
+    return path
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> set[str]:
@@ -144,6 +155,80 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
             seeds_list = member.get("seeds")
             if isinstance(seeds_list, list) and len(set(map(str, seeds_list))) < len(seeds_list):
                 problems.append(Problem(f"{key}.{name}.seeds", repr(seeds_list), "each seed once"))
+    return problems
+
+
+def _hub(raw: dict[str, Any]) -> list[Problem]:
+    """Check that repositories are pinned, and that paths into fetched folders name an entry."""
+    problems = []
+    hub = _family(raw, "hub")
+    for name, item in hub.items():
+        repo, revision = item.get("repo"), item.get("revision")
+        if isinstance(repo, str) and revision is None and not is_local(repo):
+            allowed = "the whole hash of a commit, 40 digits, so that the same files come every time"
+            problems.append(Problem(f"hub.{name}.revision", "null", allowed))
+        elif isinstance(repo, str) and revision is not None and is_local(repo):
+            problems.append(Problem(f"hub.{name}.revision", repr(revision), "null, for `repo` is a local copy"))
+    for section, key in (("base", "path"), ("source", "data"), ("source", "text")):
+        given = raw.get(section)
+        value = given.get(key) if isinstance(given, dict) else None
+        parts = value.split("/") if isinstance(value, str) else []
+        if parts[:2] == ["data", "hub"] and (len(parts) < 3 or parts[2] not in hub):
+            named = ", ".join(f"data/hub/{name}" for name in hub) or "an entry of `hub`"
+            problems.append(Problem(f"{section}.{key}", repr(value), named))
+    return problems
+
+
+def _task(raw: dict[str, Any]) -> list[Problem]:
+    """Check that data, base and metrics fit the task."""
+    sections: list[dict[str, Any]] = []
+    for key in ("task", "source", "base"):
+        section = raw.get(key)
+        sections.append(section if isinstance(section, dict) else {})
+    given, source, base = sections
+    kind = given.get("kind")
+    if kind not in TASKS:
+        return [] if kind is None else [Problem("task.kind", repr(kind), ", ".join(TASKS), nearest(str(kind), TASKS))]
+    problems = []
+    try:
+        member_class(TASKS, "task", kind)(**{key: value for key, value in given.items() if key != "kind"})
+    except ValidationError as error:
+        problems += as_problems(error, "task", member_class(TASKS, "task", kind))
+    columns = source.get("columns")
+    heads = kind != "knowledge"
+    if heads and base.get("model") == "embedded":
+        problems.append(Problem("base.model", "'embedded'", f"folder; the embedded base is no model for {kind}"))
+    if heads and source.get("format") == "embedded":
+        problems.append(Problem("source.format", "'embedded'", f"files; the authored facts are no rows for {kind}"))
+    if isinstance(columns, dict) and heads != ("label" in columns):
+        need = "text, text_pair, label" if heads else "prompt and target, or messages"
+        problems.append(Problem("source.columns", f"{', '.join(columns)}", f"{need}, for task.kind is {kind!r}"))
+    if isinstance(columns, dict):
+        problems += _templates(columns)
+    evaluate = raw.get("evaluate")
+    fitting = [name for name in METRICS if kind in member_class(METRICS, "metric", name).tasks]
+    for i, metric in enumerate(_list(evaluate.get("metrics")) if isinstance(evaluate, dict) else []):
+        if isinstance(metric, str) and metric in METRICS and metric not in fitting:
+            problems.append(Problem(f"evaluate.metrics[{i}]", f"{metric!r}, which {kind} has not", ", ".join(fitting)))
+    return problems
+
+
+def _templates(columns: dict[str, Any]) -> list[Problem]:
+    """Check the braces of prompt templates."""
+    problems = []
+    for key in ("prompt", "target", "text", "text_pair"):
+        value = columns.get(key)
+        try:
+            named = template_columns(value) if isinstance(value, str) and is_template(value) else ["a column"]
+        except ValueError as error:
+            problems.append(
+                Problem(f"source.columns.{key}", f"{value!r} ({error})", "a template with columns in braces")
+            )
+        else:
+            if not named or "" in named:
+                problems.append(
+                    Problem(f"source.columns.{key}", repr(value), "a template that names columns in braces")
+                )
     return problems
 
 
@@ -252,7 +337,7 @@ def _has_validation(raw: dict[str, Any]) -> bool:
     source = raw.get("source")
     if not isinstance(source, dict):
         return True
-    files, wordings = source.get("files"), source.get("wordings")
+    files, wordings, held_out = (source.get(key) for key in ("files", "wordings", "held_out"))
     if isinstance(files, dict):
-        return files.get("validation") is not None
+        return files.get("validation") is not None or (isinstance(held_out, dict) and held_out.get("validation") != 0)
     return not (isinstance(wordings, dict) and wordings.get("validation") == 0)

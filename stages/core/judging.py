@@ -9,39 +9,25 @@ import pandas as pd
 
 from knowtune.artefacts import read_rows
 from knowtune.contract import ITEMS, TEXTS, check
-from knowtune.encoding import encode_rows
-from knowtune.errors import UserError
-from knowtune.evaluation import judge_rows, read_texts
+from knowtune.leaderboard import Results
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
+    from knowtune.base import Base
     from stages.core.schema import Params
 
-ITEM_COLUMNS = ["id", "fact", "relation", "kind"]
+ITEM_COLUMNS = ["id", "fact", "relation", "kind", "target"]
 
 
-def judge(
-    params: Params,
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    context: int,
-    test: Path,
-    retention: Path,
-    label: str,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return per-item (id, fact, relation, kind, correct, loss) and per-text (id, loss, num_tokens) results."""
-    settings = params.evaluate
+def judge(params: Params, model: torch.nn.Module, base: Base, test: Path, retention: Path, label: str) -> Results:
+    """Judge the items, and read the texts."""
+    settings, tokenizer = params.evaluate, base.tokenizer()
     items = check(read_rows(test), ITEMS, str(test))
     texts = check(read_rows(retention, ["id", "text"]), TEXTS, str(retention))
-    lengths = [len(row.input_ids) for row in encode_rows(tokenizer, items["prompt"], items["target"])]
-    long = [row_id for row_id, length in zip(items["id"], lengths, strict=True) if length > context]
-    if long:
-        raise UserError(
-            f"{test}: {len(long)} items are longer than the base's context of {context} tokens, e.g. {long[0]!r}"
-        )
-    judged = judge_rows(model, tokenizer, items, settings.batch_size, f"{label}: items")
-    longest = min(settings.max_text_tokens, context)
-    read = read_texts(model, tokenizer, texts, settings.batch_size, longest, f"{label}: texts")
-    return pd.concat([items[ITEM_COLUMNS], judged], axis=1), pd.concat([texts[["id"]], read], axis=1)
+    judged = base.task.judge(model, tokenizer, items, settings.batch_size, f"{label}: items")
+    longest = min(settings.max_text_tokens, base.context)
+    read, states = base.task.read_texts(
+        model, tokenizer, texts["text"].tolist(), settings.batch_size, longest, f"{label}: texts"
+    )
+    return Results(pd.concat([items[ITEM_COLUMNS], judged], axis=1), pd.concat([texts[["id"]], read], axis=1), states)

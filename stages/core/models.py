@@ -1,4 +1,4 @@
-"""From params to the library's objects: where models run, and the base."""
+"""From params to the library's objects: the task, where models run, and the base."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowtune.base import Base, Compute
+from knowtune.families import member_class
+from knowtune.tasks import TASKS
 
 if TYPE_CHECKING:
+    from knowtune.families import Task
     from stages.core.schema import Params
 
 
@@ -16,6 +19,12 @@ def compute_of(params: Params) -> Compute:
     return Compute(**params.compute.model_dump(), threads=params.threads)
 
 
+def task_of(params: Params) -> Task:
+    """Make the task from its name and options."""
+    task: Task = member_class(TASKS, "task", params.task.kind)(**params.task.member_options())
+    return task
+
+
 def open_base(params: Params, artefact: Path) -> Base:
     """Open the base that the base stage wrote or described."""
-    return Base.open(artefact, Path(params.base.path), compute_of(params))
+    return Base.open(artefact, Path(params.base.path), compute_of(params), task_of(params))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from knowtune.embedded import Build
 
@@ -25,6 +25,18 @@ class Compute(Section):
     device: Literal["auto", "cpu", "cuda"]
     dtype: Literal["auto", "float32", "bfloat16"]
     quantize: Literal["none", "4bit"]
+
+
+class TaskParams(Section):
+    """What is learned; the other keys are the task's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    kind: str
+
+    def member_options(self) -> dict[str, Any]:
+        """Options as the task's class takes them."""
+        return dict(self.model_extra or {})
 
 
 class Tracking(Section):
@@ -56,31 +68,90 @@ class Files(Section):
 
     train: str | list[str]
     validation: str | list[str] | None
-    test: str | list[str]
+    test: str | list[str] | None
     known: str | list[str] | None
 
 
-class Columns(Section):
-    """Which column of the files is which; a list is joined with ':'. null: there is none."""
+class HeldOut(Section):
+    """Shares of the training rows that are held out where there is no file of their own."""
+
+    validation: Annotated[float, Field(ge=0, lt=1)]
+    test: Annotated[float, Field(ge=0, lt=1)]
+
+
+class FactColumns(Section):
+    """Which columns of the files say what a row is about; a list is joined with ':'. null: there is none."""
 
     id: str | None
     fact: str | list[str] | None
     relation: str | None
     subject: str | None
     wording: str | None
-    prompt: str
-    target: str
-    text: str
 
 
-class JsonlSource(Section):
-    """JSON-lines files of one's own."""
+class PromptColumns(FactColumns):
+    """Rows of prompt and target: each a column, or a template of columns in braces. A target may be a list."""
 
-    format: Literal["jsonl"]
+    prompt: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+
+
+class ChatColumns(FactColumns):
+    """Rows of chat messages: the last one is the target, those before it are the prompt."""
+
+    messages: str = Field(min_length=1)
+
+
+class LabelColumns(Section):
+    """Rows of text, or two texts, with a label or a score."""
+
+    id: str | None
+    text: str = Field(min_length=1)
+    text_pair: str | None
+    label: str = Field(min_length=1)
+
+
+def kind_of_columns(columns: Any) -> str:
+    """Tell which kind of columns a mapping means by the key that only this kind has."""
+    given = columns if isinstance(columns, dict) else getattr(columns, "__dict__", {})
+    return next((kind for kind, key in (("chats", "messages"), ("labels", "label")) if key in given), "prompts")
+
+
+class FileSource(Section):
+    """Files of one's own: JSON lines, CSV or Parquet, by their ending."""
+
+    format: Literal["files"]
     data: str = Field(min_length=1)
     text: str = Field(min_length=1)
+    text_column: str = Field(min_length=1)
     files: Files
-    columns: Columns
+    held_out: HeldOut
+    columns: Annotated[
+        Annotated[PromptColumns, Tag("prompts")]
+        | Annotated[ChatColumns, Tag("chats")]
+        | Annotated[LabelColumns, Tag("labels")],
+        Discriminator(kind_of_columns),
+    ]
+
+
+class HubModel(Section):
+    """A model of the hub at a pinned revision (the whole hash of a commit); a path is a local copy and has none."""
+
+    kind: Literal["model"]
+    repo: str = Field(min_length=1)
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+
+
+class HubDataset(Section):
+    """A data set of the hub at a pinned revision, written as SPLIT.jsonl."""
+
+    kind: Literal["dataset"]
+    repo: str = Field(min_length=1)
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
+    config: str | None
+    splits: list[str] = Field(min_length=1)
+    streaming: bool
+    max_rows: int | None = Field(ge=1)
 
 
 class Damage(Section):
@@ -99,6 +170,7 @@ class Prepare(Section):
     max_facts: int | None = Field(ge=1)
     max_known: int | None = Field(ge=1)
     max_texts: int | None = Field(ge=1)
+    max_items: int | None = Field(ge=1)
     max_rejected: Share
     damage: Damage
 
@@ -207,7 +279,9 @@ class Params(Section):
     threads: int = Field(ge=1, le=1024)
     compute: Compute
     tracking: Tracking
-    source: Annotated[EmbeddedSource | JsonlSource, Field(discriminator="format")]
+    task: TaskParams
+    hub: dict[Name, Annotated[HubModel | HubDataset, Field(discriminator="kind")]]
+    source: Annotated[EmbeddedSource | FileSource, Field(discriminator="format")]
     prepare: Prepare
     base: Annotated[EmbeddedBase | FolderBase, Field(discriminator="model")]
     answers: Answers

@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any
 
 SOCKET = "KNOWTUNE_WARM_SOCKET"
-QUIET = {  # no telemetry, no network, no chatter; spinning threads would slow a neighbour on the same cores
+QUIET = {  # no telemetry, no chatter; spinning threads would slow a neighbour on the same cores
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
     "DVC_NO_ANALYTICS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",

@@ -1,0 +1,87 @@
+"""What classification and regression share: a model with a head on the pooled text, and its states on general text.
+
+The head of a base that has none is new: its random start follows torch's global seed, and it is always trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from knowtune.base import from_checkpoint
+from knowtune.encoding import Labelled, batches_by_length, encode_pairs, pad
+from knowtune.progress import progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_classifier(folder: Path, num_labels: int, **options: Any) -> PreTrainedModel:
+    """Load a backbone with a head of `num_labels` outputs."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model: Any = from_checkpoint(
+        AutoModelForSequenceClassification, folder, new_head=True, num_labels=num_labels, **options
+    )
+    if model.config.pad_token_id is None:  # a decoder's head reads the last token that is no padding
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        chosen = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        model.config.pad_token_id = chosen
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def classifier_inputs(encoded: Sequence[Labelled]) -> dict[str, torch.Tensor]:
+    """Pad a batch on the right  # input_ids, attention_mask, token_type_ids: (batch, seq)."""
+    inputs = {
+        "input_ids": pad([row.input_ids for row in encoded], encoded[0].filling),
+        "attention_mask": pad([[1] * len(row.input_ids) for row in encoded], 0),
+    }
+    if encoded[0].segments is not None:
+        inputs["token_type_ids"] = pad([row.segments or [] for row in encoded], 0)
+    return inputs
+
+
+@torch.inference_mode()
+def head_outputs(model: Any, encoded: Sequence[Labelled], batch_size: int, label: str) -> torch.Tensor:
+    """Return the head's outputs in float32, in the order of the rows  # (row, output)."""
+    device = next(model.parameters()).device
+    outputs: list[torch.Tensor | None] = [None] * len(encoded)
+    for batch in progress(batches_by_length([len(row.input_ids) for row in encoded], batch_size), label):
+        inputs = classifier_inputs([encoded[i] for i in batch])
+        logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.float().cpu()
+        for i, row in zip(batch, logits, strict=True):
+            outputs[i] = row
+    return torch.stack([row for row in outputs if row is not None]) if encoded else torch.zeros(0, 1)
+
+
+@torch.inference_mode()
+def pooled_states(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int,
+    max_tokens: int,
+    label: str,
+) -> tuple[list[int], torch.Tensor]:
+    """Read texts, cut at `max_tokens`.
+
+    Returns:
+        The number of tokens of each text, and the mean of its last hidden states  # (text, hidden), float32.
+    """
+    if not len(texts):
+        return [], torch.zeros(0, 1)
+    device = next(model.parameters()).device
+    whole = encode_pairs(tokenizer, texts, [], [0.0] * len(texts), max_tokens=max_tokens)
+    states: list[torch.Tensor | None] = [None] * len(whole)
+    for batch in progress(batches_by_length([len(row.input_ids) for row in whole], batch_size), label):
+        inputs = {name: t.to(device) for name, t in classifier_inputs([whole[i] for i in batch]).items()}
+        mask = inputs["attention_mask"].unsqueeze(-1).float()  # (batch, seq, 1)
+        hidden = model(**inputs, output_hidden_states=True).hidden_states[-1]
+        hidden = hidden[:, -mask.shape[1] :].float()  # prompt-learning methods may put virtual tokens first
+        for i, row in zip(batch, ((hidden * mask).sum(1) / mask.sum(1)).cpu(), strict=True):
+            states[i] = row
+    return [len(row.input_ids) for row in whole], torch.stack([row for row in states if row is not None])

@@ -1,0 +1,153 @@
+"""Fetch a model or a data set from the Hugging Face hub, at a pinned revision, into a plain folder.
+
+Everything after this knows folders only. A path in place of a repository's name is a local copy in the hub's layout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knowtune.artefacts import whole, write_json
+from knowtune.base import ORIGIN
+from knowtune.errors import TransientError, UserError
+from knowtune.settings import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
+               "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja"]  # fmt: skip
+
+
+def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
+    """Fetch weights (safetensors alone), config and tokenizer, and note where they came from.
+
+    Args:
+        repo: "owner/name", or the path of a local copy.
+        revision: the commit's whole hash; None for a local copy.
+        folder: where the files go; links to the hub's own cache where the file system can.
+
+    Raises:
+        UserError: no such repository or revision, or no safetensors in it.
+        TransientError: the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    if is_local(repo):
+        source = Path(repo)
+        if not source.is_dir():
+            raise UserError(f"hub: {repo}: no such folder")
+    else:
+        with _explained(repo, revision):
+            source = Path(snapshot_download(repo, revision=revision, allow_patterns=MODEL_FILES))
+    files = sorted({path for pattern in MODEL_FILES for path in source.glob(pattern)})
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise UserError(
+            f"hub: {repo}: no safetensors weights in it; pickled weights can run code and are not fetched. "
+            "Many repositories have a revision with safetensors"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        _link(path.resolve(), folder / path.name)
+    if revision:
+        write_json(folder / ORIGIN, {"repo": repo, "revision": revision})
+
+
+def fetch_dataset(
+    repo: str,
+    revision: str | None,
+    folder: Path,
+    *,
+    config: str | None,
+    splits: Sequence[str],
+    streaming: bool,
+    max_rows: int | None,
+) -> dict[str, int]:
+    """Fetch splits of a data set as JSON lines, one file a split.
+
+    Args:
+        repo: "owner/name", or the path of a local copy.
+        revision: the commit's whole hash; None for a local copy.
+        folder: where SPLIT.jsonl go.
+        config: the data set's configuration; None for its only one.
+        splits: names.
+        streaming: read over the network row by row instead of downloading whole files first.
+        max_rows: of each split, the first ones; None for all.
+
+    Returns:
+        Rows per split.
+
+    Raises:
+        UserError: no such repository, revision, configuration or split; a cell that JSON cannot hold.
+        TransientError: the hub cannot be reached.
+    """
+    from datasets import load_dataset
+
+    from knowtune.progress import counted
+
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for split in splits:
+        with _explained(repo, revision), whole(folder / f"{split}.jsonl") as part:
+            rows = load_dataset(repo, config, split=split, revision=revision, streaming=streaming)
+            rows = rows if max_rows is None else rows.take(max_rows)
+            with part.open("w", encoding="utf-8") as file:
+                count = 0
+                for row in counted(rows, f"fetch {repo}, {split}"):
+                    file.write(_line(row, repo, split) + "\n")
+                    count += 1
+        counts[split] = count
+    return counts
+
+
+def _line(row: dict[str, Any], repo: str, split: str) -> str:
+    """Write a row as JSON."""
+    try:
+        return json.dumps(row, ensure_ascii=False)
+    except TypeError as error:
+        raise UserError(f"hub: {repo}, split {split}: a cell that is no text or number ({error})") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it where that cannot be."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def _explained(repo: str, revision: str | None) -> Iterator[None]:
+    """Say in our words what the hub's libraries say in theirs."""
+    import httpx
+    from huggingface_hub import errors
+
+    what = f"hub: {repo}" + (f" at {revision[:8]}" if revision else "")
+    try:
+        yield
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise UserError(
+            f"{what}: not found, or not yours to read ({type(error).__name__}); check `repo` and `revision`, and log "
+            "in with `hf auth login` where it is gated"
+        ) from error
+    except (
+        errors.OfflineModeIsEnabled,
+        errors.LocalEntryNotFoundError,
+        httpx.TransportError,
+        ConnectionError,
+    ) as error:
+        raise TransientError(
+            f"{what}: the hub cannot be reached, and this machine's cache does not have it. Try again, or download it "
+            "elsewhere and give the folder as `repo`"
+        ) from error
+    except ValueError as error:  # UserError among them
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{what}: {error}") from error

@@ -1,0 +1,135 @@
+"""From a record of a file to a row: which column is what, prompt templates, chat messages, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from knowtune.settings import is_template, template_columns
+from knowtune.sources import MissingColumnError, Reader, text_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from knowtune.families import Task
+
+EMPTY = {
+    "fact": "",
+    "relation": "",
+    "subject": "",
+    "wording": "",
+    "prompt": "",
+    "text_pair": "",
+    "target": "",
+    "aliases": "",
+}
+
+
+def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase) -> Reader:
+    """Make the function that reads a record.
+
+    Args:
+        columns: as in params.yaml. With `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and
+            `target`: each a column, or a template such as "Q: {question} A: ", which stands for itself with every
+            blank. A plain prompt column gets one blank at its end, for the target to follow.
+        task: reads targets.
+        tokenizer: has the chat template.
+    """
+    if "messages" in columns:
+        chat = Chat(tokenizer)
+        return lambda record: _described(record, columns, *chat.read(_get(record, columns["messages"])))
+    if "label" in columns:
+        return lambda record: _labelled(record, columns, task)
+    return lambda record: _prompted(record, columns, task)
+
+
+def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> tuple[dict[str, str], str]:
+    """Read prompt and answers."""
+    prompt = _filled(columns["prompt"], record)
+    if prompt and not is_template(columns["prompt"]):
+        prompt += " "
+    target = columns["target"]
+    answers = task.read_target(_filled(target, record) if is_template(target) else _get(record, target))
+    return _described(record, columns, prompt, answers, "")
+
+
+def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> tuple[dict[str, str], str]:
+    """Read text, second text and label."""
+    pair = _filled(columns["text_pair"], record) if columns.get("text_pair") else ""
+    try:
+        answers = task.read_target(_get(record, columns["label"]))
+    except ValueError as error:
+        raise ValueError(f"{columns['label']}: {error}") from None
+    cells = {**EMPTY, "prompt": _filled(columns["text"], record), "text_pair": pair}
+    return {**cells, "target": answers[0] if answers else ""}, ""
+
+
+def _described(
+    record: Mapping[str, Any], columns: Mapping[str, Any], prompt: str, answers: Sequence[str], reason: str
+) -> tuple[dict[str, str], str]:
+    """Add what is said about the fact."""
+    if any("\n" in alias for alias in answers[1:]):
+        reason = reason or "a further right answer has a line break"
+    facts = columns.get("fact") or []
+    named = {
+        name: text_of(_get(record, columns[name])) for name in ("relation", "subject", "wording") if columns.get(name)
+    }
+    fact = ":".join(text_of(_get(record, name)) for name in ([facts] if isinstance(facts, str) else facts))
+    further = "\n".join(answers[1:])
+    target = answers[0] if answers else ""
+    return {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}, reason
+
+
+class Chat:
+    """Chats to rows: the last message is the target, those before it the prompt, by the tokenizer's template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Take the base's tokenizer."""
+        self.tokenizer = tokenizer
+
+    def read(self, messages: Any) -> tuple[str, list[str], str]:
+        """Give prompt, answers and the reason why the row cannot be used, or "".
+
+        Raises:
+            ValueError: the tokenizer has no chat template.
+        """
+        from jinja2 import TemplateError
+
+        if not self.tokenizer.chat_template:
+            raise ValueError("the base's tokenizer has no chat template; take a chat model, or map prompt and target")
+        fault = _chat_fault(messages)
+        if fault:
+            return "", [], fault
+        try:
+            shown: Any = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            return "", [], f"the chat template refuses the messages: {error}"
+        start = str(self.tokenizer.bos_token or "")
+        return str(shown).removeprefix(start), [messages[-1]["content"].strip()], ""  # rows get their start token later
+
+
+def _chat_fault(messages: Any) -> str:
+    """Say what keeps a list of messages from being prompt and answer."""
+    if not isinstance(messages, list) or len(messages) < 2:
+        return "messages: fewer than two"
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
+            return "messages: one without role or text"
+    if messages[-1]["role"] != "assistant":
+        return f"messages: the last is by {messages[-1]['role']!r}, not by 'assistant'"
+    return ""
+
+
+def _filled(column: str, record: Mapping[str, Any]) -> str:
+    """Fill a template, or take a column."""
+    if not is_template(column):
+        return text_of(_get(record, column))
+    return column.format_map({name: text_of(_get(record, name)) for name in template_columns(column)})
+
+
+def _get(record: Mapping[str, Any], name: str) -> Any:
+    """Take a cell."""
+    try:
+        return record[name]
+    except KeyError:
+        raise MissingColumnError(name) from None

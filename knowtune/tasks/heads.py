@@ -1,0 +1,110 @@
+"""What classification and regression have in common: a backbone with a small head on the pooled text."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from knowtune.families import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class HeadTask(Task):
+    """A task of a model with a head. Forgetting is how far its states on general text move from the base's."""
+
+    lost: ClassVar[str] = "drift"
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """How many outputs the head has."""
+
+    @abstractmethod
+    def number(self, target: str) -> float:
+        """Turn a target into the number that is learned; NaN where it is none."""
+
+    @abstractmethod
+    def words(self, outputs: torch.Tensor) -> list[str]:
+        """Turn outputs into answers  # (row, output)."""
+
+    def load_model(self, folder: Path, **options: Any) -> PreTrainedModel:
+        """Load a backbone with the head; a new one where the checkpoint has none."""
+        from knowtune.classifiers import load_classifier
+
+        return load_classifier(folder, self.num_outputs, **options)
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
+        """Text and second text, with the number to learn."""
+        from knowtune.encoding import encode_pairs
+
+        numbers = [self.number(target) for target in rows["target"]]
+        return encode_pairs(tokenizer, rows["prompt"].tolist(), rows["text_pair"].tolist(), numbers)
+
+    def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Pad on the right, masked."""
+        from knowtune.classifiers import classifier_inputs
+
+        return classifier_inputs(encoded)
+
+    def num_items(self, targets: torch.Tensor) -> torch.Tensor:
+        """Count rows."""
+        import torch
+
+        return torch.tensor(len(targets))
+
+    def judge(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        label: str,
+    ) -> pd.DataFrame:
+        """Compare the model's answer with the target."""
+        import pandas as pd
+
+        from knowtune.classifiers import head_outputs
+
+        encoded = self.encode(tokenizer, rows)
+        outputs = head_outputs(model, encoded, batch_size, label)
+        predicted = self.words(outputs)
+        correct = pd.Series([p == t for p, t in zip(predicted, rows["target"], strict=True)], dtype=bool)
+        loss = self.losses(outputs, self.targets(encoded)).tolist() if len(encoded) else []
+        return pd.DataFrame({"correct": correct, "loss": loss, "predicted": predicted}).set_index(rows.index)
+
+    def read_texts(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        batch_size: int,
+        max_tokens: int,
+        label: str,
+    ) -> tuple[pd.DataFrame, torch.Tensor | None]:
+        """Mean-pooled states of the texts."""
+        import pandas as pd
+
+        from knowtune.classifiers import pooled_states
+
+        lengths, states = pooled_states(model, tokenizer, texts, batch_size, max_tokens, label)
+        return pd.DataFrame({"num_tokens": lengths}), states
+
+    def answers(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        max_new_tokens: int,
+        label: str,
+    ) -> list[str]:
+        """Give the head's answer."""
+        from knowtune.classifiers import head_outputs
+
+        return self.words(head_outputs(model, self.encode(tokenizer, rows.assign(target="")), batch_size, label))

@@ -1,0 +1,109 @@
+"""Knowledge: a causal language model goes on from a prompt with the target, or with another right answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from knowtune.families import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Knowledge(Task):
+    """Prompt -> target, learned token by token; right when every token of an answer is the model's first choice."""
+
+    learned: ClassVar[str] = "generalisation"
+    lost: ClassVar[str] = "forgotten"
+
+    def load_model(self, folder: Path, **options: Any) -> PreTrainedModel:
+        """Load a causal language model, whole."""
+        from transformers import AutoModelForCausalLM
+
+        from knowtune.base import from_checkpoint
+
+        return from_checkpoint(AutoModelForCausalLM, folder, new_head=False, **options)
+
+    def read_target(self, cell: Any) -> list[str]:
+        """Read one answer, or a list of them."""
+        cells = cell if isinstance(cell, list) else [cell]
+        found = ["" if one is None or one != one else str(one).strip() for one in cells]
+        return list(dict.fromkeys(answer for answer in found if answer))
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
+        """Prompt and target as one text."""
+        from knowtune.encoding import encode_rows
+
+        return encode_rows(tokenizer, rows["prompt"], rows["target"])
+
+    def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Pad on the right, masked."""
+        from knowtune.encoding import pad
+
+        return {
+            "input_ids": pad([row.input_ids for row in encoded], 0),
+            "attention_mask": pad([[1] * len(row.input_ids) for row in encoded], 0),
+        }
+
+    def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
+        """-100 on what is not learned  # (batch, seq)."""
+        from knowtune.encoding import IGNORED, pad
+
+        return pad([row.labels for row in encoded], IGNORED)
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum the cross-entropy of the learned tokens, in nats  # (batch,)."""
+        from knowtune.encoding import token_losses
+
+        return token_losses(logits, targets).sum(1)
+
+    def num_items(self, targets: torch.Tensor) -> torch.Tensor:
+        """Count learned tokens."""
+        from knowtune.encoding import IGNORED
+
+        return (targets[:, 1:] != IGNORED).sum()
+
+    def judge(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        label: str,
+    ) -> pd.DataFrame:
+        """Judge each row by its best right answer; see `knowtune.evaluation.judge_rows`."""
+        from knowtune.evaluation import judge_answers
+
+        return judge_answers(model, tokenizer, rows, batch_size, label)
+
+    def read_texts(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        batch_size: int,
+        max_tokens: int,
+        label: str,
+    ) -> tuple[pd.DataFrame, torch.Tensor | None]:
+        """`loss` in nats per token; no states."""
+        from knowtune.evaluation import read_texts
+
+        return read_texts(model, tokenizer, texts, batch_size, max_tokens, label), None
+
+    def answers(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: pd.DataFrame,
+        batch_size: int,
+        max_new_tokens: int,
+        label: str,
+    ) -> list[str]:
+        """Let the model go on greedily."""
+        from knowtune.evaluation import greedy_answers
+
+        return greedy_answers(model, tokenizer, rows["prompt"].tolist(), batch_size, max_new_tokens, label)

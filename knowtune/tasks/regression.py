@@ -1,0 +1,51 @@
+"""Regression: a text, or two texts, to a score, learned by squared error (as GLUE's STS-B)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from knowtune.tasks.heads import HeadTask
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Regression(HeadTask):
+    """One output, the score; judged by correlation. `correct` says only whether it is met exactly."""
+
+    learned: ClassVar[str] = "pearson"
+
+    @property
+    def num_outputs(self) -> int:
+        """The score alone."""
+        return 1
+
+    def read_target(self, cell: Any) -> list[str]:
+        """Read a finite number."""
+        if cell is None or cell != cell or cell == "":
+            return []
+        try:
+            score = float(cell)
+        except (TypeError, ValueError):
+            raise ValueError(f"got {cell!r}; allowed: a number") from None
+        return [f"{score:.6g}"] if math.isfinite(score) else []
+
+    def number(self, target: str) -> float:
+        """Read the score."""
+        return float(target) if target else float("nan")
+
+    def words(self, outputs: torch.Tensor) -> list[str]:
+        """Write the score with six digits."""
+        return [f"{score:.6g}" for score in outputs[:, 0].tolist()]
+
+    def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
+        """Give the scores  # (batch,)."""
+        import torch
+
+        return torch.tensor([row.label for row in encoded], dtype=torch.float32)
+
+    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Squared error  # (batch,)."""
+        return (logits[:, 0].float() - targets).square()
