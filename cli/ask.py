@@ -20,11 +20,10 @@ def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
     Raises:
         UserError: no such run, or it has not been run yet.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     import pandas as pd
     import torch
+    from rich.console import Console
+    from rich.table import Table
 
     from knowtune.merging import open_merged
     from stages.core.models import open_base

@@ -19,6 +19,8 @@ from knowtune.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+CHUNK = 50_000  # rows that are written at a time
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as canonical JSON: sorted keys, two blanks of indent, a final newline; NaN is refused."""
@@ -36,11 +38,10 @@ def read_json(path: Path) -> Any:
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
     """Write a table as JSON lines, one object a row, columns in the table's order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        if rows.empty:  # pandas writes a lone newline, which is no JSON line
-            part.write_text("", encoding="utf-8")
-        else:
-            rows.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=15)
+    with whole(path) as part, part.open("w", encoding="utf-8") as file:
+        for start in range(0, len(rows), CHUNK):  # pandas holds the whole text of what it writes in memory
+            chunk = rows.iloc[start : start + CHUNK]
+            chunk.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

@@ -32,6 +32,8 @@ def plant(rows: pd.DataFrame, rates: Mapping[str, float], seed: int) -> tuple[pd
     Returns:
         The damaged rows (further rows at the end), and what was planted: id, kind, original target, source id.
     """
+    if not any(rates.values()):
+        return rows, pd.DataFrame(columns=PLANTED_COLUMNS, dtype="str")
     lot = random.Random(seed)
     num_wrong = share_of(rates["wrong"], len(rows))
     num_same = num_wrong // 2 if rows["relation"].nunique() > 1 else num_wrong  # labels are all of one relation

@@ -9,20 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from knowtune.artefacts import text_digest
 from knowtune.contract import ITEMS, REJECTED, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.damage import plant
 from knowtune.errors import UserError
 from knowtune.progress import progress
 from knowtune.records import CHUNK
 from knowtune.sources import Raw
-from knowtune.statistics import share_of
 
 if TYPE_CHECKING:
     from knowtune.base import Base
 
+SPECIALS = 8  # more tokens than a tokenizer puts around and between texts
 ROLES = ("train", "validation", "test", "known")
 
 
@@ -79,9 +81,10 @@ def prepare(raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float]) -
     """
     judged = {role: _judge(getattr(raw, role), base, role) for role in ROLES}
     tables = {role: kept for role, (kept, _) in judged.items()}
-    for role, share in (("test", limits.test), ("validation", limits.validation)):
-        if tables[role].empty and share:
-            tables["train"], tables[role] = _hold_out(tables["train"], share, raw.by_fact, limits.seed)
+    shares = {"test": limits.test, "validation": limits.validation}
+    shares = {role: share for role, share in shares.items() if share and tables[role].empty}
+    if shares:
+        tables |= _hold_out(tables["train"], shares, raw.by_fact, limits.seed)
     tables, unfit = _held_out(tables, by_fact=raw.by_fact)
     blank = raw.texts["text"] == ""
     empty_texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
@@ -89,10 +92,10 @@ def prepare(raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float]) -
     rejected.append(empty_texts.assign(reason="retention: the text is empty"))
     out = pd.concat(rejected, ignore_index=True)
     _refuse_too_many(out, sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts), limits.max_rejected)
-    facts = _draw(sorted(set(tables["train"]["fact"])), limits.max_facts, limits.seed)
-    new = {"train": tables["train"][tables["train"]["fact"].isin(facts)]}
+    facts = _draw(tables["train"]["fact"].drop_duplicates(), limits.max_facts, limits.seed)
+    new = {"train": _where(tables["train"], among(tables["train"]["fact"], facts))}
     for role in ("validation", "test"):
-        new[role] = tables[role][tables[role]["fact"].isin(facts)] if raw.by_fact else tables[role]
+        new[role] = _where(tables[role], among(tables[role]["fact"], facts)) if raw.by_fact else tables[role]
     if new["train"].empty:
         raise UserError("prepare: no training row is left; look at the source and at its column mapping")
     known = _some(tables["known"], limits.max_known, limits.seed)
@@ -133,36 +136,61 @@ def _judge(rows: pd.DataFrame, base: Base, role: str) -> tuple[pd.DataFrame, pd.
     _judge_tokens(rows, reason, base, role)
     gone = reason != ""
     rows = rows[ROW_COLUMNS]
-    return rows[~gone], rows[gone].assign(reason=f"{role}: " + reason[gone])
+    return _where(rows, ~gone), rows[gone].assign(reason=f"{role}: " + reason[gone])
 
 
 def _judge_tokens(rows: pd.DataFrame, reason: pd.Series[str], base: Base, role: str) -> None:
-    """Note, a chunk at a time, which rows are longer than the base's context, and which have no token to learn."""
+    """Note, a chunk at a time, which rows are longer than the base's context, and which have no token to learn.
+
+    Most rows need no tokenizer: no token is shorter than an ASCII letter, and of equal targets one is enough to see
+    whether the vocabulary has it.
+    """
     tokenizer = base.tokenizer()
+    speaks: dict[str, bool] = {}  # target -> whether it has a token
     for start in progress(range(0, len(rows), CHUNK), f"prepare: {role}, {CHUNK:,} rows each"):
         part = rows.iloc[start : start + CHUNK]
         part = part[reason.loc[part.index] == ""]
-        for index, row in zip(part.index, base.task.encode(tokenizer, part), strict=True):
+        fresh = part[["prompt", "text_pair", "target"]].drop_duplicates("target")
+        fresh = fresh[[target not in speaks for target in fresh["target"]]].assign(prompt="", text_pair="")
+        speaks |= {
+            target: row.has_target
+            for target, row in zip(fresh["target"], base.task.encode(tokenizer, fresh), strict=True)
+        }
+        mute = [not speaks[target] for target in part["target"]]
+        reason.loc[part.index[mute]] = "the target has no token in the base's vocabulary"
+        texts = part["prompt"] + part["text_pair"] + part["target"]
+        perhaps = part[[len(text) + SPECIALS > base.context or not text.isascii() for text in texts]]
+        for index, row in zip(perhaps.index, base.task.encode(tokenizer, perhaps), strict=True):
             if len(row.input_ids) > base.context:
                 reason.loc[index] = f"{len(row.input_ids)} tokens, and the base's context is {base.context}"
-            elif not row.has_target:
-                reason.loc[index] = "the target has no token in the base's vocabulary"
 
 
-def _hold_out(rows: pd.DataFrame, share: float, by_fact: bool, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold a share of the rows out: of facts, never their last wording; of labels, the same share of each."""
-    lot = pd.Series([text_digest([seed, "held out", row_id]) for row_id in rows["id"]], index=rows.index, dtype="str")
-    order = rows.assign(lot=lot).sort_values("lot")
+def _hold_out(rows: pd.DataFrame, shares: Mapping[str, float], by_fact: bool, seed: int) -> dict[str, pd.DataFrame]:
+    """Part the training rows by lot.
+
+    Args:
+        rows: all of them.
+        shares: role -> share that is held out for it.
+        by_fact: hold out other wordings of what is trained: of each fact one row at least stays.
+        seed: of the lot.
+
+    Returns:
+        Rows per role, and of "train" the rest. Where targets are labels, the same share of each.
+    """
+    order = rows[["id", "fact", "target"]].iloc[_lots(rows["id"], seed + 1).argsort(kind="stable")]
     if by_fact:
-        free = order[order.groupby("fact").cumcount() > 0]  # the first of each fact stays
-        chosen = free.index[: share_of(share, len(rows))]
-    elif order["target"].nunique() < len(order) / 2:  # labels, or answers as few as labels
-        place = order.groupby("target").cumcount()
-        chosen = order.index[place < order.groupby("target")["id"].transform("size") * share]
-    else:
-        chosen = order.index[: share_of(share, len(rows))]
-    held = rows.index.isin(chosen)
-    return rows[~held], rows[held]
+        order = order[order.groupby("fact").cumcount() > 0]  # the first of each fact stays
+    labels = not by_fact and order["target"].nunique() < len(order) / 2
+    group = order["target"] if labels else pd.Series(0, index=order.index)
+    place = order.groupby(group).cumcount()
+    total = group.map(group.value_counts()) if labels else pd.Series(len(rows), index=order.index)
+    parts, start, held = {}, 0.0, pd.Series(False, index=rows.index)
+    for role, share in shares.items():
+        chosen = place.index[(place >= start * total) & (place < (start + share) * total)]
+        held[chosen] = True
+        parts[role] = rows[rows.index.isin(chosen)]
+        start += share
+    return {"train": rows[~held], **parts}
 
 
 def _held_out(
@@ -175,15 +203,13 @@ def _held_out(
             is both trained and tested.
     """
     train = tables["train"]
-    asked = set(train["prompt"] + "\0" + train["text_pair"])
-    facts = set(train["fact"])
-    if by_fact and len(tables["test"]) and not facts & set(tables["test"]["fact"]):
+    asked = train["prompt"] + "\0" + train["text_pair"]
+    if by_fact and len(tables["test"]) and not among(tables["test"]["fact"], train["fact"]).any():
         raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
-    ids = set(train["id"])
     kept, rejected = {"train": train}, []
     for role in ROLES[1:]:
         table = tables[role]
-        both = table["id"][table["id"].isin(ids)]
+        both = table["id"][among(table["id"], train["id"])]
         if len(both):
             raise UserError(
                 f"prepare: {len(both)} rows are in both train and {role}, e.g. {both.iloc[0]!r}; "
@@ -191,9 +217,9 @@ def _held_out(
             )
         reason = pd.Series("", index=table.index, dtype="str")
         if role != "known" and by_fact:
-            reason[~table["fact"].isin(facts)] = f"{role}: no training row has its fact"
-        reason[(table["prompt"] + "\0" + table["text_pair"]).isin(asked)] = f"{role}: the prompt is trained too"
-        kept[role] = table[reason == ""]
+            reason[~among(table["fact"], train["fact"])] = f"{role}: no training row has its fact"
+        reason[among(table["prompt"] + "\0" + table["text_pair"], asked)] = f"{role}: the prompt is trained too"
+        kept[role] = _where(table, reason == "")
         rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected
 
@@ -219,15 +245,28 @@ def _items(
     return pd.concat([table.assign(kind=kind) for kind, table in kinds.items()], ignore_index=True)
 
 
+def _where(rows: pd.DataFrame, wanted: Any) -> pd.DataFrame:
+    """Take the wanted rows; of a million that are all wanted, no copy."""
+    return rows if wanted.all() else rows[wanted]
+
+
 def _some(rows: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
     """Draw rows, in their order."""
-    return (
-        rows if count is None or count >= len(rows) else rows[rows["id"].isin(_draw(rows["id"].tolist(), count, seed))]
-    )
+    return _where(rows, among(rows["id"], _draw(rows["id"], count, seed)))
 
 
-def _draw(names: list[str], count: int | None, seed: int) -> set[str]:
+def _draw(names: pd.Series[str], count: int | None, seed: int) -> pd.Series[str]:
     """Draw `count` names by a hash of name and seed: independent of their order, and growing with the count."""
     if count is None or count >= len(names):
-        return set(names)
-    return set(sorted(names, key=lambda name: text_digest([seed, name]))[:count])
+        return names
+    return names.iloc[_lots(names, seed).argsort(kind="stable")[:count]]
+
+
+def _lots(names: pd.Series[str], seed: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Give each name its lot."""
+    return pd.util.hash_array(names.to_numpy(dtype=object), hash_key=f"{seed:016d}"[-16:], categorize=False)
+
+
+def among(values: pd.Series[str], known: pd.Series[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell which values are among the known ones; pandas' own `isin` takes seconds for a million texts."""
+    return np.asarray(pc.is_in(pa.array(values.array), value_set=pa.array(known.array)))
