@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     if isinstance(params.base, EmbeddedBase):
         from knowtune.embedded import build_base
         from knowtune.facts import read_authored
-        from stages.core.models import compute_of
+        from stages.core.compute import compute_of
         from stages.core.work import work_folder
 
         authored = read_authored(args.source)

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.errors import UserError, unknown
     from knowtune.runs import Job, train_seed
     from knowtune.selection import read_selection
-    from stages.core.models import compute_of, open_base
+    from stages.core.compute import compute_of
+    from stages.core.models import open_base
     from stages.core.runs import method_of, recipe_of, training_of
     from stages.core.work import work_folder
 

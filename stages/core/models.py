@@ -1,22 +1,18 @@
-"""From params to the library's objects: the task, where models run, and the base."""
+"""From params to the library's objects: the task and the base."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtune.base import Base, Compute
+from knowtune.base import Base
 from knowtune.families import member_class
 from knowtune.tasks import TASKS
+from stages.core.compute import compute_of
 
 if TYPE_CHECKING:
     from knowtune.families import Task
     from stages.core.schema import Params
-
-
-def compute_of(params: Params) -> Compute:
-    """Give where models run."""
-    return Compute(**params.compute.model_dump(), threads=params.threads)
 
 
 def task_of(params: Params) -> Task:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from tests.pipeline.conftest import ROOT
 
-FAMILIES = ("filters", "selectors", "methods", "mixtures", "metrics")
+FAMILIES = ("filters", "selectors", "methods", "mixtures", "metrics", "tasks")
 # They decide whether a stage runs, not what it computes (docs/decisions/0006).
 PLUMBING = {f"stages.core.{name}" for name in ("command", "params", "schema", "faults", "warm")}
 REGISTRIES = {f"knowtune.{family}" for family in FAMILIES} | {"knowtune", "stages", "stages.core"}
@@ -46,7 +46,9 @@ def test_deps_cover_imports(name: str, graph: grimp.ImportGraph) -> None:
     assert found
     deps = set(body["deps"])
     covered_families = NOT_USED.get(name, set()) | {
-        family for family in FAMILIES if any(dep.startswith(f"knowtune/{family}") for dep in deps)
+        family
+        for family in FAMILIES
+        if any(dep == f"knowtune/{family}" or dep.startswith(f"knowtune/{family}/$") for dep in deps)
     }
     missing, needed = set(), set()
     for module in transitive_imports(graph, found[1]) - REGISTRIES:
