@@ -14,6 +14,7 @@ from stages.core.pipeline import Stage
 from stages.tracking.book import Book, metrics_of, params_of, tags_of
 from stages.tracking.lineage import Digest, Locked, datasets, is_code
 from stages.tracking.numbers import read_numbers
+from stages.tracking.view import share_view
 
 Row = dict[str, Any]
 CONFIGURATION = "params.yaml"
@@ -59,6 +60,7 @@ def describe(
     if facts.fresh:
         final = {out: cwd / out for stage in stages.values() for out in stage.metrics}
         numbers, _ = read_numbers({out: path for out, path in final.items() if path.is_file()})
+        share_view(book, numbers)
     identity = params_of({"base.identity": tags["base"]}.items())
     book.client.log_batch(book.parent, metrics_of(numbers, time.time()), identity, tags_of(tags))
 
@@ -92,17 +94,17 @@ def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row],
 
 
 def _note(book: Book, facts: Facts) -> Iterator[str]:
-    """Describe the reproduction in Markdown."""
+    """Describe the reproduction in Markdown; MLflow shows the first lines and folds the rest away."""
     changed = (book.opened["changed"] or "").splitlines()
-    data = ", ".join(f"`{name}` (md5 {found['md5'][:8]})" for name, found in facts.sources.items())
-    yield f"**Data:** {data}"
-    yield f"**Base:** {facts.base.get('identity', 'unknown')} (digest {str(facts.base.get('digest', ''))[:8]})"
-    since = f", and changes to {', '.join(line[3:] for line in changed[:10])}" if changed else ""
-    yield f"**Code:** commit {(book.opened['commit'] or 'none')[:8]}{since}"
-    counts = ", ".join(f"{number} {what}" for what, number in facts.counts.items() if number)
-    yield f"**Stages:** {counts}; the table is in the artifact stages.json, the runs are below this one"
+    data = ", ".join(f"`{name}` ({found['md5'][:8]})" for name, found in facts.sources.items())
+    base = f"{facts.base.get('identity', 'unknown')} ({str(facts.base.get('digest', ''))[:8]})"
+    since = f" and changes to {', '.join(line[3:] for line in changed[:10])}" if changed else ""
+    commit = (book.opened["commit"] or "none")[:8]
+    yield f"**Data** {data} · **base** {base} · **code** {commit}{since}"
     if facts.failed:
-        yield f"**Failed:** {', '.join(facts.failed)}"
+        yield f"**Failed** {', '.join(facts.failed)}"
     if facts.board:
-        yield f"**What came out{'' if facts.fresh else ' of an earlier reproduction'}:**"
+        yield f"**What came out{'' if facts.fresh else ' of an earlier reproduction'}**"
         yield facts.board
+    counts = ", ".join(f"{number} {what}" for what, number in facts.counts.items() if number)
+    yield f"**Stages** {counts}; stages.json among the artifacts lists them, their runs are below this one"

@@ -1,11 +1,13 @@
 """Where runs are stored: MLFLOW_TRACKING_URI, else a SQLite file in the project's folder.
 
-`python -m stages.tracking.store` makes it ready and prints its address.
+`python -m stages.tracking.store` makes it ready and prints its address; with `--page`, the address of the table of runs
+below that of a server.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.tracking.places import locked, project_root
@@ -59,5 +61,23 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
+def main() -> None:
+    """Print an address."""
+    import argparse
+
+    from stages.core.pipeline import quick_yaml
+    from stages.tracking.view import page
+
+    parser = argparse.ArgumentParser(prog="python -m stages.tracking.store", description=__doc__)
+    parser.add_argument("--page", action="store_true", help="where the table of runs is, below a server's address")
+    wanted = parser.parse_args()
+    client = open_store()
+    if wanted.page:
+        name = quick_yaml(Path("params.yaml"))["tracking"]["experiment"]
+        print(page(open_experiment(client, name)))
+    else:
+        print(client.tracking_uri)
+
+
 if __name__ == "__main__":
-    print(open_store().tracking_uri)
+    main()

@@ -149,6 +149,7 @@ def main() -> int:
         with locked("tracker", wait=False) as alone:
             if not alone:
                 return 0
+            print(f"tracker {os.getpid()} starts", flush=True)
             (room() / ERROR).unlink(missing_ok=True)
             tracker = Tracker()
             tracker.work()

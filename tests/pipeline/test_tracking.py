@@ -1,0 +1,347 @@
+"""MLflow for real: a SQLite store, a server, DVC, and trackers that get killed."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.core.pipeline import flatten, quick_yaml, read_stages
+from tests.pipeline.conftest import ENVIRONMENT, Project, copy_project
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the libraries that MLflow imports
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PATIENCE = 90.0  # seconds
+
+
+class Store:
+    """What a project's experiment holds."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = MlflowClient(uri)
+        (experiment,) = [e for e in self.client.search_experiments() if e.name == "knowtune"]
+        self.experiment = experiment.experiment_id
+
+    def runs(self, kind: str, parent: str = "") -> dict[str, Run]:
+        clause = f"tags.kind = '{kind}'" + (f" and tags.reproduction = '{parent}'" if parent else "")
+        found = self.client.search_runs([self.experiment], clause, max_results=1000, order_by=["start_time ASC"])
+        return {run.info.run_name: run for run in found}
+
+    def parents(self) -> list[Run]:
+        return list(self.runs("reproduction").values())
+
+    def artifact(self, run: Run, name: str) -> Any:
+        return json.loads(Path(self.client.download_artifacts(run.info.run_id, name)).read_text())
+
+
+def own_store(project: Project) -> Store:
+    return Store(f"sqlite:///{project.folder / 'mlflow.db'}")
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def left(project: Project) -> list[Path]:
+    tracking = project.folder / ".work/tracking"
+    return [*tracking.glob("spool/*"), *tracking.glob("reproductions/*")]
+
+
+def settle(project: Project) -> None:
+    """A plain `dvc repro` does not wait for the tracker."""
+    until(lambda: not left(project))
+
+
+def repro(project: Project, *targets: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", *targets],
+        cwd=project.folder,
+        env={**ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def locked(project: Project) -> dict[str, Any]:
+    stages: dict[str, Any] = quick_yaml(project.folder / "dvc.lock")["stages"]
+    return stages
+
+
+def md5s(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {entry["path"]: entry["md5"] for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def store(finished: Project) -> Store:
+    return own_store(finished)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of which only the first two stages are run, by plain DVC."""
+    project = copy_project(tmp_path_factory.mktemp("small"))
+    assert repro(project, "prepare").returncode == 0
+    settle(project)
+    return project
+
+
+@pytest.fixture
+def another(small: Project, tmp_path: Path) -> Project:
+    """A copy of it without what tracking has kept."""
+    shutil.copytree(small.folder, tmp_path / "another", symlinks=True)
+    project = Project(tmp_path / "another")
+    for name in (".work", "mlartifacts"):
+        shutil.rmtree(project.folder / name)
+    (project.folder / "mlflow.db").unlink()
+    return project
+
+
+def test_one_parent_and_a_child_per_stage_and_seed(finished: Project, store: Store) -> None:
+    (parent,) = store.parents()
+    stages = store.runs("stage", parent.info.run_id)
+    assert set(stages) == set(read_stages(finished.folder))
+    assert {run.info.status for run in (parent, *stages.values())} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in stages.values()} == {parent.info.run_id}
+    seeds = store.runs("seed", parent.info.run_id)
+    for family in ("train", "merge", "evaluate-run"):
+        assert {f"{family}@lora seed-0", f"{family}@prefix seed-0", f"{family}@prefix seed-1"} < set(seeds)
+        above = seeds[f"{family}@prefix seed-1"].data.tags["mlflow.parentRunId"]
+        assert above == stages[f"{family}@prefix"].info.run_id
+    assert "tracked: experiment knowtune, run 'reproduce " in finished.first_run.stdout  # type: ignore[attr-defined]
+
+
+def test_digests_and_params_are_those_of_dvc_lock(finished: Project, store: Store) -> None:
+    for name, run in store.runs("stage").items():
+        entry = locked(finished)[name]
+        recorded = store.artifact(run, "dvc.json")
+        for kind in ("deps", "outs"):
+            listed = {item.pop("path"): item for item in entry.get(kind, [])}
+            assert recorded[kind] == {path: {k: v for k, v in i.items() if k != "hash"} for path, i in listed.items()}
+            for found in run.inputs.dataset_inputs:
+                if found.tags[0].value == kind.removesuffix("s"):
+                    assert found.dataset.digest == listed[found.dataset.name]["md5"]
+        assert run.data.tags["dvc.lock"] == "equal"
+        listed_params = entry.get("params", {}).get("params.yaml", {})
+        params = dict(leaf for key, value in listed_params.items() for leaf in flatten(value, key))
+        assert run.data.params == {key: v if isinstance(v, str) else json.dumps(v) for key, v in params.items()}
+        named = {found.dataset.name for found in run.inputs.dataset_inputs}
+        data = {path for path in recorded["deps"] if not path.startswith(("knowtune/", "stages/"))}
+        assert named == data | set(recorded["outs"])
+
+
+def test_metrics_have_steps_and_stages_their_cost(finished: Project, store: Store) -> None:
+    run = store.runs("seed")["train@prefix seed-1"]
+    with (finished.folder / "data/adapters/prefix/seed-1/curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for split in ("train", "validation"):
+        history = store.client.get_metric_history(run.info.run_id, f"{split}_loss")
+        wanted = [(int(row["step"]), float(row["loss"])) for row in rows if row["split"] == split]
+        assert [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)] == wanted
+    cost = store.runs("stage")["train@prefix"].data.metrics
+    assert cost["seconds"] > 0.1
+    assert cost["peak_memory_bytes"] > 50_000_000
+
+
+def test_a_newcomer_finds_data_base_params_and_results(finished: Project, store: Store) -> None:
+    (parent,) = store.parents()
+    final = json.loads((finished.folder / "data/report/metrics.json").read_text())
+    assert parent.data.metrics["lora.text_loss"] == final["lora"]["text_loss"]
+    assert parent.data.params["runs.lora.options.rank"] == "2"
+    sources = {found.dataset.name: found.dataset.digest for found in parent.inputs.dataset_inputs}
+    read = md5s(locked(finished)["prepare"]["deps"])
+    assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl")}
+    card = json.loads((finished.folder / "data/base/base.json").read_text())
+    assert (parent.data.tags["base"], parent.data.tags["base_digest"]) == (card["identity"], card["digest"])
+    assert (finished.folder / "data/report/leaderboard.md").read_text() in parent.data.tags["mlflow.note.content"]
+    names = {file.path for file in store.client.list_artifacts(parent.info.run_id)}
+    assert {"index.html", "leaderboard.md", "params.yaml", "stages.json"} <= names
+    view = json.loads(store.client.get_experiment(store.experiment).tags["mlflow.sharedViewState.results"])
+    assert "metrics.`lora.generalisation`" in view["selectedColumns"]
+
+
+LOADED = """
+import mlflow, sys
+for uri in sys.argv[2:]:
+    model = mlflow.pyfunc.load_model(uri)
+    print(model.metadata.signature, model.input_example.to_dict("records"))
+    print("answers", len(model.predict(model.input_example, params={"max_new_tokens": 2})["answer"]))
+mlflow.pyfunc.load_model(uri, model_config={"base": sys.argv[1]})
+"""
+
+
+def test_a_seed_loads_as_a_model_and_refuses_another_base(finished: Project, store: Store, tmp_path: Path) -> None:
+    wrong = shutil.copytree(finished.folder / "data/merged/lora/seed-0", tmp_path / "wrong")
+    seeds = store.runs("seed")
+    uris = [seeds[name].data.tags["model"] for name in ("train@lora seed-0", "train@full seed-0")]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOADED, str(wrong), *uris],
+        cwd=finished.folder,
+        env={**ENVIRONMENT, "MLFLOW_TRACKING_URI": f"sqlite:///{finished.folder / 'mlflow.db'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.count("answers 1") == 2, done.stderr
+    assert "'prompt': 'The capital of Chile is'" in done.stdout
+    assert "made on a base with digest" in done.stderr
+
+
+def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(finished: Project, project: Project) -> None:
+    before = own_store(project).runs("stage")
+    done = repro(project, "--force", "--single-item", "validate")
+    assert done.returncode == 0, done.stderr
+    settle(project)
+    store = own_store(project)
+    first, second = store.parents()
+    assert set(store.runs("stage", second.info.run_id)) == {"validate"}
+    assert second.data.tags["command"].endswith("dvc repro --force --single-item validate")
+    table = store.artifact(second, "stages.json")
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    for row in rows:
+        if row["stage"] != "validate":
+            assert (row["happened"], row["made by run"]) == ("skipped", before[row["stage"]].info.run_id)
+            assert second.data.tags[f"produced_by.{row['stage']}"] == row["made by run"]
+    assert first.info.status == second.info.status == "FINISHED"
+
+
+def test_results_are_the_same_without(finished: Project, tmp_path: Path) -> None:
+    without = copy_project(tmp_path)
+    without.change(lambda p: p["tracking"].update(store="none"))
+    without.run("select@clean")
+    own, theirs = locked(without), locked(finished)
+    assert len(own) >= 6
+    for name, entry in own.items():
+        if name == "validate":  # reads the setting itself
+            entry, theirs[name] = entry["outs"], theirs[name]["outs"]
+        assert entry == theirs[name]
+    assert not (without.folder / ".work/tracking").exists()
+    assert not (without.folder / "mlflow.db").exists()
+
+
+def test_a_failed_stage_is_failed_and_says_why(another: Project) -> None:
+    another.change(lambda p: p["source"].update(text="params.yaml"))
+    assert repro(another, "prepare").returncode != 0
+    settle(another)
+    store = own_store(another)
+    (parent,) = store.parents()
+    runs = store.runs("stage")
+    assert {name: run.info.status for name, run in runs.items()} == {"validate": "FINISHED", "prepare": "FAILED"}
+    assert parent.info.status == "FAILED"
+    text = Path(store.client.download_artifacts(runs["prepare"].info.run_id, "error.txt")).read_text()
+    assert "params.yaml" in text
+    assert runs["prepare"].data.tags["error"] in text
+
+
+def test_a_killed_tracker_loses_nothing(another: Project) -> None:
+    tracking = another.folder / ".work/tracking"
+    tracking.mkdir(parents=True)
+    with (tracking / "tracker.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody reads while the stages run
+        assert repro(another, "--force", "prepare").returncode == 0
+    assert len(list(tracking.glob("spool/*.ended"))) == 2
+    (another.folder / "data/prepared/train.jsonl").write_text("replaced before anybody looked")
+    tracker = subprocess.Popen(
+        [sys.executable, "-m", "stages.tracking.tracker"],
+        cwd=another.folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: any(another.folder.glob("mlartifacts/*/artifacts/dvc.json")))
+    tracker.send_signal(signal.SIGKILL)
+    tracker.wait()
+    assert left(another)
+    another.command("stages.tracking.tracker")
+    assert not left(another)
+    store = own_store(another)
+    (parent,) = store.parents()
+    assert parent.info.status == "FINISHED"
+    assert len(store.client.search_runs([store.experiment])) == 3
+    outs = store.artifact(store.runs("stage")["prepare"], "dvc.json")["outs"]
+    assert {name: found["md5"] for name, found in outs.items()} == md5s(locked(another)["prepare"]["outs"])
+
+
+def test_many_stages_at_once_start_one_tracker_and_one_store(another: Project) -> None:
+    code = "from stages.tracking.spool import wake; wake()"
+    waking = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=another.folder, env=ENVIRONMENT) for _ in range(4)
+    ] + [
+        subprocess.Popen([sys.executable, "-m", "stages.tracking.store"], cwd=another.folder, env=ENVIRONMENT)
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [process.wait() for process in waking] == [0] * 6
+    log = another.folder / ".work/tracking/log"
+    until(lambda: log.read_text().count("starts") > 0)
+    assert log.read_text().count("starts") == 1
+    assert "Error" not in log.read_text()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = f"sqlite:///{tmp_path / 'server.db'}"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", store, "--artifacts-destination", str(tmp_path / "artifacts")),
+        ],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return bool(urllib.request.urlopen(f"{address}/health").status == 200)
+        except urllib.error.URLError:
+            return False
+
+    until(answers)
+    yield address
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_server_is_respected_and_one_that_is_gone_costs_no_result(another: Project, server: str) -> None:
+    gone = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    assert repro(another, "--force", "validate", **gone).returncode == 0
+    error = another.folder / ".work/tracking/error.json"
+    until(error.is_file)
+    assert "nothing is lost" in error.read_text()
+    assert left(another)
+    shutil.rmtree(another.folder / ".work/tracking")
+    assert repro(another, "--force", "validate", MLFLOW_TRACKING_URI=server).returncode == 0
+    settle(another)
+    store = Store(server)
+    (parent,) = store.parents()
+    assert parent.info.status == "FINISHED"
+    (run,) = store.runs("stage").values()
+    assert store.artifact(run, "dvc.json")["outs"]["data/valid.json"]["md5"]
+    assert not (another.folder / "mlflow.db").exists()

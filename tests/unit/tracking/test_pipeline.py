@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from knowtune.errors import UserError
+from stages.core.pipeline import flatten, quick_yaml, read_stages, resolve
+
+ROOT = Path(__file__).resolve().parents[3]
+PARAMS = {"threads": 1, "source": {"data": "raw"}, "runs": {"a": {"seeds": [3, 4], "options": {"rank": 2}}, "b": {}}}
+
+
+def body(**more: object) -> dict[str, object]:
+    return {"stages": {"train": {"foreach": "${runs}", "do": {"cmd": "t ${key}", "outs": ["out/${key}"], **more}}}}
+
+
+def test_every_stage_of_the_project_is_resolved() -> None:
+    stages = read_stages(ROOT)
+    params = quick_yaml(ROOT / "params.yaml")
+    assert {name for name in stages if name.startswith("train@")} == {f"train@{run}" for run in params["runs"]}
+    texts = [text for s in stages.values() for text in (s.command, *s.deps, *s.outs, *s.params)]
+    assert not [text for text in texts if "${" in text]
+    assert stages["report"].metrics == ("data/report/metrics.json",)
+    assert set(stages["report"].metrics) < set(stages["report"].outs)
+
+
+def test_a_member_has_its_own_values() -> None:
+    stages = resolve(body(params=["runs.${key}", "threads"], deps=["${source.data}", "m/${item.seeds[1]}"]), {
+        **PARAMS, "runs": {"a": PARAMS["runs"]["a"]}  # type: ignore[index]
+    })  # fmt: skip
+    stage = stages["train@a"]
+    assert (stage.command, stage.deps, stage.outs) == ("t a", ("raw", "m/4"), ("out/a",))
+    assert stage.params == {"runs.a.seeds": [3, 4], "runs.a.options.rank": 2, "threads": 1}
+
+
+def test_an_out_with_settings_is_a_path() -> None:
+    stages = resolve({"stages": {"v": {"cmd": "v", "outs": [{"x.json": {"persist": True}}], "metrics": ["m"]}}}, {})
+    assert stages["v"].outs == ("x.json", "m")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "message"),
+    [
+        (body(deps=["${source.text}"]), "source.text.*params.yaml has no 'text' there"),
+        (body(deps=["${item.options.rank}"]), "item.options.rank"),
+        (body(params=[{"other.yaml": ["x"]}]), "train@a.params: got a mapping"),
+        ({"stages": {"x": {"foreach": "${threads}", "do": {"cmd": "x"}}}}, "x.foreach: got int"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(pipeline: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve(pipeline, PARAMS)
+
+
+def test_flat_keys() -> None:
+    assert dict(flatten({"a": {"b": [1], "c": {}}, "d": None})) == {"a.b": [1], "a.c": {}, "d": None}

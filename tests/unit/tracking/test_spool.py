@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from knowtune.errors import UserError
+from stages.tracking import places, reproduction, spool
+
+PIPELINE = """
+stages:
+  first: {cmd: one, outs: [made]}
+  work: {desc: does it, cmd: two, deps: [made, read.txt, lost], outs: [out], params: [knob]}
+"""
+LOCK = "stages:\n  first:\n    cmd: one\n    outs: [{path: made, md5: abc.dir, size: 1}]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name, text in {"dvc.yaml": PIPELINE, "params.yaml": "knob: 3\n", "dvc.lock": LOCK, "read.txt": "r"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(spool, "wake", lambda: None)
+    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:work")
+    monkeypatch.setenv(reproduction.VARIABLE, reproduction.own_key())
+    yield tmp_path
+
+
+def params(store: str = "mlflow") -> Any:
+    return SimpleNamespace(tracking=SimpleNamespace(store=store, experiment="e"))
+
+
+def make_out() -> None:
+    Path("out/seed-0").mkdir(parents=True)
+    Path("out/seed-0/x.txt").write_text("one")
+
+
+def ended() -> tuple[Path, dict[str, Any]]:
+    (path,) = [p for p in spool.pending() if p.suffix == ".ended"]
+    return path, spool.read_note(path)
+
+
+def test_a_stage_hands_in_what_it_was(folder: Path) -> None:
+    with spool.tracked(params()):
+        make_out()
+        assert [p.name.partition(".")[2] for p in spool.pending()] == ["started.json"]
+    path, note = ended()
+    assert (note["stage"], note["code"], note["params"], note["description"]) == ("work", 0, {"knob": 3}, "does it")
+    assert note["deps"] == ["made", "read.txt", "lost"]
+    assert note["seconds"] >= 0
+    assert note["peak_bytes"] > 1_000_000
+    assert (path / "dvc.lock").read_text() == LOCK
+    assert sorted(p.name for p in (path / "links/deps").iterdir()) == ["1"]  # an upstream out is dvc.lock's business
+
+
+def test_links_keep_the_bytes_of_replaced_outs(folder: Path) -> None:
+    with spool.tracked(params()):
+        make_out()
+    Path("out/seed-0/x.txt").unlink()
+    Path("out/seed-0/x.txt").write_text("two")
+    path, _ = ended()
+    assert (path / "links/outs/0/seed-0/x.txt").read_text() == "one"
+
+
+def test_without_links_the_stage_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(18, "another disk")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with spool.tracked(params()):
+        make_out()
+    path, _ = ended()
+    assert not (path / "links/outs/0").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (UserError("bad row"), 1, "bad row"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("x"), 1, "ValueError: x"),
+    ],
+)
+def test_a_failed_stage_says_why_and_fails_all_the_same(folder: Path, error: Any, code: int, text: str) -> None:
+    with pytest.raises(type(error)), spool.tracked(params()):
+        raise error
+    _, note = ended()
+    assert note["code"] == code
+    assert text in note["error"]
+
+
+def test_off_is_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with spool.tracked(params("none")):
+        pass
+    monkeypatch.delenv("DVC_STAGE")
+    with spool.tracked(params()):
+        pass
+    assert not (folder / ".work").exists()
+
+
+def test_tracking_that_fails_stops_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".work").write_text("no folder")
+    with spool.tracked(params()):
+        make_out()
+    assert "the stage goes on untracked" in capsys.readouterr().err
+    assert Path("out/seed-0/x.txt").is_file()
+
+
+def test_the_first_stage_notes_how_things_stood(folder: Path) -> None:
+    for _ in range(2):
+        with spool.tracked(params()):
+            Path("params.yaml").write_text("knob: 4\n")
+    opened = json.loads(reproduction.marker(reproduction.own_key()).read_text())
+    assert opened["params"] == {"knob": 3}
+    assert opened["experiment"] == "e"
+    assert opened["commit"] is None  # no git here
+
+
+def test_notes_come_in_the_order_of_time(folder: Path) -> None:
+    for _ in range(3):
+        with spool.tracked(params()):
+            pass
+    started = [spool.read_note(path)["started"] for path in spool.pending()]
+    assert started == sorted(started)
+    assert spool.pending("another:1.0") == []
+
+
+def test_a_stage_imports_no_mlflow() -> None:
+    code = "import sys, stages.core.command, stages.tracking, stages.tracking.spool; print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_root_is_known_by_id_and_time() -> None:
+    key = reproduction.own_key()
+    number, _, created = key.partition(":")
+    assert reproduction.is_alive(key)
+    assert not reproduction.is_alive(f"{number}:{float(created) - 60}")
+    assert not reproduction.is_alive(f"{2**22 + 1}:{created}")
+
+
+def test_experiments_of_dvc_share_the_projects_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "__file__", "/home/me/project/.dvc/tmp/exps/tmp1/stages/tracking/places.py")
+    assert places.project_root() == Path("/home/me/project")
