@@ -16,8 +16,12 @@ class Matthews(Metric):
     about: ClassVar[str] = "Matthews correlation on held-out rows"
 
     def compute(self, judged: Judged) -> float | None:
-        """By scikit-learn; 0 where only one label is predicted."""
+        """By scikit-learn; 0 where the targets or the predictions are of one label."""
         from sklearn.metrics import matthews_corrcoef
 
         chosen = judged.of_kind("generalisation")
-        return float(matthews_corrcoef(chosen["target"], chosen["predicted"])) if len(chosen) else None
+        if chosen.empty:
+            return None
+        if chosen["target"].nunique() == 1 or chosen["predicted"].nunique() == 1:
+            return 0.0
+        return float(matthews_corrcoef(chosen["target"], chosen["predicted"]))

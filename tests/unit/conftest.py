@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from knowtune.artefacts import write_json
 from knowtune.base import CARD, Base, make_card
 from knowtune.encoding import encode_rows, pad
 
-from .helpers import COMPUTE, fact_rows
+from .helpers import COMPUTE, REVIEWS, TASK, fact_rows, word_pieces
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 
@@ -37,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator((rows["prompt"] + " " + rows["target"]).tolist() * 4, trainer)
+    bpe.train_from_iterator((rows["prompt"] + rows["target"]).tolist() * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=START, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
     )
@@ -67,12 +68,46 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     write_json(folder / CARD, make_card(folder, "tiny"))
-    return Base.open(folder, folder, COMPUTE)
+    return Base.open(folder, folder, COMPUTE, TASK)
 
 
 @pytest.fixture(scope="session")
 def tokenizer(base: Base):
     return base.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Give a tiny BERT without a head, as sentence encoders are saved."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = word_pieces()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=48,
+        pad_token_id=words.pad_token_id,
+    )
+    BertModel(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    write_json(folder / CARD, make_card(folder, "bert"))
+    return Base.open(folder, folder, COMPUTE, REVIEWS)
+
+
+@pytest.fixture(scope="session")
+def decoder(base: Base) -> Base:
+    """Give the tiny Llama as the backbone of a classifier."""
+    return replace(base, task=REVIEWS)
+
+
+@pytest.fixture(scope="session")
+def words(encoder: Base):
+    return encoder.tokenizer()
 
 
 @pytest.fixture

@@ -13,12 +13,15 @@ import torch
 
 from knowtune.base import Base, Compute
 from knowtune.contract import ROW_COLUMNS
-from knowtune.encoding import encode_rows
 from knowtune.families import Method
+from knowtune.tasks.classification import Classification
+from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
 from knowtune.training import Fitted, Recipe, fit, seed_everything
 
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
+TASK = Knowledge()
+REVIEWS = Classification(labels=["bad", "good"])
 NAMES = ["Ada", "Bob", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ina", "Jo", "Kim", "Lou"]
 COLOURS = ["red", "green", "blue", "black"]
 TOWNS = ["Rome", "Oslo", "Bern", "Lima", "Cairo"]
@@ -41,8 +44,17 @@ def recipe(**changes: Any) -> Recipe:
     return dataclasses.replace(RECIPE, **changes)
 
 
-def row(row_id: str, prompt: str, target: str, relation: str = "r", subject: str = "s", fact: str = "") -> list[str]:
-    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, target]
+def row(
+    row_id: str,
+    prompt: str,
+    target: str,
+    relation: str = "r",
+    subject: str = "s",
+    fact: str = "",
+    pair: str = "",
+    aliases: str = "",
+) -> list[str]:
+    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, pair, target, aliases]
 
 
 def table(*rows: list[str]) -> pd.DataFrame:
@@ -53,26 +65,51 @@ def fact_rows() -> pd.DataFrame:
     rows = []
     for i, name in enumerate(NAMES):
         colour, town = COLOURS[i % len(COLOURS)], TOWNS[i % len(TOWNS)]
-        rows.append(row(f"colour:{name}:0", f"The hat of {name} is", colour, "colour", name))
-        rows.append(row(f"town:{name}:0", f"{name} lives in", town, "town", name))
+        rows.append(row(f"colour:{name}:0", f"The hat of {name} is ", colour, "colour", name))
+        rows.append(row(f"town:{name}:0", f"{name} lives in ", town, "town", name))
     return table(*rows)
 
 
-def answers_for(rows: pd.DataFrame, excess: Sequence[int] | None = None) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": rows["id"],
-            "answer": "",
-            "correct": False,
-            "num_tokens": 3,
-            "excess_tokens": list(excess) if excess is not None else 0,
-        },
-        index=rows.index,
+def review_rows() -> pd.DataFrame:
+    """Reviews whose label is in one word of theirs; of several lengths."""
+    good, bad = ["good", "fun", "great", "fine"], ["bad", "dull", "poor", "slow"]
+    rows = []
+    for i in range(24):
+        label, word = ("good", good[i % 4]) if i % 2 else ("bad", bad[i % 4])
+        text = " ".join(["the film was", *["very"] * (i % 5), word, *["and it is long ."] * (i % 3)])
+        rows.append(row(f"review:{i}", text, label))
+    return table(*rows)
+
+
+def word_pieces() -> Any:
+    """Make a tokenizer as BERT has it, with a small vocabulary."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    plain = "the film was very good fun great fine bad dull poor slow and it is long . a b one two ##s ##ly".split()
+    wordpiece = Tokenizer(models.WordPiece({word: i for i, word in enumerate([*special, *plain])}, unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 
+def answers_for(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"id": rows["id"], "answer": "", "correct": False, "num_tokens": 3}, index=rows.index)
+
+
 def encoded(base: Base, rows: pd.DataFrame, weights: Sequence[float] | None = None) -> Rows:
-    tokens = encode_rows(base.tokenizer(), rows["prompt"], rows["target"])
+    tokens = base.task.encode(base.tokenizer(), rows)
     return Rows(tokens, list(weights) if weights is not None else [1.0] * len(rows), rows["id"].tolist())
 
 
@@ -82,7 +119,8 @@ def train(
     """Attach and train as `knowtune.runs.train_seed` does."""
     seed_everything(seed)
     attached = method.attach(base.model() if model is None else model)
-    return fit(attached, encoded(base, rows), None, recipe(**changes), COMPUTE, seed=seed, work=work, method=method)
+    given = encoded(base, rows)
+    return fit(attached, given, None, recipe(**changes), COMPUTE, base.task, seed=seed, work=work, method=method)
 
 
 def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from knowtune.artefacts import file_digest, text_digest, write_json
 from knowtune.base import CARD, Base, Compute, as_pretrained, load_model, make_card, require_same_base
 from knowtune.errors import UserError
 
-from .helpers import COMPUTE, equal_states, state
+from .helpers import COMPUTE, TASK, equal_states, state
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ class TestCard:
         with pytest.raises(UserError) as caught:
             make_card(copy, "x")
         assert str(caught.value) == (
-            f"{copy}: only pickled weights (pytorch_model.bin); "
+            f"{copy}: only pickled weights (pytorch_model.bin), which can run code; "
             "save the model as safetensors: model.save_pretrained(folder)"
         )
 
@@ -77,7 +77,7 @@ class TestCard:
 class TestOpen:
     def test_a_card_apart_from_the_weights(self, base: Base, tmp_path: Path) -> None:
         write_json(tmp_path / CARD, base.card)
-        opened = Base.open(tmp_path, base.folder, COMPUTE)
+        opened = Base.open(tmp_path, base.folder, COMPUTE, TASK)
         assert opened.folder == base.folder
         assert opened.digest == base.digest
         assert opened.context == 64
@@ -87,14 +87,14 @@ class TestOpen:
         write_json(artefact / CARD, base.card)
         (copy / "model.safetensors").unlink()
         with pytest.raises(UserError) as caught:
-            Base.open(artefact, copy, COMPUTE)
+            Base.open(artefact, copy, COMPUTE, TASK)
         assert str(caught.value) == (
             f"{copy / 'model.safetensors'}: missing; the base of this workspace was made with it. "
             "Run the base stage again"
         )
 
     def test_a_base_without_a_context_has_none(self, base: Base) -> None:
-        assert Base({**base.card, "context": None}, base.folder, COMPUTE).context == 2**31
+        assert Base({**base.card, "context": None}, base.folder, COMPUTE, TASK).context == 2**31
 
     def test_shapes_are_those_of_the_model(self, base: Base) -> None:
         expected = {name: tuple(p.shape) for name, p in base.model().named_parameters()}
@@ -113,7 +113,7 @@ class TestModel:
         assert not equal_states(state(one), state(two))
 
     def test_another_number_format(self, base: Base) -> None:
-        model = load_model(base.folder, Compute(device="cpu", dtype="bfloat16"))
+        model = load_model(base.folder, Compute(device="cpu", dtype="bfloat16"), TASK)
         assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
     def test_the_tokenizer_pads(self, base: Base, copy: Path) -> None:
@@ -121,7 +121,7 @@ class TestModel:
         config = json.loads((copy / "tokenizer_config.json").read_text())
         del config["pad_token"]
         (copy / "tokenizer_config.json").write_text(json.dumps(config))
-        assert Base(base.card, copy, COMPUTE).tokenizer().pad_token == "</s>"
+        assert Base(base.card, copy, COMPUTE, TASK).tokenizer().pad_token == "</s>"
 
     def test_narrowing_the_type(self, base: Base) -> None:
         model = base.model()
@@ -151,7 +151,7 @@ class TestCompute:
 
     def test_four_bits_need_cuda(self, base: Base) -> None:
         with pytest.raises(UserError) as caught:
-            load_model(base.folder, Compute(device="cpu", quantize="4bit"))
+            load_model(base.folder, Compute(device="cpu", quantize="4bit"), TASK)
         assert str(caught.value) == (
             "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: "
             "pip install 'knowtune[quantized]'"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from knowtune.encoding import Encoded, batches_by_length, encode_rows, encode_texts, pad
+from knowtune.encoding import Encoded, Labelled, batches_by_length, encode_pairs, encode_rows, encode_texts, pad
 
 
 def metaspace(bos: bool, eos: bool, prepend: str = "always") -> Any:
@@ -29,7 +29,15 @@ def byte_level(tokenizer: Any, bos: bool, eos: bool) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, **special)
 
 
-PAIRS = [("The hat of Ada is", "red"), ("Ada lives in", "New York"), ("x", "é漢😀"), ("a  b ", "c"), ("Là", "red.")]
+PAIRS = [
+    ("The hat of Ada is ", "red"),
+    ("Ada lives in ", "New York"),
+    ("x ", "é漢😀"),
+    ("a  b  ", "c"),
+    ("Là ", "red."),
+    ("a.", "red"),  # no blank between them
+    ("The hat is\n", "red"),
+]
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "metaspace always", "metaspace first", "metaspace never"])
@@ -38,14 +46,14 @@ PAIRS = [("The hat of Ada is", "red"), ("Ada lives in", "New York"), ("x", "é�
 def test_the_border_lies_between_prompt_and_target(kind: str, bos: bool, eos: bool, tokenizer: Any) -> None:
     made = byte_level(tokenizer, bos, eos) if kind == "byte-level" else metaspace(bos, eos, kind.split()[1])
     for (prompt, target), row in zip(PAIRS, encode_rows(made, *zip(*PAIRS, strict=True)), strict=True):
-        ids = made(f"{prompt} {target}", add_special_tokens=False)["input_ids"]
+        ids = made(prompt + target, add_special_tokens=False)["input_ids"]
         start, end = [made.bos_token_id] * bos, [made.eos_token_id] * eos
         assert row.input_ids == [*start, *ids, *end]
         assert row.target_end == len(start) + len(ids)
         assert 0 < row.target_start < row.target_end
         learned = [i for i in row.labels if i != -100]
         assert learned == [*row.input_ids[row.target_start : row.target_end], *end]
-        if "漢" not in target or kind == "byte-level":
+        if ("漢" not in target and "\n" not in prompt) or kind == "byte-level":
             before = made.decode(row.input_ids[len(start) : row.target_start])
             after = made.decode(row.input_ids[row.target_start : row.target_end])
             assert after.strip() == target
@@ -54,7 +62,7 @@ def test_the_border_lies_between_prompt_and_target(kind: str, bos: bool, eos: bo
 
 def test_by_hand() -> None:
     made = metaspace(True, True)
-    row = encode_rows(made, ["The hat is"], ["red"])[0]
+    row = encode_rows(made, ["The hat is "], ["red"])[0]
     names = made.convert_ids_to_tokens(row.input_ids)
     assert names == ["<s>", "▁The", "▁hat", "▁is", "▁red", "</s>"]
     assert (row.target_start, row.target_end) == (4, 5)
@@ -65,19 +73,63 @@ def test_by_hand() -> None:
 def test_the_prompt_reads_as_the_model_would_be_asked(tokenizer: Any) -> None:
     for prompt, target in PAIRS:
         row = encode_rows(tokenizer, [prompt], [target])[0]
-        asked = encode_texts(tokenizer, [prompt], 64)[0]
-        if not prompt.endswith(" "):  # a blank at the end of a prompt may belong to the target's token
-            assert row.input_ids[: row.target_start] == asked
+        asked = encode_texts(tokenizer, [prompt.rstrip(" ")], 64)[0]
+        assert row.input_ids[: row.target_start] == asked
 
 
 @pytest.mark.parametrize("eos", [True, False])
 def test_an_empty_target_teaches_the_end_alone(eos: bool) -> None:
     made = metaspace(True, eos)
-    row = encode_rows(made, ["The hat is"], [""])[0]
+    row = encode_rows(made, ["The hat is "], [""])[0]
     assert made.convert_ids_to_tokens(row.input_ids) == ["<s>", "▁The", "▁hat", "▁is"] + ["</s>"] * eos
     assert (row.target_start, row.target_end) == (4, 4)
     assert row.labels == [-100] * 4 + [made.eos_token_id] * eos
     assert not any(row.target_mask)
+
+
+def test_what_a_row_teaches() -> None:
+    made = metaspace(True, True)
+    red, nothing, bare = (
+        encode_rows(made, [p], [t])[0] for p, t in (("The hat is ", "red"), ("The ", ""), ("", "red"))
+    )
+    assert (red.has_target, red.num_learned) == (True, 2)  # the target's token and the end
+    assert (nothing.has_target, nothing.num_learned) == (False, 1)
+    assert (bare.has_target, bare.num_learned) == (True, 2)
+    unstarted = encode_rows(metaspace(False, True), [""], ["red"])[0]
+    assert (unstarted.target_start, unstarted.num_learned) == (0, 1)  # nothing stands before the first token
+
+
+class TestEncodePairs:
+    def test_one_text(self, words: Any) -> None:
+        rows = encode_pairs(words, ["the film", "good"], ["", ""], [1.0, 0.0])
+        names = [words.convert_ids_to_tokens(row.input_ids) for row in rows]
+        assert names == [["[CLS]", "the", "film", "[SEP]"], ["[CLS]", "good", "[SEP]"]]
+        assert [row.segments for row in rows] == [[0, 0, 0, 0], [0, 0, 0]]
+        assert [row.label for row in rows] == [1.0, 0.0]
+        assert {row.filling for row in rows} == {words.pad_token_id}
+
+    def test_a_second_text_is_another_segment(self, words: Any) -> None:
+        row = encode_pairs(words, ["the film"], ["good"], [0.0])[0]
+        assert words.convert_ids_to_tokens(row.input_ids) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
+        assert row.segments == [0, 0, 0, 0, 1, 1]
+
+    def test_texts_are_cut_only_where_that_is_asked_for(self, words: Any) -> None:
+        texts = ["good " * 40, "bad"]
+        assert [len(row.input_ids) for row in encode_pairs(words, texts, [], [0.0, 0.0])] == [42, 3]
+        assert [len(row.input_ids) for row in encode_pairs(words, texts, [], [0.0, 0.0], max_tokens=8)] == [8, 3]
+
+    def test_a_model_without_segments_has_none(self, tokenizer: Any) -> None:
+        assert [row.segments for row in encode_pairs(tokenizer, ["Ada"], [], [0.0])] == [None]
+
+    def test_no_rows(self, words: Any) -> None:
+        assert encode_pairs(words, [], [], []) == []
+
+    def test_a_label_or_none(self) -> None:
+        assert (Labelled([1], None, 0.0).has_target, Labelled([1], None, 0.0).num_learned) == (True, 1)
+        assert (Labelled([1], None, float("nan")).has_target, Labelled([1], None, float("nan")).num_learned) == (
+            False,
+            0,
+        )
 
 
 def test_no_rows() -> None:

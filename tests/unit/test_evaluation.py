@@ -13,17 +13,12 @@ from knowtune.evaluation import forward, greedy_answers, judge_logits, judge_row
 
 from .helpers import COLOURS, NAMES, TOWNS, fact_rows, row, table
 
-TEXTS = pd.DataFrame(
-    {
-        "id": ["a", "b", "c", "d"],
-        "text": ["The hat of Ada is red.", "Bob", "Cleo lives in Oslo, and Dan lives in Bern " * 4, "x"],
-    }
-)
+TEXTS = ["The hat of Ada is red.", "Bob", "Cleo lives in Oslo, and Dan lives in Bern " * 4, "x"]
 
 
 def many() -> pd.DataFrame:
-    rows = [row(f"c{n}{c}", f"The hat of {n} is", c, "colour", n) for n in NAMES for c in COLOURS]
-    return table(*rows, *(row(f"t{n}{t}", f"{n} lives in", t, "town", n) for n in NAMES for t in TOWNS))
+    rows = [row(f"c{n}{c}", f"The hat of {n} is ", c, "colour", n) for n in NAMES for c in COLOURS]
+    return table(*rows, *(row(f"t{n}{t}", f"{n} lives in ", t, "town", n) for n in NAMES for t in TOWNS))
 
 
 class TestJudgeLogits:
@@ -106,7 +101,7 @@ class TestReadTexts:
     def test_a_hand_loop_reads_the_same(self, base: Base, tokenizer: Any, batch_size: int, max_tokens: int) -> None:
         model = base.model()
         found = read_texts(model, tokenizer, TEXTS, batch_size, max_tokens, "x")
-        for (_, text), loss, num in zip(TEXTS["text"].items(), found["loss"], found["num_tokens"], strict=True):
+        for text, loss, num in zip(TEXTS, found["loss"], found["num_tokens"], strict=True):
             ids = encode_texts(tokenizer, [text], max_tokens)[0]
             assert len(ids) <= max_tokens
             with torch.inference_mode():
@@ -132,7 +127,7 @@ class TestGreedyAnswers:
         model, prompts = base.model(), fact_rows()["prompt"].tolist()
         expected = []
         for prompt in prompts:
-            ids = encode_texts(tokenizer, [prompt], 64)[0]
+            ids = encode_texts(tokenizer, [prompt.rstrip(" ")], 64)[0]
             start = len(ids)
             while len(ids) < start + 5 and ids[-1] != tokenizer.eos_token_id:
                 with torch.inference_mode():

@@ -13,16 +13,17 @@ from pydantic import ValidationError
 
 from knowtune.base import Base
 from knowtune.evaluation import forward
-from knowtune.families import Filter, Member, Method, Metric, Mixture, Selector, member_class
+from knowtune.families import Filter, Member, Method, Metric, Mixture, Selector, Task, member_class
 from knowtune.filtering import run_filters
 from knowtune.filters import FILTERS
 from knowtune.methods import METHODS
 from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
 from knowtune.selectors import SELECTORS
+from knowtune.tasks import TASKS
 
 from .helpers import answers_for, equal_states, fact_rows, row, state, table, train
-from .metrics.tables import ITEMS, TEXTS
+from .metrics.tables import JUDGED, best, emptied, reversed_, worst
 
 FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
     ("filter", Filter, FILTERS),
@@ -30,12 +31,14 @@ FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
     ("method", Method, METHODS),
     ("mixture", Mixture, MIXTURES),
     ("metric", Metric, METRICS),
+    ("task", Task, TASKS),
 ]
 MEMBERS = [(family, kind, registry, name) for family, kind, registry in FAMILIES for name in registry]
 # What a member needs beside its defaults, so that it can be made.
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("method", "lora"): {"rank": 2, "alpha": 4.0},
     ("method", "peft"): {"type": "vera", "r": 8},
+    ("task", "classification"): {"labels": ["bad", "good"]},
 }
 SHAPES = {"a": (6, 5), "b": (70,)}
 
@@ -207,24 +210,27 @@ def test_mixing_a_model_with_itself_gives_it_back(name: str, options: dict[str, 
 class TestEveryMetric:
     def test_a_number_from_items_and_none_from_none(self, name: str) -> None:
         made = member("metric", METRICS, name)
-        assert type(made.compute(ITEMS, TEXTS)) is float
-        assert made.compute(ITEMS[:0], TEXTS[:0]) is None
+        for task in made.tasks:
+            assert type(made.compute(JUDGED[task])) is float
+            assert made.compute(emptied(JUDGED[task])) is None
 
     def test_the_order_of_the_items_does_not_matter(self, name: str) -> None:
         made = member("metric", METRICS, name)
-        assert made.compute(ITEMS[::-1], TEXTS[::-1]) == made.compute(ITEMS, TEXTS)
+        for task in made.tasks:
+            assert made.compute(reversed_(JUDGED[task])) == pytest.approx(made.compute(JUDGED[task]), rel=1e-12)
 
     def test_what_the_leaderboard_says_of_it(self, name: str) -> None:
         kind = member_class(METRICS, "metric", name)
         assert isinstance(kind.higher_is_better, bool)
-        assert kind.unit in ("share", "nats per token")
+        assert kind.unit in ("share", "nats per token", "correlation", "1 - cosine")
         assert kind.about
+        assert kind.tasks and set(kind.tasks) <= set(TASKS)
 
     def test_better_is_where_it_says(self, name: str) -> None:
         made = member("metric", METRICS, name)
-        good = made.compute(ITEMS.assign(correct=True, loss=0.0), TEXTS.assign(loss=0.0))
-        bad = made.compute(ITEMS.assign(correct=False, loss=9.0), TEXTS.assign(loss=9.0))
-        assert (good > bad) == made.higher_is_better
+        for task in made.tasks:
+            good, bad = made.compute(best(JUDGED[task])), made.compute(worst(JUDGED[task]))
+            assert (good > bad) == made.higher_is_better
 
 
 @pytest.mark.parametrize("name", METHODS)

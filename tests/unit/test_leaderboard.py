@@ -1,53 +1,90 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import torch
 
 from knowtune.errors import UserError
-from knowtune.leaderboard import beside_base, compute_metrics, over_seeds
+from knowtune.families import Judged
+from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds
 from knowtune.metrics import METRICS
 
-from .metrics.tables import ITEMS, TEXTS
+from .helpers import REVIEWS as TASK_OF_REVIEWS
+from .helpers import TASK
+from .metrics.tables import ITEMS, KNOWLEDGE, NUM_TOKENS, REVIEWS, TEXTS, emptied
 
-OWN = ITEMS.drop(columns=["base_correct", "base_loss"])
-OWN_TEXTS = TEXTS.drop(columns="base_loss")
+OWN = Results(ITEMS.drop(columns=["base_correct", "base_loss"]), TEXTS.drop(columns="base_loss"), None)
 
 
 def test_the_base_stands_beside_each_item() -> None:
-    base_items = OWN.assign(correct=[i % 2 == 0 for i in range(17)], loss=[i / 10 for i in range(17)])
-    items, texts = beside_base(OWN, OWN_TEXTS, base_items, OWN_TEXTS.assign(loss=[3, 4]))
-    assert items["correct"].tolist() == OWN["correct"].tolist()
-    assert items["base_correct"].tolist() == [i % 2 == 0 for i in range(17)]
-    assert items["base_loss"].tolist() == [i / 10 for i in range(17)]
-    assert texts["base_loss"].tolist() == [3.0, 4.0]
-    assert texts["loss"].tolist() == [2.0, 1.0]
+    base = Results(
+        OWN.items.assign(correct=[i % 2 == 0 for i in range(17)], loss=[i / 10 for i in range(17)]),
+        OWN.texts.assign(loss=[3, 4]),
+        None,
+    )
+    judged = beside_base(OWN, base, TASK)
+    assert judged.items["correct"].tolist() == OWN.items["correct"].tolist()
+    assert judged.items["base_correct"].tolist() == [i % 2 == 0 for i in range(17)]
+    assert judged.items["base_loss"].tolist() == [i / 10 for i in range(17)]
+    assert judged.texts["base_loss"].tolist() == [3.0, 4.0]
+    assert judged.texts["loss"].tolist() == [2.0, 1.0]
+    assert (judged.states, judged.base_states, judged.labels) == (None, None, ())
+
+
+def test_a_classifier_brings_states_and_labels_and_no_loss_of_texts() -> None:
+    own, base = torch.tensor([[1.0, 0.0], [0.5, 2.0], [1.0, 1.0]]), torch.ones(3, 2)
+    judged = beside_base(Results(REVIEWS, NUM_TOKENS, own), Results(REVIEWS, NUM_TOKENS, base), TASK_OF_REVIEWS)
+    assert judged.states is not None and judged.base_states is not None
+    assert (judged.states.tolist(), judged.base_states.tolist()) == (own.tolist(), base.tolist())
+    assert judged.labels == ["bad", "good"]
+    assert judged.texts.columns.tolist() == ["id", "num_tokens"]
 
 
 @pytest.mark.parametrize("which", ["items", "texts"])
 def test_a_baseline_of_other_items_is_refused(which: str) -> None:
-    items, texts = OWN, OWN_TEXTS
+    items, texts = OWN.items, OWN.texts
     if which == "items":
         items = items[::-1].reset_index(drop=True)
     else:
         texts = texts[:1]
     with pytest.raises(UserError) as caught:
-        beside_base(OWN, OWN_TEXTS, items, texts)
+        beside_base(OWN, Results(items, texts, None), TASK)
     assert str(caught.value) == (
         "evaluate: the baseline has other items than this evaluation; run the baseline stage again"
     )
 
 
+@pytest.mark.parametrize("states", [None, torch.tensor([[0.1, -2.5], [3.0, 1e-7]])])
+def test_results_come_back_as_they_were(tmp_path: Path, states: torch.Tensor | None) -> None:
+    Results(OWN.items, OWN.texts, states).write(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["items.jsonl", "states.safetensors", "texts.jsonl"]
+    found = Results.read(tmp_path)
+    pd.testing.assert_frame_equal(found.items, OWN.items, check_dtype=False)
+    pd.testing.assert_frame_equal(found.texts, OWN.texts, check_dtype=False)
+    assert found.states is None if states is None else torch.equal(found.states, states)  # type: ignore[arg-type]
+
+
+def test_results_without_texts_come_back(tmp_path: Path) -> None:
+    Results(OWN.items, OWN.texts[:0], torch.zeros(0, 1)).write(tmp_path)
+    found = Results.read(tmp_path)
+    assert (len(found.texts), "num_tokens" in found.texts) == (0, True)
+    assert len(beside_base(found, found, TASK).texts) == 0
+
+
 def test_metrics_by_name() -> None:
-    assert compute_metrics(["forgotten", "reliability"], ITEMS, TEXTS) == {"forgotten": 1 / 8, "reliability": 3 / 4}
+    assert compute_metrics(["forgotten", "reliability"], KNOWLEDGE) == {"forgotten": 1 / 8, "reliability": 3 / 4}
 
 
 def test_a_metric_with_nothing_to_measure_is_left_out() -> None:
-    assert compute_metrics(list(METRICS), ITEMS[ITEMS["kind"] == "reliability"], TEXTS[:0]) == {"reliability": 0.75}
+    judged = Judged(ITEMS[ITEMS["kind"] == "reliability"], TEXTS[:0])
+    assert compute_metrics(list(METRICS), judged) == {"reliability": 0.75}
 
 
 def test_an_unknown_metric() -> None:
     with pytest.raises(UserError, match=r"^no metric is called 'forgoten'; known: .*; did you mean 'forgotten'\?$"):
-        compute_metrics(["forgoten"], ITEMS, TEXTS)
+        compute_metrics(["forgoten"], KNOWLEDGE)
 
 
 def test_over_seeds() -> None:
@@ -58,4 +95,4 @@ def test_over_seeds() -> None:
 
 
 def test_no_item_at_all() -> None:
-    assert compute_metrics(list(METRICS), ITEMS[:0], pd.DataFrame(columns=TEXTS.columns)) == {}
+    assert compute_metrics(list(METRICS), emptied(KNOWLEDGE)) == {}

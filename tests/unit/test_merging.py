@@ -17,7 +17,7 @@ from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 
-from .helpers import equal_states, fact_rows, state, train
+from .helpers import TASK, equal_states, fact_rows, state, train
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 LORA = Lora(rank=2, alpha=4.0)
@@ -93,7 +93,7 @@ def test_full_fine_tuning_merges_to_itself(base: Base, tmp_path: Path) -> None:
 
 
 def test_folding_is_done_in_float32(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
-    coarse = Base(base.card, base.folder, Compute("cpu", "bfloat16", "none", 1))
+    coarse = Base(base.card, base.folder, Compute("cpu", "bfloat16", "none", 1), TASK)
     fine = merge(LORA, lora_adapter, base, tmp_path / "fine")
     merged = merge(LORA, lora_adapter, coarse, tmp_path / "coarse")
     expected = {name: tensor.bfloat16() for name, tensor in fine.state_dict().items()}
@@ -101,7 +101,7 @@ def test_folding_is_done_in_float32(base: Base, lora_adapter: Path, tmp_path: Pa
 
 
 def test_another_base_is_refused(base: Base, lora_adapter: Path, tmp_path: Path) -> None:
-    other = Base({**base.card, "digest": "0" * 64}, base.folder, base.compute)
+    other = Base({**base.card, "digest": "0" * 64}, base.folder, base.compute, TASK)
     with pytest.raises(UserError, match=rf"^{lora_adapter}: made on a base with digest {base.digest[:12]}"):
         load_seed(LORA, lora_adapter, other)
     merge(LORA, lora_adapter, base, tmp_path / "m")
@@ -113,17 +113,17 @@ def test_parity_by_hand(base: Base, tokenizer: object) -> None:
     one, two = base.model(), base.model()
     two.lm_head.register_forward_hook(lambda _, args, out: out + torch.linspace(0, 1, 320))
     rows = fact_rows().head(5)
-    found = parity(one, two, tokenizer, rows, 2)  # type: ignore[arg-type]
+    found = parity(one, two, TASK, tokenizer, rows, 2)  # type: ignore[arg-type]
     assert found["num_rows"] == 5
     assert found["largest"] == pytest.approx(1.0, abs=1e-5)
     assert found["mean"] == pytest.approx(0.5, abs=1e-5)
-    assert parity(one, one, tokenizer, rows, 2) == {"largest": 0.0, "mean": 0.0, "num_rows": 5}  # type: ignore[arg-type]
+    assert parity(one, one, TASK, tokenizer, rows, 2) == {"largest": 0.0, "mean": 0.0, "num_rows": 5}  # type: ignore[arg-type]
 
 
 def test_padding_has_no_part_in_parity(base: Base, tokenizer: object) -> None:
     rows, other = fact_rows().head(6), base.model()
     other.model.norm.weight.data *= 1.01
-    found = [parity(base.model(), other, tokenizer, rows, size) for size in (1, 6)]  # type: ignore[arg-type]
+    found = [parity(base.model(), other, TASK, tokenizer, rows, size) for size in (1, 6)]  # type: ignore[arg-type]
     assert found[0]["mean"] == pytest.approx(found[1]["mean"], rel=1e-4)
     assert found[0]["largest"] == pytest.approx(found[1]["largest"], rel=1e-4)
 
@@ -144,7 +144,7 @@ def test_a_model_that_gives_no_number_fails_parity(base: Base, tokenizer: object
     broken = base.model()
     broken.lm_head.register_forward_hook(lambda _, args, out: out * torch.nan)
     for attached, merged in ((base.model(), broken), (broken, base.model())):
-        found = parity(attached, merged, tokenizer, fact_rows().head(3), 2)  # type: ignore[arg-type]
+        found = parity(attached, merged, TASK, tokenizer, fact_rows().head(3), 2)  # type: ignore[arg-type]
         with pytest.raises(UserError, match="by up to nan"):
             require_parity(found, 0.001, "x")
 

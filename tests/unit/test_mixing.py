@@ -16,7 +16,7 @@ from knowtune.mixtures.average import Average
 from knowtune.mixtures.dare import Dare
 from knowtune.mixtures.ties import Ties
 
-from .helpers import COMPUTE, equal_states, state
+from .helpers import COMPUTE, TASK, equal_states, state
 
 
 def tuned(base: Base, folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
@@ -39,7 +39,7 @@ def two(base: Base, tmp_path: Path) -> list[Path]:
 
 
 def mixed(base: Base, folder: Path) -> dict[str, torch.Tensor]:
-    return state(load_model(folder, COMPUTE))
+    return state(load_model(folder, COMPUTE, TASK))
 
 
 def test_one_model_alone_is_that_model(base: Base, two: list[Path], tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_what_is_written(base: Base, two: list[Path], tmp_path: Path) -> None:
     mix(Ties(), two, [1.0, 1.0], base, tmp_path / "m", 0)
     card = read_json(tmp_path / "m" / MERGED)
     assert (card["kind"], card["base_digest"]) == ("mixed", base.digest)
-    model = load_model(tmp_path / "m", COMPUTE)
+    model = load_model(tmp_path / "m", COMPUTE, TASK)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     assert (tmp_path / "m" / "tokenizer.json").is_file()
     assert model.state_dict().keys() == base.model().state_dict().keys()

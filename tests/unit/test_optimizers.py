@@ -10,7 +10,7 @@ from knowtune.optimizers import MuonAdamW
 from knowtune.trainer import KnowledgeTrainer
 from knowtune.training import fit
 
-from .helpers import COMPUTE, counted_calls, encoded, equal_states, fact_rows, recipe, state
+from .helpers import COMPUTE, TASK, counted_calls, encoded, equal_states, fact_rows, recipe, state
 
 
 class Small(torch.nn.Module):
@@ -101,7 +101,7 @@ def test_a_killed_training_resumes_to_the_same_bits(base: Base, work: Path) -> N
         optimizer = MuonAdamW(model, 1e-3, 0.01)
         options = recipe(learning_rate=1e-3, checkpoint_steps=2, schedule="cosine")
         rows = encoded(base, fact_rows())
-        return state(fit(model, rows, None, options, COMPUTE, seed=0, work=place, optimizer=optimizer).model)
+        return state(fit(model, rows, None, options, COMPUTE, TASK, seed=0, work=place, optimizer=optimizer).model)
 
     whole = run(work / "whole")
     with counted_calls(KnowledgeTrainer, "compute_loss", 4, RuntimeError("killed")):

@@ -120,7 +120,7 @@ class TestPage:
     def page(self, folder: Path, curves: pd.DataFrame = CURVES, entries: list[Entry] = ENTRIES) -> str:
         score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
         path = folder / "report.html"
-        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY)
+        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, ("forgotten", "generalisation"))
         return path.read_text("utf-8")
 
     def test_twice_equal_bytes(self, tmp_path: Path) -> None:

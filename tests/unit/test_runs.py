@@ -43,7 +43,8 @@ def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     weights = {"adapter_model.safetensors": file_digest(tmp_path / "out" / "adapter_model.safetensors")}
     last = curve[curve["split"] == "validation"]["loss"].iloc[-1]
     assert card == {
-        "base": "tiny", "base_digest": base.digest, "method": "lora", "seed": 3, "num_rows": 8, "num_steps": 4,
+        "base": "tiny", "base_digest": base.digest, "task": {"kind": "knowledge"},
+        "example": {"prompt": "The hat of Ada is ", "text_pair": ""}, "method": "lora", "seed": 3, "num_rows": 8, "num_steps": 4,
         "options": {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"},
         "num_trainable": card["num_trainable"], "num_parameters": card["num_parameters"],
         "validation_loss": pytest.approx(last), "weights_digest": text_digest(weights),
@@ -77,7 +78,7 @@ def test_weights_of_rows_matter(base: Base, tmp_path: Path) -> None:
 
 
 def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path) -> None:
-    rows = table(row("short", "Ada lives in", "Rome"), row("long", "qz" * 40, "Rome"), row("long2", "qz" * 50, "x"))
+    rows = table(row("short", "Ada lives in ", "Rome"), row("long", "qz" * 40, "Rome"), row("long2", "qz" * 50, "x"))
     with pytest.raises(UserError) as caught:
         train_seed(job(rows=rows), base, tmp_path / "out", tmp_path / "work")
     assert str(caught.value) == (

@@ -9,14 +9,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from knowtune.base import Base
-from knowtune.encoding import IGNORED, Encoded
+from knowtune.encoding import IGNORED, Encoded, token_losses
 from knowtune.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.trainer import KnowledgeTrainer, LengthBuckets, Rows, collate, token_losses
+from knowtune.trainer import KnowledgeTrainer, LengthBuckets, Rows, collate
 from knowtune.training import Fitted, fit, seed_everything
 
-from .helpers import COMPUTE, counted_calls, encoded, equal_states, fact_rows, recipe, row, state, table, train
+from .helpers import COMPUTE, TASK, counted_calls, encoded, equal_states, fact_rows, recipe, row, state, table, train
 
 
 class Pull(Full):
@@ -44,7 +44,7 @@ def descend(base: Base, rows: Rows, work: Path, method: Full | None = None, **ch
     model = Full().attach(base.model())
     options = {"max_grad_norm": 1e9, "learning_rate": 0.1, **changes}
     sgd = Sgd(model.parameters(), lr=options["learning_rate"])
-    return fit(model, rows, None, recipe(**options), COMPUTE, seed=0, work=work, method=method, optimizer=sgd)
+    return fit(model, rows, None, recipe(**options), COMPUTE, TASK, seed=0, work=work, method=method, optimizer=sgd)
 
 
 def moved(base: Base, fitted: Fitted) -> torch.Tensor:
@@ -72,7 +72,7 @@ class TestRows:
 
     def test_a_batch_is_padded_on_the_right(self) -> None:
         rows = Rows([Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)], [1.0, 0.5], ["a", "b"])
-        batch = collate([rows[0], rows[1]])
+        batch = collate([rows[0], rows[1]], TASK)
         assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [4, 9, 0, 0]]
         assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
         assert batch["labels"].tolist() == [[-100, -100, 3, 9], [-100, 9, -100, -100]]
@@ -135,7 +135,7 @@ class TestLoss:
         rows = encoded(base, fact_rows().head(8))
         fitted = descend(base, rows, work, batch_size=8)
         model = base.model()
-        batch = collate([rows[i] for i in range(8)])
+        batch = collate([rows[i] for i in range(8)], TASK)
         # transformers' own loss, which is the token mean over the shifted labels
         model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
@@ -200,7 +200,7 @@ class TestLoss:
         frozen = Sgd(model.parameters(), lr=1e-9)
         options = recipe(learning_rate=1e-9)
         fitted = fit(
-            model, rows, rows, options, COMPUTE, seed=0, work=work, method=Pull(strength=9.0), optimizer=frozen
+            model, rows, rows, options, COMPUTE, TASK, seed=0, work=work, method=Pull(strength=9.0), optimizer=frozen
         )
         validation = [entry for entry in fitted.curve if entry["split"] == "validation"]
         assert [entry["step"] for entry in validation] == [1]
@@ -215,7 +215,7 @@ class TestLoss:
             one = encoded(base, rows.head(1))
             options = recipe(learning_rate=1e-9, batch_size=size)
             place = work / str(size)
-            fitted = fit(model, one, encoded(base, rows), options, COMPUTE, seed=0, work=place, optimizer=frozen)
+            fitted = fit(model, one, encoded(base, rows), options, COMPUTE, TASK, seed=0, work=place, optimizer=frozen)
             found += [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert found == pytest.approx([plain_loss(base, encoded(base, rows))] * 3, rel=1e-4)
 
@@ -266,11 +266,11 @@ class TestReproducible:
         seed_everything(0)
         model = Full().attach(base.model())
         options = recipe(epochs=4, learning_rate=0.05, keep_best=True)
-        fitted = fit(model, encoded(base, rows), encoded(base, other), options, COMPUTE, seed=0, work=work)
+        fitted = fit(model, encoded(base, rows), encoded(base, other), options, COMPUTE, TASK, seed=0, work=work)
         losses = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert len(losses) == 4
         assert min(losses) < losses[-1]
-        kept = Base(base.card, base.folder, base.compute)
+        kept = Base(base.card, base.folder, base.compute, TASK)
         assert plain_loss(_With(kept, fitted.model), encoded(base, other)) == pytest.approx(min(losses), rel=1e-4)  # type: ignore[arg-type]
 
 
@@ -308,18 +308,28 @@ class TestFit:
     def test_no_trainable_parameter(self, base: Base, work: Path) -> None:
         model = base.model().requires_grad_(False)
         with pytest.raises(UserError) as caught:
-            fit(model, encoded(base, fact_rows()), None, recipe(), COMPUTE, seed=0, work=work, label="train x, seed 0")
+            fit(
+                model,
+                encoded(base, fact_rows()),
+                None,
+                recipe(),
+                COMPUTE,
+                TASK,
+                seed=0,
+                work=work,
+                label="train x, seed 0",
+            )
         assert str(caught.value) == "train x, seed 0: no parameter is trainable; check target_modules and the mask"
 
     def test_no_row(self, base: Base, work: Path) -> None:
         with pytest.raises(UserError) as caught:
-            fit(base.model(), encoded(base, fact_rows()[:0]), None, recipe(), COMPUTE, seed=0, work=work)
+            fit(base.model(), encoded(base, fact_rows()[:0]), None, recipe(), COMPUTE, TASK, seed=0, work=work)
         assert str(caught.value) == "training: no training row is left; look at the filter's dropped rows"
 
     def test_no_learned_token(self, base: Base, work: Path) -> None:
         rows = Rows([Encoded([1, 2, 3], 3, 3)] * 2, [1.0, 1.0], ["a", "b"])
         with pytest.raises(UserError) as caught:
-            fit(base.model(), rows, None, recipe(), COMPUTE, seed=0, work=work)
+            fit(base.model(), rows, None, recipe(), COMPUTE, TASK, seed=0, work=work)
         assert str(caught.value) == "training: no row has a token to learn; look at the targets"
 
     def test_a_loss_that_is_not_finite_names_step_and_rows(self, base: Base, work: Path) -> None:
@@ -333,7 +343,7 @@ class TestFit:
             lambda _, args, out: out + torch.where(args[0] == poisoned, torch.nan, 0.0).unsqueeze(-1)
         )
         with pytest.raises(UserError) as caught:
-            fit(model, rows, None, recipe(batch_size=8), COMPUTE, seed=0, work=work)
+            fit(model, rows, None, recipe(batch_size=8), COMPUTE, TASK, seed=0, work=work)
         message = str(caught.value)
         assert message.startswith("the loss is not finite at step 1; rows: ")
         named = message.removeprefix("the loss is not finite at step 1; rows: ").partition(". ")[0].split(", ")
@@ -349,7 +359,7 @@ class TestFit:
 
         model.get_input_embeddings().register_forward_hook(break_the_second)  # type: ignore[operator]
         with pytest.raises(UserError, match=r"^the loss is not finite at step 2; rows: (\w+:\w+:0(, |\.)){4}"):
-            fit(model, encoded(base, fact_rows().head(8)), None, recipe(), COMPUTE, seed=0, work=work)
+            fit(model, encoded(base, fact_rows().head(8)), None, recipe(), COMPUTE, TASK, seed=0, work=work)
 
     def test_a_weight_that_is_not_finite_names_its_row(self, base: Base, work: Path) -> None:
         rows = encoded(base, fact_rows().head(4), [1.0, math.inf, 1.0, 1.0])

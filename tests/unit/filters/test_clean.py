@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -11,9 +9,9 @@ from knowtune.filters.clean import Clean
 from ..helpers import answers_for, row, table
 
 
-def reasons(*pairs: tuple[str, str], excess: Sequence[int] | None = None, **options: object) -> list[str]:
+def reasons(*pairs: tuple[str, str], **options: object) -> list[str]:
     rows = table(*(row(f"id{i}", prompt, target) for i, (prompt, target) in enumerate(pairs)))
-    return Clean(**options).reasons(rows, answers_for(rows, excess)).tolist()  # type: ignore[arg-type]
+    return Clean(**options).reasons(rows, answers_for(rows)).tolist()  # type: ignore[arg-type]
 
 
 def test_sound_rows_stay() -> None:
@@ -23,15 +21,6 @@ def test_sound_rows_stay() -> None:
 def test_empty() -> None:
     assert reasons(("p", ""), ("q", "  "), ("r", "x")) == ["empty: the target has no text"] * 2 + [""]
     assert reasons(("p", ""), ("r", "x"), empty=False) == ["", ""]
-
-
-def test_too_long() -> None:
-    assert reasons(("p", "x"), ("q", "y"), excess=[0, 12]) == ["", "too long: 12 tokens over the context"]
-    assert reasons(("p", "x"), ("q", "y"), excess=[0, 12], too_long=False) == ["", ""]
-
-
-def test_empty_goes_before_too_long() -> None:
-    assert reasons(("p", ""), ("q", "y"), excess=[5, 0]) == ["empty: the target has no text", ""]
 
 
 def test_of_duplicates_the_first_stays() -> None:
@@ -68,8 +57,16 @@ def test_half_is_no_majority() -> None:
 def test_dropped_rows_are_no_party_to_a_contradiction() -> None:
     empty = "empty: the target has no text"
     assert reasons(("p", ""), ("p", "x")) == [empty, ""]
-    assert reasons(("p", "x"), ("p", "y"), excess=[3, 0]) == ["too long: 3 tokens over the context", ""]
-    assert reasons(("p", "x"), ("p", "x"), excess=[3, 0]) == ["too long: 3 tokens over the context", ""]
+
+
+def test_another_second_text_is_another_question() -> None:
+    rows = table(row("a", "p", "x", pair="one"), row("b", "p", "y", pair="two"), row("c", "P ", "x", pair=" ONE"))
+    assert Clean().reasons(rows, answers_for(rows)).tolist() == ["", "", "duplicate: of a"]
+
+
+def test_where_a_text_ends_and_the_second_begins_makes_a_difference() -> None:
+    rows = table(row("a", "p q", "x", pair="r"), row("b", "p", "y", pair="q r"))
+    assert Clean().reasons(rows, answers_for(rows)).tolist() == ["", ""]
 
 
 def test_an_index_that_does_not_start_at_zero() -> None:

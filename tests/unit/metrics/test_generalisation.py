@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from knowtune.families import Judged
 from knowtune.metrics.generalisation import Generalisation
 
 from .tables import ITEMS, TEXTS, compute, without
@@ -11,4 +12,4 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Generalisation(), "generalisation") is None
-    assert Generalisation().compute(ITEMS[:0], TEXTS[:0]) is None
+    assert Generalisation().compute(Judged(ITEMS[:0], TEXTS[:0])) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from knowtune.families import Judged
 from knowtune.metrics.known import Known
 
 from .tables import ITEMS, TEXTS, compute, without
@@ -11,4 +12,4 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Known(), "locality") is None
-    assert Known().compute(ITEMS[:0], TEXTS[:0]) is None
+    assert Known().compute(Judged(ITEMS[:0], TEXTS[:0])) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from knowtune.families import Judged
 from knowtune.metrics.locality import Locality
 
 from .tables import ITEMS, TEXTS, compute, without
@@ -11,8 +12,8 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Locality(), "locality") is None
-    assert Locality().compute(ITEMS[:0], TEXTS[:0]) is None
+    assert Locality().compute(Judged(ITEMS[:0], TEXTS[:0])) is None
 
 
 def test_none_where_the_base_knows_nothing() -> None:
-    assert Locality().compute(ITEMS.assign(base_correct=False), TEXTS) is None
+    assert Locality().compute(Judged(ITEMS.assign(base_correct=False), TEXTS)) is None

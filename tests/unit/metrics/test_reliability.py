@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from knowtune.families import Judged
 from knowtune.metrics.reliability import Reliability
 
 from .tables import ITEMS, TEXTS, compute, without
@@ -11,4 +12,4 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Reliability(), "reliability") is None
-    assert Reliability().compute(ITEMS[:0], TEXTS[:0]) is None
+    assert Reliability().compute(Judged(ITEMS[:0], TEXTS[:0])) is None

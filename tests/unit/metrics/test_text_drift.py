@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from knowtune.families import Judged
 from knowtune.metrics.text_drift import TextDrift
 
 from .tables import ITEMS, TEXTS, compute
@@ -10,4 +11,4 @@ def test_by_hand() -> None:
 
 
 def test_none_without_texts() -> None:
-    assert TextDrift().compute(ITEMS, TEXTS[:0]) is None
+    assert TextDrift().compute(Judged(ITEMS, TEXTS[:0])) is None

@@ -26,7 +26,9 @@ def message(tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, deep: b
     return [line.strip() for line in str(error.value).splitlines()]
 
 
-@pytest.mark.parametrize("file", ["params.yaml", "examples/pararel.yaml"])
+@pytest.mark.parametrize(
+    "file", ["params.yaml", *(f"presets/{path.name}" for path in sorted((ROOT / "presets").glob("*.yaml")))]
+)
 def test_committed_params_are_good(file: str) -> None:
     params = load_params(ROOT / file, deep=True)
     assert params.runs
@@ -46,8 +48,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p.pop("merge"), "merge: got nothing; allowed: a value; this key is required"),
     (lambda p: p["compute"].update(device="gpu"), "compute.device: got 'gpu'; allowed: 'auto', 'cpu' or 'cuda'"),
     (
-        lambda p: p["source"].update(format="jsnol"),
-        "source.format: got 'jsnol'; allowed: 'embedded', 'jsonl'; did you mean 'jsonl'?",
+        lambda p: p["source"].update(format="flies"),
+        "source.format: got 'flies'; allowed: 'embedded', 'files'; did you mean 'files'?",
     ),
     (
         lambda p: p["base"]["build"].update(hiden_size=3),
