@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PARAMS ?= params.yaml
 CLI := $(BIN)/python -m cli
+ON = $(if $(PRESET),--preset "$(PRESET)",--params "$(PARAMS)") $(if $(DATA),--data "$(DATA)")
 
 export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run plan validate show ask test unit check clean
+.PHONY: help run plan validate show ask new test unit check clean
 
 help:                     ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,20 +22,23 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipeline,dev]'
 	@touch $@
 
-run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file for another params file)
-	@$(CLI) run --params $(PARAMS)
+run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file or PRESET=name for another params file)
+	@$(CLI) run $(ON)
 
 plan: $(READY)            ## what would run, about how long, how much disk
-	@$(CLI) plan --params $(PARAMS)
+	@$(CLI) plan $(ON)
 
 validate: $(READY)        ## check the params file, all faults at once
-	@$(CLI) validate --params $(PARAMS)
+	@$(CLI) validate $(ON)
 
 show: $(READY)            ## the leaderboard of the last run
-	@$(CLI) show --params $(PARAMS)
+	@$(CLI) show $(ON)
 
 ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer
-	@$(CLI) ask --params $(PARAMS) --run "$(RUN)" "$(Q)"
+	@$(CLI) ask $(ON) --run "$(RUN)" "$(Q)"
+
+new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column mapping, write a preset that runs (TEXT, NAME, FORCE=1)
+	@$(CLI) new --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(NAME),--name "$(NAME)") $(if $(FORCE),--force)
 
 test: $(READY)            ## every test
 	$(BIN)/python -m pytest

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
 
@@ -26,6 +27,8 @@ def main() -> int:
     ask.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
     ask.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
     ask.add_argument("question", help="the start of a sentence, e.g. 'The capital of Chile is'")
+    fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
+    new.add_arguments(fresh)
     args = parser.parse_args()
     try:
         return _dispatch(args)
@@ -48,6 +51,9 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         check_params(params_file(args))
         print(f"{params_file(args)}: good")
+        return 0
+    if args.command == "new":
+        new.new(args.data, args.model, args.text, args.name, force=args.force)
         return 0
     folder = open_workspace(params_file(args), args.data)
     if args.command == "run":

@@ -121,7 +121,7 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
                 raise UserError(f"{where}: {section}.{key}: {given} needs a folder; say which: DATA=folder")
             path = data / rest
         elif first == "PACKAGE":
-            path = _package(rest.partition("/")[0], where) / rest.partition("/")[2]
+            path = package_folder(rest.partition("/")[0], where) / rest.partition("/")[2]
         else:
             path = root / given
         if not path.exists():
@@ -130,7 +130,7 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
     return raw
 
 
-def _package(name: str, where: str) -> Path:
+def package_folder(name: str, where: str) -> Path:
     """Find the folder of an installed package."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:

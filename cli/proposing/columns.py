@@ -1,0 +1,127 @@
+"""The columns of a file as they look: what kind of cells, how many different ones, an example."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from knowtune.settings import is_template
+
+PLAIN = ("text", "number", "whole number", "truth")  # kinds of which a row has one value
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the rows that were looked at.
+
+    Args:
+        name: as in the file.
+        kind: text, number, whole number, truth, list, chat, nested or empty.
+        cells: one per row; None where a row has none.
+        everywhere: whether every row has the column, if only with null.
+    """
+
+    name: str
+    kind: str
+    cells: Sequence[Any]
+    everywhere: bool
+
+    @property
+    def plain_name(self) -> str:
+        """The name without case and signs, to be looked up."""
+        return plain(self.name)
+
+    @property
+    def filled(self) -> list[str]:
+        """What stands in the cells that say something, as text."""
+        return [key_of(cell) for cell in self.cells if not is_blank(cell)]
+
+    @property
+    def distinct(self) -> int:
+        """How many different values there are."""
+        return len(set(self.filled))
+
+    @property
+    def words(self) -> float:
+        """Mean number of words in a filled cell."""
+        return sum(len(cell.split()) for cell in self.filled) / max(1, len(self.filled))
+
+    @property
+    def example(self) -> str:
+        """The first filled cell, shortened."""
+        text = " ".join(next(iter(self.filled), "").split())
+        return text if len(text) <= 48 else f"{text[:47]}…"
+
+    @property
+    def unusable(self) -> str:
+        """Why a mapping cannot name this column, or ""."""
+        if is_template(self.name):
+            return "a name with { would be read as a template; rename the column"
+        if not self.everywhere:
+            return "some rows lack it; give every row the column, null where it has none"
+        if self.kind == "nested":
+            return "a nested value; a mapping names texts, numbers, lists of texts, or messages with role and content"
+        return "no row has a value" if self.kind == "empty" else ""
+
+    @property
+    def in_templates(self) -> bool:
+        """Whether a template can name the column between braces."""
+        return not re.search(r"[{}\[\].:!]", self.name) and not self.name.isdigit() and self.name != ""
+
+
+def look(records: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Describe the columns of records, in the order in which they come."""
+    names = dict.fromkeys(name for record in records for name in record)
+    found = []
+    for name in names:
+        cells = [record.get(name) for record in records]
+        found.append(Column(str(name), _kind(cells), cells, all(name in record for record in records)))
+    return found
+
+
+def plain(name: str) -> str:
+    """Write a name in small letters and digits, parted by `_`."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def is_blank(cell: Any) -> bool:
+    """Tell a cell that says nothing."""
+    return cell is None or cell != cell or cell == [] or (isinstance(cell, str) and not cell.strip())
+
+
+def key_of(cell: Any) -> str:
+    """Write a cell as text, equal for equal cells."""
+    return cell.strip() if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str, sort_keys=True)
+
+
+def _kind(cells: Sequence[Any]) -> str:
+    """Say what kind of cells these are; the one that fits all of them."""
+    filled = [cell for cell in cells if not is_blank(cell)]
+    if not filled:
+        return "list" if any(cell == [] for cell in cells) else "empty"
+    if all(isinstance(cell, list) for cell in filled):
+        parts = [part for cell in filled for part in cell]
+        if all(isinstance(part, dict) and {"role", "content"} <= part.keys() for part in parts):
+            return "chat"
+        return "nested" if any(isinstance(part, list | dict) for part in parts) else "list"
+    if any(isinstance(cell, list | dict) for cell in filled):
+        return "nested"
+    if all(isinstance(cell, bool) for cell in filled):
+        return "truth"
+    numbers = [_number(cell) for cell in filled]
+    if any(number is None for number in numbers):
+        return "text"
+    return "whole number" if all(number == int(number) for number in numbers if number is not None) else "number"
+
+
+def _number(cell: Any) -> float | None:
+    """Read a finite number, or None."""
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and not isinstance(cell, bool) else None

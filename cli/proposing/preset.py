@@ -1,0 +1,109 @@
+"""Write a preset: a whole params file with comments, in which what the user named is quoted as YAML needs it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cli.proposing.numbers import BATCH, Numbers
+from cli.proposing.trial import HELD_OUT
+
+METRICS = {
+    "knowledge": ["reliability", "generalisation", "text_drift", "text_loss"],
+    "classification": ["accuracy", "f1", "matthews", "drift", "similarity_order"],
+    "regression": ["pearson", "spearman", "drift", "similarity_order"],
+}
+TEMPLATE = Path(__file__).with_name("preset.yaml.txt")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What goes into a preset.
+
+    Args:
+        name: of the preset.
+        about: lines about where it comes from and what is not sure.
+        task: kind and options.
+        hub: entries.
+        data: `source.data`.
+        text: `source.text`.
+        text_column: its column.
+        files: roles that have files.
+        columns: the mapping.
+        max_rejected: share.
+        base: `base.path`.
+        numbers: the rest.
+    """
+
+    name: str
+    about: Sequence[str]
+    task: dict[str, Any]
+    hub: dict[str, dict[str, Any]]
+    data: str
+    text: str
+    text_column: str
+    files: dict[str, str]
+    columns: dict[str, Any]
+    max_rejected: float
+    base: str
+    numbers: Numbers
+
+    def text_of_file(self) -> str:
+        """Fill the template."""
+        n, kind = self.numbers, str(self.task["kind"])
+        roles = {role: self.files.get(role) for role in ("train", "validation", "test", "known")}
+        held_out = {role: 0 if roles[role] else share for role, share in HELD_OUT.items()}
+        lora = {"rank": n.rank, "alpha": 2 * n.rank}
+        runs = [f"lora: {{selection: clean, method: lora, options: {flow(lora)}, seeds: {flow(n.seeds)}}}"]
+        if n.full_rate is not None:
+            training = flow({"learning_rate": n.full_rate})
+            runs.append(f"full: {{selection: clean, method: full, training: {training}, seeds: {flow(n.seeds)}}}")
+        filled = {
+            **{name: flow(value) for name, value in vars(n).items()},
+            "about": "\n".join(f"# {comment(line)}" for line in self.about),
+            "name": self.name,
+            "task": flow(self.task),
+            "hub": "".join(f"\n  {name}: {flow(entry)}" for name, entry in self.hub.items()) or " {}",
+            "data": flow(self.data),
+            "text": flow(self.text),
+            "text_column": flow(self.text_column),
+            "files": flow(roles),
+            "held_out": flow(held_out),
+            "columns": "".join(f"\n    {key}: {flow(value)}" for key, value in self.columns.items()),
+            "max_rejected": flow(self.max_rejected),
+            "base": flow(self.base),
+            "metrics": flow(METRICS[kind]),
+            "batch": BATCH,
+            "schedule": "cosine" if kind == "knowledge" else "linear",
+            "runs": "".join(f"\n  {run}" for run in runs),
+        }
+        return TEMPLATE.read_text(encoding="utf-8").format_map(filled)
+
+
+def flow(value: Any) -> str:
+    """Write a value as YAML on one line, quoted where it needs to be."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:.8f}".rstrip("0") + ("0" if value == int(value) else "")
+    if not isinstance(value, str):
+        return "null" if value is None else str(value).lower()
+    out = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.width = 2**20
+    yaml.allow_unicode = True
+    yaml.default_flow_style = True
+    yaml.dump([value], out)  # in a list, so that signs of flow style are quoted too
+    return out.getvalue().strip()[1:-1]
+
+
+def comment(line: str) -> str:
+    """Make one line of a text, without signs that YAML does not take."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(line.split()))

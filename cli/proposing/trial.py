@@ -1,0 +1,103 @@
+"""Try a proposal on the first rows: read and prepare them as the pipeline would, with the model's tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cli.proposing.columns import look
+from cli.proposing.data import LOOKED
+from cli.proposing.names import GENERAL, named
+from knowtune.errors import UserError
+from knowtune.families import Task
+from knowtune.records import read_records
+
+HELD_OUT = {"validation": 0.05, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it.
+
+    Args:
+        rejected: reason -> number of rows.
+        share: of the rows that were read.
+        target_tokens: that nearly every target fits into.
+    """
+
+    rejected: Mapping[str, int]
+    share: float
+    target_tokens: int
+
+
+def text_column(path: Path) -> str:
+    """Find the column of running text in a file of general text.
+
+    Raises:
+        UserError: it has none.
+    """
+    columns = look([record for _, record in islice(read_records(path), 100)])
+    texts = {column.name: column for column in columns if column.kind == "text" and column.everywhere}
+    found = named(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
+    if found is None:
+        has = ", ".join(column.name for column in columns)
+        raise UserError(f"TEXT: {path}: no column of texts; it has {has}")
+    return found.name
+
+
+def try_out(
+    records: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, Any],
+    task: Task,
+    card: dict[str, Any],
+    model: Path,
+    text: Path,
+    shown: str,
+) -> Trial:
+    """Read and prepare rows.
+
+    Args:
+        records: as they stand in the data.
+        columns: the mapping.
+        task: reads and encodes targets.
+        card: of the model.
+        model: its folder.
+        text: a file of general text.
+        shown: what errors call the data.
+
+    Raises:
+        UserError: the pipeline would stop, e.g. for a model without a chat template, or for want of rows.
+    """
+    from knowtune.base import Base, Compute
+    from knowtune.preparing import Limits, prepare
+    from knowtune.readers import reader_for
+    from knowtune.sources import read_files
+
+    base = Base(card, model, Compute(), task)
+    tokenizer = base.tokenizer()
+    limits = Limits(0, None, None, None, None, max_rejected=1.0, **HELD_OUT)
+    with TemporaryDirectory() as folder:
+        rows, texts = Path(folder) / "rows.jsonl", Path(folder) / "text.jsonl"
+        _write(rows, records)
+        _write(texts, [record for _, record in islice(read_records(text), LOOKED)])
+        try:
+            reader = reader_for(columns, task, tokenizer)
+            raw = read_files(Path(folder), {"train": rows.name}, reader, columns, texts, text_column(text))
+            made = prepare(raw, base, limits, dict.fromkeys(("wrong", "contradictions", "duplicates", "empties"), 0.0))
+        except UserError as error:
+            raise UserError(str(error).replace(str(rows), shown).replace(str(texts), str(text))) from None
+    reasons = made.rejected["reason"][~made.rejected["reason"].str.startswith("retention")]
+    counts = {str(reason): int(count) for reason, count in reasons.value_counts().items()}
+    tokens = tokenizer(made.train["target"].tolist(), add_special_tokens=False)["input_ids"]
+    longest = sorted(map(len, tokens))[int(0.99 * (len(tokens) - 1))]
+    return Trial(counts, len(reasons) / len(records), longest)
+
+
+def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write JSON lines; what JSON has not (dates) becomes text."""
+    path.write_text("".join(json.dumps(record, default=str) + "\n" for record in records), encoding="utf-8")
