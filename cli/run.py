@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stages.core.params import load_params
@@ -28,6 +29,28 @@ def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
     Returns:
         DVC's exit code.
     """
+    with surroundings(folder, cold=cold) as environment:
+        code = subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode
+    drain(folder, code=code)
+    if code != 0:
+        print("the pipeline stopped; finished stages and seeds are kept, the same command goes on", file=sys.stderr)
+        return code
+    if not targets:
+        show(folder)
+    return 0
+
+
+@contextmanager
+def surroundings(folder: Path, *, cold: bool = False) -> Iterator[dict[str, str]]:
+    """Make a folder ready for DVC, and keep the warm process for the length of a block.
+
+    Args:
+        folder: the project or a workspace.
+        cold: let every stage import its libraries itself.
+
+    Yields:
+        The environment for DVC and its stages.
+    """
     params = load_params(folder / "params.yaml")
     # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
     prune(folder / "dvc.yaml", folder / "dvc.lock", params)
@@ -38,17 +61,11 @@ def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if params.tracking.store != "none":
         environment |= reproduction_environment()
-    with ExitStack() as stack:
-        if not cold:
-            environment |= stack.enter_context(warm_process(folder))
-        code = subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode
-    drain(folder, code=code)
-    if code != 0:
-        print("the pipeline stopped; finished stages and seeds are kept, the same command goes on", file=sys.stderr)
-        return code
-    if not targets:
-        show(folder)
-    return 0
+    if cold:
+        yield environment
+        return
+    with warm_process(folder) as socket:
+        yield environment | socket
 
 
 def show(folder: Path) -> None:

@@ -1,0 +1,78 @@
+"""`python -m flows`: reproduce the pipeline as a Prefect flow, independent stages side by side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from cli.workspace import add_arguments, open_workspace, params_file
+from knowtune.errors import UserError
+
+EXAMPLE = "python -m flows --workers 2"
+
+
+def main() -> int:
+    """Parse the command line and run; errors of the user's are printed without a traceback."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows",
+        description=__doc__,
+        epilog=f"example:\n  {EXAMPLE}\n\n`dvc stage list` names the stages. `make serve` gives a page to watch.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "targets", nargs="*", metavar="STAGE", help="stages or families, and what they need; default: all"
+    )
+    parser.add_argument("--workers", type=_workers, metavar="N", help="stages at a time; default: 2 on a CPU with room")
+    parser.add_argument("--force", action="store_true", help="run stages though nothing has changed")
+    parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
+    args = parser.parse_args()
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _workers(text: str) -> int:
+    """Read a number of workers."""
+    most = os.cpu_count() or 1
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: 1 to {most}, the number of CPU cores")
+    return int(text)
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    """Open the place to work in, and import what the rest needs."""
+    from stages.core.warm import QUIET
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    folder = open_workspace(params_file(args), args.data)
+    from flows.run import default_workers, run
+
+    if args.dry:
+        return _dry(folder, args.targets, args.force)
+    return run(folder, args.targets, workers=args.workers or default_workers(folder), force=args.force)
+
+
+def _dry(folder: Path, targets: list[str], force: bool) -> int:
+    """Print what would run, in DVC's order."""
+    from flows.graph import read_graph
+    from flows.run import would_run
+
+    found = [(address, reason) for address, reason in would_run(read_graph(folder, targets), force=force) if reason]
+    for address, reason in found:
+        print(f"{address:32} {reason}")
+    if not found:
+        print("nothing would run: data and pipeline are up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What DVC knows: the stages, what each needs, what has changed. The only module that speaks DVC's Python interface.
+
+That interface is not safe among threads, so all is asked before the first stage starts, and from one thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knowtune.artefacts import whole
+from knowtune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage of the graph."""
+
+    address: str  # as DVC names it; a member of a family is FAMILY@MEMBER
+    needs: tuple[str, ...]  # the stages whose outs it reads
+    changed: bool  # its inputs, outs or command differ from what dvc.lock remembers
+    metrics: tuple[Path, ...] = ()  # its outs that dvc.yaml declares as metrics
+
+    @property
+    def family(self) -> str:
+        """The name that all members of a `foreach` stage share; a single stage's own name."""
+        return self.address.partition("@")[0]
+
+
+def read_graph(folder: Path, targets: Iterable[str] = ()) -> list[Node]:
+    """Ask DVC for the stages to reproduce, in the order in which `dvc repro` would run them.
+
+    Args:
+        folder: the project or a workspace.
+        targets: stages or families; all stages when empty. What they need belongs to the graph too.
+
+    Raises:
+        UserError: DVC cannot say, for dvc.yaml is broken, a target is unknown, or another process holds its lock.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+    try:
+        with Repo(str(folder)) as repo, repo.lock:
+            graph = get_active_graph(repo.index.graph)
+            names = list(targets) or [str(folder / "dvc.yaml")]
+            return [_node(stage, graph) for stage in plan_repro(graph, collect_stages(repo, names))]
+    except DvcException as error:
+        raise UserError(f"dvc: {_reason(error)}") from error
+
+
+def _node(stage: Any, graph: Any) -> Node:
+    """Take from DVC's stage what is needed, and nothing that has to be asked again."""
+    return Node(
+        address=stage.addressing,
+        needs=tuple(sorted(need.addressing for need in graph.successors(stage))),
+        changed=stage.changed(),
+        metrics=tuple(Path(out.fs_path) for out in stage.outs if out.metric),
+    )
+
+
+def sort_lock(folder: Path, known: list[str], order: Iterable[str]) -> None:
+    """Bring dvc.lock into the order that a sequential run leaves; parallel stages write it in the order they end.
+
+    Args:
+        folder: the project or a workspace.
+        known: the entries that were there before, in their order; they keep their places.
+        order: the stages in DVC's order; new entries follow in it.
+    """
+    from dvc.repo import Repo
+
+    lock = folder / "dvc.lock"
+    if not lock.is_file():
+        return
+    with Repo(str(folder)) as repo, repo.lock:
+        text = lock.read_text(encoding="utf-8")
+        entries = {entry["stage"]: entry[0] for entry in ENTRY.finditer(text)}
+        names = dict.fromkeys(name for name in (*known, *order, *entries) if name in entries)
+        rest = iter(names)
+        ordered = ENTRY.sub(lambda _: entries[next(rest)], text)
+        if ordered != text:
+            with whole(lock) as part:
+                part.write_text(ordered, encoding="utf-8")
+
+
+ENTRY = re.compile(r"^  (?P<stage>[^ \n][^\n]*):\n(?:    .*\n?)*", re.MULTILINE)
+
+
+def lock_entries(folder: Path) -> list[str]:
+    """Name the stages that dvc.lock remembers, in its order."""
+    lock = folder / "dvc.lock"
+    return [entry["stage"] for entry in ENTRY.finditer(lock.read_text(encoding="utf-8"))] if lock.is_file() else []
+
+
+def _reason(error: BaseException) -> str:
+    """Join what DVC says with what it says below, which is where the cause stands."""
+    texts: list[str] = []
+    below: BaseException | None = error
+    while below is not None:
+        if (text := str(below).strip()) and text not in texts:
+            texts.append(text)
+        below = below.__cause__
+    return ": ".join(texts)

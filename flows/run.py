@@ -1,0 +1,73 @@
+"""Reproduce a project as a flow: ask DVC for the graph, run it, leave dvc.lock as a sequential run would."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.run import show, surroundings
+from flows.graph import Node, lock_entries, read_graph, sort_lock
+from stages.core.params import load_params
+from stages.tracking import drain
+
+
+def default_workers(folder: Path) -> int:
+    """Return how many stages to run at a time: two where each has cores of its own, one where they share a device."""
+    params = load_params(folder / "params.yaml")
+    fitting = (os.cpu_count() or 1) // params.threads
+    return max(1, min(2, fitting)) if params.compute.device == "cpu" else 1
+
+
+def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> int:
+    """Reproduce a project, or some of its stages and what they need, and show the result.
+
+    Args:
+        folder: the project or a workspace.
+        targets: stages or families; all when empty.
+        workers: how many stages may run at a time.
+        force: run stages though nothing has changed.
+
+    Returns:
+        0, 1 when a stage failed, 130 when interrupted.
+
+    Raises:
+        UserError: DVC cannot read the pipeline, or the Prefect server that is asked for does not answer.
+    """
+    from flows.server import prefect_server
+
+    with surroundings(folder) as environment:
+        known = lock_entries(folder)
+        nodes = read_graph(folder, targets)
+        with prefect_server():
+            from flows.pipeline import run_flow
+            from flows.processes import Processes
+
+            try:
+                state = run_flow(folder, nodes, Processes(folder, environment), workers, force)
+            finally:
+                sort_lock(folder, known, [node.address for node in nodes])
+    code = 0 if state.is_completed() else 130 if state.is_cancelled() else 1
+    drain(folder, code=code)
+    if code != 0:
+        print(f"\n{state.message}", file=sys.stderr)
+    elif not targets:
+        show(folder)
+    return code
+
+
+def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:
+    """Say of each stage whether it would run, and why.
+
+    Returns:
+        Pairs of address and reason; "" for a stage that is up to date.
+    """
+    reasons: dict[str, str] = {}
+    for node in nodes:
+        moved = [need for need in node.needs if reasons[need]]
+        if force or node.changed:
+            reasons[node.address] = "forced" if force else "changed"
+        else:
+            reasons[node.address] = f"if {', '.join(moved)} comes out different" if moved else ""
+    return list(reasons.items())
