@@ -43,7 +43,7 @@ class Entry:
             return "–"
         share = _metric(metric).unit == "share"
         scale, digits = (100, 1) if share else (1, 3)
-        text = f"{scale * found['mean']:.{digits}f}" + ("" if not share else " %")
+        text = f"{round(scale * found['mean'], digits) + 0.0:.{digits}f}" + ("" if not share else " %")  # never -0.000
         return text if found["half_width"] is None else f"{text} ± {scale * found['half_width']:.{digits}f}"
 
 

@@ -247,13 +247,15 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
     def edit(params: dict[str, Any]) -> None:
         columns = {"id": None, "fact": "thing", "relation": None, "subject": "thing", "wording": None}
         params["source"] = {
-            "format": "jsonl",
+            "format": "files",
             "data": str(data),
             "text": str(data / "prose.jsonl"),
+            "text_column": "body",
             "files": {"train": names["train"], "validation": None, "test": [names["test"]], "known": None},
-            "columns": {**columns, "prompt": "question", "target": "answer", "text": "body"},
+            "held_out": {"validation": 0.2, "test": 0},
+            "columns": {**columns, "prompt": "question", "target": "answer"},
         }
-        params["prepare"]["damage"] = dict.fromkeys(params["prepare"]["damage"], 0)  # one relation: no other's targets
+        params["prepare"]["damage"] = dict.fromkeys(params["prepare"]["damage"], 0)
         params["base"] = {"model": "folder", "path": "data/base"}
         params["runs"] = {"lora": {**params["runs"]["lora"], "seeds": [0, 1]}}
         params["mixtures"] = {}
