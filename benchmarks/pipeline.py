@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline.py            # measures in a temporary copy of the project; about 8 minutes
     python benchmarks/pipeline.py --write    # also writes benchmarks/costs.json, which `make plan` reads
+    python benchmarks/pipeline.py --tools    # what tracking and Prefect add: three further runs, about 20 minutes
 
 It prints, stage by stage, the stage's own work and what lies around it (imports, DVC, process starts), then the same
 for the whole, the no-op `dvc repro` and the no-op `make run`. Claims held against it: at most 8 minutes and 3 GB for
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
+import re
 import statistics
 import subprocess
 import sys
@@ -30,30 +31,69 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write benchmarks/costs.json")
     parser.add_argument("--cold", action="store_true", help="without the warm process (imports then count as own work)")
+    parser.add_argument("--tools", action="store_true", help="compare: without tracking, with it, by Prefect")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "project"
-        subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(folder)], check=True)
-        shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
-        started = time.time()
-        command = [sys.executable, "-m", "cli", "run", *(["--cold"] if args.cold else [])]
-        subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True)
-        total = time.time() - started
-        stages = [json.loads(line) for line in (folder / ".work/costs.jsonl").read_text().splitlines()]
-        print_stages(stages, started, total)
-        known = json.loads((folder / "data/baseline/metrics.json").read_text())["known"]
-        took = next(stage["seconds"] for stage in stages if stage["stage"] == "base")
-        print(f"base: {known:.1%} of the known facts, wordings held out (at least 90 %); {took:.0f} s (at most 180)")
-        changed = subprocess.run(["git", "diff", "--quiet", "dvc.lock"], cwd=folder).returncode
-        print(f"dvc.lock after a run from nothing: {'CHANGED' if changed else 'as committed, byte for byte'}")
-        files = [path.lstat() for path in folder.rglob("*") if path.is_file()]
-        size = sum(file.st_size / file.st_nlink for file in files)  # outs and cache are links to the same bytes
-        print(f"on disk, all outs, cache and work folder: {size / 1e6:.0f} MB (at most 3000)")
-        for name, again in (("dvc repro", ["dvc", "repro"]), ("make run", ["cli", "run"])):
-            took = [no_op(again, folder) for _ in range(5)]
-            print(f"no-op {name}: median {statistics.median(took):.2f} s of five (at most 2)")
-        if args.write:
-            write_costs(stages)
+        if args.tools:
+            compare_tools(Path(place))
+        else:
+            measure(Path(place), cold=args.cold, write=args.write)
+
+
+def measure(place: Path, *, cold: bool, write: bool) -> None:
+    """Run the default once and print where its time goes."""
+    folder = clone(place / "project", tracking=True)
+    started = time.time()
+    total = timed(["cli", "run", *(["--cold"] if cold else [])], folder)
+    stages = [json.loads(line) for line in (folder / ".work/costs.jsonl").read_text().splitlines()]
+    print_stages(stages, started, total)
+    known = json.loads((folder / "data/baseline/metrics.json").read_text())["known"]
+    took = next(stage["seconds"] for stage in stages if stage["stage"] == "base")
+    print(f"base: {known:.1%} of the known facts, wordings held out (at least 90 %); {took:.0f} s (at most 180)")
+    print(f"dvc.lock after a run from nothing: {lock_state(folder)}")
+    files = [path.lstat() for path in folder.rglob("*") if path.is_file()]
+    size = sum(file.st_size / file.st_nlink for file in files)  # outs and cache are links to the same bytes
+    print(f"on disk, all outs, cache, tracked artifacts and work folder: {size / 1e6:.0f} MB (at most 3000)")
+    for name, again in (("dvc repro", ["dvc", "repro"]), ("make run", ["cli", "run"]), ("make flow", ["flows"])):
+        took = statistics.median(timed(again, folder, quiet=True) for _ in range(5))
+        print(f"no-op {name}: median {took:.2f} s of five" + ("" if name == "make flow" else " (at most 2)"))
+    if write:
+        write_costs(stages)
+
+
+def compare_tools(place: Path) -> None:
+    """Run the default without tracking, with it, and by Prefect, each from nothing in a clone of its own."""
+    seconds = {}
+    for name, command, tracking in (
+        ("make run, tracking none", ["cli", "run"], False),
+        ("make flow --workers 1, tracking mlflow", ["flows", "--workers", "1"], True),
+        ("make flow --workers 2, tracking mlflow", ["flows", "--workers", "2"], True),
+    ):
+        folder = clone(place / name.replace(" ", "-"), tracking=tracking)
+        seconds[name] = timed(command, folder, quiet=True)
+        least = next(iter(seconds.values()))
+        print(
+            f"{name}: {seconds[name]:.0f} s, ratio {seconds[name] / least:.3f}; dvc.lock {lock_state(folder)}",
+            flush=True,
+        )
+    print("the ratio of the second to the first is at most 1.10")
+
+
+def clone(folder: Path, *, tracking: bool) -> Path:
+    """Clone what is committed, with the working tree's params."""
+    subprocess.run(["git", "clone", "--quiet", "--local", str(ROOT), str(folder)], check=True)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(text if tracking else text.replace("store: mlflow", "store: none"))
+    return folder
+
+
+def lock_state(folder: Path) -> str:
+    """Say whether the outs are the committed ones; turning tracking off changes what `validate` read, and no more."""
+    changed = subprocess.run(["git", "diff", "-U0", "dvc.lock"], cwd=folder, capture_output=True, text=True).stdout
+    lines = [line for line in changed.splitlines() if re.match(r"[+-] ", line)]
+    if not lines:
+        return "as committed, byte for byte"
+    return f"CHANGED in {len(lines)} lines"
 
 
 def print_stages(stages: list[dict[str, float]], started: float, total: float) -> None:
@@ -69,10 +109,10 @@ def print_stages(stages: list[dict[str, float]], started: float, total: float) -
     print(f"{total / 60:.1f} minutes (at most 8); around the stages' own work: {around / total:.0%} (at most 25 %)")
 
 
-def no_op(command: list[str], folder: Path) -> float:
-    """Time a command that has nothing to do."""
+def timed(command: list[str], folder: Path, *, quiet: bool = False) -> float:
+    """Time a command in a clone."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", *command], cwd=folder, env=ENVIRONMENT, check=True, capture_output=quiet)
     return time.perf_counter() - started
 
 
