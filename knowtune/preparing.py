@@ -20,6 +20,7 @@ from knowtune.errors import UserError
 from knowtune.progress import progress
 from knowtune.records import CHUNK
 from knowtune.sources import Raw
+from knowtune.statistics import share_of
 
 if TYPE_CHECKING:
     from knowtune.base import Base
@@ -180,16 +181,15 @@ def _hold_out(rows: pd.DataFrame, shares: Mapping[str, float], by_fact: bool, se
     order = rows[["id", "fact", "target"]].iloc[_lots(rows["id"], seed + 1).argsort(kind="stable")]
     if by_fact:
         order = order[order.groupby("fact").cumcount() > 0]  # the first of each fact stays
-    labels = not by_fact and order["target"].nunique() < len(order) / 2
-    group = order["target"] if labels else pd.Series(0, index=order.index)
-    place = order.groupby(group).cumcount()
-    total = group.map(group.value_counts()) if labels else pd.Series(len(rows), index=order.index)
-    parts, start, held = {}, 0.0, pd.Series(False, index=rows.index)
+    elif order["target"].nunique() < len(order) / 2:  # labels, or answers as few: spread each evenly over the order
+        place = order.groupby("target").cumcount() + _lots(order["target"], seed + 2) / 2.0**64
+        order = order.loc[(place / order["target"].map(order["target"].value_counts())).sort_values().index]
+    parts, first, held = {}, 0, pd.Series(False, index=rows.index)
     for role, share in shares.items():
-        chosen = place.index[(place >= start * total) & (place < (start + share) * total)]
+        chosen = order.index[first : first + share_of(share, len(rows))]
         held[chosen] = True
         parts[role] = rows[rows.index.isin(chosen)]
-        start += share
+        first += len(chosen)
     return {"train": rows[~held], **parts}
 
 

@@ -49,7 +49,10 @@ def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task)
     if prompt and not is_template(columns["prompt"]):
         prompt += " "
     target = columns["target"]
-    answers = task.read_target(_filled(target, record) if is_template(target) else _get(record, target))
+    try:
+        answers = task.read_target(_filled(target, record) if is_template(target) else _get(record, target))
+    except ValueError as error:
+        raise ValueError(f"{target}: {error}") from None
     return _described(record, columns, prompt, answers, "")
 
 
@@ -71,10 +74,8 @@ def _described(
     if any("\n" in alias for alias in answers[1:]):
         reason = reason or "a further right answer has a line break"
     facts = columns.get("fact") or []
-    named = {
-        name: text_of(_get(record, columns[name])) for name in ("relation", "subject", "wording") if columns.get(name)
-    }
-    fact = ":".join(text_of(_get(record, name)) for name in ([facts] if isinstance(facts, str) else facts))
+    named = {name: _text(record, columns[name]) for name in ("relation", "subject", "wording") if columns.get(name)}
+    fact = ":".join(_text(record, name) for name in ([facts] if isinstance(facts, str) else facts))
     further = "\n".join(answers[1:])
     target = answers[0] if answers else ""
     return {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}, reason
@@ -123,8 +124,16 @@ def _chat_fault(messages: Any) -> str:
 def _filled(column: str, record: Mapping[str, Any]) -> str:
     """Fill a template, or take a column."""
     if not is_template(column):
-        return text_of(_get(record, column))
-    return column.format_map({name: text_of(_get(record, name)) for name in template_columns(column)})
+        return _text(record, column)
+    return column.format_map({name: _text(record, name) for name in template_columns(column)})
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    """Take a cell as text."""
+    value = _get(record, name)
+    if isinstance(value, dict | list):
+        raise ValueError(f"{name}: got a {type(value).__name__}; allowed: text or a number")
+    return text_of(value)
 
 
 def _get(record: Mapping[str, Any], name: str) -> Any:

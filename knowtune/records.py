@@ -40,7 +40,7 @@ def _json_lines(path: Path) -> Records:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line.decode("utf-8"))
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}: line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
             except json.JSONDecodeError as error:
@@ -71,7 +71,7 @@ def _csv(path: Path) -> Records:
                 f"{path}: after line {rows.line_num}: not UTF-8 ({error.reason}); save the file as UTF-8"
             ) from None
         except csv.Error as error:
-            raise UserError(f"{path}: line {rows.line_num}: not CSV ({error})") from None
+            raise UserError(f"{path}: line {rows.reader.line_num}: not CSV ({error})") from None
 
 
 def _parquet(path: Path) -> Records:

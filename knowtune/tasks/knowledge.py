@@ -31,6 +31,9 @@ class Knowledge(Task):
     def read_target(self, cell: Any) -> list[str]:
         """Read one answer, or a list of them."""
         cells = cell if isinstance(cell, list) else [cell]
+        odd = next((type(one).__name__ for one in cells if isinstance(one, dict | list)), None)
+        if odd:
+            raise ValueError(f"got a {odd}; allowed: a text, or a list of texts")
         found = ["" if one is None or one != one else str(one).strip() for one in cells]
         return list(dict.fromkeys(answer for answer in found if answer))
 

@@ -44,7 +44,8 @@ def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     last = curve[curve["split"] == "validation"]["loss"].iloc[-1]
     assert card == {
         "base": "tiny", "base_digest": base.digest, "task": {"kind": "knowledge"},
-        "example": {"prompt": "The hat of Ada is ", "text_pair": ""}, "method": "lora", "seed": 3, "num_rows": 8, "num_steps": 4,
+        "example": {"prompt": "The hat of Ada is ", "text_pair": ""}, "method": "lora", "seed": 3,
+        "num_rows": 8, "num_steps": 4,
         "options": {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"},
         "num_trainable": card["num_trainable"], "num_parameters": card["num_parameters"],
         "validation_loss": pytest.approx(last), "weights_digest": text_digest(weights),

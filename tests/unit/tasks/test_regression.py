@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from knowtune.encoding import Labelled
+from knowtune.tasks.regression import Regression
+
+TASK = Regression()
+
+
+@pytest.mark.parametrize(
+    ("cell", "target"), [(3, "3"), (2.5, "2.5"), (" 4.20 ", "4.2"), (0, "0"), (-1e-9, "-1e-09"), (1 / 3, "0.333333")]
+)
+def test_a_score(cell: Any, target: str) -> None:
+    assert TASK.read_target(cell) == [target]
+
+
+@pytest.mark.parametrize("cell", [None, "", float("nan"), float("inf"), "nan", "-inf"])
+def test_no_score(cell: Any) -> None:
+    assert TASK.read_target(cell) == []
+
+
+@pytest.mark.parametrize("cell", ["high", "3,5", [1.0], {"a": 1}])
+def test_what_is_no_number(cell: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        TASK.read_target(cell)
+    assert str(caught.value) == f"got {cell!r}; allowed: a number"
+
+
+def test_numbers_and_words() -> None:
+    assert (TASK.number("2.5"), TASK.num_outputs) == (2.5, 1)
+    assert math.isnan(TASK.number(""))
+    assert TASK.words(torch.tensor([[1 / 3], [-2.0], [1e-9]])) == ["0.333333", "-2", "1e-09"]
+    assert TASK.words(torch.zeros(0, 1)) == []
+
+
+def test_the_loss_by_hand() -> None:
+    targets = TASK.targets([Labelled([1], None, 2.0), Labelled([1], None, -0.5)])
+    assert TASK.losses(torch.tensor([[1.0], [1.0]]), targets).tolist() == [1.0, 2.25]
+    assert TASK.num_items(targets) == 2
