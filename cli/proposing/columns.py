@@ -64,7 +64,7 @@ class Column:
         if not self.everywhere:
             return "some rows lack it; give every row the column, null where it has none"
         if self.kind == "nested":
-            return "a nested value; a mapping names texts, numbers, lists of texts, or messages with role and content"
+            return _nested(self.cells)
         return "no row has a value" if self.kind == "empty" else ""
 
     @property
@@ -116,6 +116,16 @@ def _kind(cells: Sequence[Any]) -> str:
     if any(number is None for number in numbers):
         return "text"
     return "whole number" if all(number == int(number) for number in numbers if number is not None) else "number"
+
+
+def _nested(cells: Sequence[Any]) -> str:
+    """Say what is nested, and what to make of it."""
+    inner = next((cell[0] if isinstance(cell, list) else cell for cell in cells if isinstance(cell, list | dict)), None)
+    keys = list(inner) if isinstance(inner, dict) else []
+    if {"from", "value"} <= set(keys):
+        return "messages with `from` and `value`; write them with `role` (user, assistant, system) and `content`"
+    what = f"a nested value with {', '.join(map(str, keys))}" if keys else "a nested value"
+    return f"{what}; put what is meant into a column of its own: a text, a number or a list of texts"
 
 
 def _number(cell: Any) -> float | None:

@@ -111,7 +111,7 @@ def _maybe_labels(usable: Mapping[str, Column]) -> Guess | None:
     few = [c for c in plain.values() if 2 <= c.distinct <= len(c.filled) / 5 and _is_label(c)]
     found = found or (few[0] if len(few) == 1 else None)
     guess = _labelled(usable, found)
-    if guess and found:
+    if guess and found and found.plain_name not in names.SCORES:
         guess.unsure.append(f"{found.name!r} is taken for the {guess.taken[found.name]}; its name does not say so")
     return guess
 
@@ -146,7 +146,7 @@ def _labelled(usable: Mapping[str, Column], label: Column | None) -> Guess | Non
     row_id = unique({name: c for name, c in usable.items() if name not in taken})
     mapping = {"id": row_id, "text": text.name, "text_pair": pair.name if pair else None, "label": label.name}
     guess = Guess(task, mapping, {**taken, **({row_id: "id"} if row_id else {})})
-    others = [repr(name) for name in texts if name not in guess.taken]
+    others = [repr(name) for name, column in texts.items() if name not in guess.taken and column.words >= 2]
     if others:
         guess.unsure.append(f"the text is {text.name!r}; {', '.join(others)} would be text too and is left out")
     if task == "classification" and label.plain_name in names.SCORES:

