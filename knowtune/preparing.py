@@ -151,6 +151,8 @@ def _judge_tokens(rows: pd.DataFrame, reason: pd.Series[str], base: Base, role: 
     for start in progress(range(0, len(rows), CHUNK), f"prepare: {role}, {CHUNK:,} rows each"):
         part = rows.iloc[start : start + CHUNK]
         part = part[reason.loc[part.index] == ""]
+        if part.empty:  # an empty list of truth values would choose columns
+            continue
         fresh = part[["prompt", "text_pair", "target"]].drop_duplicates("target")
         fresh = fresh[[target not in speaks for target in fresh["target"]]].assign(prompt="", text_pair="")
         speaks |= {
