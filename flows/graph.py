@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,10 @@ def read_graph(folder: Path, targets: Iterable[str] = ()) -> list[Node]:
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
     try:
-        with Repo(str(folder)) as repo, repo.lock:
+        # DVC reads and writes the names of stages as seen from where one stands, which for a workspace is elsewhere
+        with chdir(folder), Repo() as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)
-            names = list(targets) or [str(folder / "dvc.yaml")]
+            names = list(targets) or ["dvc.yaml"]
             return [_node(stage, graph) for stage in plan_repro(graph, collect_stages(repo, names))]
     except DvcException as error:
         raise UserError(f"dvc: {_reason(error)}") from error
