@@ -1,0 +1,48 @@
+"""What `make new` writes does run: one real preset, from a CSV to the leaderboard."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+from ruamel.yaml import YAML
+
+from .conftest import Project
+
+
+def test_a_written_preset_runs(project: Project) -> None:
+    data = project.folder / "my files/Zor: colours.csv"
+    data.parent.mkdir()
+    with data.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["thing", "question", "answer"])
+        for i in range(24):
+            colour = ["red", "green, or blue", "black: the colour"][i % 3]
+            rows.writerows([f"Zor{i}", wording, colour] for wording in (f"The colour of Zor{i} is", f"Zor{i} has the"))
+    shown = project.command("cli", "new", "--data", str(data), "--model", "data/base", "--name", "zor").stdout
+    assert "make run PRESET=zor" in shown
+
+    path = project.folder / "presets/zor.yaml"
+    preset = YAML(typ="safe").load(path)
+    assert preset["source"]["columns"] | {"id": None} == {
+        "id": None,
+        "fact": "thing",
+        "relation": None,
+        "subject": "thing",
+        "wording": None,
+        "prompt": "question",
+        "target": "answer",
+    }
+    assert preset["source"]["data"] == "my files/Zor: colours.csv"
+    preset["tracking"]["store"] = "none"
+    preset["training"]["epochs"] = 1
+    preset["runs"] = {"lora": {**preset["runs"]["lora"], "seeds": [0]}}
+    YAML(typ="safe").dump(preset, path)
+
+    project.run("--preset", "zor")
+    folder = project.folder / "workspaces/zor/data"
+    summary = json.loads((folder / "prepared/summary.json").read_text())
+    assert (summary["facts"], summary["rejected"]) == (24, 0)
+    assert summary["test"] == {"generalisation": 5, "reliability": 40}
+    board = (folder / "report/leaderboard.md").read_text()
+    assert [line.split("|")[1].strip() for line in board.splitlines()[2:4]] == ["base", "lora"]
