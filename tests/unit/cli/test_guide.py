@@ -1,0 +1,39 @@
+"""The params files in the guides are whole and good."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.core.params import load_params, read_yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+GUIDE = ROOT / "docs/guide/own-data.md"
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_whole_params_file_of_own_data_is_good(tmp_path: Path) -> None:
+    (whole,) = [block for block in blocks() if block.startswith("threads:")]
+    (tmp_path / "my.yaml").write_text(whole, encoding="utf-8")
+    load_params(tmp_path / "my.yaml", deep=True)
+
+
+def test_the_parts_fit_into_it(tmp_path: Path) -> None:
+    (whole,) = [block for block in blocks() if block.startswith("threads:")]
+    parts = [block.replace("  ...\n", "") for block in blocks() if not block.startswith("threads:")]
+    assert len(parts) == 3
+    for i, part in enumerate(parts):
+        (tmp_path / "whole.yaml").write_text(whole, encoding="utf-8")
+        merged: dict[str, Any] = read_yaml(tmp_path / "whole.yaml")
+        given = YAML(typ="safe", pure=True).load(part)
+        for section, value in ({"source": given} if "columns" in given else given).items():
+            merged[section] = value if section in ("task", "hub", "base") else {**merged[section], **value}
+        path = tmp_path / f"part{i}.yaml"
+        YAML(typ="safe").dump(merged, path)
+        load_params(path)
