@@ -48,7 +48,8 @@ def describe(
     facts = _gather(book, cwd, stages, rows, locked, good)
     if facts.sources:
         book.client.log_inputs(book.parent, datasets=list(datasets(facts.sources, {}, "source")))
-    tags = {f"produced_by.{row['stage']}": row["made by run"] for row in rows if row["happened"] == "skipped"}
+    skipped = [row for row in rows if row["happened"] == "skipped"]
+    tags = {f"produced_by.{row['stage'].replace('@', '.')}": row["made by run"] for row in skipped}  # MLflow bars the @
     tags |= {f"stages.{what}": str(number) for what, number in facts.counts.items()}
     tags |= {
         "data": ", ".join(f"{name} {found['md5'][:8]}" for name, found in facts.sources.items()),

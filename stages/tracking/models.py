@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from stages.tracking.numbers import Seed
 
+MAX_NEW_TOKENS = 16  # as served.py has it, which is a file of its own
 LARGEST = 2 * 2**30  # bytes; a larger one (a whole checkpoint) stays with DVC, whose cache holds it already
-EXAMPLE = {"prompt": "The capital of Chile is"}
-OUTPUT = {"knowledge": ("answer", "string"), "classification": ("label", "string"), "regression": ("score", "double")}
 SAID = ("method", "base", "base_digest", "weights_digest")  # of the card, as tags of the model
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pandas")
 
@@ -48,7 +47,7 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
     if run.outputs is not None and run.outputs.model_outputs:
         return
     cwd = Path(note["cwd"])
-    example = seed.card.get("example") or EXAMPLE
+    example = {key: value for key, value in seed.card["example"].items() if value}  # most tasks have no second text
     mlflow.set_tracking_uri(client.tracking_uri)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         info = Model.log(
@@ -57,7 +56,7 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
             flavor=SimpleNamespace(__name__="mlflow.pyfunc", save_model=_save),
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"adapter": str(seed.adapter)},
-            signature=_signature(example, str(seed.card.get("task", "knowledge"))),
+            signature=_signature(example),
             input_example=pd.DataFrame([example]),
             pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
             model_config={"base": str(base_folder(cwd, note["deps"])), "compute": compute_of(cwd)},
@@ -88,11 +87,10 @@ def _save(validate_serving_input: bool, **settings: Any) -> None:
     mlflow.pyfunc.save_model(**settings)
 
 
-def _signature(example: Mapping[str, str], task: str) -> ModelSignature:
+def _signature(example: Mapping[str, str]) -> ModelSignature:
     """Say what goes in and what comes out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    name, kind = OUTPUT[task]
-    longest: Any = ParamSchema([ParamSpec("max_new_tokens", "long", 16)]) if task == "knowledge" else None
-    return ModelSignature(Schema([ColSpec("string", key) for key in example]), Schema([ColSpec(kind, name)]), longest)
+    inputs, outputs = Schema([ColSpec("string", key) for key in example]), Schema([ColSpec("string", "answer")])
+    return ModelSignature(inputs, outputs, ParamSchema([ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS)]))

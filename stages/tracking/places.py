@@ -7,6 +7,7 @@ import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOM = Path(".work/tracking")
 EXPERIMENTS = (".dvc", "tmp", "exps")  # below it DVC lays out the experiments of `dvc exp run --queue` and `--temp`
 
 
@@ -21,10 +22,15 @@ def project_root() -> Path:
 
 def room() -> Path:
     """Return tracking's folder; it is made when missing."""
-    folder = project_root() / ".work" / "tracking"
+    folder = project_root() / ROOM
     for name in ("spool", "reproductions", "refused"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def reproductions() -> Path:
+    """Return the folder with a file for every open reproduction; it is not made."""
+    return project_root() / ROOM / "reproductions"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import whole
-from stages.tracking.places import room
+from stages.tracking.places import reproductions, room
 
 if TYPE_CHECKING:
     import psutil
@@ -59,7 +59,7 @@ def is_alive(key: str) -> bool:
 
 def marker(key: str) -> Path:
     """Return the file that says a reproduction is open."""
-    return room() / "reproductions" / f"{key.replace(':', '-')}.json"
+    return reproductions() / f"{key.replace(':', '-')}.json"
 
 
 def open_once(key: str, experiment: str, params: dict[str, Any]) -> None:
@@ -80,6 +80,7 @@ def open_once(key: str, experiment: str, params: dict[str, Any]) -> None:
         "experiment": experiment,
         "params": params,
     }
+    room()
     with whole(path) as part:
         part.write_text(json.dumps(opened), encoding="utf-8")
 

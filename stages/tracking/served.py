@@ -30,37 +30,38 @@ class Tuned(PythonModel):  # type: ignore[misc]
         from knowtune.families import member_class
         from knowtune.merging import load_seed
         from knowtune.methods import METHODS
+        from knowtune.tasks import TASKS
 
-        adapter = Path(context.artifacts["adapter"])
-        config: dict[str, Any] = context.model_config
-        folder, compute = Path(config["base"]), Compute(**config["compute"])
-        has_card = (folder / CARD).is_file()
+        adapter, config = Path(context.artifacts["adapter"]), context.model_config
         card = read_json(adapter / ADAPTER_CARD)
-        base = Base(make_card(folder, folder.name), folder, compute)
-        if has_card:
-            base = Base.open(folder, folder, compute)
-        method = member_class(METHODS, "method", card["method"])(**card["options"])
+        options = dict(card["task"])
+        task: Any = member_class(TASKS, "task", options.pop("kind"))(**options)
+        folder, compute = Path(config["base"]), Compute(**config["compute"])
+        if (folder / CARD).is_file():
+            base = Base.open(folder, folder, compute, task)
+        else:
+            base = Base(make_card(folder, folder.name), folder, compute, task)
+        method: Any = member_class(METHODS, "method", card["method"])(**card["options"])
         self.model = load_seed(method, adapter, base)
-        self.tokenizer = base.tokenizer()
+        self.task, self.tokenizer = task, base.tokenizer()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Continue each prompt greedily.
+        """Answer as `make ask` does.
 
         Args:
             context: MLflow's.
-            model_input: column `prompt`.
-            params: `max_new_tokens`.
+            model_input: columns `prompt` and, for tasks on two texts, `text_pair`.
+            params: `max_new_tokens`, for tasks that write text.
 
         Returns:
-            Column `answer`.
+            Column `answer`: what is written, the label's name, or the number.
         """
-        from knowtune.evaluation import greedy_answers
-
         longest = int((params or {}).get("max_new_tokens", MAX_NEW_TOKENS))
-        prompts = model_input["prompt"].tolist()
-        return pd.DataFrame({"answer": greedy_answers(self.model, self.tokenizer, prompts, len(prompts), longest)})
+        rows = model_input.assign(text_pair=model_input.get("text_pair", ""))
+        found = self.task.answers(self.model, self.tokenizer, rows.fillna(""), len(rows), longest, "answers")
+        return pd.DataFrame({"answer": found})
 
 
 set_model(Tuned())

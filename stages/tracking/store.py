@@ -41,8 +41,8 @@ def open_store(uri: str | None = None) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    client = MlflowClient(address(uri))
     with locked("store", wait=True):
+        client = MlflowClient(address(uri))
         client.search_experiments(max_results=1)
     return client
 

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from stages.tracking.closing import close_book
 from stages.tracking.places import locked, room
 from stages.tracking.reproduction import is_alive, marker
 from stages.tracking.stage_run import begin_stage, record_stage
+from stages.tracking.store import open_store
 
-PAUSE = 0.3  # seconds between two looks at the spool
+PAUSE = 0.5  # seconds between two looks at the spool
 TRIES = 3  # of a store that does not answer, once nobody is left who would start another tracker
 LINGER = 1.0  # seconds that a tracker waits for another note before it ends
 ERROR = "error.json"
@@ -60,19 +62,24 @@ class Tracker:
         for path in spool.pending():
             if path.name not in self.begun:
                 busy = True
-                if not self.attempt(path):
+                if not self.attempt(self.read, path):
                     return False
         for path in _markers():
-            key = str(json.loads(path.read_text(encoding="utf-8"))["key"])
+            key = _key(path)
             if not is_alive(key) and not [p for p in spool.pending(key) if ".started" not in p.name]:
-                self.close(key, None, 0)
                 busy = True
+                if not self.attempt(self.give_up_waiting, path):
+                    return False
         return busy
 
-    def attempt(self, path: Path) -> bool:
-        """Read one note; one that cannot be recorded though the store answers is put aside, so that others are."""
+    def attempt(self, action: Callable[[Path], None], path: Path) -> bool:
+        """Do something with a note or marker; what fails though the store answers is put aside, so that others go on.
+
+        Returns:
+            Whether to go on.
+        """
         try:
-            self.read(path)
+            action(path)
             self.failures = 0
             return True
         except Exception as error:
@@ -80,13 +87,18 @@ class Tracker:
             told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
             if self.store_answers(path):
                 place = room() / "refused" / path.name
+                shutil.rmtree(place, ignore_errors=True)
                 path.replace(place)
-                _remember({"error": f"{told}; the stage's note was put into {place}"}, ERROR)
+                _remember({"error": f"{told}; what could not be recorded was put into {place}"}, ERROR)
                 return True
             self.failures += 1
             if self.failures == TRIES:
                 _remember({"error": f"{told}; nothing is lost: the next run records it"}, ERROR)
             return False
+
+    def give_up_waiting(self, path: Path) -> None:
+        """Close a reproduction whose root is gone without a word."""
+        self.close(_key(path), None, 0)
 
     def read(self, path: Path) -> None:
         """Do what a note asks for, and take it away."""
@@ -124,11 +136,20 @@ class Tracker:
     def store_answers(self, path: Path) -> bool:
         """Say whether the store is there, so that it must be the note that is wrong."""
         try:
-            key = spool.read_note(path)["reproduction"]
-            self.book(key).client.get_run(self.book(key).parent)
+            opened = json.loads(marker(_key(path)).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError):
+            return True  # without its reproduction's marker a note cannot be recorded anywhere
+        try:
+            open_store(opened["uri"])
         except Exception:
             return False
         return True
+
+
+def _key(path: Path) -> str:
+    """Return the reproduction that a note or a marker belongs to."""
+    note = spool.read_note(path)
+    return str(note["reproduction"] if "reproduction" in note else note["key"])
 
 
 def _markers() -> list[Path]:
@@ -153,6 +174,7 @@ def main() -> int:
             (room() / ERROR).unlink(missing_ok=True)
             tracker = Tracker()
             tracker.work()
+            print(f"tracker {os.getpid()} ends after {time.process_time():.1f} s of CPU", flush=True)
             if tracker.failures:
                 return 1
         if not spool.pending():
