@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stages.tracking.book import Book
 
 NAME = "results"
+PRISTINE = "base"
 PER_MODEL = 3  # of the report's metrics, in the order of params.yaml
 
 
@@ -25,7 +26,8 @@ def share_view(book: Book, keys: Iterable[str]) -> None:
         keys: of its final metrics, "model.metric".
     """
     first = book.opened["params"].get("evaluate", {}).get("metrics", [])[:PER_MODEL]
-    shown = [key for key in keys if not first or key.rpartition(".")[2] in first]
+    told = [key for key in keys if not key.startswith(f"{PRISTINE}.")]  # the base is the same in every line
+    shown = [key for key in told if not first or key.rpartition(".")[2] in first]
     columns = ["attributes.`Dataset`", "tags.`base`", *(f"metrics.`{key}`" for key in shown)]
     state = {
         "searchFilter": "",
