@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run plan validate show ask new extra test unit check clean
+.PHONY: help run flow serve plan validate show ask new extra test unit check clean
 
 help:                     ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,12 @@ $(READY): pyproject.toml constraints.txt
 
 run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file or PRESET=name for another params file)
 	@$(CLI) run $(ON)
+
+flow: $(READY)            ## the same as `run` by Prefect, independent stages side by side (WORKERS=2, STAGES="report")
+	@$(BIN)/python -m flows $(ON) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+
+serve: $(READY)           ## the pages to watch, Prefect's and MLflow's, until Ctrl-C
+	@$(BIN)/python -m flows.serve
 
 plan: $(READY)            ## what would run, about how long, how much disk
 	@$(CLI) plan $(ON)

@@ -6,14 +6,13 @@ That interface is not safe among threads, so all is asked before the first stage
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from contextlib import chdir
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowtune.artefacts import whole
-from knowtune.errors import UserError
+from knowtune.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Node:
         return self.address.partition("@")[0]
 
 
-def read_graph(folder: Path, targets: Iterable[str] = ()) -> list[Node]:
+def read_graph(folder: Path, targets: Sequence[str] = ()) -> list[Node]:
     """Ask DVC for the stages to reproduce, in the order in which `dvc repro` would run them.
 
     Args:
@@ -41,18 +40,28 @@ def read_graph(folder: Path, targets: Iterable[str] = ()) -> list[Node]:
     Raises:
         UserError: DVC cannot say, for dvc.yaml is broken, a target is unknown, or another process holds its lock.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, NoOutputOrStageError
     from dvc.repo import Repo
     from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+    from dvc.stage.exceptions import StageNotFound
 
+    known: list[str] = []
     try:
-        # DVC reads and writes the names of stages as seen from where one stands, which for a workspace is elsewhere
-        with chdir(folder), Repo() as repo, repo.lock:
+        with Repo(str(folder)) as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)
-            names = list(targets) or ["dvc.yaml"]
+            known = [stage.addressing for stage in repo.index.stages]
+            names = list(targets) or [str(folder / "dvc.yaml")]
             return [_node(stage, graph) for stage in plan_repro(graph, collect_stages(repo, names))]
+    except (StageNotFound, NoOutputOrStageError) as error:
+        raise unknown("stage", _first_unknown(targets, known), known) from error
     except DvcException as error:
         raise UserError(f"dvc: {_reason(error)}") from error
+
+
+def _first_unknown(targets: Sequence[str], known: Sequence[str]) -> str:
+    """Return the target that is neither a stage nor a family."""
+    names = {*known, *(name.partition("@")[0] for name in known)}
+    return next((target for target in targets if target not in names), ", ".join(targets))
 
 
 def _node(stage: Any, graph: Any) -> Node:

@@ -21,14 +21,9 @@ from prefect.utilities.urls import url_for
 from flows.artifacts import publish
 from flows.graph import Node
 from flows.processes import Processes
-from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole
+from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole, worth_another_try
 
 RETRY_AFTER = (2, 20)  # seconds
-
-
-def worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
-    """Tell whether another try may help: after a kill, a lock, the network; never after an error of the user's."""
-    return state.name in PASSING
 
 
 @task(
@@ -37,7 +32,7 @@ def worth_retrying(_task: object, _run: object, state: State[Any]) -> bool:
     persist_result=False,
     retries=len(RETRY_AFTER),
     retry_delay_seconds=list(RETRY_AFTER),
-    retry_condition_fn=worth_retrying,
+    retry_condition_fn=worth_another_try,
 )
 def stage(address: str, processes: Processes, force: bool) -> State[None]:
     """Let DVC reproduce one stage; what it prints goes to this task's log, line by line."""

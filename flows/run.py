@@ -63,11 +63,11 @@ def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:
     Returns:
         Pairs of address and reason; "" for a stage that is up to date.
     """
+    roots: dict[str, set[str]] = {}
     reasons: dict[str, str] = {}
     for node in nodes:
-        moved = [need for need in node.needs if reasons[need]]
-        if force or node.changed:
-            reasons[node.address] = "forced" if force else "changed"
-        else:
-            reasons[node.address] = f"if {', '.join(moved)} comes out different" if moved else ""
+        changed = force or node.changed
+        roots[node.address] = {node.address} if changed else set[str]().union(*(roots[need] for need in node.needs))
+        follows = f"if {', '.join(sorted(roots[node.address]))} make a difference" if roots[node.address] else ""
+        reasons[node.address] = ("forced" if force else "changed") if changed else follows
     return list(reasons.items())

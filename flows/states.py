@@ -50,6 +50,11 @@ def state_of(address: str, outcome: Outcome) -> State[None]:
     return Failed(name=outcome.kind.capitalize(), message=message)
 
 
+def worth_another_try(_task: object, _run: object, state: State[Any]) -> bool:
+    """Tell whether another try may help: after a kill, a lock, the network; never after an error of the user's."""
+    return state.name in PASSING
+
+
 def interrupted() -> State[None]:
     """Say that a person, or the system, ended it."""
     return State(type=StateType.CANCELLED, name=NAMES["stopped"], message=NOTES["stopped"])

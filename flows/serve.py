@@ -1,0 +1,99 @@
+"""`python -m flows.serve`: the pages to watch, Prefect's and MLflow's, side by side until Ctrl-C.
+
+Addresses and ports are the tools' own settings: PREFECT_SERVER_API_HOST, PREFECT_SERVER_API_PORT, MLFLOW_HOST,
+MLFLOW_PORT. Where MLFLOW_TRACKING_URI is a server's address, that server has a page already, and none is started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import FrameType
+
+from flows.server import QUIET, answers
+from knowtune.errors import UserError
+
+MLFLOW_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+PATIENCE = 120.0  # seconds that a server has to start
+
+
+def main() -> int:
+    """Start both, print where they are, and end both when one ends or on Ctrl-C."""
+    environment = {**QUIET, **MLFLOW_QUIET, **os.environ}
+    signal.signal(signal.SIGTERM, _interrupt)
+    servers: list[subprocess.Popen[bytes]] = []
+    try:
+        servers.append(_start(environment, "prefect", "server", "start"))
+        page = f"http://{_place(environment, 'PREFECT_SERVER_API', 4200)}"
+        mlflow = _store(environment)
+        if not mlflow.startswith("http"):
+            servers.append(_start(environment, "mlflow", "server", "--workers", "1", "--backend-store-uri", mlflow))
+            mlflow = f"http://{_place(environment, 'MLFLOW', 5000)}"
+        _wait(f"{page}/api", servers)
+        print(f"Prefect: {page}\nMLflow:  {mlflow}\nCtrl-C ends both.", flush=True)
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        raise UserError("a server ended by itself; what it said stands above. Is its port taken?")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        _end(servers)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Take SIGTERM as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _start(environment: Mapping[str, str], module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a server that says only what goes wrong, in a session of its own, so that it is ended once, from here."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _place(environment: Mapping[str, str], prefix: str, port: int) -> str:
+    """Return host and port of a tool's page, as its settings say."""
+    return f"{environment.get(f'{prefix}_HOST', '127.0.0.1')}:{environment.get(f'{prefix}_PORT', port)}"
+
+
+def _store(environment: Mapping[str, str]) -> str:
+    """Make the store of the runs ready and return its address.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    command = [sys.executable, "-m", "stages.tracking.store"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError("MLflow's store cannot be opened; what it said stands above")
+    return done.stdout.split()[-1]
+
+
+def _wait(api: str, servers: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until Prefect answers, or a server has ended."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and all(server.poll() is None for server in servers) and not answers(api):
+        time.sleep(0.2)
+
+
+def _end(servers: list[subprocess.Popen[bytes]]) -> None:
+    """End the servers and all they have started."""
+    for server in servers:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+    for server in servers:
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

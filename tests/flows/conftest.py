@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
+
+
+@dataclass
+class Flow:
+    """A flow that has ended: what it printed, and what the server knows of it."""
+
+    code: int
+    output: str
+    api: str
+
+    @property
+    def id(self) -> str:
+        found = re.search(r"^page: http\S+/([0-9a-f-]{36})$", self.output, re.MULTILINE)
+        assert found, self.output
+        return found[1]
+
+    def run(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.api}/flow_runs/{self.id}").json())
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The task runs, by name."""
+        body = {"flow_runs": {"id": {"any_": [self.id]}}}
+        found = {run["name"]: run for run in httpx.post(f"{self.api}/task_runs/filter", json=body).json()}
+        return dict(sorted(found.items()))
+
+    def states(self) -> dict[str, str]:
+        return {name: run["state"]["name"] for name, run in self.tasks().items()}
+
+    def artifacts(self) -> dict[str, Any]:
+        body = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}
+        return {found["key"]: found["data"] for found in httpx.post(f"{self.api}/artifacts/filter", json=body).json()}
+
+
+class Runner:
+    """Starts flows in a project, against the one server of the tests."""
+
+    def __init__(self, api: str, home: Path) -> None:
+        self.api = api
+        self.environment = {**ENVIRONMENT, "PREFECT_API_URL": api, "PREFECT_HOME": str(home)}
+
+    def __call__(
+        self, project: Project, *arguments: str, on_line: Callable[[str, psutil.Process], object] | None = None
+    ) -> Flow:
+        """Run a flow to its end.
+
+        Args:
+            project: where.
+            arguments: of `python -m flows`.
+            on_line: sees each line of output as it comes, and the flow's process.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows", *arguments],
+            cwd=project.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if on_line:
+                on_line(line, psutil.Process(process.pid))
+        process.stdout.close()
+        return Flow(process.wait(), "".join(lines), self.api)
+
+
+@pytest.fixture(scope="session")
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A Prefect server with a database of its own, and what starts flows that tell it."""
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": str(home)}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, **quiet},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert server.stdout is not None
+    said = []
+    for line in server.stdout:
+        said.append(line)
+        if "Uvicorn running" in line or f"http://127.0.0.1:{port}/api" in line:
+            break
+    else:
+        raise AssertionError("".join(said))
+    threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop it
+    transport = httpx.HTTPTransport(retries=20)
+    with httpx.Client(transport=transport, timeout=60) as client:
+        assert client.get(f"http://127.0.0.1:{port}/api/health").json() is True
+    yield Runner(f"http://127.0.0.1:{port}/api", home)
+    server.terminate()
+    server.wait()
+    server.stdout.close()
+
+
+def small(params: dict[str, Any]) -> None:
+    """Two runs, one of them long enough to be killed half-way; no mixtures, no tracking."""
+    params["tracking"]["store"] = "none"
+    params["filters"] = {"clean": {"strategy": ["clean"]}}
+    params["selections"] = {"clean": {"filter": "clean", "strategy": "everything"}}
+    params["mixtures"] = {}
+    lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
+    params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 60}}}
+
+
+def copy_small(folder: Path) -> Project:
+    project = copy_project(folder)
+    shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    project.change(small)
+    return project
+
+
+@pytest.fixture(scope="session")
+def sequential(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that plain `dvc repro` has run, stage by stage; tests must leave it as it is."""
+    project = copy_small(tmp_path_factory.mktemp("sequential"))
+    project.command("cli", "run")
+    return project
+
+
+@dataclass
+class Flown:
+    """A project that a flow with two workers has run from nothing."""
+
+    project: Project
+    flow: Flow
+    killed: list[int]
+
+
+@pytest.fixture(scope="session")
+def flown(flows: Runner, tmp_path_factory: pytest.TempPathFactory) -> Flown:
+    """The same project run by a flow, one of its stages killed on the way; tests must leave it as it is."""
+    project = copy_small(tmp_path_factory.mktemp("flown"))
+    killed: list[int] = []
+
+    def kill_once(line: str, process: psutil.Process) -> None:
+        if "| train long, seed 0: checkpoint" in line and not killed:
+            victim = next(p for p in process.children(recursive=True) if is_stage(p, "stages.train", "long"))
+            victim.kill()
+            killed.append(victim.pid)
+
+    flow = flows(project, "--workers", "2", on_line=kill_once)
+    return Flown(project, flow, killed)
+
+
+def is_stage(process: psutil.Process, module: str, name: str) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return words[1:3] == ["-m", module] and name in words
+
+
+@pytest.fixture
+def project(flown: Flown, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the flown project, to change."""
+    folder = tmp_path / "project"
+    shutil.copytree(flown.project.folder, folder, symlinks=True)
+    yield Project(folder)
+    shutil.rmtree(folder)

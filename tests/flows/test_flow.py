@@ -1,0 +1,177 @@
+"""The flow, on a small project, with a real server and a real DVC."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stages.core.params import read_yaml
+from tests.flows.conftest import ROOT, Flow, Flown, Runner, is_stage
+from tests.pipeline.conftest import Project
+
+
+def costs(project: Project) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (project.folder / ".work/costs.jsonl").read_text().splitlines()]
+
+
+def overlapping(entries: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Pairs of stages that ran at the same time."""
+    pairs = itertools.combinations(entries, 2)
+    return {(a["stage"], b["stage"]) for a, b in pairs if a["started"] < b["ended"] and b["started"] < a["ended"]}
+
+
+def test_a_parallel_run_leaves_the_lock_of_a_sequential_one(flown: Flown, sequential: Project) -> None:
+    assert flown.flow.code == 0, flown.flow.output
+    assert overlapping(costs(flown.project))
+    assert not overlapping(costs(sequential))
+    assert flown.project.lock() == sequential.lock()
+
+
+def test_a_killed_stage_is_tried_again_and_ends_with_the_same_bytes(flown: Flown, sequential: Project) -> None:
+    assert len(flown.killed) == 1
+    killed = flown.flow.tasks()["train@long"]
+    assert (killed["state"]["name"], killed["run_count"]) == ("Completed", 2)
+    assert "train@long | train@long: its process was killed" in flown.flow.output
+    assert "train@long | try 2 of 3" in flown.flow.output
+    assert flown.project.bytes("data/adapters/long") == sequential.bytes("data/adapters/long")
+
+
+def test_the_page_shows_the_graph_as_dvc_has_it(flown: Flown) -> None:
+    tasks = flown.flow.tasks()
+    assert set(tasks) == set(read_yaml(flown.project.folder / "dvc.lock")["stages"])
+    names = {run["id"]: name for name, run in tasks.items()}
+    arrows = {name: {names[i["id"]] for i in run["task_inputs"].get("wait_for", [])} for name, run in tasks.items()}
+    assert arrows["validate"] == set()
+    assert arrows["merge@short"] == {"train@short", "base", "prepare"}
+    assert tasks["merge@short"]["tags"] == ["merge"]
+    assert flown.flow.run()["state"]["message"] == f"stages: {len(tasks)} ran"
+
+
+def test_tables_are_on_the_page(flown: Flown) -> None:
+    artifacts = flown.flow.artifacts()
+    stages = json.loads(artifacts["stages"])
+    assert {row["stage"]: row["state"] for row in stages} == dict.fromkeys(flown.flow.tasks(), "Completed")
+    assert all(row["seconds"] > 0 for row in stages)
+    expected = json.loads((flown.project.folder / "data/report/metrics.json").read_text())
+    assert json.loads(artifacts["metrics"]) == [{"name": name, **values} for name, values in expected.items()]
+    assert artifacts["leaderboard"] == (flown.project.folder / "data/report/leaderboard.md").read_text()
+
+
+def test_a_second_run_skips_all(flows: Runner, project: Project) -> None:
+    lock, ran = project.lock(), len(costs(project))
+    flow = flows(project)
+    assert flow.code == 0
+    assert set(flow.states().values()) == {"Skipped"}
+    assert project.lock() == lock
+    assert len(costs(project)) == ran
+
+
+def add_members(params: dict[str, Any]) -> None:
+    good = params["runs"]["short"]
+    params["runs"]["anew"] = {**good, "seeds": [1]}
+    params["runs"]["bad"] = {**good, "seeds": [2]}
+
+
+def test_a_failure_is_told_the_rest_goes_on_and_the_next_run_ends_it(
+    flows: Runner, project: Project, sequential: Project, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "other")
+    shutil.copytree(sequential.folder, other.folder, symlinks=True)
+    for changed in (project, other):
+        changed.change(add_members)
+    (project.folder / ".work/train-bad").write_text("a file where the stage wants a folder")
+    check_failure(flows(project, "--workers", "2"))
+    for changed in (project, other):
+        changed.change(lambda params: params["runs"].pop("bad"))
+    mended = flows(project)
+    assert mended.code == 0, mended.output
+    states = mended.states()
+    assert states["train@anew"] == states["evaluate-run@anew"] == states["train@short"] == "Skipped"
+    assert states["report"] == "Completed"
+    other.command("cli", "run")
+    assert project.lock() == other.lock() != sequential.lock()
+
+
+def check_failure(flow: Flow) -> None:
+    assert flow.code == 1
+    tasks = flow.tasks()
+    states = {name: run["state"]["name"] for name, run in tasks.items()}
+    assert states["train@anew"] == states["merge@anew"] == states["evaluate-run@anew"] == "Completed"
+    assert states["train@short"] == states["prepare"] == "Skipped"
+    assert states["train@bad"] == "Failed"
+    assert tasks["train@bad"]["run_count"] == 1
+    for name in ("merge@bad", "evaluate-run@bad", "report"):
+        assert states[name] == "NotRun"
+        assert tasks[name]["state_type"] == "CANCELLED"
+        assert tasks[name]["state"]["message"] == "needs train@bad, which failed"
+    message = flow.run()["state"]["message"]
+    assert message == f"{message.partition(chr(10))[0]}\n\n{tasks['train@bad']['state']['message']}\n\n" + (
+        "What is finished is kept: mend this, and run the same command again."
+    )
+    assert "1 failed, 3 not run" in message
+    assert "FileExistsError" in message
+    assert "exited with 1" in message
+    assert message in flow.output
+    notes = {row["stage"]: row["note"] for row in json.loads(flow.artifacts()["stages"])}
+    assert notes["train@bad"] == "train@bad: failed; its last lines:"
+
+
+def test_dry_says_what_would_run_and_runs_nothing(flows: Runner, project: Project) -> None:
+    assert flows(project, "--dry").output == "nothing would run: data and pipeline are up to date\n"
+    project.change(lambda params: params["runs"]["short"].update(seeds=[3]))
+    lock = project.lock()
+    flow = flows(project, "--dry")
+    lines = dict(line.split(None, 1) for line in flow.output.splitlines())
+    assert lines["train@short"] == "changed"
+    assert lines["evaluate-run@short"] == "if merge@short, validate make a difference"
+    assert "train@long" not in lines
+    assert project.lock() == lock
+
+
+def test_a_target_runs_with_what_it_needs_and_force_runs_it_anyway(flows: Runner, project: Project) -> None:
+    lock = project.lock()
+    flow = flows(project, "validate", "--force")
+    assert (flow.code, flow.states()) == (0, {"validate": "Completed"})
+    assert project.lock() == lock
+    unknown = flows(project, "train@shrot")
+    assert unknown.code == 1
+    assert "did you mean 'train@short'?" in unknown.output
+
+
+def test_an_interrupt_ends_the_stages_and_says_how_to_go_on(flows: Runner, project: Project) -> None:
+    project.change(lambda params: params["runs"]["long"]["training"].update(epochs=400))
+    seen: list[psutil.Process] = []
+
+    def interrupt(line: str, process: psutil.Process) -> None:
+        if "| train long, seed 0: checkpoint" in line and not seen:
+            seen.extend(p for p in process.children(recursive=True) if is_stage(p, "stages.train", "long"))
+            process.send_signal(signal.SIGINT)
+
+    flow = flows(project, "--workers", "1", on_line=interrupt)
+    assert flow.code == 130
+    assert "the same command goes on" in flow.output
+    assert flow.run()["state"]["name"] == flow.states()["train@long"] == "Interrupted"
+    assert seen
+    assert not any(process.is_running() for process in seen)
+
+
+def test_a_server_that_does_not_answer_is_told(flows: Runner, project: Project, monkeypatch: Any) -> None:
+    monkeypatch.setitem(flows.environment, "PREFECT_API_URL", "http://127.0.0.1:9/api")
+    flow = flows(project)
+    assert flow.code == 1
+    assert "PREFECT_API_URL: got http://127.0.0.1:9/api; no Prefect server answers there" in flow.output
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.name)
+def test_flows_name_no_stage(path: Any) -> None:
+    stages = set(read_yaml(ROOT / "dvc.yaml")["stages"])
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert not {text for text in texts if isinstance(text, str) and text.partition("@")[0] in stages}
