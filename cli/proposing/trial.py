@@ -26,7 +26,7 @@ class Trial:
 
     Args:
         rejected: reason -> number of rows.
-        share: of the rows that were read.
+        share: of the rows, or of the general texts where more of these are rejected.
         target_tokens: that nearly every target fits into.
     """
 
@@ -91,11 +91,13 @@ def try_out(
             made = prepare(raw, base, limits, dict.fromkeys(("wrong", "contradictions", "duplicates", "empties"), 0.0))
         except UserError as error:
             raise UserError(str(error).replace(str(rows), shown).replace(str(texts), str(text))) from None
-    reasons = made.rejected["reason"][~made.rejected["reason"].str.startswith("retention")]
+    of_texts = made.rejected["reason"].str.startswith("retention")
+    reasons = made.rejected["reason"][~of_texts]
+    share = max(len(reasons) / len(records), int(of_texts.sum()) / max(1, len(raw.texts)))
     counts = {str(reason): int(count) for reason, count in reasons.value_counts().items()}
     tokens = tokenizer(made.train["target"].tolist(), add_special_tokens=False)["input_ids"]
     longest = sorted(map(len, tokens))[int(0.99 * (len(tokens) - 1))]
-    return Trial(counts, len(reasons) / len(records), longest)
+    return Trial(counts, share, longest)
 
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

