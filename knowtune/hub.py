@@ -123,10 +123,18 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _transport_errors() -> list[type[Exception]]:
+    """List what breaks a connection; which client the hub's libraries use follows their version."""
+    import importlib
+    import importlib.util
+
+    clients = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
+    return [importlib.import_module(name).TransportError for name in clients]
+
+
 @contextmanager
 def _explained(repo: str, revision: str | None) -> Iterator[None]:
     """Say in our words what the hub's libraries say in theirs."""
-    import httpx
     from huggingface_hub import errors
 
     what = f"hub: {repo}" + (f" at {revision[:8]}" if revision else "")
@@ -140,13 +148,20 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
     except (
         errors.OfflineModeIsEnabled,
         errors.LocalEntryNotFoundError,
-        httpx.TransportError,
+        errors.HfHubHTTPError,
+        *_transport_errors(),
         ConnectionError,
     ) as error:
+        answer = error if isinstance(error, errors.HfHubHTTPError) else error.__cause__
+        code = answer.response.status_code if isinstance(answer, errors.HfHubHTTPError) else None
+        if code is not None and code < 500 and code != 429:
+            raise UserError(f"{what}: the hub answers {code}: {str(answer).splitlines()[0]}") from error
         raise TransientError(
             f"{what}: the hub cannot be reached, and this machine's cache does not have it. Try again, or download it "
             "elsewhere and give the folder as `repo`"
         ) from error
+    except FileNotFoundError as error:  # datasets' own words for a data set that is not there
+        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
     except ValueError as error:  # UserError among them
         if isinstance(error, UserError):
             raise

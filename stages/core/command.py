@@ -78,7 +78,7 @@ def execute(module: str, argv: list[str]) -> int:
         print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_disk_full(error):
+        if not is_disk_full(error):
             raise
         print(f"{name}: the disk is full; what is finished is kept. Free some space and run it again", file=sys.stderr)
         return 1
@@ -95,12 +95,14 @@ def _go_offline() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def _is_disk_full(error: Exception) -> bool:
-    """Recognise a full disk; safetensors and torch say it in words of their own."""
+def is_disk_full(error: BaseException) -> bool:
+    """Recognise a full disk; safetensors and torch say it in words of their own, or in the error before the last."""
     full = (errno.ENOSPC, errno.EDQUOT)
     told = isinstance(error, OSError) and error.errno in full
     words = [*(f"os error {code}" for code in full), "No space left", "PytorchStreamWriter failed writing"]
-    return told or any(word in str(error) for word in words)
+    words += ["inline_container.cc", "iostream error"]  # torch.save: "unexpected pos 576 vs 534" when a file ends early
+    before = error.__cause__ or error.__context__
+    return told or any(word in str(error) for word in words) or (before is not None and is_disk_full(before))
 
 
 def _set_threads(threads: int) -> None:
