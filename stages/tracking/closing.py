@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from stages.tracking.book import Book
 from stages.tracking.description import Row, describe
 from stages.tracking.digests import joint_md5
 from stages.tracking.lineage import Locked, locked_stages, md5s
+from stages.tracking.places import project_root
 from stages.tracking.stage_run import status_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
         What to tell: experiment, name of the run, store.
     """
     cwd = Path(book.opened["cwd"])
+    if not (cwd / "dvc.yaml").is_file():  # an experiment's folder, which DVC has taken away
+        cwd = project_root()
     stages, locked = read_stages(cwd), locked_stages(cwd / "dvc.lock")
     runs = _runs(book)
     rows = [_row(book, stage, runs.get(name), locked) for name, stage in stages.items()]
@@ -43,7 +47,8 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
     end = int(ended * 1000) if ended else max(ends, default=None)
     book.client.set_terminated(book.parent, status, end)
     name = book.client.get_run(book.parent).info.run_name
-    return {"experiment": book.opened["experiment"], "name": name, "uri": book.client.tracking_uri}
+    uri = re.sub("//[^/@]*@", "//", book.client.tracking_uri)  # it may hold a password, and this is printed
+    return {"experiment": book.opened["experiment"], "name": name, "uri": uri}
 
 
 def _runs(book: Book) -> dict[str, Run]:

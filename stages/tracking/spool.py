@@ -1,6 +1,7 @@
 """What a stage hands in: a note when it begins, and one when it ends, with links to what it read and wrote.
 
 The links are hard links, so that they cost no copy and still lead to the same bytes when the outs have been replaced.
+Small files are copied.
 A note is there as a whole or not at all. Nothing here imports MLflow or stops a stage.
 """
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 NOTE, LOCK, LINKS = "note.json", "dvc.lock", "links"
 INTERRUPTED = 130
+STALE = 3600.0  # seconds
+SMALL = 2**16  # bytes
 
 
 @contextmanager
@@ -132,8 +135,11 @@ def link(source: Path, target: Path) -> None:
 
 
 def _hard_link(source: str, target: str) -> str:
-    """Link the file that a name leads to."""
-    os.link(os.path.realpath(source), target)
+    """Link the file that a name leads to; a small one is copied, for an editor writes into the file that is linked."""
+    if Path(source).stat().st_size <= SMALL:
+        shutil.copyfile(source, target)
+    else:
+        os.link(os.path.realpath(source), target)
     return target
 
 
@@ -159,6 +165,13 @@ def pending(key: str | None = None) -> list[Path]:
     """List what has been handed in and not been read, oldest first: of one reproduction, or all."""
     found = [p for p in (room() / "spool").iterdir() if not p.name.startswith(".")]
     return sorted(p for p in found if key is None or read_note(p).get("reproduction") == key)
+
+
+def sweep() -> None:
+    """Remove what stages that were killed while they handed something in have left."""
+    for part in (room() / "spool").glob(".*.part-*"):
+        if time.time() - part.stat().st_mtime > STALE:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def read_note(path: Path) -> dict[str, Any]:

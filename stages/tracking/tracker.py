@@ -42,6 +42,7 @@ class Tracker:
 
     def work(self) -> None:
         """Read notes until nothing is left to do or the store does not answer."""
+        spool.sweep()
         idle_since = time.monotonic()
         while self.failures < TRIES:
             busy = self.round()

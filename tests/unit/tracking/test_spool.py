@@ -62,7 +62,9 @@ def test_a_stage_hands_in_what_it_was(folder: Path) -> None:
     assert sorted(p.name for p in (path / "links/deps").iterdir()) == ["1"]  # an upstream out is dvc.lock's business
 
 
-def test_links_keep_the_bytes_of_replaced_outs(folder: Path) -> None:
+@pytest.mark.parametrize("small", [0, 2**16])
+def test_the_bytes_of_replaced_outs_are_kept(folder: Path, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SMALL", small)
     with spool.tracked(params()):
         make_out()
     Path("out/seed-0/x.txt").unlink()
@@ -71,7 +73,17 @@ def test_links_keep_the_bytes_of_replaced_outs(folder: Path) -> None:
     assert (path / "links/outs/0/seed-0/x.txt").read_text() == "one"
 
 
+def test_code_edited_afterwards_is_not_what_was_run(folder: Path) -> None:
+    with spool.tracked(params()):
+        make_out()
+    Path("read.txt").write_text("edited in place")
+    path, _ = ended()
+    assert (path / "links/deps/1").read_text() == "r"
+
+
 def test_without_links_the_stage_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SMALL", 0)
+
     def refuse(*_: object) -> None:
         raise OSError(18, "another disk")
 
@@ -134,6 +146,16 @@ def test_notes_come_in_the_order_of_time(folder: Path) -> None:
     started = [spool.read_note(path)["started"] for path in spool.pending()]
     assert started == sorted(started)
     assert spool.pending("another:1.0") == []
+
+
+def test_what_a_killed_stage_left_is_swept_away(folder: Path) -> None:
+    old, young = (folder / f".work/tracking/spool/.{name}.ended.part-1" for name in ("old", "young"))
+    for part in (old, young):
+        (part / "links").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    spool.sweep()
+    assert (old.exists(), young.exists()) == (False, True)
+    assert spool.pending() == []
 
 
 def test_a_stage_imports_no_mlflow() -> None:
