@@ -44,7 +44,8 @@ def _json_lines(path: Path) -> Records:
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}: line {number}: not UTF-8 ({error.reason}); save the file as UTF-8") from None
             except json.JSONDecodeError as error:
-                raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})") from None
+                array = "; one JSON object a line is needed, not one array" if line.lstrip().startswith(b"[") else ""
+                raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno}){array}") from None
             if not isinstance(record, dict):
                 raise UserError(
                     f"{path}: line {number}: got a {type(record).__name__}; allowed: one JSON object a line"

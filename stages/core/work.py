@@ -16,6 +16,8 @@ from typing import Any
 from knowtune.artefacts import file_digest, text_digest, tree_digest
 
 ROOT = Path(".work")
+# They decide whether a stage runs and what is told of it, not what it computes (docs/decisions/0006).
+PLUMBING = ("command.py", "params.py", "schema.py", "faults.py", "warm.py", "pipeline.py")
 
 
 def work_folder(stage: str, params: Any, inputs: Iterable[Path], member: type | None = None) -> Path:
@@ -49,7 +51,7 @@ def _code(member: type | None) -> dict[str, str]:
     Coarser than dvc.yaml's deps: an edit to the report makes a killed training start again. That costs time, no bits.
     """
     top = Path(__file__).resolve().parents[2]
-    plumbing = {top / "stages/core" / name for name in ("command.py", "params.py", "schema.py", "faults.py", "warm.py")}
+    plumbing = {top / "stages/core" / name for name in PLUMBING}
     files = {
         file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
     } - plumbing
