@@ -233,6 +233,8 @@ def from_checkpoint(kind: Any, folder: Path, *, new_head: bool, **options: Any) 
     Raises:
         UserError: no such head for this architecture, or weights are missing.
     """
+    from safetensors import SafetensorError
+
     try:
         model, info = kind.from_pretrained(
             folder,
@@ -242,7 +244,7 @@ def from_checkpoint(kind: Any, folder: Path, *, new_head: bool, **options: Any) 
             output_loading_info=True,
             **options,
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{folder}: transformers cannot load it as {kind.__name__}: {str(error).splitlines()[0]}"
         ) from error

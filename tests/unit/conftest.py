@@ -91,6 +91,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=48,
+        initializer_range=0.1,  # so that texts differ; with 0.02 a BERT this small says the same of all
+        hidden_dropout_prob=0.0,  # so that it learns in a few steps
+        attention_probs_dropout_prob=0.0,
         pad_token_id=words.pad_token_id,
     )
     BertModel(config).save_pretrained(folder)

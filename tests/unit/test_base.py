@@ -11,7 +11,7 @@ from knowtune.artefacts import file_digest, text_digest, write_json
 from knowtune.base import CARD, Base, Compute, as_pretrained, load_model, make_card, require_same_base
 from knowtune.errors import UserError
 
-from .helpers import COMPUTE, TASK, equal_states, state
+from .helpers import COMPUTE, REVIEWS, TASK, equal_states, state
 
 
 @pytest.fixture
@@ -74,6 +74,112 @@ class TestCard:
         assert str(caught.value) == f"{copy}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)"
 
 
+class TestRefused:
+    def refused(self, folder: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            make_card(folder, "x")
+        return str(caught.value)
+
+    def test_an_adapter(self, copy: Path) -> None:
+        (copy / "adapter_config.json").write_text("{}")
+        assert self.refused(copy) == (
+            f"{copy}: an adapter, not a model; give the model it was made on, or merge it first"
+        )
+
+    def test_code_of_its_own(self, copy: Path) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, "auto_map": {"AutoModelForCausalLM": "modeling.Own"}})
+        assert self.refused(copy) == (
+            f"{copy}: the model needs code of its own (auto_map in config.json), and knowtune runs no code that comes "
+            "with a model; use an architecture that transformers has"
+        )
+
+    @pytest.mark.parametrize("text", ["", "{", '{"a": 1,}'])
+    def test_a_broken_config(self, copy: Path, text: str) -> None:
+        (copy / "config.json").write_text(text)
+        assert self.refused(copy).startswith(f"{copy / 'config.json'}: not readable as JSON (")
+
+    def test_a_broken_tokenizer(self, copy: Path) -> None:
+        (copy / "tokenizer.json").write_text("{}")
+        assert self.refused(copy).startswith(f"{copy / 'tokenizer.json'}: not readable as a tokenizer (")
+
+    def test_a_tokenizer_of_another_model(self, copy: Path) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, "vocab_size": 300})
+        assert self.refused(copy) == (
+            f"{copy}: the tokenizer does not fit: its largest id is 319, the model has embeddings for ids up to 299; "
+            "save model and tokenizer of the same checkpoint into the folder"
+        )
+
+    def test_more_embeddings_than_tokens_are_no_fault(self, copy: Path) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, "vocab_size": 384})
+        assert make_card(copy, "x")["context"] == 64
+
+    @pytest.mark.parametrize("key", ["n_positions", "n_ctx"])
+    def test_the_context_has_several_names(self, copy: Path, key: str) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        del config["max_position_embeddings"]
+        assert make_card(copy, "x")["context"] == 64
+        write_json(copy / "config.json", {**config, key: 48})
+        assert make_card(copy, "x")["context"] == 48
+
+
+class TestFromCheckpoint:
+    def cut(self, folder: Path, *names: str) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / "model.safetensors")
+        for name in names:
+            del tensors[name]
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def test_missing_weights_are_not_made_up(self, copy: Path) -> None:
+        self.cut(copy, "model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.weight")
+        with pytest.raises(UserError) as caught:
+            load_model(copy, COMPUTE, TASK)
+        assert str(caught.value) == (
+            f"{copy}: 2 weights are missing, e.g. model.layers.0.self_attn.q_proj.weight; they would be random. Is "
+            "this a checkpoint of LlamaForCausalLM?"
+        )
+
+    def test_of_a_classifier_the_head_alone_may_be_missing(self, base: Base, copy: Path) -> None:
+        head = load_model(copy, COMPUTE, REVIEWS).score.weight
+        assert head.shape == (2, 64)
+        self.cut(copy, "model.norm.weight")
+        with pytest.raises(UserError, match=r"1 weights are missing, e\.g\. model\.norm\.weight; they would be random"):
+            load_model(copy, COMPUTE, REVIEWS)
+
+    def test_a_new_head_follows_the_global_seed(self, encoder: Base) -> None:
+        heads = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            heads.append(encoder.model().classifier.weight.detach())
+        assert torch.equal(heads[0], heads[1])
+        assert not torch.equal(heads[0], heads[2])
+
+    def test_a_model_that_cannot_do_the_task(self, encoder: Base, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as caught:
+            load_model(encoder.folder, COMPUTE, TASK)
+        assert str(caught.value).startswith(f"{encoder.folder}: ")
+
+    def test_an_architecture_without_such_a_head(self, copy: Path) -> None:
+        write_json(copy / "config.json", {"model_type": "vit", "architectures": ["ViTModel"]})
+        with pytest.raises(UserError, match="transformers cannot load it as AutoModelForCausalLM: "):
+            load_model(copy, COMPUTE, TASK)
+
+    def test_broken_weights(self, copy: Path) -> None:
+        (copy / "model.safetensors").write_bytes(b"broken")
+        with pytest.raises(UserError, match="transformers cannot load it as AutoModelForCausalLM: "):
+            load_model(copy, COMPUTE, TASK)
+
+    def test_weights_of_another_shape(self, copy: Path) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, "intermediate_size": 96})
+        with pytest.raises(UserError, match="transformers cannot load it as AutoModelForCausalLM: "):
+            load_model(copy, COMPUTE, TASK)
+
+
 class TestOpen:
     def test_a_card_apart_from_the_weights(self, base: Base, tmp_path: Path) -> None:
         write_json(tmp_path / CARD, base.card)
@@ -91,6 +197,16 @@ class TestOpen:
         assert str(caught.value) == (
             f"{copy / 'model.safetensors'}: missing; the base of this workspace was made with it. "
             "Run the base stage again"
+        )
+
+    def test_a_file_of_another_size(self, base: Base, tmp_path: Path, copy: Path) -> None:
+        write_json(tmp_path / "card" / CARD, base.card)
+        with (copy / "tokenizer.json").open("a") as file:
+            file.write(" ")
+        with pytest.raises(UserError) as caught:
+            Base.open(tmp_path / "card", copy, COMPUTE, TASK)
+        assert str(caught.value) == (
+            f"{copy / 'tokenizer.json'}: not the file that the base stage saw; run it again (dvc repro)"
         )
 
     def test_a_base_without_a_context_has_none(self, base: Base) -> None:
