@@ -71,6 +71,8 @@ def _dry(folder: Path, targets: list[str], force: bool) -> int:
         print(f"{address:32} {reason}")
     if not found:
         print("nothing would run: data and pipeline are up to date")
+    elif any(reason.startswith("depends") for _, reason in found):
+        print("What depends on others runs only when those write something new.")
     return 0
 
 

@@ -14,6 +14,7 @@ from flows.graph import Node
 from flows.states import Line
 
 Row = dict[str, Any]
+DIGITS = 4  # after the point, of a metric
 
 
 def publish(folder: Path, nodes: Sequence[Node], lines: Sequence[Line]) -> None:
@@ -57,5 +58,6 @@ def _flat(values: Row, prefix: str = "") -> Row:
     """Give every number below a mapping, under the names that lead to it, joined by dots."""
     flat: Row = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        shown = round(value, DIGITS) if isinstance(value, float) else value
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": shown}
     return flat

@@ -68,6 +68,6 @@ def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:
     for node in nodes:
         changed = force or node.changed
         roots[node.address] = {node.address} if changed else set[str]().union(*(roots[need] for need in node.needs))
-        follows = f"if {', '.join(sorted(roots[node.address]))} make a difference" if roots[node.address] else ""
+        follows = f"depends on {', '.join(sorted(roots[node.address]))}" if roots[node.address] else ""
         reasons[node.address] = ("forced" if force else "changed") if changed else follows
     return list(reasons.items())

@@ -17,7 +17,13 @@ from types import FrameType
 from flows.server import QUIET, answers
 from knowtune.errors import UserError
 
-MLFLOW_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jobs that nothing here asks for
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+MLFLOW = ("mlflow", "server", "--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri")
 PATIENCE = 120.0  # seconds that a server has to start
 
 
@@ -27,14 +33,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        servers.append(_start(environment, "prefect", "server", "start"))
-        page = f"http://{_place(environment, 'PREFECT_SERVER_API', 4200)}"
+        prefect = f"http://{_place(environment, 'PREFECT_SERVER_API', 4200)}"
+        servers.append(_start({"PREFECT_UI_API_URL": f"{prefect}/api", **environment}, "prefect", "server", "start"))
         mlflow = _store(environment)
         if not mlflow.startswith("http"):
-            servers.append(_start(environment, "mlflow", "server", "--workers", "1", "--backend-store-uri", mlflow))
+            servers.append(_start(environment, *MLFLOW, mlflow))
             mlflow = f"http://{_place(environment, 'MLFLOW', 5000)}"
-        _wait(f"{page}/api", servers)
-        print(f"Prefect: {page}\nMLflow:  {mlflow}\nCtrl-C ends both.", flush=True)
+        for api in (f"{prefect}/api", mlflow):
+            _wait(api, servers)
+        print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nCtrl-C ends both.", flush=True)
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         raise UserError("a server ended by itself; what it said stands above. Is its port taken?")

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,35 +86,36 @@ class Runner:
 
 @pytest.fixture(scope="session")
 def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """A Prefect server with a database of its own, and what starts flows that tell it."""
-    home = tmp_path_factory.mktemp("prefect")
+    """`make serve` on ports of its own, with databases of its own, and what starts flows that tell it."""
+    home = tmp_path_factory.mktemp("pages")
+    prefect, mlflow = free_port(), free_port()
+    settings = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_API_PORT": str(prefect),
+        "MLFLOW_PORT": str(mlflow),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+    }
+    serve = [sys.executable, "-m", "flows.serve"]
+    server = subprocess.Popen(serve, cwd=ROOT, env={**ENVIRONMENT, **settings}, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    lines = [server.stdout.readline() for _ in range(3)]
+    assert lines[0] == f"Prefect: http://127.0.0.1:{prefect}\n"
+    assert lines[1] == f"MLflow:  http://127.0.0.1:{mlflow}\n"
+    assert httpx.get(f"http://127.0.0.1:{mlflow}/health", timeout=60).text == "OK"
+    shown = httpx.get(f"http://127.0.0.1:{prefect}/ui-settings", timeout=60).json()
+    assert shown["api_url"] == f"http://127.0.0.1:{prefect}/api"
+    below = psutil.Process(server.pid).children(recursive=True)
+    yield Runner(shown["api_url"], home)
+    server.send_signal(signal.SIGINT)
+    assert server.wait() == 0
+    server.stdout.close()
+    assert not any(process.is_running() for process in below)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": str(home)}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, **quiet},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert server.stdout is not None
-    said = []
-    for line in server.stdout:
-        said.append(line)
-        if "Uvicorn running" in line or f"http://127.0.0.1:{port}/api" in line:
-            break
-    else:
-        raise AssertionError("".join(said))
-    threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop it
-    transport = httpx.HTTPTransport(retries=20)
-    with httpx.Client(transport=transport, timeout=60) as client:
-        assert client.get(f"http://127.0.0.1:{port}/api/health").json() is True
-    yield Runner(f"http://127.0.0.1:{port}/api", home)
-    server.terminate()
-    server.wait()
-    server.stdout.close()
+        return int(probe.getsockname()[1])
 
 
 def small(params: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def small(params: dict[str, Any]) -> None:
     params["selections"] = {"clean": {"filter": "clean", "strategy": "everything"}}
     params["mixtures"] = {}
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
-    params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 60}}}
+    params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 40}}}
 
 
 def copy_small(folder: Path) -> Project:

@@ -58,7 +58,7 @@ def test_a_failure_carries_the_last_lines() -> None:
 
 def test_a_dry_run_follows_what_changed() -> None:
     nodes = [Node("a", (), False), Node("b", ("a",), True), Node("c", ("b",), False), Node("d", ("a",), False)]
-    assert would_run(nodes, force=False) == [("a", ""), ("b", "changed"), ("c", "if b make a difference"), ("d", "")]
+    assert would_run(nodes, force=False) == [("a", ""), ("b", "changed"), ("c", "depends on b"), ("d", "")]
     assert {reason for _, reason in would_run(nodes, force=True)} == {"forced"}
 
 
