@@ -123,13 +123,13 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _transport_errors() -> list[type[Exception]]:
+def _transport_errors() -> tuple[type[Exception], ...]:
     """List what breaks a connection; which client the hub's libraries use follows their version."""
     import importlib
     import importlib.util
 
     clients = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
-    return [importlib.import_module(name).TransportError for name in clients]
+    return tuple(importlib.import_module(name).TransportError for name in clients)
 
 
 @contextmanager

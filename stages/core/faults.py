@@ -7,7 +7,7 @@ is why they stand together here, in more than two hundred lines.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -70,15 +70,22 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
     return problems
 
 
-_TAGS = {"embedded", "files", "folder", "prompts", "chats", "labels", "model", "dataset"}
-
-
 def _without_tags(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
-    """Leave out the tags of unions, which pydantic puts into the path of an error, unless a field is meant."""
+    """Leave out which alternative of a union pydantic tried: it names that after the field, or after a family's key."""
     path: list[str] = []
+    models, step = [model], "field"
     for part in map(str, location):
-        if part not in _TAGS or part in _fields_at(model, path):
-            path.append(part)
+        if step == "tag":
+            step = "field"
+            continue
+        path.append(part)
+        if step == "key":
+            step = "tag" if len(models) > 1 else "field"
+            continue
+        fields = [f for m in models for name, f in m.model_fields.items() if part in (name, f.alias)]
+        models = _models_in(fields[0].annotation) if fields else []
+        family = bool(fields) and get_origin(fields[0].annotation) is dict
+        step = "key" if family else "tag" if len(models) > 1 else "field"
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,21 @@ from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
 from knowtune.selectors import SELECTORS
 from knowtune.tasks import TASKS
+from knowtune.training import fit
 
-from .helpers import answers_for, equal_states, fact_rows, row, state, table, train
+from .helpers import (
+    COMPUTE,
+    answers_for,
+    encoded,
+    equal_states,
+    fact_rows,
+    recipe,
+    review_rows,
+    row,
+    state,
+    table,
+    train,
+)
 from .metrics.tables import JUDGED, best, emptied, reversed_, worst
 
 FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
@@ -266,3 +280,113 @@ class TestEveryMethod:
             found.append({p.name: p.read_bytes() for p in sorted((work / f"{place}-saved").iterdir())})
         assert found[0] == found[1]
         assert found[0] != found[2]
+
+
+TASKS_ON = [("knowledge", "base"), ("classification", "encoder"), ("classification", "decoder")]
+TASKS_ON += [("regression", "encoder"), ("regression", "decoder")]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_is_learned_and_lost_are_metrics_of_the_task(name: str) -> None:
+    kind = member_class(TASKS, "task", name)
+    for metric in (kind.learned, kind.lost):
+        assert name in member_class(METRICS, "metric", metric).tasks
+    assert member_class(METRICS, "metric", kind.learned).higher_is_better
+    assert not member_class(METRICS, "metric", kind.lost).higher_is_better
+    assert name in {task for task, _ in TASKS_ON}
+
+
+@pytest.mark.parametrize(("name", "backbone"), TASKS_ON)
+class TestEveryTask:
+    @pytest.fixture
+    def on(self, name: str, backbone: str, request: pytest.FixtureRequest) -> Base:
+        found: Base = request.getfixturevalue(backbone)
+        return replace(found, task=member("task", TASKS, name))
+
+    def rows(self, name: str) -> pd.DataFrame:
+        if name == "knowledge":
+            return fact_rows()
+        rows = review_rows()
+        return rows if name == "classification" else rows.assign(target=[f"{i % 5 - 2}.5" for i in range(24)])
+
+    def model(self, on: Base) -> Any:
+        torch.manual_seed(0)
+        return on.model()
+
+    def stepped(self, on: Base, rows: Any, work: Path, **changes: Any) -> Any:
+        """Take one step of plain gradient descent: it shows the gradient."""
+        model = self.model(on).requires_grad_(True)
+        options = recipe(**{"learning_rate": 0.1, "max_grad_norm": 1e9, **changes})
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        return fit(model, rows, None, options, COMPUTE, on.task, seed=0, work=work, optimizer=sgd)
+
+    def test_a_rows_loss_is_its_own(self, name: str, backbone: str, on: Base) -> None:
+        model, task = self.model(on), on.task
+        tokens = task.encode(on.tokenizer(), self.rows(name).head(7))
+
+        def losses(chosen: Any) -> torch.Tensor:
+            with torch.inference_mode():
+                return task.losses(model(**task.inputs(chosen)).logits, task.targets(chosen))
+
+        together = losses(tokens)
+        assert together.shape == (7,)
+        assert together.tolist() == pytest.approx([float(losses([one])[0]) for one in tokens], abs=1e-4)
+        assert int(task.num_items(task.targets(tokens))) == sum(one.num_learned for one in tokens)
+
+    def test_the_first_step_reports_the_weighted_mean(self, name: str, backbone: str, on: Base, work: Path) -> None:
+        weights = [2.0, 0.0, 1.0, 0.5, 1.0, 1.0, 3.0, 1.0]
+        rows = encoded(on, self.rows(name).head(8), weights)
+        model, task = self.model(on), on.task
+        with torch.inference_mode():
+            each = [float(task.losses(model(**task.inputs([r])).logits, task.targets([r]))) for r in rows.rows]
+        expected = sum(w * loss for w, loss in zip(weights, each, strict=True)) / sum(r.num_learned for r in rows.rows)
+        assert self.stepped(on, rows, work, batch_size=8).curve[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+    @pytest.mark.parametrize("num", [8, 6])
+    def test_accumulation_changes_nothing(self, name: str, backbone: str, on: Base, work: Path, num: int) -> None:
+        rows = encoded(on, self.rows(name).head(num), [1.0, 0.5, 2.0, *[1.0] * (num - 3)])
+        before = state(self.model(on))
+        one, four = (
+            state(self.stepped(on, rows, work / str(size), batch_size=size, accumulation=8 // size).model)
+            for size in (8, 2)
+        )
+        assert max((one[key] - before[key]).abs().max() for key in before) > 1e-3
+        assert max((one[key] - four[key]).abs().max() for key in before) < 1e-5
+
+    def test_the_validation_loss_is_the_mean_over_items(self, name: str, backbone: str, on: Base, work: Path) -> None:
+        rows, task = self.rows(name), on.task
+        model = self.model(on)
+        given = encoded(on, rows)
+        with torch.inference_mode():
+            each = [float(task.losses(model(**task.inputs([r])).logits, task.targets([r]))) for r in given.rows]
+        expected = sum(each) / sum(r.num_learned for r in given.rows)
+        still = torch.optim.SGD(model.parameters(), lr=1e-9)
+        options = recipe(learning_rate=1e-9, batch_size=5)
+        fitted = fit(
+            model, encoded(on, rows.head(1)), given, options, COMPUTE, task, seed=0, work=work, optimizer=still
+        )
+        validation = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
+        assert validation == [pytest.approx(expected, rel=1e-3)]
+
+    def test_verdicts_stand_on_the_index_of_the_rows(self, name: str, backbone: str, on: Base) -> None:
+        model, tokenizer = self.model(on), on.tokenizer()
+        rows = self.rows(name).set_axis(range(30, 54))
+        found = on.task.judge(model, tokenizer, rows, 5, "x")
+        assert found.index.tolist() == list(range(30, 54))
+        assert found["correct"].dtype == bool
+        assert found["loss"].tolist() == pytest.approx(
+            on.task.judge(model, tokenizer, rows, 1, "x")["loss"].tolist(), abs=1e-3
+        )
+        assert len(on.task.judge(model, tokenizer, rows[:0], 5, "x")) == 0
+        answers = on.task.answers(model, tokenizer, rows.head(3), 2, 2, "x")
+        assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
+        assert on.task.answers(model, tokenizer, rows[:0], 2, 2, "x") == []
+
+    def test_texts_are_read_one_by_one(self, name: str, backbone: str, on: Base) -> None:
+        texts = ["the film was good", "Ada lives in Rome", "a"]
+        read, states = on.task.read_texts(self.model(on), on.tokenizer(), texts, 2, 16, "x")
+        assert (len(read), (read["num_tokens"] > 0).all()) == (3, True)
+        assert ("loss" in read) == (states is None)  # of a language model the one, of a classifier the other
+        assert states is None or states.shape[0] == 3
+        none, _ = on.task.read_texts(self.model(on), on.tokenizer(), [], 2, 16, "x")
+        assert (len(none), "num_tokens" in none) == (0, True)

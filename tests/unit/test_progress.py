@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from knowtune.progress import progress
+from knowtune.progress import counted, progress
 
 
 def test_everything_comes_in_order_and_quietly(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,10 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(progress([1, 2, 3], "answers")) == [1, 2, 3]
     assert "answers" in capsys.readouterr().err
+
+
+def test_what_has_no_number_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted(iter("abc"), "fetch", every=-1.0)) == ["a", "b", "c"]
+    assert capsys.readouterr().err == "fetch: 1 rows\nfetch: 2 rows\nfetch: 3 rows\n"
+    assert list(counted(iter("abc"), "fetch")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""

@@ -149,6 +149,143 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
 ]
 
+SHA = "0123456789abcdef0123456789abcdef01234567"
+PROMPTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None, "prompt": "q", "target": "a"}
+LABELS = {"id": None, "text": "t", "text_pair": None, "label": "y"}
+
+
+def of_files(params: dict[str, Any], columns: dict[str, Any] | None = None, **changes: Any) -> None:
+    """Read files of one's own instead of the authored facts."""
+    params["source"] = {
+        "format": "files", "data": "data/own", "text": "data/own/text.jsonl", "text_column": "text",
+        "files": {"train": "train.csv", "validation": None, "test": None, "known": None},
+        "held_out": {"validation": 0.1, "test": 0.1}, "columns": {**(columns or PROMPTS)}, **changes,
+    }  # fmt: skip
+
+
+def classifies(params: dict[str, Any], **task: Any) -> None:
+    """Turn the default params into those of a classification."""
+    of_files(params, LABELS)
+    params["task"] = {"kind": "classification", "labels": ["bad", "good"], **task}
+    params["base"] = {"model": "folder", "path": "models/own"}
+    params["evaluate"]["metrics"] = ["accuracy", "drift"]
+
+
+GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
+    "prompts": of_files,
+    "templates": lambda p: of_files(p, {**PROMPTS, "prompt": "Q: {q}\nA: ", "target": "{a}."}),
+    "chats": lambda p: of_files(p, {**{k: v for k, v in PROMPTS.items() if k not in "prompt target"}, "messages": "m"}),
+    "labels": classifies,
+    "scores": lambda p: (
+        classifies(p) or p.update(task={"kind": "regression"}) or p["evaluate"].update(metrics=["pearson", "spearman"])
+    ),
+    "hub": lambda p: (
+        p.update(
+            hub={
+                "smol": {"kind": "model", "repo": "acme/smol", "revision": SHA},
+                "mine": {"kind": "model", "repo": "./mine", "revision": None},
+                "sst2": {
+                    "kind": "dataset", "repo": "acme/sst2", "revision": SHA, "config": None, "splits": ["train"],
+                    "streaming": False, "max_rows": None,
+                },
+            },
+            base={"model": "folder", "path": "data/hub/smol"},
+        )
+        or of_files(p, data="data/hub/sst2")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_can_be_said_about_ones_own_data(name: str, tmp_path: Path) -> None:
+    params = copy.deepcopy(DEFAULT)
+    GOOD[name](params)
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    assert load_params(tmp_path / "params.yaml").source.format == "files"
+
+
+def hub(**entry: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda p: p.update(hub={"smol": {"kind": "model", "repo": "acme/smol", "revision": SHA, **entry}})
+
+
+TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (
+        lambda p: p["task"].update(kind="clasification"),
+        "task.kind: got 'clasification'; allowed: knowledge, classification, regression; did you mean 'classification",
+    ),
+    (lambda p: p["task"].pop("kind"), "task.kind: got nothing; allowed: a value; this key is required"),
+    (lambda p: p["task"].update(labels=["a", "b"]), "task.labels: got an unknown key"),
+    (
+        lambda p: classifies(p) or p["task"].pop("labels"),
+        "task.labels: got nothing; allowed: a value; this key is required",
+    ),
+    (lambda p: classifies(p, labels=["a", "a"]), "task.labels: got ['a', 'a']; allowed: names that are all different"),
+    (lambda p: classifies(p, labels=["a"]), "task.labels: got ['a']; allowed: List should have at least 2 items"),
+    (lambda p: classifies(p, label=1), "task.label: got an unknown key; allowed: labels; did you mean 'labels'?"),
+    (
+        lambda p: classifies(p) or p.update(base=DEFAULT["base"]),
+        "base.model: got 'embedded'; allowed: folder; the embedded base is no model for classification",
+    ),
+    (
+        lambda p: classifies(p) or p.update(source=DEFAULT["source"]),
+        "source.format: got 'embedded'; allowed: files; the authored facts are no rows for classification",
+    ),
+    (
+        lambda p: classifies(p) or p["evaluate"].update(metrics=["accuracy", "forgotten"]),
+        "evaluate.metrics[1]: got 'forgotten', which classification has not; allowed: accuracy, f1, matthews, drift, "
+        "similarity_order",
+    ),
+    (
+        lambda p: p["evaluate"].update(metrics=["accuracy"]),
+        "evaluate.metrics[0]: got 'accuracy', which knowledge has not; allowed: reliability, generalisation",
+    ),
+    (
+        lambda p: classifies(p) or p["source"].update(columns=PROMPTS),
+        "source.columns: got fact, id, prompt, relation, subject, target, wording; allowed: text, text_pair, label, "
+        "for task.kind is 'classification'",
+    ),
+    (
+        lambda p: of_files(p, LABELS),
+        "source.columns: got id, label, text, text_pair; allowed: prompt and target, or messages, for task.kind is "
+        "'knowledge'",
+    ),
+    (lambda p: of_files(p, {**PROMPTS, "promt": "x"}), "source.columns.promt: got an unknown key"),
+    (lambda p: of_files(p, {**PROMPTS, "promt": "x"}), "; did you mean 'prompt'?"),
+    (
+        lambda p: of_files(p, {**PROMPTS, "prompt": "Q: {q"}),
+        "source.columns.prompt: got 'Q: {q' (expected '}' before end of string); allowed: a template with columns in",
+    ),
+    (
+        lambda p: of_files(p, {**PROMPTS, "target": "{{a}}"}),
+        "source.columns.target: got '{{a}}'; allowed: a template that names columns in braces",
+    ),
+    (lambda p: of_files(p, {**PROMPTS, "prompt": "{}"}), "source.columns.prompt: got '{}'; allowed: a template that"),
+    (lambda p: of_files(p, files={"train": "a"}), "source.files.test: got nothing; allowed: a value"),
+    (
+        lambda p: of_files(p, held_out={"validation": 1.0, "test": 0}),
+        "source.held_out.validation: got 1.0; allowed: less than 1",
+    ),
+    (
+        lambda p: of_files(p, held_out={"validation": 0, "test": 0}) or p["merge"].update(keep="best"),
+        "merge.keep: got 'best'; allowed: all, for `source` gives no validation rows",
+    ),
+    (
+        hub(revision=None),
+        "hub.smol.revision: got null; allowed: the whole hash of a commit, 40 digits, so that the same files come",
+    ),
+    (hub(revision="main"), "hub.smol.revision: got 'main'"),
+    (hub(repo="./smol"), f"hub.smol.revision: got {SHA!r}; allowed: null, for `repo` is a local copy"),
+    (hub(kind="modle"), "hub.smol.kind: got 'modle'; allowed: 'model', 'dataset'; did you mean 'model'?"),
+    (hub(split="train"), "hub.smol.split: got an unknown key"),
+    (
+        lambda p: hub()(p) or p.update(base={"model": "folder", "path": "data/hub/smoll"}),
+        "base.path: got 'data/hub/smoll'; allowed: data/hub/smol",
+    ),
+    (lambda p: of_files(p, data="data/hub/facts"), "source.data: got 'data/hub/facts'; allowed: an entry of `hub`"),
+    (lambda p: of_files(p, text="data/hub"), "source.text: got 'data/hub'; allowed: an entry of `hub`"),
+]
+CASES += TASK_CASES
+
 
 @pytest.mark.parametrize(("edit", "expected"), CASES, ids=[str(i) for i in range(len(CASES))])
 def test_a_fault_names_key_got_allowed_nearest(
