@@ -93,15 +93,35 @@ def md5s(entries: list[dict[str, Any]]) -> dict[str, str]:
     return {entry["path"]: entry["md5"] for entry in entries}
 
 
+def tracked(folder: Path) -> Project:
+    project = copy_project(folder)
+    project.change(lambda params: params["tracking"].update(store="mlflow"))
+    return project
+
+
 @pytest.fixture(scope="module")
-def store(finished: Project) -> Store:
-    return own_store(finished)
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once, tracked."""
+    project = tracked(tmp_path_factory.mktemp("tracked"))
+    project.first_run = project.command("cli", "run")  # type: ignore[attr-defined]
+    return project
+
+
+@pytest.fixture
+def project(recorded: Project, tmp_path: Path) -> Project:
+    """A copy of it, to change."""
+    return Project(Path(shutil.copytree(recorded.folder, tmp_path / "project", symlinks=True)))
+
+
+@pytest.fixture(scope="module")
+def store(recorded: Project) -> Store:
+    return own_store(recorded)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of which only the first two stages are run, by plain DVC."""
-    project = copy_project(tmp_path_factory.mktemp("small"))
+    project = tracked(tmp_path_factory.mktemp("small"))
     assert repro(project, "base").returncode == 0
     settle(project)
     return project
@@ -118,10 +138,10 @@ def another(small: Project, tmp_path: Path) -> Project:
     return project
 
 
-def test_one_parent_and_a_child_per_stage_and_seed(finished: Project, store: Store) -> None:
+def test_one_parent_and_a_child_per_stage_and_seed(recorded: Project, store: Store) -> None:
     (parent,) = store.parents()
     stages = store.runs("stage", parent.info.run_id)
-    assert set(stages) == set(read_stages(finished.folder))
+    assert set(stages) == set(read_stages(recorded.folder))
     assert {run.info.status for run in (parent, *stages.values())} == {"FINISHED"}
     assert {run.data.tags["mlflow.parentRunId"] for run in stages.values()} == {parent.info.run_id}
     seeds = store.runs("seed", parent.info.run_id)
@@ -129,12 +149,12 @@ def test_one_parent_and_a_child_per_stage_and_seed(finished: Project, store: Sto
         assert {f"{family}@lora seed-0", f"{family}@prefix seed-0", f"{family}@prefix seed-1"} < set(seeds)
         above = seeds[f"{family}@prefix seed-1"].data.tags["mlflow.parentRunId"]
         assert above == stages[f"{family}@prefix"].info.run_id
-    assert "tracked: experiment knowtune, run 'reproduce " in finished.first_run.stdout  # type: ignore[attr-defined]
+    assert "tracked: experiment knowtune, run 'reproduce " in recorded.first_run.stdout  # type: ignore[attr-defined]
 
 
-def test_digests_and_params_are_those_of_dvc_lock(finished: Project, store: Store) -> None:
+def test_digests_and_params_are_those_of_dvc_lock(recorded: Project, store: Store) -> None:
     for name, run in store.runs("stage").items():
-        entry = locked(finished)[name]
+        entry = locked(recorded)[name]
         recorded = store.artifact(run, "dvc.json")
         for kind in ("deps", "outs"):
             listed = {item.pop("path"): item for item in entry.get(kind, [])}
@@ -151,9 +171,9 @@ def test_digests_and_params_are_those_of_dvc_lock(finished: Project, store: Stor
         assert named == data | set(recorded["outs"])
 
 
-def test_metrics_have_steps_and_stages_their_cost(finished: Project, store: Store) -> None:
+def test_metrics_have_steps_and_stages_their_cost(recorded: Project, store: Store) -> None:
     run = store.runs("seed")["train@prefix seed-1"]
-    with (finished.folder / "data/adapters/prefix/seed-1/curve.csv").open() as file:
+    with (recorded.folder / "data/adapters/prefix/seed-1/curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     for split in ("train", "validation"):
         history = store.client.get_metric_history(run.info.run_id, f"{split}_loss")
@@ -164,17 +184,17 @@ def test_metrics_have_steps_and_stages_their_cost(finished: Project, store: Stor
     assert cost["peak_memory_bytes"] > 50_000_000
 
 
-def test_a_newcomer_finds_data_base_params_and_results(finished: Project, store: Store) -> None:
+def test_a_newcomer_finds_data_base_params_and_results(recorded: Project, store: Store) -> None:
     (parent,) = store.parents()
-    final = json.loads((finished.folder / "data/report/metrics.json").read_text())
+    final = json.loads((recorded.folder / "data/report/metrics.json").read_text())
     assert parent.data.metrics["lora.text_loss"] == final["lora"]["text_loss"]
     assert parent.data.params["runs.lora.options.rank"] == "2"
     sources = {found.dataset.name: found.dataset.digest for found in parent.inputs.dataset_inputs}
-    read = md5s(locked(finished)["prepare"]["deps"])
+    read = md5s(locked(recorded)["prepare"]["deps"])
     assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl")}
-    card = json.loads((finished.folder / "data/base/base.json").read_text())
+    card = json.loads((recorded.folder / "data/base/base.json").read_text())
     assert (parent.data.tags["base"], parent.data.tags["base_digest"]) == (card["identity"], card["digest"])
-    assert (finished.folder / "data/report/leaderboard.md").read_text() in parent.data.tags["mlflow.note.content"]
+    assert (recorded.folder / "data/report/leaderboard.md").read_text() in parent.data.tags["mlflow.note.content"]
     names = {file.path for file in store.client.list_artifacts(parent.info.run_id)}
     assert {"index.html", "leaderboard.md", "params.yaml", "stages.json"} <= names
     view = json.loads(store.client.get_experiment(store.experiment).tags["mlflow.sharedViewState.results"])
@@ -191,14 +211,14 @@ mlflow.pyfunc.load_model(uri, model_config={"base": sys.argv[1]})
 """
 
 
-def test_a_seed_loads_as_a_model_and_refuses_another_base(finished: Project, store: Store, tmp_path: Path) -> None:
-    wrong = shutil.copytree(finished.folder / "data/merged/lora/seed-0", tmp_path / "wrong")
+def test_a_seed_loads_as_a_model_and_refuses_another_base(recorded: Project, store: Store, tmp_path: Path) -> None:
+    wrong = shutil.copytree(recorded.folder / "data/merged/lora/seed-0", tmp_path / "wrong")
     seeds = store.runs("seed")
     uris = [seeds[name].data.tags["model"] for name in ("train@lora seed-0", "train@full seed-0")]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOADED, str(wrong), *uris],
-        cwd=finished.folder,
-        env={**ENVIRONMENT, "MLFLOW_TRACKING_URI": f"sqlite:///{finished.folder / 'mlflow.db'}"},
+        cwd=recorded.folder,
+        env={**ENVIRONMENT, "MLFLOW_TRACKING_URI": f"sqlite:///{recorded.folder / 'mlflow.db'}"},
         capture_output=True,
         text=True,
         check=False,
@@ -208,7 +228,7 @@ def test_a_seed_loads_as_a_model_and_refuses_another_base(finished: Project, sto
     assert "made on a base with digest" in done.stderr
 
 
-def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(finished: Project, project: Project) -> None:
+def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(recorded: Project, project: Project) -> None:
     before = own_store(project).runs("stage")
     done = repro(project, "--force", "--single-item", "validate")
     assert done.returncode == 0, done.stderr
@@ -226,18 +246,15 @@ def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(finished: Proj
     assert first.info.status == second.info.status == "FINISHED"
 
 
-def test_results_are_the_same_without(finished: Project, tmp_path: Path) -> None:
-    without = copy_project(tmp_path)
-    without.change(lambda p: p["tracking"].update(store="none"))
-    without.run("select@clean")
-    own, theirs = locked(without), locked(finished)
-    assert len(own) >= 6
-    for name, entry in own.items():
-        if name == "validate":  # reads the setting itself
-            entry, theirs[name] = entry["outs"], theirs[name]["outs"]
-        assert entry == theirs[name]
-    assert not (without.folder / ".work/tracking").exists()
-    assert not (without.folder / "mlflow.db").exists()
+def test_results_are_the_same_without(recorded: Project, finished: Project) -> None:
+    """The project of all other tests has run without."""
+    assert finished.params()["tracking"]["store"] == "none"
+    own, theirs = locked(finished), locked(recorded)
+    for stages in (own, theirs):
+        stages["validate"] = stages["validate"]["outs"]  # it reads the setting itself
+    assert own == theirs
+    assert not (finished.folder / ".work/tracking").exists()
+    assert not (finished.folder / "mlflow.db").exists()
 
 
 def test_a_failed_stage_is_failed_and_says_why(another: Project) -> None:
