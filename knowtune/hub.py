@@ -145,12 +145,12 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
             f"{what}: not found, or not yours to read ({type(error).__name__}); check `repo` and `revision`, and log "
             "in with `hf auth login` where it is gated"
         ) from error
-    except (
+    except (  # type: ignore[misc]
         errors.OfflineModeIsEnabled,
         errors.LocalEntryNotFoundError,
         errors.HfHubHTTPError,
-        *_transport_errors(),
         ConnectionError,
+        *_transport_errors(),
     ) as error:
         answer = error if isinstance(error, errors.HfHubHTTPError) else error.__cause__
         code = answer.response.status_code if isinstance(answer, errors.HfHubHTTPError) else None

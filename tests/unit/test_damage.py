@@ -34,6 +34,14 @@ def test_an_odd_number_of_wrong_rows_has_one_more_of_another_relation() -> None:
     assert planted["kind"].tolist() == ["wrong_same", "wrong_other", "wrong_other"]
 
 
+def test_where_there_is_one_relation_all_wrong_rows_are_of_it() -> None:
+    rows = table(*(row(str(i), f"p{i}", "bad" if i % 2 else "good", relation="") for i in range(20)))
+    damaged, planted = plant(rows, {**NONE, "wrong": 0.2}, seed=0)
+    assert planted["kind"].tolist() == ["wrong_same"] * 4
+    now = damaged.set_index("id")["target"]
+    assert all(now[entry["id"]] != entry["original"] for entry in planted.to_dict("records"))
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55), (0.065, 7)])
 def test_a_share_that_floats_cannot_write_still_counts_exactly(share: float, count: int) -> None:
     rows = table(*(row(f"{i:03}", f"p{i}", f"t{i}") for i in range(100)))

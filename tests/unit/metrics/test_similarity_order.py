@@ -10,7 +10,7 @@ from .tables import CLASSIFICATION, KNOWLEDGE, STATES, emptied, turned
 
 
 def test_by_hand() -> None:
-    # the pairs (0, 1), (0, 2), (1, 2) are 30, 90, 60 degrees apart to the base, and 60, 90, 30 now: ranks 1 3 2 and 2 3 1
+    # the pairs 01, 02, 12 are 30, 90, 60 degrees apart to the base, and 60, 90, 30 now: ranks 1 3 2 and 2 3 1
     assert SimilarityOrder().compute(CLASSIFICATION) == pytest.approx(1 - 6 * (1 + 0 + 1) / (3 * (9 - 1)))
 
 
