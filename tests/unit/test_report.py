@@ -39,7 +39,7 @@ CURVES = pd.DataFrame(
 )
 SUMMARY = {
     "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "planted": {"empty": 2, "duplicate": 1},
-    "test": {"generalisation": 7, "locality": 8},
+    "test": {"reliability": 7, "generalisation": 7, "locality": 8},
 }  # fmt: skip
 
 
