@@ -23,13 +23,22 @@ DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_att
 
 
 def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Module:
-    """Wrap a pristine base by PEFT; the adapter's random start follows torch's global seed."""
+    """Wrap a pristine base by PEFT; the adapter's random start follows torch's global seed.
+
+    Raises:
+        UserError: PEFT cannot attach it to this model, or leaves a classifier's head out.
+    """
     from peft import get_peft_model
 
     try:
-        return get_peft_model(model, config)
-    except (ValueError, TypeError, RuntimeError) as error:
+        attached = get_peft_model(model, config)
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
         raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
+    trained = [name for name, parameter in attached.named_parameters() if parameter.requires_grad]
+    if config.task_type == "SEQ_CLS" and not any("modules_to_save" in name for name in trained):
+        name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+        raise UserError(f"PEFT's {name} neither trains nor saves a classifier's head; use another method")
+    return attached
 
 
 def task_type(model: PreTrainedModel) -> str:

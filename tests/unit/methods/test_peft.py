@@ -11,12 +11,13 @@ import torch
 from peft import PeftType
 
 from knowtune.base import Base
+from knowtune.classifiers import head_outputs
 from knowtune.errors import UserError
 from knowtune.evaluation import forward
 from knowtune.methods.peft import COMPOSED, NOT_RESUMABLE, REFUSED, REFUSED_OPTIONS, REFUSED_STARTS, Peft
 from knowtune.trainer import KnowledgeTrainer
 
-from ..helpers import counted_calls, equal_states, fact_rows, state, train
+from ..helpers import counted_calls, equal_states, fact_rows, review_rows, state, train
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 TYPES = sorted(str(member.value).lower() for member in PeftType)
@@ -205,3 +206,41 @@ def test_the_model_is_left_alone_when_an_option_is_wrong(base: Base) -> None:
     with pytest.raises(UserError, match="target_modules"):
         made("vera", target_modulez="all-linear").attach(model)
     assert equal_states(state(model), state(base.model()))
+
+
+@pytest.mark.parametrize("name", [with_warnings(name) for name in TYPES if name not in REFUSED])
+def test_every_type_trains_a_classifiers_head_or_is_refused(
+    name: str, decoder: Base, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(work / "extensions"))
+    if name in ("adaption_prompt", "trainable_tokens"):
+        with pytest.raises(UserError) as caught:
+            made(name).attach(decoder.model())
+        message = f"PEFT's {name} neither trains nor saves a classifier's head; use another method"
+        assert str(caught.value) == message
+        return
+    trained = [n for n, p in made(name).attach(decoder.model()).named_parameters() if p.requires_grad]
+    assert any("score.modules_to_save" in n for n in trained)
+
+
+@pytest.mark.parametrize("name", ["ia3", "prefix_tuning", "vera"])
+@pytest.mark.parametrize("backbone", ["encoder", "decoder"])
+def test_a_classifier_is_trained_saved_loaded_and_folded(
+    name: str, backbone: str, work: Path, request: pytest.FixtureRequest
+) -> None:
+    base, method = request.getfixturevalue(backbone), made(name)
+    rows = base.task.encode(base.tokenizer(), review_rows())
+    fitted = train(base, method, review_rows().head(8), work, batch_size=4, learning_rate=0.02)
+    trained = head_outputs(fitted.model, rows, 8, "x")
+    method.save(fitted.model, work / "saved")
+    torch.manual_seed(99)  # another new head than that which was trained
+    loaded = method.load(base.model(), work / "saved")
+    assert torch.allclose(head_outputs(loaded, rows, 8, "x"), trained, atol=1e-6)
+    if method.folds:
+        assert torch.allclose(head_outputs(method.fold(loaded), rows, 8, "x"), trained, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["adaption_prompt", "ln_tuning", "miss", "shadow", "trainable_tokens"])
+def test_what_a_backbone_cannot_have_is_the_users_error(name: str, encoder: Base) -> None:
+    with pytest.raises(UserError, match="PEFT cannot attach"):
+        made(name).attach(encoder.model())
