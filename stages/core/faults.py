@@ -212,6 +212,14 @@ def _task(raw: dict[str, Any]) -> list[Problem]:
         problems.append(Problem("source.columns", f"{', '.join(columns)}", f"{need}, for task.kind is {kind!r}"))
     if isinstance(columns, dict):
         problems += _templates(columns)
+    held_out = source.get("held_out")
+    shares = (
+        [share for share in held_out.values() if isinstance(share, int | float)] if isinstance(held_out, dict) else []
+    )
+    if sum(shares) >= 1:
+        problems.append(
+            Problem("source.held_out", f"shares of {sum(shares):g} in all", "less than 1, for some rows must train")
+        )
     evaluate = raw.get("evaluate")
     fitting = [name for name in METRICS if kind in member_class(METRICS, "metric", name).tasks]
     for i, metric in enumerate(_list(evaluate.get("metrics")) if isinstance(evaluate, dict) else []):

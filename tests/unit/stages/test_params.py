@@ -266,6 +266,10 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "source.held_out.validation: got 1.0; allowed: less than 1",
     ),
     (
+        lambda p: of_files(p, held_out={"validation": 0.5, "test": 0.5}),
+        "source.held_out: got shares of 1 in all; allowed: less than 1, for some rows must train",
+    ),
+    (
         lambda p: of_files(p, held_out={"validation": 0, "test": 0}) or p["merge"].update(keep="best"),
         "merge.keep: got 'best'; allowed: all, for `source` gives no validation rows",
     ),
