@@ -24,11 +24,6 @@ class Node:
     changed: bool  # its inputs, outs or command differ from what dvc.lock remembers
     metrics: tuple[Path, ...] = ()  # its outs that dvc.yaml declares as metrics
 
-    @property
-    def family(self) -> str:
-        """The name that all members of a `foreach` stage share; a single stage's own name."""
-        return self.address.partition("@")[0]
-
 
 def read_graph(folder: Path, targets: Sequence[str] = ()) -> list[Node]:
     """Ask DVC for the stages to reproduce, in the order in which `dvc repro` would run them.

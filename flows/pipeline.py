@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from prefect import flow, get_run_logger, tags, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
@@ -28,7 +28,7 @@ RETRY_AFTER = (2, 20)  # seconds
 
 @task(
     task_run_name="{address}",
-    cache_policy=NO_CACHE,  # DVC is the only cache
+    cache_policy=NO_CACHE,  # DVC is the only cache; no tags, for each costs the task a slow question to the server
     persist_result=False,
     retries=len(RETRY_AFTER),
     retry_delay_seconds=list(RETRY_AFTER),
@@ -69,24 +69,16 @@ class Walk:
         self._started[node.address] = time.monotonic()
         before = [ended(self._futures[need]) for need in node.needs]
         blamed = set[str]().union(*(self._blamed.get(need, ()) for need in node.needs))
-        with tags(node.family):
-            if blamed:
-                self._blamed[node.address] = blamed
-                reason = f"needs {', '.join(sorted(blamed))}, which failed"
-                return aside.submit(
-                    node.address, StateType.CANCELLED, "NotRun", reason, return_state=False, wait_for=before
-                )
-            moved = self.force or node.changed or any(self.lines[need].state != "Skipped" for need in node.needs)
-            if not moved:
-                return aside.submit(
-                    node.address,
-                    StateType.COMPLETED,
-                    "Skipped",
-                    NOTES["unchanged"],
-                    return_state=False,
-                    wait_for=before,
-                )
-            return stage.submit(node.address, self.processes, self.force, return_state=False, wait_for=before)
+        if blamed:
+            self._blamed[node.address] = blamed
+            reason = f"needs {', '.join(sorted(blamed))}, which failed"
+            not_run = StateType.CANCELLED, "NotRun", reason
+            return aside.submit(node.address, *not_run, return_state=False, wait_for=before)
+        moved = self.force or node.changed or any(self.lines[need].state != "Skipped" for need in node.needs)
+        if not moved:
+            skipped = StateType.COMPLETED, "Skipped", NOTES["unchanged"]
+            return aside.submit(node.address, *skipped, return_state=False, wait_for=before)
+        return stage.submit(node.address, self.processes, self.force, return_state=False, wait_for=before)
 
     def end(self, node: Node, future: Future) -> None:
         """Take down how a stage ended."""

@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cli.run import show, surroundings
 from flows.graph import Node, lock_entries, read_graph, sort_lock
 from stages.core.params import load_params
 from stages.tracking import drain
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 def default_workers(folder: Path) -> int:
@@ -35,26 +39,45 @@ def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> i
     Raises:
         UserError: DVC cannot read the pipeline, or the Prefect server that is asked for does not answer.
     """
-    from flows.server import prefect_server
+    from flows.server import find_server
 
     with surroundings(folder) as environment:
         known = lock_entries(folder)
         nodes = read_graph(folder, targets)
-        with prefect_server():
-            from flows.pipeline import run_flow
-            from flows.processes import Processes
-
-            try:
-                state = run_flow(folder, nodes, Processes(folder, environment), workers, force)
-            finally:
-                sort_lock(folder, known, [node.address for node in nodes])
+        server = find_server()
+        if server is None and not force and not any(node.changed for node in nodes):
+            print(f"stages: {len(nodes)} up to date")  # nobody watches, and nothing is worth starting a server for
+            return _end(folder, targets)
+        try:
+            state = _run_flow(folder, nodes, environment, server, workers, force)
+        finally:
+            sort_lock(folder, known, [node.address for node in nodes])
     code = 0 if state.is_completed() else 130 if state.is_cancelled() else 1
     drain(folder, code=code)
     if code != 0:
         print(f"\n{state.message}", file=sys.stderr)
-    elif not targets:
+        return code
+    return _end(folder, targets)
+
+
+def _run_flow(
+    folder: Path, nodes: Sequence[Node], environment: dict[str, str], server: str | None, workers: int, force: bool
+) -> State[Any]:
+    """Import Prefect once it is known where it reports to, and run the flow."""
+    from flows.server import prefect_server
+
+    with prefect_server(server):
+        from flows.pipeline import run_flow
+        from flows.processes import Processes
+
+        return run_flow(folder, nodes, Processes(folder, environment), workers, force)
+
+
+def _end(folder: Path, targets: Sequence[str]) -> int:
+    """Show the leaderboard of a whole run, as `cli run` does."""
+    if not targets:
         show(folder)
-    return code
+    return 0
 
 
 def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:

@@ -24,35 +24,42 @@ QUIET = {  # no telemetry; time enough to start on a slow machine
 ENGINE = ("task_engine", "flow_engine")  # their lines repeat what ours say, and are on the page
 
 
-@contextmanager
-def prefect_server() -> Iterator[None]:
-    """Let Prefect talk to a server for the length of a block.
+def find_server() -> str | None:
+    """Return the API address of the server to tell: the one that is set, or one that answers on this machine.
 
     Raises:
-        UserError: PREFECT_API_URL names a server that does not answer.
+        UserError: the one that is set does not answer.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        return LOCAL if answers(LOCAL) else None
+    with get_client(sync_client=True) as client:
+        if error := client.api_healthcheck():
+            raise UserError(
+                f"PREFECT_API_URL: got {url}; no Prefect server answers there ({error}); "
+                "start it, or unset the variable"
+            )
+    return url
+
+
+@contextmanager
+def prefect_server(url: str | None) -> Iterator[None]:
+    """Let Prefect talk to the server of an address, or to a temporary one, for the length of a block."""
     import prefect.main  # noqa: F401  sets Prefect's logging up
     from prefect import settings
-    from prefect.client.orchestration import get_client
 
-    url = settings.get_current_settings().api.url
     updates: dict[Any, Any] = {settings.PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}
-    if url is None and answers(LOCAL):
-        url = LOCAL
-        updates[settings.PREFECT_API_URL] = url
     if url is None:
-        print("no page to watch: no Prefect server answers; `make serve` in another terminal starts one")
-    with settings.temporary_settings(updates):
-        with get_client(sync_client=True) as client:
-            if url and (error := client.api_healthcheck()):
-                raise UserError(
-                    f"PREFECT_API_URL: got {url}; no Prefect server answers there ({error}); "
-                    "start it, or unset the variable"
-                )
-        with _quiet_console():
-            yield
+        print("no page to watch: no Prefect server answers; `make serve` in another terminal starts one", flush=True)
+    else:
+        updates[settings.PREFECT_API_URL] = url
+    with settings.temporary_settings(updates), _quiet_console():
+        yield
 
 
 def answers(url: str) -> bool:

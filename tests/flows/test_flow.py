@@ -51,7 +51,7 @@ def test_the_page_shows_the_graph_as_dvc_has_it(flown: Flown) -> None:
     arrows = {name: {names[i["id"]] for i in run["task_inputs"].get("wait_for", [])} for name, run in tasks.items()}
     assert arrows["validate"] == set()
     assert arrows["merge@short"] == {"train@short", "base", "prepare"}
-    assert tasks["merge@short"]["tags"] == ["merge"]
+    assert not any(run["tags"] for run in tasks.values())  # each tag costs its task a slow question to the server
     assert flown.flow.run()["state"]["message"] == f"stages: {len(tasks)} ran"
 
 
