@@ -15,6 +15,7 @@ from knowtune.errors import UserError
 from stages.core.command import COSTS
 from stages.core.params import read_yaml
 
+CHECK = "validate"  # runs after every change of params.yaml, and always writes the same: nothing follows from it
 REFERENCE = Path(
     "benchmarks/costs.json"
 )  # measured on two cores with the embedded default; benchmarks/pipeline.py writes it
@@ -50,19 +51,21 @@ def plan(folder: Path) -> int:
 
 
 def _stages(folder: Path) -> list[str]:
-    """Ask DVC what would run.
+    """Ask DVC what has changed, and list it with all that follows: the most that can run.
 
-    Its dry run is exact, but needs every input to be there. Where some are still to be made (a fresh clone, a new
-    member), the answer is what has changed and all that follows: the most that can run.
+    Its dry run says what has changed, but needs every input to be there. Where some are still to be made (a fresh
+    clone, a new member), its status says it.
     """
-    dry = _dvc(folder, "repro", "--dry")
+    dry, order = _dvc(folder, "repro", "--dry"), _dvc(folder, "dag", "--dot")
+    if order.returncode != 0:
+        raise UserError(order.stderr.strip() or order.stdout.strip())
     if dry.returncode == 0:
-        return [line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")]
-    changed, order = _dvc(folder, "status", "--json"), _dvc(folder, "dag", "--dot")
-    for found in (changed, order):
-        if found.returncode != 0:
-            raise UserError(found.stderr.strip() or found.stdout.strip())
-    return would_run(set(json.loads(changed.stdout)), order.stdout)
+        changed = {line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")}
+        return [*(changed & {CHECK}), *would_run(changed - {CHECK}, order.stdout)]
+    status = _dvc(folder, "status", "--json")
+    if status.returncode != 0:
+        raise UserError(status.stderr.strip() or status.stdout.strip())
+    return would_run(set(json.loads(status.stdout)), order.stdout)
 
 
 def would_run(changed: set[str], dot: str) -> list[str]:
