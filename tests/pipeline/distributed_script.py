@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from knowtune.base import Compute
 from knowtune.encoding import Encoded
 from knowtune.methods.full import Full
+from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
 from knowtune.training import Recipe, fit, seed_everything
 
@@ -47,7 +48,15 @@ def main(out: Path) -> None:
     data = Rows(rows, [1.0 + i % 3 for i in range(8)], [str(i) for i in range(8)])
     method = Penalised()
     fitted = fit(
-        method.attach(model), data, None, recipe, Compute(), seed=0, work=out.with_suffix(".work"), method=method
+        method.attach(model),
+        data,
+        None,
+        recipe,
+        Compute(),
+        Knowledge(),
+        seed=0,
+        work=out.with_suffix(".work"),
+        method=method,
     )
     if os.environ.get("RANK", "0") == "0":
         torch.save({name: value.clone() for name, value in fitted.model.state_dict().items()}, out)

@@ -155,10 +155,10 @@ def test_one_parent_and_a_child_per_stage_and_seed(recorded: Project, store: Sto
 def test_digests_and_params_are_those_of_dvc_lock(recorded: Project, store: Store) -> None:
     for name, run in store.runs("stage").items():
         entry = locked(recorded)[name]
-        recorded = store.artifact(run, "dvc.json")
+        noted = store.artifact(run, "dvc.json")
         for kind in ("deps", "outs"):
             listed = {item.pop("path"): item for item in entry.get(kind, [])}
-            assert recorded[kind] == {path: {k: v for k, v in i.items() if k != "hash"} for path, i in listed.items()}
+            assert noted[kind] == {path: {k: v for k, v in i.items() if k != "hash"} for path, i in listed.items()}
             for found in run.inputs.dataset_inputs:
                 if found.tags[0].value == kind.removesuffix("s"):
                     assert found.dataset.digest == listed[found.dataset.name]["md5"]
@@ -167,8 +167,8 @@ def test_digests_and_params_are_those_of_dvc_lock(recorded: Project, store: Stor
         params = dict(leaf for key, value in listed_params.items() for leaf in flatten(value, key))
         assert run.data.params == {key: v if isinstance(v, str) else json.dumps(v) for key, v in params.items()}
         named = {found.dataset.name for found in run.inputs.dataset_inputs}
-        data = {path for path in recorded["deps"] if not path.startswith(("knowtune/", "stages/"))}
-        assert named == data | set(recorded["outs"])
+        data = {path for path in noted["deps"] if not path.startswith(("knowtune/", "stages/"))}
+        assert named == data | set(noted["outs"])
 
 
 def test_metrics_have_steps_and_stages_their_cost(recorded: Project, store: Store) -> None:
