@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ def read_graph(folder: Path, targets: Sequence[str] = ()) -> list[Node]:
 
     known: list[str] = []
     try:
-        with Repo(str(folder)) as repo, repo.lock:
+        # DVC reads and writes the names of stages as seen from where one stands, which for a workspace is elsewhere
+        with chdir(folder), Repo() as repo, repo.lock:
             graph = get_active_graph(repo.index.graph)
             known = [stage.addressing for stage in repo.index.stages]
-            names = list(targets) or [str(folder / "dvc.yaml")]
+            names = list(targets) or ["dvc.yaml"]
             return [_node(stage, graph) for stage in plan_repro(graph, collect_stages(repo, names))]
     except (StageNotFound, NoOutputOrStageError) as error:
         raise unknown("stage", _first_unknown(targets, known), known) from error
