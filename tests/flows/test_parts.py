@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.artifacts import metric_rows
-from flows.graph import Node, lock_entries
+from flows.graph import Node, lock_entries, read_graph
 from flows.processes import Outcome, verdict
 from flows.run import would_run
 from flows.states import state_of, worth_another_try
@@ -75,3 +77,18 @@ def test_metrics_become_a_row_per_model() -> None:
         {"name": "n", "a": 3},
     ]
     assert metric_rows({"loss": 0.5, "at": {"k": 1}}) == [{"loss": 0.5, "at.k": 1}]
+
+
+def test_stages_of_a_folder_elsewhere_keep_their_names(tmp_path: Path) -> None:
+    """As in a workspace: the flow stands in the project, the stages below it."""
+    folder = tmp_path / "workspaces/mine"
+    folder.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
+    (folder / "params.yaml").write_text("runs: {a: {n: 1}}\n")
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  one:\n    cmd: echo > out\n    outs: [out]\n"
+        "  two:\n    foreach: ${runs}\n    do:\n      cmd: cp out ${key}\n      deps: [out]\n      outs:\n        - ${key}\n"
+    )
+    found = read_graph(folder, [])
+    assert [(node.address, node.needs) for node in found] == [("one", ()), ("two@a", ("one",))]
+    assert [node.address for node in read_graph(folder, ["two@a"])] == ["one", "two@a"]
