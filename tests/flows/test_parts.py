@@ -79,6 +79,7 @@ def test_metrics_become_a_row_per_model() -> None:
     assert metric_rows({"loss": 0.5, "at": {"k": 1}}) == [{"loss": 0.5, "at.k": 1}]
 
 
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's own, of pygtrie
 def test_stages_of_a_folder_elsewhere_keep_their_names(tmp_path: Path) -> None:
     """As in a workspace: the flow stands in the project, the stages below it."""
     folder = tmp_path / "workspaces/mine"
@@ -87,7 +88,8 @@ def test_stages_of_a_folder_elsewhere_keep_their_names(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text("runs: {a: {n: 1}}\n")
     (folder / "dvc.yaml").write_text(
         "stages:\n  one:\n    cmd: echo > out\n    outs: [out]\n"
-        "  two:\n    foreach: ${runs}\n    do:\n      cmd: cp out ${key}\n      deps: [out]\n      outs:\n        - ${key}\n"
+        "  two:\n    foreach: ${runs}\n    do:\n"
+        "      cmd: cp out ${key}\n      deps: [out]\n      outs:\n        - ${key}\n"
     )
     found = read_graph(folder, [])
     assert [(node.address, node.needs) for node in found] == [("one", ()), ("two@a", ("one",))]
