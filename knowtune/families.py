@@ -9,13 +9,13 @@ fields it declares.
 from __future__ import annotations
 
 import importlib
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from knowtune.errors import unknown
 
@@ -94,6 +94,19 @@ class Task(Member):
         """Count what is learned in a batch: the loss of a step is the sum of losses over this."""
 
     @abstractmethod
+    def expected_targets(
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield targets that the model itself expects, each with the rows' weights  # (batch,); these sum to 1 per row.
+
+        Args:
+            logits: of the model, without gradient.
+            targets: the true ones; what is not learned there is not drawn.
+            draws: how many to draw where the targets cannot be enumerated.
+            generator: of the lot, on the CPU.
+        """
+
+    @abstractmethod
     def judge(
         self,
         model: torch.nn.Module,
@@ -154,12 +167,62 @@ class Choice:
         chosen: one truth value per row.
         mask: parameter name -> flat indices that may be trained, int64, sorted; None means all of them.
         trace: one dict per round.
+        layers: what the mask keeps of each parameter: columns parameter, size, kept, and where there are scores mass
+            (share of their sum that lies on the parameter) and kept_mass (that of it which the mask keeps).
     """
 
     scores: pd.Series[float]
     chosen: pd.Series[bool]
     mask: dict[str, torch.Tensor] | None
     trace: list[dict[str, Any]]
+    layers: pd.DataFrame | None = None
+
+
+class Scoring(Member):
+    """How rows are scored by their squared gradients g^2 of the mean loss per learned item."""
+
+    labels: Literal["true", "expected"] = Field(
+        default="true", description="labels of the data, or the model's own: over all classes, drawn for texts"
+    )
+    draws: int = Field(default=1, ge=1, description="how often expected labels are drawn where they are drawn")
+    max_loss: float | None = Field(
+        default=None, gt=0, description="nats; the gradient of a row with more loss is scaled by max_loss / loss"
+    )
+    batch_size: int = Field(
+        default=32, ge=1, description="rows per forward pass; no result depends on it but by rounding"
+    )
+
+
+class Pool(ABC):
+    """What a selector chooses among: rows, the parameters of a model in some scope, and what is known of both.
+
+    Args:
+        rows: the kept rows, as the data contract gives them.
+        shapes: parameter name -> shape, of every parameter that may be chosen (not of a classifier's head).
+        num_reserved: parameters that are trained whatever is chosen: a classifier's head. They count in the budget.
+    """
+
+    rows: pd.DataFrame
+    shapes: Mapping[str, tuple[int, ...]]
+    num_reserved: int
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """Give the parameters themselves, by the names of `shapes`."""
+
+    @abstractmethod
+    def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
+        """Return the diagonal of the empirical Fisher information: the mean over `rows` (positions) of g^2."""
+
+    @abstractmethod
+    def row_scores(
+        self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
+    ) -> torch.Tensor:
+        """Return each row's own trace: the sum of its g^2 over a mask, or over all parameters  # (rows,), float64."""
+
+    @abstractmethod
+    def dev_score(self, rows: Sequence[int], mask: Mapping[str, torch.Tensor], seed: int) -> float:
+        """Train briefly on rows and mask and return the score on validation rows; higher is better."""
 
 
 class Selector(Member):
@@ -176,8 +239,8 @@ class Selector(Member):
         return False
 
     @abstractmethod
-    def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
-        """Choose among `rows` and among the parameters of a model, given as name -> shape."""
+    def choose(self, pool: Pool, seed: int) -> Choice:
+        """Choose among the rows and the parameters of a pool."""
 
 
 class Method(Member):
@@ -196,8 +259,16 @@ class Method(Member):
         return True
 
     @abstractmethod
-    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
-        """Make the model trainable by this method; random starts follow torch's global seed."""
+    def attach(
+        self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None, start: Path | None = None
+    ) -> torch.nn.Module:
+        """Make the model trainable by this method; random starts follow torch's global seed.
+
+        Args:
+            model: a pristine base.
+            mask: entries that may be trained; only for a method with `uses_mask`.
+            start: folder of a trained adapter to go on from, whose parameters the mask then names.
+        """
 
     @abstractmethod
     def save(self, model: torch.nn.Module, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -69,6 +69,22 @@ class Knowledge(Task):
         from knowtune.encoding import IGNORED
 
         return (targets[:, 1:] != IGNORED).sum()
+
+    def expected_targets(
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Tokens drawn from the model at every learned place, after the true tokens before it."""
+        import torch
+
+        from knowtune.encoding import IGNORED
+
+        learned = targets[:, 1:] != IGNORED
+        shares = logits[:, -targets.shape[1] :][:, :-1][learned].float().softmax(-1).cpu()  # (learned, vocabulary)
+        for _ in range(draws):
+            drawn = targets.clone()
+            tokens = torch.multinomial(shares, 1, generator=generator).squeeze(1).to(targets.device)
+            drawn[:, 1:][learned] = tokens
+            yield drawn, torch.full((len(targets),), 1 / draws, device=targets.device)
 
     def judge(
         self,

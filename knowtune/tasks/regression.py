@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from knowtune.tasks.heads import HeadTask
@@ -49,3 +49,13 @@ class Regression(HeadTask):
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Squared error  # (batch,)."""
         return (logits[:, 0].float() - targets).square()
+
+    def expected_targets(
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Scores drawn around the model's with variance 1/2: squared error is that distribution's -log p, but for a constant."""
+        import torch
+
+        for _ in range(draws):
+            noise = torch.randn(len(targets), generator=generator).to(logits.device)
+            yield logits[:, 0].float() + noise / 2**0.5, torch.full_like(targets, 1 / draws)
