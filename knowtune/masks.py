@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from knowtune.errors import UserError
+from knowtune.artefacts import whole
+from knowtune.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,14 +71,18 @@ def top_entries(scores: Mapping[str, torch.Tensor], num: int, within: Mapping[st
     return chosen
 
 
-def top_entries_per_parameter(scores: Mapping[str, torch.Tensor], num: int) -> Mask:
+def top_entries_per_parameter(
+    scores: Mapping[str, torch.Tensor], num: int, within: Mapping[str, torch.Tensor] | None = None
+) -> Mask:
     """Choose `num` entries with equal shares of every parameter: the highest scores within each.
 
-    Shares that are no whole numbers are rounded by the largest remainder, so that `num` is met exactly.
+    Shares that are no whole numbers are rounded by the largest remainder, so that `num` is met exactly. With `within`
+    they are shares of its entries, so that no share grows from one mask to a smaller one inside it.
     """
-    sizes = {name: tensor.numel() for name, tensor in scores.items()}
+    counts = scores if within is None else within
+    sizes = {name: counts[name].numel() if name in counts else 0 for name in scores}
     shares = apportion(num, sizes)
-    return {name: top_entries({name: scores[name]}, shares[name])[name] for name in scores}
+    return {name: top_entries({name: scores[name]}, shares[name], within)[name] for name in scores}
 
 
 def random_entries(shapes: Shapes, num: int, generator: np.random.Generator) -> Mask:
@@ -95,8 +100,17 @@ def random_entries(shapes: Shapes, num: int, generator: np.random.Generator) -> 
     return mask
 
 
+def random_entries_per_parameter(shapes: Shapes, num: int, generator: np.random.Generator) -> Mask:
+    """Draw `num` entries with equal shares of every parameter, uniformly within each."""
+    shares = apportion(num, {name: math.prod(shape) for name, shape in shapes.items()})
+    mask: Mask = {}
+    for name, shape in shapes.items():
+        mask |= random_entries({name: shape}, shares[name], generator)
+    return mask
+
+
 def apportion(num: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Divide `num` among groups in proportion to their sizes, by the largest remainder; ties go to the earlier group."""
+    """Divide `num` among groups in proportion to their sizes, by the largest remainder; ties go to the first."""
     total = sum(sizes.values())
     if total == 0:
         return dict.fromkeys(sizes, 0)
@@ -119,10 +133,11 @@ def overlap(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) 
 
 
 def write_mask(path: Path, mask: Mapping[str, torch.Tensor]) -> None:
-    """Write a mask as safetensors."""
+    """Write a mask as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    save_file({name: indices.contiguous() for name, indices in mask.items()}, path)
+    with whole(path) as part:
+        save_file({name: indices.contiguous() for name, indices in mask.items()}, part)
 
 
 def read_mask(path: Path) -> Mask:
@@ -155,8 +170,6 @@ def require_fits(mask: Mapping[str, torch.Tensor], shapes: Shapes, where: str) -
     Raises:
         UserError: names the parameter, the nearest one there is, and the sizes.
     """
-    from knowtune.errors import nearest
-
     for name, indices in mask.items():
         if name not in shapes:
             hint = nearest(name, shapes)

@@ -3,4 +3,7 @@
 SELECTORS = {
     "everything": "knowtune.selectors.everything:Everything",
     "random": "knowtune.selectors.random:Random",
+    "magnitude": "knowtune.selectors.magnitude:Magnitude",
+    "fish": "knowtune.selectors.fish:Fish",
+    "ird": "knowtune.selectors.ird:Ird",
 }

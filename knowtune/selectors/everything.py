@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from knowtune.families import Choice, Selector
-
-if TYPE_CHECKING:
-    import pandas as pd
+from knowtune.choices import Round, choice_of
+from knowtune.families import Choice, Pool, Selector
 
 
 class Everything(Selector):
     """Choose all."""
 
-    def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
+    def choose(self, pool: Pool, seed: int) -> Choice:
         """Give every row the score 1 and no mask."""
-        import pandas as pd
+        import numpy as np
 
-        return Choice(
-            scores=pd.Series(1.0, index=rows.index),
-            chosen=pd.Series(True, index=rows.index),
-            mask=None,
-            trace=[{"num_rows": len(rows), "num_parameters": None}],
-        )
+        num = len(pool.rows)
+        return choice_of(pool, np.arange(num), np.ones(num), None, [Round(1, num, None)])

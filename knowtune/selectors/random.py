@@ -2,68 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-from pydantic import Field
-
-from knowtune.errors import UserError
-from knowtune.families import Choice, Selector
-from knowtune.statistics import share_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
+from knowtune.budgets import Budgeted
+from knowtune.choices import Round, choice_of, describe
+from knowtune.families import Choice, Pool
 
 
-class Random(Selector):
-    """Draw rows and parameters uniformly, seeded."""
+class Random(Budgeted):
+    """Draw rows and parameters uniformly, seeded. Without a budget all parameters may be trained."""
 
-    samples: int | None = Field(default=None, ge=1, description="rows to choose; null for all")
-    budget: float | None = Field(default=None, gt=0, le=1, description="share of the base's parameters; null for all")
+    needs_budget: ClassVar[bool] = False
 
-    @property
-    def masks(self) -> bool:
-        """A budget makes a mask."""
-        return self.budget is not None
-
-    @property
-    def chooses_rows(self) -> bool:
-        """A number of samples leaves rows out."""
-        return self.samples is not None
-
-    def choose(self, rows: pd.DataFrame, shapes: Mapping[str, tuple[int, ...]], seed: int) -> Choice:
+    def choose(self, pool: Pool, seed: int) -> Choice:
         """Score rows with uniform numbers and choose the highest; draw exactly the budget of parameters."""
         import numpy as np
-        import pandas as pd
 
-        if self.samples is not None and self.samples > len(rows):
-            raise UserError(f"samples: got {self.samples}, but only {len(rows)} rows are left; allowed: up to that")
+        from knowtune import masks
+
         generator = np.random.default_rng(seed)
-        scores = pd.Series(generator.random(len(rows)), index=rows.index)
-        chosen = scores.rank(method="first", ascending=False) <= (self.samples or len(rows))
-        mask = None
-        if self.budget is not None:
-            mask = _draw(shapes, self.budget, generator)
-        kept = None if mask is None else sum(len(indices) for indices in mask.values())
-        return Choice(scores, chosen, mask, [{"num_rows": int(chosen.sum()), "num_parameters": kept}])
-
-
-def _draw(
-    shapes: Mapping[str, tuple[int, ...]], budget: float, generator: np.random.Generator
-) -> dict[str, torch.Tensor]:
-    """Draw ceil(budget x total) parameters uniformly and without repeats from all tensors laid end to end."""
-    import numpy as np
-    import torch
-
-    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
-    total = int(ends[-1])
-    drawn = np.sort(generator.choice(total, share_of(budget, total), replace=False, shuffle=False))
-    cuts = np.searchsorted(drawn, ends)
-    mask, begin, offset = {}, 0, 0
-    for name, end, cut in zip(shapes, ends.tolist(), cuts.tolist(), strict=True):
-        mask[name] = torch.from_numpy(drawn[begin:cut] - offset).long()
-        begin, offset = cut, end
-    return mask
+        chosen, scores = self.drawn_rows(pool, generator)
+        if not self.masks:
+            return choice_of(pool, chosen, scores, None, [Round(1, len(chosen), None)])
+        draw = masks.random_entries if self.granularity == "global" else masks.random_entries_per_parameter
+        mask = draw(pool.shapes, self.num_chosen(pool), generator)
+        trace = [Round(1, len(chosen), masks.num_entries(mask))]
+        return choice_of(pool, chosen, scores, mask, trace, describe(pool.shapes, mask))
