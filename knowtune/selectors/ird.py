@@ -80,7 +80,8 @@ class Ird(Informed):
         default="selected", description="rows are scored over the parameters kept so far, or over all in scope"
     )
     search: bool = Field(
-        default=False, description="train briefly on every round's pair and take the best on validation rows"
+        default=False,
+        description="train briefly on every round's pair and take the best on validation rows, whatever its size",
     )
 
     def choose(self, pool: Pool, seed: int) -> Choice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from pydantic import ValidationError
 
 from knowtune.base import Base
 from knowtune.evaluation import forward
-from knowtune.families import Filter, Member, Method, Metric, Mixture, Selector, Task, member_class
+from knowtune.families import Choice, Filter, Member, Method, Metric, Mixture, Selector, Task, member_class
 from knowtune.filtering import run_filters
 from knowtune.filters import FILTERS
+from knowtune.masks import num_entries
 from knowtune.methods import METHODS
 from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
@@ -38,6 +40,7 @@ from .helpers import (
     train,
 )
 from .metrics.tables import JUDGED, best, emptied, reversed_, worst
+from .selectors.oracle import Table, logistic
 
 FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
     ("filter", Filter, FILTERS),
@@ -53,8 +56,10 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("method", "lora"): {"rank": 2, "alpha": 4.0},
     ("method", "peft"): {"type": "vera", "r": 8},
     ("task", "classification"): {"labels": ["bad", "good"]},
+    ("selector", "magnitude"): {"budget": 0.13},
+    ("selector", "fish"): {"budget": 0.13},
+    ("selector", "ird"): {"budget": 0.13, "samples": 5},
 }
-SHAPES = {"a": (6, 5), "b": (70,)}
 
 
 def member(family: str, registry: dict[str, str], name: str, **options: Any) -> Any:
@@ -129,21 +134,37 @@ class TestEveryFilter:
         pd.testing.assert_series_equal(one, two)
 
 
-SELECTIONS = [(name, {}) for name in SELECTORS] + [("random", {"samples": 5, "budget": 0.13})]
+SHAPES = {"a": (6, 5), "none": (0, 3), "b": (70,)}
+BUDGETED = [name for name in SELECTORS if name != "everything"]
+SELECTIONS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in SELECTORS]
+SELECTIONS += [(name, {"samples": 5, "budget": 0.13, "stratify": "relation"}) for name in BUDGETED]
+SELECTIONS += [(name, {"samples": 24, "budget": 0.13, "granularity": "parameter"}) for name in BUDGETED]
+SELECTIONS += [("ird", {"order": "samples_first", "sample_scope": "all", "rounds": 3, "search": True})]
 
 
 @pytest.mark.parametrize(("name", "options"), SELECTIONS)
 class TestEverySelector:
-    def choose(self, name: str, options: dict[str, Any], seed: int = 0) -> Any:
-        rows = fact_rows().set_axis(range(7, 31))
-        return member("selector", SELECTORS, name, **options).choose(rows, SHAPES, seed)
+    def pool(self, **options: Any) -> Table:
+        pool = logistic(shapes=SHAPES, judge=lambda rows, mask: 0.5, **options)  # a search ends at the last pair
+        pool.rows = pool.rows.set_axis(range(7, 31))
+        return pool
+
+    def choose(self, name: str, options: dict[str, Any], seed: int = 0, **pool: Any) -> Choice:
+        found: Choice = member("selector", SELECTORS, name, **options).choose(self.pool(**pool), seed)
+        return found
 
     def test_scores_and_choice_stand_on_the_index_of_the_rows(self, name: str, options: dict[str, Any]) -> None:
         found = self.choose(name, options)
         assert found.scores.index.tolist() == found.chosen.index.tolist() == list(range(7, 31))
         assert found.scores.dtype == float
         assert found.chosen.dtype == bool
-        assert found.chosen.any()
+
+    def test_it_chooses_as_many_rows_as_it_says(self, name: str, options: dict[str, Any]) -> None:
+        made = member("selector", SELECTORS, name, **options)
+        found = self.choose(name, options)
+        assert int(found.chosen.sum()) == (made.samples if made.chooses_rows else 24)
+        if options.get("stratify"):
+            assert found.chosen.groupby(self.pool().rows["relation"]).sum().tolist() == [3, 2]
 
     def test_same_seed_same_choice(self, name: str, options: dict[str, Any]) -> None:
         one, two = self.choose(name, options, seed=4), self.choose(name, options, seed=4)
@@ -153,16 +174,34 @@ class TestEverySelector:
         assert (one.mask is None) == (two.mask is None)
         assert one.mask is None or equal_states(one.mask, two.mask)
 
-    def test_a_mask_is_made_where_it_says_so_and_holds_the_budget(self, name: str, options: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("reserved", [0, 10])
+    def test_a_mask_is_made_where_it_says_so_and_holds_the_budget(
+        self, name: str, options: dict[str, Any], reserved: int
+    ) -> None:
         made = member("selector", SELECTORS, name, **options)
-        mask = self.choose(name, options).mask
-        assert (mask is not None) == made.masks
-        if mask is not None:
-            assert set(mask) <= set(SHAPES)
-            assert sum(len(indices) for indices in mask.values()) == 13  # 0.13 of 100
-            for indices in mask.values():
+        found = self.choose(name, options, num_reserved=reserved)
+        assert (found.mask is not None) == made.masks == (found.layers is not None)
+        if found.mask is not None and found.layers is not None:
+            assert list(found.mask) == list(SHAPES) == found.layers["parameter"].tolist()
+            num = {0: 13, 10: 15 - 10}[reserved]  # 0.13 of 100, and ceil(0.13 of 110) with a head of 10
+            assert sum(len(indices) for indices in found.mask.values()) == found.layers["kept"].sum() == num
+            for indices in found.mask.values():
                 assert indices.dtype == torch.int64
                 assert torch.equal(indices, indices.unique())
+
+    def test_its_trace_ends_with_the_choice_in_plain_numbers(self, name: str, options: dict[str, Any]) -> None:
+        found = self.choose(name, options)
+        assert json.loads(json.dumps(found.trace, allow_nan=False)) == found.trace
+        assert [line["round"] for line in found.trace] == list(range(1, len(found.trace) + 1))
+        last = {"num_rows": int(found.chosen.sum()), "num_parameters": found.mask and num_entries(found.mask)}
+        assert last.items() <= found.trace[-1].items()
+
+    def test_the_pool_is_not_touched(self, name: str, options: dict[str, Any]) -> None:
+        pool, again = self.pool(), self.pool()
+        member("selector", SELECTORS, name, **options).choose(pool, 0)
+        pd.testing.assert_frame_equal(pool.rows, again.rows)
+        assert pool.gradients.tolist() == again.gradients.tolist()
+        assert equal_states(dict(pool.weights()), dict(again.weights()))
 
     def test_the_global_generators_are_left_alone(self, name: str, options: dict[str, Any]) -> None:
         before = torch.get_rng_state()
