@@ -11,10 +11,10 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve plan validate show ask new extra test unit check clean
+.PHONY: help run flow serve plan validate show ask new extra test unit check peft-conformance clean
 
 help:                     ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -60,6 +60,9 @@ check: $(READY)           ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+peft-conformance: $(READY) ## PEFT's own tests over our tuners; fetches them once (TUNER="fish")
+	@$(BIN)/python -m tests.peft_conformance $(TUNER)
 
 clean:                    ## remove everything that can be made again
 	rm -rf $(VENV) .work workspaces dvc_plots .dvc/cache .dvc/tmp

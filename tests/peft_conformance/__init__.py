@@ -1,0 +1,1 @@
+"""PEFT's own test suite, run over our tuners: `make peft-conformance`."""
