@@ -26,6 +26,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.tuners) - {*TUNERS, *CONTROLS}:
         parser.error(f"no such tuner: {', '.join(sorted(unknown))}; there are {', '.join([*TUNERS, *CONTROLS])}")
+    if not (given.tuners or TUNERS):
+        parser.error("there is no tuner of ours yet; name one of PEFT's")
     try:
         suite = unpack(pinned(ROOT / "constraints.txt"), CACHE)
     except ConformanceError as error:

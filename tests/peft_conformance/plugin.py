@@ -6,6 +6,7 @@ config class, a tuner that PEFT does not know takes the branch that asks for eve
 
 import contextlib
 import importlib.machinery
+import inspect
 import os
 import re
 import sys
@@ -45,6 +46,10 @@ def selected() -> list[Tuner]:
     return [{**CONTROLS, **TUNERS}[name] for name in names]
 
 
+def _short(module: types.ModuleType) -> str:
+    return module.__name__.removeprefix(f"{SUITE}.")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Import PEFT's tests, and change the helpers of theirs that need a hub or ask for the config class."""
     # testing_common.py asks whether a model is a pipeline of diffusers; none is here, so an empty class will do.
@@ -60,6 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if present is stub:
         del sys.modules["diffusers"]
     for module in modules:
+        gone = set(TABLES.get(_short(module), ())) - set(re.findall(r"\w+", inspect.getsource(module)))
+        if gone:
+            raise pytest.UsageError(
+                f"PEFT's {_short(module)}.py has no {', '.join(sorted(gone))} any more; see cases.TABLES"
+            )
         for name, instead in HELPERS.items():
             if hasattr(module, name):
                 setattr(module, name, instead)
@@ -69,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Replace PEFT's rows by ours where a test is parametrised over one of its tables."""
     module = metafunc.module
-    tables = TABLES.get(module.__name__.removeprefix(f"{SUITE}."), {})
+    tables = TABLES.get(_short(module), {})
     named = {id(getattr(module, name)): rows for name, rows in tables.items() if not name.startswith("test_")}
     inline = tables.get(metafunc.function.__name__)
     marks = metafunc.definition.own_markers
