@@ -68,11 +68,11 @@ def save_adapter(model: Any, folder: Path) -> None:
             raise UserError(f"{folder}: the saved adapter is empty ({', '.join(empty[:3]) or 'no tensor'}); not kept")
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> torch.nn.Module:
-    """Load a saved adapter onto a pristine base, for inference."""
+def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> torch.nn.Module:
+    """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it."""
     from peft import PeftModel
 
-    loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder).eval()
+    loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
     return loaded
 
 

@@ -15,6 +15,8 @@ from knowtune.base import from_checkpoint
 from knowtune.encoding import Labelled, batches_by_length, encode_pairs, pad
 from knowtune.progress import progress
 
+HEADS = ("classifier", "score")  # what transformers calls a classifier's head, and PEFT trains and saves whole
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -85,3 +87,12 @@ def pooled_states(
         for i, row in zip(batch, ((hidden * mask).sum(1) / mask.sum(1)).cpu(), strict=True):
             states[i] = row
     return [len(row.input_ids) for row in whole], torch.stack([row for row in states if row is not None])
+
+
+def head_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Name the parameters of a classifier's head; none for other models."""
+    plain: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    if not type(plain).__name__.endswith("ForSequenceClassification"):
+        return {}
+    named = {name: p for name, p in model.named_parameters() if set(name.split(".")) & set(HEADS)}
+    return {name: p for name, p in named.items() if "original_module" not in name.split(".")}

@@ -143,15 +143,16 @@ def encode_pairs(
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each next token, 0 where it is not learned  # (batch, seq - 1).
+    """Return the cross-entropy of each next token, 0 where it is not learned or there is none  # (batch, seq).
 
-    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end.
+    Prompt-learning methods may put virtual tokens first; the logits are aligned at their end. The labels are shifted,
+    not the logits: a slice of the logits would be filled with zeros and copied in the backward pass.
     """
-    logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
-    losses = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(labels.shape[0], -1)
+    if logits.shape[1] != labels.shape[1]:
+        logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
+    following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    losses = cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=IGNORED, reduction="none")
+    return losses.view(labels.shape)
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int, *, left: bool = False) -> torch.Tensor:

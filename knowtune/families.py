@@ -246,7 +246,8 @@ class Selector(Member):
 class Method(Member):
     """A way to change a model: attach, train, save, load, and fold into plain weights where that is possible."""
 
-    uses_mask: ClassVar[bool] = False
+    uses_mask: ClassVar[bool] = False  # a method that does is a MaskedMethod
+    is_adapter: ClassVar[bool] = True  # whether it trains parameters of its own, of which a selection could choose
 
     @property
     def folds(self) -> bool:
@@ -259,16 +260,8 @@ class Method(Member):
         return True
 
     @abstractmethod
-    def attach(
-        self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None, start: Path | None = None
-    ) -> torch.nn.Module:
-        """Make the model trainable by this method; random starts follow torch's global seed.
-
-        Args:
-            model: a pristine base.
-            mask: entries that may be trained; only for a method with `uses_mask`.
-            start: folder of a trained adapter to go on from, whose parameters the mask then names.
-        """
+    def attach(self, model: PreTrainedModel) -> torch.nn.Module:
+        """Make the model trainable by this method; random starts follow torch's global seed."""
 
     @abstractmethod
     def save(self, model: torch.nn.Module, folder: Path) -> None:
@@ -289,6 +282,25 @@ class Method(Member):
     def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]] | None:
         """Return optimiser groups where the method needs its own, or None for the Trainer's."""
         return None
+
+
+class MaskedMethod(Method):
+    """A method that trains only the entries that a selection chose."""
+
+    uses_mask: ClassVar[bool] = True
+    is_adapter: ClassVar[bool] = False
+
+    @abstractmethod
+    def attach_masked(
+        self, model: PreTrainedModel, mask: Mapping[str, torch.Tensor], start: Path | None
+    ) -> torch.nn.Module:
+        """Make the chosen entries trainable, and nothing else but a classifier's head.
+
+        Args:
+            model: a pristine base.
+            mask: parameter name -> flat indices.
+            start: folder of a trained adapter to go on from, whose parameters the mask then names; None: the base's.
+        """
 
 
 class Mixture(Member):

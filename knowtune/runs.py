@@ -6,6 +6,7 @@ An adapter folder holds what the method saved, `knowtune.json` (base, method, se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,11 @@ import pandas as pd
 from knowtune.artefacts import file_digest, text_digest, write_json
 from knowtune.base import ADAPTER_CARD
 from knowtune.errors import UserError
-from knowtune.trainer import Rows
-from knowtune.training import Recipe, fit, seed_everything
+from knowtune.families import MaskedMethod
+from knowtune.training import Recipe, encode, fit, seed_everything
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
 
     from knowtune.base import Base
     from knowtune.families import Method
@@ -40,6 +40,7 @@ class Job:
         weights: one loss weight per row, mean 1.
         validation: rows for the validation loss.
         mask: parameter mask, or None.
+        start: folder of the adapter that the mask is of, and that training goes on from; None: the mask is of the base.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Job:
     rows: pd.DataFrame
     weights: pd.Series[float]
     validation: pd.DataFrame
-    mask: dict[str, torch.Tensor] | None
+    mask: Mapping[str, torch.Tensor] | None
+    start: Path | None = None
 
 
 def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
@@ -62,11 +64,11 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     tokenizer = base.tokenizer()
     label = f"train {job.name}, seed {job.seed}"
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
-    model = job.method.attach(base.model(), job.mask)
+    model = _attach(job, base)
     fitted = fit(
         model,
-        _encode(tokenizer, job.rows, job.weights, base, label),
-        _encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base, label)
+        encode(tokenizer, job.rows, job.weights, base, label),
+        encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base, label)
         if len(job.validation)
         else None,
         job.recipe,
@@ -104,20 +106,10 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     pd.DataFrame(fitted.curve, columns=["step", "split", "loss"]).to_csv(folder / "curve.csv", index=False)
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, weights: pd.Series[float], base: Base, label: str
-) -> Rows:
-    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact."""
-    encoded = base.task.encode(tokenizer, rows)
-    ids = rows["id"].tolist()
-    long = [row_id for row_id, row in zip(ids, encoded, strict=True) if len(row.input_ids) > base.context]
-    empty = [row_id for row_id, row in zip(ids, encoded, strict=True) if not row.num_learned]
-    for fault, found in (
-        (f"longer than the base's context of {base.context} tokens", long),
-        ("without anything to learn", empty),
-    ):
-        if found:
-            raise UserError(
-                f"{label}: {len(found)} rows are {fault}, e.g. {found[0]!r}; use a selection whose filter has `clean`"
-            )
-    return Rows(encoded, weights.tolist(), ids)
+def _attach(job: Job, base: Base) -> torch.nn.Module:
+    """Attach the method, on what the selection chose where it chose parameters."""
+    if job.mask is None:
+        return job.method.attach(base.model())
+    if not isinstance(job.method, MaskedMethod):
+        raise UserError(f"train {job.name}: {job.method_name} cannot use the parameter mask of its selection; use fish")
+    return job.method.attach_masked(base.model(), job.mask, job.start)

@@ -19,7 +19,10 @@ from knowtune.errors import UserError
 from knowtune.trainer import KnowledgeTrainer, Rows
 
 if TYPE_CHECKING:
-    from knowtune.base import Compute
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+    from knowtune.base import Base, Compute
     from knowtune.families import Method, Task
 
 
@@ -38,6 +41,23 @@ class Recipe:
     log_steps: int
     checkpoint_steps: int
     keep_best: bool
+
+
+def brief(steps: int, num_rows: int, batch_size: int, learning_rate: float) -> Recipe:
+    """Make the recipe of a short training: so many steps at a constant rate."""
+    return Recipe(
+        epochs=(steps - 0.5) / math.ceil(num_rows / batch_size),  # the Trainer rounds up to a whole step
+        batch_size=batch_size,
+        accumulation=1,
+        learning_rate=learning_rate,
+        schedule="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        log_steps=20,
+        checkpoint_steps=100,
+        keep_best=False,
+    )
 
 
 class _Watch(TrainerCallback):
@@ -188,6 +208,25 @@ def fit(
         num_trainable=num_trainable,
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, weights: pd.Series[float], base: Base, label: str
+) -> Rows:
+    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact."""
+    encoded = base.task.encode(tokenizer, rows)
+    ids = rows["id"].tolist()
+    long = [row_id for row_id, row in zip(ids, encoded, strict=True) if len(row.input_ids) > base.context]
+    empty = [row_id for row_id, row in zip(ids, encoded, strict=True) if not row.num_learned]
+    for fault, found in (
+        (f"longer than the base's context of {base.context} tokens", long),
+        ("without anything to learn", empty),
+    ):
+        if found:
+            raise UserError(
+                f"{label}: {len(found)} rows are {fault}, e.g. {found[0]!r}; use a selection whose filter has `clean`"
+            )
+    return Rows(encoded, weights.tolist(), ids)
 
 
 def _drop_broken(checkpoints: Path) -> None:

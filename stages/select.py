@@ -9,37 +9,73 @@ from pathlib import Path
 from stages.core import command
 from stages.core.schema import Params
 
-EXAMPLE = "python -m stages.select --name all --kept data/filtered/everything/kept.jsonl --base data/base \\\n    --out data/selected/all"  # noqa: E501
+EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/selected/ird"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--name", required=True, help="a name under `selections` in params.yaml")
     parser.add_argument("--kept", type=Path, required=True, help="rows that the selection's filter kept")
+    parser.add_argument("--validation", type=Path, required=True, help="validation rows, for a search")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per seed")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write, per seed, the rows with score and choice, the mask where there is one, and the trace."""
-    from knowtune.artefacts import read_rows
-    from knowtune.contract import ROWS, check
+    """Choose for the seeds that are not finished yet, then lay all of them into the out folder."""
+    import shutil
+
+    from knowtune.artefacts import read_rows, replace_folder
+    from knowtune.choosing import Brief, ChoiceJob, choose_seed
+    from knowtune.contract import ROW_COLUMNS, ROWS, check
     from knowtune.errors import unknown
-    from knowtune.families import member_class
-    from knowtune.selection import write_choice
+    from knowtune.families import MaskedMethod, member_class
+    from knowtune.methods import METHODS
     from knowtune.selectors import SELECTORS
+    from stages.core.compute import compute_of
     from stages.core.models import open_base
+    from stages.core.runs import method_of
+    from stages.core.work import work_folder
 
     if args.name not in params.selections:
         raise unknown("selection", args.name, params.selections)
-    chosen = params.selections[args.name]
-    selector = member_class(SELECTORS, "selector", chosen.strategy)(**chosen.options)
-    rows = check(read_rows(args.kept), ROWS, str(args.kept))
+    settings = params.selections[args.name]
+    selector = member_class(SELECTORS, "selector", settings.strategy)(**settings.options)
     base = open_base(params, args.base)
-    for seed in chosen.seeds:
-        choice = selector.choose(rows, base.shapes(), seed)
-        write_choice(args.out / f"seed-{seed}", rows, choice, base.digest)
-        print(f"select {args.name}: seed {seed}: {int(choice.chosen.sum())} of {len(rows)} rows chosen")
+    adapter = settings.adapter
+    method = None if adapter is None else method_of(adapter)
+    masked = None if settings.trial is None else member_class(METHODS, "method", "fish")()
+    assert masked is None or isinstance(masked, MaskedMethod)
+    decides = [settings.model_dump(exclude={"seeds"}), compute_of(params).__dict__, params.task.model_dump()]
+    members = [type(member) for member in (selector, method, masked) if member is not None]
+    work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], *members)
+    rows = check(read_rows(args.kept), ROWS, str(args.kept))
+    for seed in settings.seeds:
+        place = work / f"seed-{seed}"
+        finished = place / "finished"
+        if not finished.is_dir():
+            job = ChoiceJob(
+                name=args.name,
+                strategy=settings.strategy,
+                selector=selector,
+                seed=seed,
+                rows=rows,
+                validation=check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation)),
+                adapter=None if adapter is None or method is None else (adapter.method, method),
+                warmup=None
+                if adapter is None
+                else Brief(adapter.warmup_steps, adapter.learning_rate, adapter.batch_size),
+                masked=masked,
+                trial=None if settings.trial is None else Brief(**settings.trial.model_dump()),
+            )
+            choice = choose_seed(job, base, place / "fresh", place / "partial")
+            (place / "fresh").rename(finished)
+            shutil.rmtree(place / "partial", ignore_errors=True)
+            kept = "" if choice.mask is None else f", {sum(map(len, choice.mask.values())):,} parameters"
+            print(f"select {args.name}: seed {seed}: {int(choice.chosen.sum())} of {len(rows)} rows{kept}")
+        else:
+            print(f"select {args.name}: seed {seed} is finished already", file=sys.stderr)
+        replace_folder(finished, args.out / f"seed-{seed}")
 
 
 if __name__ == "__main__":

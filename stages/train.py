@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
-    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], member=type(method))
+    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], type(method))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:
         selected = read_selection(args.selected, seed, base)
@@ -76,6 +76,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
                 weights=pd.Series(1.0, index=rows.index),
                 validation=validation,
                 mask=selected.mask,
+                start=selected.adapter,
             )
             train_seed(job, base, fresh, place)
             fresh.rename(finished)

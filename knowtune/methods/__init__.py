@@ -2,6 +2,7 @@
 
 METHODS = {
     "lora": "knowtune.methods.lora:Lora",
+    "fish": "knowtune.methods.fish:Fish",
     "full": "knowtune.methods.full:Full",
     "peft": "knowtune.methods.peft:Peft",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from knowtune.families import Method
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class Full(Method):
     """Train all parameters."""
 
-    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    is_adapter: ClassVar[bool] = False
+
+    def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Let every parameter require gradients."""
         return model.requires_grad_(True)
 

@@ -25,7 +25,7 @@ class Lora(Method):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: str | list[str] = Field(default="all-linear", description="module names, or all-linear")
 
-    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT."""
         from peft import LoraConfig
 

@@ -113,7 +113,7 @@ class Peft(Method):
         ]
         return found + option_problems(self.type, options, f"{where}.options")
 
-    def attach(self, model: PreTrainedModel, mask: dict[str, torch.Tensor] | None = None) -> torch.nn.Module:
+    def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT."""
         from knowtune.adapters import attach_adapter, config_class, task_type
         from knowtune.errors import raise_gathered

@@ -53,7 +53,7 @@ class Regression(HeadTask):
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Scores drawn around the model's with variance 1/2: squared error is that distribution's -log p, but for a constant."""
+        """Scores drawn around the model's with variance 1/2, whose -log p is the squared error, but for a constant."""
         import torch
 
         for _ in range(draws):

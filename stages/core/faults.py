@@ -64,7 +64,7 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
             message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
             if item["type"] == "model_type":
                 message = "a mapping of keys"
-            if path[-1] == "[key]":  # the only pattern that keys have
+            if path[-1:] == ["[key]"]:  # the only pattern that keys have
                 message, where = "a name of letters, digits, _ and -", ".".join([prefix, *path[:-1]]).strip(".")
             problems.append(Problem(where, repr(item["input"]), message))
     return problems
@@ -276,43 +276,50 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             problems.append(
                 Problem(f"filters.{name}.options.{extra}", "an unknown key", allowed, nearest(extra, strategies or []))
             )
-    selectors = {
-        name: member(SELECTORS, "selector", item.get("strategy"), item.get("options", {}),
-                     (f"selections.{name}.strategy", f"selections.{name}.options"))
-        for name, item in _family(raw, "selections").items()
-    }  # fmt: skip
-    methods: dict[str, Any] = {}
-    for name, item in _family(raw, "runs").items():
+
+    def method_member(where: str, item: dict[str, Any]) -> Any:
+        """Check a method's name, type and options, of a run or of a selection's adapter."""
         options = item.get("options", {})
         given_type = {"type": item["type"]} if item.get("type") is not None else {}
         if given_type and item.get("method") != "peft":
-            problems.append(Problem(f"runs.{name}.type", repr(item["type"]), "only with `method: peft`"))
+            problems.append(Problem(f"{where}.type", repr(item["type"]), "only with `method: peft`"))
             given_type = {}
         if isinstance(options, dict) and "type" in options and item.get("method") == "peft":
-            problems.append(Problem(f"runs.{name}.options.type", repr(options["type"]), f"runs.{name}.type"))
+            problems.append(Problem(f"{where}.options.type", repr(options["type"]), f"{where}.type"))
         if item.get("method") == "peft" and not given_type:
-            problems.append(Problem(f"runs.{name}.type", "nothing", "the name of a PEFT method, e.g. vera"))
-            continue
+            problems.append(Problem(f"{where}.type", "nothing", "the name of a PEFT method, e.g. vera"))
+            return None
+        merged = {**options, **given_type} if isinstance(options, dict) else None
+        method = member(METHODS, "method", item.get("method"), merged, (f"{where}.method", f"{where}.options"))
+        if method is not None and deep and hasattr(method, "problems"):
+            problems.extend(method.problems(where))
+        return method
+
+    selectors: dict[str, Any] = {}
+    for name, item in _family(raw, "selections").items():
+        where = (f"selections.{name}.strategy", f"selections.{name}.options")
+        selectors[name] = member(SELECTORS, "selector", item.get("strategy"), item.get("options", {}), where)
+        problems.extend(_short_trainings(raw, name, item, selectors[name]))
+        if isinstance(item.get("adapter"), dict):
+            method = method_member(f"selections.{name}.adapter", item["adapter"])
+            if method is not None and not method.is_adapter:
+                got = f"{item['adapter']['method']!r}, which has no parameters of its own"
+                problems.append(Problem(f"selections.{name}.adapter.method", got, "an adapter, e.g. lora"))
+    methods: dict[str, Any] = {}
+    for name, item in _family(raw, "runs").items():
         compute = raw.get("compute")
         if item.get("method") == "full" and isinstance(compute, dict) and compute.get("quantize") != "none":
             problems.append(
                 Problem(f"runs.{name}.method", "'full' on a quantised base", "an adapter, or quantize: none")
             )
-        merged = {**options, **given_type} if isinstance(options, dict) else None
-        method = member(METHODS, "method", item.get("method"), merged, (f"runs.{name}.method", f"runs.{name}.options"))
-        methods[name] = method
-        if method is not None and deep and hasattr(method, "problems"):
-            problems.extend(method.problems(f"runs.{name}"))
+        methods[name] = method = method_member(f"runs.{name}", item)
         selector = selectors.get(str(item.get("selection")))
         trains_on = item.get("train_on", "all")
         if selector is not None and selector.chooses_rows and not selector.masks and trains_on == "all":
             got = f"'all', so that what {item['selection']!r} chooses has no effect"
             problems.append(Problem(f"runs.{name}.train_on", got, "chosen, or a selection that chooses parameters"))
-        if method is not None and selector is not None and selector.masks and not method.uses_mask:
-            allowed = "a selection without a parameter budget, or a method that can use a mask"
-            problems.append(
-                Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed)
-            )
+        if method is not None and selector is not None and selector.masks != method.uses_mask:
+            problems.append(_mask_problem(raw, name, item, selector))
         problems.extend(_training_overrides(raw, name, item))
     for name, item in _family(raw, "mixtures").items():
         member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
@@ -329,6 +336,37 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
             )
     return problems
+
+
+def _short_trainings(raw: dict[str, Any], name: str, item: dict[str, Any], selector: Any) -> list[Problem]:
+    """Check that a selection has the short trainings that it needs, and no others."""
+    problems = []
+    if item.get("adapter") is not None and selector is not None and not selector.masks:
+        allowed = "a strategy with a budget; only that chooses among an adapter's parameters"
+        problems.append(Problem(f"selections.{name}.adapter", "an adapter", allowed))
+    searches = bool(getattr(selector, "search", False))
+    if selector is not None and searches != (item.get("trial") is not None):
+        got, allowed = ("nothing", "steps, learning_rate and batch_size, for `search` trains pairs") if searches else (
+            "a trial", "none; only `search: true` of strategy ird trains pairs")  # fmt: skip
+        problems.append(Problem(f"selections.{name}.trial", got, allowed))
+    if searches and not _has_validation(raw):
+        problems.append(
+            Problem(f"selections.{name}.options.search", "true", "false, for `source` gives no validation rows")
+        )
+    return problems
+
+
+def _mask_problem(raw: dict[str, Any], name: str, item: dict[str, Any], selector: Any) -> Problem:
+    """Say that a run's method and its selection do not go together."""
+    chosen = _family(raw, "selections")[item["selection"]]
+    if not selector.masks:
+        got, allowed = f"{item['selection']!r}, which makes no parameter mask", "a selection with a budget"
+        return Problem(f"runs.{name}.selection", f"{got}; {item['method']} trains one", allowed)
+    if isinstance(chosen.get("adapter"), dict):
+        got = f"{item['method']!r} on {item['selection']!r}, which hands on its own {chosen['adapter'].get('method')}"
+        return Problem(f"runs.{name}.method", got, "fish, without options")
+    allowed = "a selection without a parameter budget, or a method that can use a mask: fish"
+    return Problem(f"runs.{name}.selection", f"{item['selection']!r}, which makes a parameter mask", allowed)
 
 
 def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Problem]:

@@ -10,12 +10,12 @@ from knowtune.methods import METHODS
 if TYPE_CHECKING:
     from knowtune.families import Method
     from knowtune.training import Recipe
-    from stages.core.schema import Params, RunParams
+    from stages.core.schema import MethodParams, Params, RunParams
 
 
-def method_of(run: RunParams) -> Method:
-    """Make a run's method from its name and options."""
-    method: Method = member_class(METHODS, "method", run.method)(**run.member_options())
+def method_of(named: MethodParams) -> Method:
+    """Make a run's method, or that of a selection's adapter, from its name and options."""
+    method: Method = member_class(METHODS, "method", named.method)(**named.member_options())
     return method
 
 

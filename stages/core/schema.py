@@ -236,29 +236,52 @@ class FilterParams(Section):
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-class SelectionParams(Section):
-    """A named selection of rows and parameters."""
+class BriefParams(Section):
+    """A short training at a constant rate."""
 
-    filter: str
-    strategy: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    seeds: Seeds = Field(default_factory=lambda: [0])
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
 
 
-class RunParams(Section):
-    """A named run: one method on one selection, once per seed."""
+class MethodParams(Section):
+    """A method by its name, with its options."""
 
-    selection: str
     method: str
     type: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
-    train_on: Literal["all", "chosen"] = "all"
-    training: dict[str, Any] = Field(default_factory=dict)
-    seeds: Seeds
 
     def member_options(self) -> dict[str, Any]:
         """Options as the method's class takes them."""
         return {**self.options, **({"type": self.type} if self.type is not None else {})}
+
+
+class AdapterParams(MethodParams):
+    """The adapter whose parameters a selection chooses among, and how long it is trained before it is scored."""
+
+    warmup_steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    batch_size: int = Field(ge=1)
+
+
+class SelectionParams(Section):
+    """A named selection of rows and parameters: of the base's, or of those of an adapter that it names."""
+
+    filter: str
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    adapter: AdapterParams | None = None
+    trial: BriefParams | None = None
+    seeds: Seeds = Field(default_factory=lambda: [0])
+
+
+class RunParams(MethodParams):
+    """A named run: one method on one selection, once per seed."""
+
+    selection: str
+    train_on: Literal["all", "chosen"] = "all"
+    training: dict[str, Any] = Field(default_factory=dict)
+    seeds: Seeds
 
 
 class MixtureParams(Section):

@@ -20,20 +20,20 @@ ROOT = Path(".work")
 PLUMBING = ("command.py", "params.py", "schema.py", "faults.py", "warm.py", "pipeline.py")
 
 
-def work_folder(stage: str, params: Any, inputs: Iterable[Path], member: type | None = None) -> Path:
+def work_folder(stage: str, params: Any, inputs: Iterable[Path], *members: type) -> Path:
     """Return the folder for this stage's unfinished and finished parts; folders of other versions of it are removed.
 
     Args:
         stage: e.g. "train-lora".
         params: every number that decides the result (not the list of seeds, each seed having a folder of its own).
         inputs: files and folders that are read.
-        member: the class of the family member that does the work.
+        members: the classes of the family members that do the work.
     """
     key = text_digest(
         {
             "params": params,
             "inputs": [tree_digest(path) for path in inputs],
-            "code": _code(member),
+            "code": _code(members),
             "versions": _versions(),
         }
     )[:20]
@@ -45,8 +45,8 @@ def work_folder(stage: str, params: Any, inputs: Iterable[Path], member: type | 
     return folder
 
 
-def _code(member: type | None) -> dict[str, str]:
-    """Digest the code that may decide a result: the library, the stages, and of the families the member in use.
+def _code(members: Iterable[type]) -> dict[str, str]:
+    """Digest the code that may decide a result: the library, the stages, and of the families the members in use.
 
     Coarser than dvc.yaml's deps: an edit to the report makes a killed training start again. That costs time, no bits.
     """
@@ -55,8 +55,8 @@ def _code(member: type | None) -> dict[str, str]:
     files = {
         file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
     } - plumbing
-    if member is not None:
-        files.add(Path(inspect.getfile(member)).resolve())
+    files |= {Path(inspect.getfile(member)).resolve() for member in members}
+    files |= set((top / "knowtune/tuners").rglob("*.py"))
     return {file.relative_to(top).as_posix(): file_digest(file) for file in sorted(files)}
 
 

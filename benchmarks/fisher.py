@@ -1,0 +1,199 @@
+"""What scoring by Fisher information costs: the authors' loop at batch 1 against ours, the bound, and peak memory.
+
+    python benchmarks/fisher.py --model FOLDER                          # a causal language model
+    python benchmarks/fisher.py --model FOLDER --task classification    # a backbone with a new head
+
+Both sides run in turn in one process, and the medians are compared. The bound is the loop's time over (one frozen,
+batched forward and backward pass + the per-example weight products at the measured rate of a large matrix product):
+what is left if squaring and adding were free. Memory is the peak of a process of its own, less that of one that
+has only loaded the model, in multiples of the weights. Without --model, a small Llama is made from a config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from knowtune.encoding import Encoded, Labelled
+from knowtune.families import Scoring, Task
+from knowtune.fisher import fisher_diagonal, parameters_in
+from knowtune.tasks.classification import Classification
+from knowtune.tasks.knowledge import Knowledge
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a folder in transformers layout")
+    parser.add_argument("--task", choices=["knowledge", "classification"], default="knowledge")
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", choices=["loaded", "scored", "loop"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.model is None:
+        args.model = Path(tempfile.mkdtemp()) / "model"
+        make_model().save_pretrained(args.model)
+    task: Task = Knowledge() if args.task == "knowledge" else Classification(labels=["a", "b"])
+    torch.manual_seed(0)
+    model = task.load_model(args.model).eval().to(args.device)
+    rows = make_rows(args, model.config.vocab_size)
+    scoring = Scoring(batch_size=args.batch)
+    sides: dict[str, Callable[[], Any]] = {
+        "loop": lambda: by_loop(model, rows, task),
+        "scored": lambda: fisher_diagonal(model, rows, task, parameters_in(model), scoring),
+        "frozen": lambda: frozen_pass(model, rows, task, args.batch),
+    }
+    if args.only:
+        rows = rows[: 2 * args.batch]
+        sides.get(args.only, lambda: None)()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    print(f"{args.model.name}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(rows)} rows of "
+          f"{args.tokens} tokens, batch {args.batch}, {args.threads} threads, {args.device}")  # fmt: skip
+    times = compare(sides, args.rounds, args.device)
+    products = num_products(model, rows) / matrix_rate(args.device)
+    reference, found = sides["loop"](), sides["scored"]()
+    worst = max(float((found[n] - reference[n]).norm() / reference[n].norm().clamp(min=1e-30)) for n in reference)
+    speedup, bound = times["loop"] / times["scored"], times["loop"] / (times["frozen"] + products)
+    print(f"loop at batch 1     {times['loop'] / len(rows) * 1e3:8.2f} ms a row")
+    print(f"knowtune            {times['scored'] / len(rows) * 1e3:8.2f} ms a row    {speedup:.2f} x")
+    print(f"frozen pass         {times['frozen'] / len(rows) * 1e3:8.2f} ms a row")
+    print(
+        f"weight products     {products / len(rows) * 1e3:8.2f} ms a row, at {matrix_rate(args.device) / 1e9:.0f} GFLOP/s"
+    )
+    print(f"bound               {bound:.2f} x; reached {speedup / bound:.0%} of it")
+    print(f"largest relative error of a parameter's diagonal against the loop: {worst:.1e}")
+    if args.device == "cpu":
+        memory(args, sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def make_model() -> Any:
+    """Make a small Llama."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=4096,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=6,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )  # fmt: skip
+    )
+
+
+def make_rows(args: argparse.Namespace, vocabulary: int) -> list[Any]:
+    """Draw rows of tokens, all of them learned."""
+    lot = torch.Generator().manual_seed(0)
+    drawn = torch.randint(5, vocabulary, (args.rows, args.tokens), generator=lot).tolist()
+    if args.task == "classification":
+        return [Labelled(ids, [0] * len(ids), float(i % 2)) for i, ids in enumerate(drawn)]
+    return [Encoded(ids, 1, len(ids)) for ids in drawn]
+
+
+def by_loop(model: Any, rows: Sequence[Any], task: Task) -> dict[str, torch.Tensor]:
+    """Square the gradient of one example after the other, as the definition says."""
+    sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    device = next(model.parameters()).device
+    for row in rows:
+        targets = task.targets([row]).to(device)
+        logits = model(**{name: x.to(device) for name, x in task.inputs([row]).items()}).logits
+        (task.losses(logits, targets).sum() / task.num_items(targets)).backward()
+        for name, p in model.named_parameters():
+            if p.grad is not None:
+                sums[name] += p.grad.square()
+        model.zero_grad()
+    return {name: total / len(rows) for name, total in sums.items()}
+
+
+def frozen_pass(model: Any, rows: Sequence[Any], task: Task, batch: int) -> None:
+    """Go forward and backward through frozen weights: what no way of scoring can leave out."""
+    flags = [p.requires_grad for p in model.parameters()]
+    model.requires_grad_(False)
+    model.config.use_cache, cache = False, getattr(model.config, "use_cache", None)
+    embeddings = model.get_input_embeddings()
+    device = next(model.parameters()).device
+    hook = embeddings.register_forward_hook(lambda m, i, output: output.requires_grad_(True))
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        logits = model(**{name: x.to(device) for name, x in task.inputs(part).items()}).logits
+        task.losses(logits, task.targets(part).to(device)).sum().backward()
+    hook.remove()
+    model.config.use_cache = cache
+    for p, flag in zip(model.parameters(), flags, strict=True):
+        p.requires_grad_(flag)
+
+
+def compare(sides: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, float]:
+    """Run the sides in turn; return each one's median in seconds."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            wait(device)
+            start = time.perf_counter()
+            side()
+            wait(device)
+            if number:  # the first round warms up
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def wait(device: str) -> None:
+    """Let a GPU finish."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def num_products(model: Any, rows: Sequence[Any]) -> float:
+    """Count the floating point operations of all per-example weight gradients."""
+    sizes, hooks = [], []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            hooks.append(module.register_forward_hook(
+                lambda m, x, y: sizes.append(2.0 * x[0][..., 0].numel() * m.weight.numel())))  # fmt: skip
+    with torch.no_grad():
+        model(input_ids=torch.tensor([rows[0].input_ids], device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes) * len(rows)
+
+
+def matrix_rate(device: str, size: int = 2048) -> float:
+    """Measure the rate of a large matrix product in operations a second."""
+    one = torch.randn(size, size, device=device)
+    return 2 * size**3 / compare({"product": lambda: one @ one}, 5, device)["product"]
+
+
+def memory(args: argparse.Namespace, weights: int) -> None:
+    """Print peak memory over the loaded model, each in a process of its own."""
+    command = [sys.executable, __file__, "--model", str(args.model), "--task", args.task, "--rows", str(args.rows),
+               "--tokens", str(args.tokens), "--batch", str(args.batch), "--threads", str(args.threads)]  # fmt: skip
+    peaks = {
+        only: int(subprocess.run([*command, "--only", only], capture_output=True, text=True, check=True).stdout) * 1024
+        for only in ("loaded", "scored", "loop")
+    }
+    for name, label in (("loop", "loop at batch 1"), ("scored", "knowtune")):
+        extra = peaks[name] - peaks["loaded"]
+        print(f"peak memory, {label}: weights + {extra / 2**20:.0f} MiB = {1 + extra / weights:.2f} x the weights")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""One pass over examples that adds up squared gradients: batches, labels, processes, resume. See `knowtune.fisher`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from knowtune.artefacts import text_digest, whole
+from knowtune.encoding import batches_by_length
+from knowtune.errors import UserError
+from knowtune.gradients import Consumer, ExampleGradients, OneByOne, Source, UnsupportedError
+from knowtune.progress import progress
+
+if TYPE_CHECKING:
+    from knowtune.families import Scoring, Task
+
+TOLERANCE = 1e-3  # relative; what the check of the first two examples allows before one example a pass is taken
+SAVED_EVERY = 30.0  # seconds between partial results
+
+
+class Sums(Consumer, Protocol):
+    """What is added up over the examples."""
+
+    def begin(self, batch: list[int]) -> None:
+        """Say which examples the next gradients belong to."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give the sums themselves, to be saved, reduced and written into."""
+
+
+class Diagonal:
+    """Squared gradients, summed over examples: one number per parameter."""
+
+    def __init__(self, parameters: Mapping[str, torch.nn.Parameter], sign: float = 1.0) -> None:
+        """Start at zero."""
+        self.sums = {name: torch.zeros(p.shape, dtype=torch.float32, device=p.device) for name, p in parameters.items()}
+        self.sign = sign
+
+    def begin(self, batch: list[int]) -> None:
+        """Examples do not matter here."""
+
+    def block(self, name: str, gradients: torch.Tensor, first: int, start: int) -> None:
+        """Square and add."""
+        total = self.sums[name].view(-1)[start : start + gradients.shape[1]]
+        if len(gradients) == 1:
+            total.addcmul_(gradients[0], gradients[0], value=self.sign)
+        else:
+            total.add_(gradients.square_().sum(0), alpha=self.sign)
+
+    def rows(self, name: str, gradients: torch.Tensor, examples: torch.Tensor, rows: torch.Tensor) -> None:
+        """Square and add to the rows."""
+        self.sums[name].index_add_(0, rows, gradients.square_(), alpha=self.sign)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give the sums by parameter."""
+        return self.sums
+
+
+class Traces:
+    """Squared gradients, summed over a mask or over all parameters: one number per example."""
+
+    def __init__(
+        self, num_rows: int, parameters: Mapping[str, torch.nn.Parameter], mask: Mapping[str, torch.Tensor] | None
+    ) -> None:
+        """Start at zero."""
+        self.sums = torch.zeros(num_rows, dtype=torch.float64)
+        self.parameters, self.mask = parameters, mask
+        self.batch: list[int] = []
+        self.kept: dict[str, torch.Tensor] = {}  # masks of embeddings as truth values
+
+    def begin(self, batch: list[int]) -> None:
+        """Remember whose gradients come."""
+        self.batch = batch
+
+    def block(self, name: str, gradients: torch.Tensor, first: int, start: int) -> None:
+        """Square and add what the mask keeps of the block."""
+        if self.mask is not None:
+            indices = self.mask[name]
+            begin, end = torch.searchsorted(indices, torch.tensor([start, start + gradients.shape[1]])).tolist()
+            gradients = gradients[:, (indices[begin:end] - start).to(gradients.device)]
+        self.sums[self.batch[first : first + len(gradients)]] += gradients.square().sum(1).double().cpu()
+
+    def rows(self, name: str, gradients: torch.Tensor, examples: torch.Tensor, rows: torch.Tensor) -> None:
+        """Square and add what the mask keeps of the rows."""
+        gradients.square_()
+        if self.mask is not None:
+            if name not in self.kept:
+                p = self.parameters[name]
+                self.kept[name] = torch.zeros(p.shape, dtype=torch.bool, device=p.device)
+                self.kept[name].view(-1)[self.mask[name].to(p.device)] = True
+            gradients *= self.kept[name][rows]
+        sums = torch.zeros(len(self.batch), dtype=torch.float64, device=gradients.device)
+        self.sums[self.batch] += sums.index_add_(0, examples, gradients.sum(1).double()).cpu()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Give the sums by example."""
+        return {"traces": self.sums}
+
+
+@dataclass
+class Scorer:
+    """Runs one pass; arguments as in `knowtune.fisher.fisher_diagonal`."""
+
+    model: torch.nn.Module
+    examples: Sequence[Any]
+    task: Task
+    parameters: Mapping[str, torch.nn.Parameter]
+    scoring: Scoring
+    seed: int = 0
+    label: str = "Fisher information"
+    ids: Sequence[str] | None = None
+    work: Path | None = None
+
+    def run(self, sums: Sums) -> dict[str, torch.Tensor]:
+        """Add up over all examples of all processes, in batches of like length.
+
+        Raises:
+            UserError: nothing to score, or a loss or gradient that is not finite.
+        """
+        from accelerate import PartialState
+        from accelerate.utils import reduce
+
+        if not len(self.examples) or not self.parameters:
+            missing = "row" if not len(self.examples) else "parameter"
+            raise UserError(f"{self.label}: no {missing} is left to score")
+        processes = PartialState()
+        batches = batches_by_length([len(row.input_ids) for row in self.examples], self.scoring.batch_size)
+        kind = ExampleGradients if self._agrees(batches[0]) else OneByOne
+        mine = batches[processes.process_index :: processes.num_processes]
+        partial = self.work / f"partial-{processes.process_index}-of-{processes.num_processes}" if self.work else None
+        done, saved = _resumed(partial, sums.state()), time.monotonic()
+        with kind(self.model, self.parameters) as source:
+            for number in progress(range(done, len(mine)), self.label):
+                self._add(source, mine[number], sums)
+                if partial and (time.monotonic() - saved > SAVED_EVERY or number + 1 == len(mine)):
+                    _save(partial, sums.state(), number + 1)
+                    saved = time.monotonic()
+        if processes.num_processes > 1:
+            for total in sums.state().values():
+                total.copy_(reduce(total.to(processes.device), "sum"))
+        return sums.state()
+
+    def _add(self, source: Source, batch: list[int], sums: Sums) -> None:
+        """Add a batch's squared gradients; where one is not finite, find the example."""
+        for part in [batch] if source.batched else [[row] for row in batch]:
+            sums.begin(part)
+            for loss, last in self._losses(source, part):
+                source.backward(loss, sums, again=not last)
+        if not _finite(sums):
+            raise self._blame(batch)
+
+    def _losses(self, source: Source, batch: list[int]) -> Iterator[tuple[torch.Tensor, bool]]:
+        """Yield what is to be differentiated, a sum over the examples; and whether it is the last of this batch."""
+        rows = [self.examples[i] for i in batch]
+        device = next(iter(self.parameters.values())).device
+        targets = self.task.targets(rows).to(device)
+        source.forward(len(batch))
+        with torch.enable_grad():
+            logits = self.model(**{name: x.to(device) for name, x in self.task.inputs(rows).items()}).logits
+        num_items = torch.stack([self.task.num_items(targets[i : i + 1]) for i in range(len(batch))]).to(device)
+        drawn = [(targets, torch.ones(len(batch), device=device))]
+        if self.scoring.labels == "expected":
+            lot = torch.Generator().manual_seed(int(text_digest([self.seed, batch])[:15], 16))
+            drawn = list(self.task.expected_targets(logits.detach(), targets, self.scoring.draws, lot))
+        for number, (labels, weights) in enumerate(drawn, start=1):
+            with torch.enable_grad():
+                losses = self.task.losses(logits, labels) / num_items.clamp(min=1)  # (batch,)
+                scale = weights.sqrt()  # squared again with the gradient
+                if self.scoring.max_loss is not None:
+                    scale = scale * self.scoring.max_loss / losses.detach().clamp(min=self.scoring.max_loss)
+                yield (losses * scale).sum(), number == len(drawn)
+
+    def _agrees(self, batch: list[int]) -> bool:
+        """Compare two examples, scored as one batch, with the definition."""
+        pair = (batch * 2)[:2]
+        sums = Diagonal(self.parameters)
+        true = replace(self, scoring=self.scoring.model_copy(update={"labels": "true"}))
+        try:
+            with ExampleGradients(self.model, self.parameters) as source:
+                true._add(source, pair, sums)
+        except UnsupportedError as error:
+            reason = str(error)
+        else:
+            largest = {name: float(total.max()) for name, total in sums.sums.items()}
+            sums.sign = -1.0
+            with OneByOne(self.model, self.parameters) as source:
+                true._add(source, pair, sums)
+            off = [
+                name
+                for name, rest in sums.sums.items()
+                if not float(rest.abs().max()) <= TOLERANCE * (largest[name] + 1e-30)
+            ]
+            reason = f"the gradients of {off[0]} mix examples" if off else ""
+        if reason:
+            print(f"{self.label}: one example at a time, for {reason}", file=sys.stderr)
+        return not reason
+
+    def _blame(self, batch: list[int]) -> UserError:
+        """Find the first example of a batch whose gradient is not finite."""
+        with OneByOne(self.model, self.parameters) as source:
+            for row in batch:
+                alone = Traces(len(self.examples), self.parameters, None)
+                alone.begin([row])
+                for loss, last in self._losses(source, [row]):
+                    source.backward(loss, alone, again=not last)
+                if not bool(alone.sums.isfinite().all()):
+                    break
+        name = self.ids[row] if self.ids is not None else f"number {row}"
+        return UserError(
+            f"{self.label}: the gradient of row {name!r} is not finite; look at this row, or score in float32 "
+            "(compute.dtype)"
+        )
+
+
+def _finite(sums: Sums) -> bool:
+    """Tell whether all sums are finite. Squares cannot cancel, so that one total per tensor tells."""
+    return all(bool(total.sum().isfinite()) for total in sums.state().values())
+
+
+def _save(partial: Path, state: dict[str, torch.Tensor], done: int) -> None:
+    """Write sums and the number of batches in them, whole or not at all."""
+    from safetensors.torch import save_file
+
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with whole(partial) as part:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, {"done": str(done)})
+
+
+def _resumed(partial: Path | None, state: dict[str, torch.Tensor]) -> int:
+    """Read sums of an interrupted pass into `state`; return how many batches are in them."""
+    if partial is None or not partial.is_file():
+        return 0
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(partial, framework="pt") as file:
+            for name, total in state.items():
+                total.copy_(file.get_tensor(name))
+            return int(file.metadata()["done"])
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise UserError(f"{partial}: not readable ({error}); remove it, and the scoring starts again") from error
