@@ -1,3 +1,22 @@
-"""knowtune: fine-tune language models on knowledge, choose what to learn from, and keep what was known."""
+"""knowtune: fine-tune language models on knowledge, choose what to learn from, and keep what was known.
+
+Importing it makes PEFT know the adapters of `knowtune.tuners`, whichever of the two is imported first, and imports
+neither PEFT nor torch.
+"""
+
+from typing import Any
+
+from knowtune.tuners.registration import after_import, register
 
 __version__ = "0.1.0"
+
+after_import("peft", register)
+
+
+def __getattr__(name: str) -> Any:
+    """Give `FishConfig`, which needs PEFT, when it is asked for."""
+    if name == "FishConfig":
+        from knowtune.tuners.fish.config import FishConfig
+
+        return FishConfig
+    raise AttributeError(f"module 'knowtune' has no attribute {name!r}")

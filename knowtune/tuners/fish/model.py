@@ -1,0 +1,166 @@
+"""Attaches FISH layers to a model, by PEFT's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from knowtune.tuners.fish.config import FishConfig
+from knowtune.tuners.fish.entries import find_entries
+from knowtune.tuners.fish.layer import FishLayer
+from knowtune.tuners.fish.places import Place, find_module, find_places, resolve
+
+
+class FishModel(BaseTuner):  # type: ignore[misc]
+    """A model with sparse changes of its parameters.
+
+    Several adapters may be active at once: their values are added. A tied parameter has one set of values, trained by
+    all its uses: the module that has it first holds them, the others borrow.
+    """
+
+    prefix = "fish_"
+    tuner_layer_cls = FishLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **options: Any) -> None:
+        """Find the adapter's entries, and wrap the modules that compute with them.
+
+        Raises:
+            UserError: the config does not fit the model; nothing is attached then.
+        """
+        config: FishConfig = self.peft_config[adapter_name]
+        places = find_places(model)
+        saved = config.mask is None and (config.given_counts or config.strategy is None)
+        entries = placeholders(config, places) if saved else find_entries(config, model, places)
+        config.counts = {name: len(indices) for name, indices in entries.items()}
+        config.candidate_modules, config.target_modules = config.candidates, None
+        self._places, self._entries = places, entries
+        options.pop("state_dict", None)
+        try:
+            super().inject_adapter(model, adapter_name, *args, **options)
+        finally:
+            del self._places, self._entries
+
+    def _prepare_adapter_config(self, peft_config: FishConfig, model_config: dict[str, Any]) -> FishConfig:
+        return peft_config  # the entries say what is targeted
+
+    def _check_tied_modules(self, model: nn.Module, peft_config: FishConfig) -> None:
+        """Tied parameters are no problem here."""
+
+    def _get_tied_target_modules(self, model: nn.Module) -> list[str]:
+        return []  # as above: merging writes the one tensor once
+
+    def _check_target_module_exists(self, peft_config: FishConfig, key: str) -> bool:  # type: ignore[override]
+        place = getattr(self, "_places", {}).get(key)
+        return place is not None and self._is_changed(place)
+
+    def _is_changed(self, place: Place) -> bool:
+        return any(name in self._entries or self._first(place, within) in self._entries
+                   for within, name in place.names.items())  # fmt: skip
+
+    def _first(self, place: Place, within: str) -> str:
+        """Return the name of a parameter's tensor where the model has it first."""
+        if within not in place.tied:
+            return place.names[within]
+        path, there = place.tied[within]
+        return self._places[path].names[there]
+
+    def _create_and_replace(
+        self, peft_config: FishConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        current_key: str, parameter_name: str | None = None,
+    ) -> None:  # fmt: skip
+        # PEFT does not look inside the layers of earlier adapters, so what lies inside is wrapped with its outside.
+        for key, place in self._places.items():
+            if (key == current_key or key.startswith(f"{current_key}.")) and self._is_changed(place):
+                self._wrap(peft_config, adapter_name, key)
+
+    def _wrap(self, config: FishConfig, adapter_name: str, key: str) -> None:
+        """Give the module at a path an adapter's entries."""
+        place = self._places[key]
+        layer = self._layer(key)
+        for within, (path, there) in place.tied.items():
+            if self._first(place, within) in self._entries:
+                layer.borrowed[within] = (self._layer(path), there)
+        if adapter_name in layer.fish_values:
+            return
+        given = {within: self._entries[name] for within, name in place.names.items() if name in self._entries}
+        indices = [some + (layer.offset(within) if int(some[0]) >= 0 else 0) for within, some in given.items()]
+        if not indices:
+            return
+        together = torch.cat(indices)
+        dtype = resolve(layer.base_layer, next(iter(layer.ends))).dtype
+        values = torch.zeros(len(together), dtype=dtype)
+        if not config.init_weights:
+            generator = torch.Generator().manual_seed(config.seed)
+            values = torch.randn(len(together), generator=generator).mul_(0.1).to(dtype)
+        layer.update_layer(adapter_name, together, values)
+        layer.fish_values[adapter_name].requires_grad_(adapter_name in self.active_adapters)
+
+    def _layer(self, key: str) -> FishLayer:
+        """Return the layer around the module at a path, made where there is none."""
+        place = self._places[key]
+        parent, name, module = find_module(self.model, key)
+        if isinstance(module, FishLayer):
+            return module
+        layer = FishLayer(module, [within for within in place.names if within not in place.tied])
+        self._replace_module(parent, name, layer, module)
+        for path in place.paths[1:]:
+            parent, name, _ = find_module(self.model, path)
+            setattr(parent, name, layer)
+        return layer
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        setattr(parent, child_name, new_module)
+
+    def _unload_and_optionally_merge(self, *args: Any, **options: Any) -> nn.Module:
+        plain: nn.Module = super()._unload_and_optionally_merge(*args, **options)
+        for module in list(plain.modules()):
+            for name, child in module._modules.items():
+                if isinstance(child, FishLayer):  # the further paths of a shared module
+                    module._modules[name] = child.base_layer
+        return plain
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter. All layers then agree on what is active, also those that never had it."""
+        remaining = [name for name in self.active_adapters if name != adapter_name]
+        super().delete_adapter(adapter_name)
+        self.set_adapter(remaining or sorted(self.peft_config)[:1])
+
+    @classmethod
+    def _get_adapter_state_dict(cls, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
+        """Select what is saved; indices take four bytes where four are enough."""
+        state: dict[str, torch.Tensor] = super()._get_adapter_state_dict(*args, **options)
+        for key, tensor in state.items():
+            if ".fish_indices." in key and (not len(tensor) or int(tensor.max()) < 2**31):
+                state[key] = tensor.int()
+        return state
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """Name what is saved by the plain model's paths, so that other adapters' layers around it do not matter."""
+        saved: str = super()._remove_adapter_name_from_key(key, adapter_name)
+        if ".fish_values" in saved or ".fish_indices" in saved:
+            saved = saved.replace(".base_layer.", ".")
+        return saved
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(cls, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = super()._remap_adapter_state_dict_for_load(*args, **options)
+        return {key: tensor.long() if ".fish_indices." in key else tensor for key, tensor in state.items()}
+
+
+def placeholders(config: FishConfig, places: dict[str, Place]) -> dict[str, torch.Tensor]:
+    """Return indices that a saved adapter's take the place of: -1, which no forward pass accepts.
+
+    Raises:
+        UserError: the model lacks a parameter of the adapter.
+    """
+    from knowtune.masks import require_fits
+
+    counts = {name: count for name, count in (config.counts or {}).items() if count}
+    known = {name: () for place in places.values() for name in place.names.values()}
+    require_fits({name: torch.empty(0) for name in counts}, known, "FishConfig.counts")
+    return {name: torch.full((count,), -1) for name, count in counts.items()}
