@@ -113,15 +113,25 @@ def open_selection(folder: Path) -> Selected:
     adapter = folder / "adapter" if card["adapter"] is not None else None
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"{adapter}: missing, the selection was made on it; run the select stage again")
-    layers = None
-    if (folder / "layers.csv").is_file():
-        layers = pd.read_csv(folder / "layers.csv", dtype={"parameter": "str"}, float_precision="round_trip")
     try:
         rows = read_rows(folder / "rows.jsonl")
         rows["score"] = rows["score"].astype(float)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder / 'rows.jsonl'}: not readable ({error!r}); run the select stage again") from error
-    return Selected(check(rows, SELECTED, str(folder)), mask, card["trace"], layers, card, adapter)
+    return Selected(check(rows, SELECTED, str(folder)), mask, card["trace"], _read_layers(folder), card, adapter)
+
+
+def _read_layers(folder: Path) -> pd.DataFrame | None:
+    """Read the table of parameters, where there is one; numbers come back as they were, to the last bit."""
+    path = folder / "layers.csv"
+    if not path.is_file():
+        return None
+    kinds = {"size": int, "kept": int, "mass": float, "kept_mass": float}
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+        return table.astype({name: kind for name, kind in kinds.items() if name in table})
+    except ValueError as error:
+        raise UserError(f"{path}: not readable ({error}); run the select stage again") from error
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def svg_text(figure: Figure) -> str:
     with mpl.rc_context({"svg.hashsalt": "knowtune", "svg.fonttype": "none"}):
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no clock, no version, no link
-        figure.savefig(buffer, format="svg", metadata=nothing, bbox_inches="tight")
+        figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
@@ -81,6 +81,7 @@ def draw_choice(choice: Choice) -> str:
     for axes, panel in zip(grid, panels, strict=False):
         panel(axes)
         axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return svg_text(figure)
@@ -126,8 +127,10 @@ def _bars(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
 
 def _kept_shares(axes: Axes, table: pd.DataFrame) -> None:
     """Draw which share of its entries every kind keeps in every layer."""
-    for kind, colour, part in _kinds(table[table["size"] > 0]):
-        axes.plot(part["layer"], 100 * part["kept"] / part["size"], "o-", color=colour, markersize=3, label=kind)
+    for _, colour, part in _kinds(table[table["size"] > 0]):
+        shares = 100 * part["kept"] / part["size"]
+        for here, style in ((part["layer"] < 0, "o"), (part["layer"] >= 0, "o-")):  # no line into the stack
+            axes.plot(part["layer"][here], shares[here], style, color=colour, markersize=3)
     whole = table[["kept", "size"]].sum()
     axes.axhline(100 * whole["kept"] / max(whole["size"], 1), color="grey", linestyle=":")
     _name_layers(axes, table)
@@ -143,7 +146,7 @@ def _scores(axes: Axes, choice: Choice) -> None:
     values, taken = choice.scores.to_numpy()[order][places], choice.chosen.to_numpy()[order][places]
     for mask, colour, label in ((taken, "C0", "chosen"), (~taken, "grey", "left out")):
         if mask.any():
-            axes.plot(places[mask] + 1, values[mask], ".", markersize=3, color=colour, label=label)
+            axes.plot(places[mask] + 1, values[mask], ".", markersize=4, color=colour, label=label)
     positive = values[values > 0]
     if len(positive) and positive.max() > 100 * positive.min():
         axes.set_yscale("symlog", linthresh=float(positive.min()))
