@@ -346,27 +346,26 @@ def _differentiated(
     if batch * sum(tensor.numel() for tensor in parameters.values()) > WHOLE:
         raise UnsupportedError(f"{type(module).__name__} is too large to be differentiated for all examples at once")
 
-    def gradients(given: tuple[Any, ...], d: torch.Tensor) -> dict[str, torch.Tensor]:
+    def gradients(given: list[Any], d: torch.Tensor) -> dict[str, torch.Tensor]:
         def call(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-            output: torch.Tensor = torch.func.functional_call(module, parameters, given, dict(options))
+            named = dict(zip(options, given[len(inputs) :], strict=True))
+            output: torch.Tensor = torch.func.functional_call(module, parameters, tuple(given[: len(inputs)]), named)
             return output
 
         found: dict[str, torch.Tensor] = torch.func.vjp(call, parameters)[1](d)[0]
         return found
 
     def split(x: Any) -> Any:  # (batch, ...) or, tokens laid end to end, (batch * tokens, ...)
-        return (
-            x.reshape(batch, -1, *x.shape[1:])
-            if isinstance(x, torch.Tensor) and x.ndim and x.shape[0] % batch == 0
-            else x
-        )
+        whole = isinstance(x, torch.Tensor) and x.ndim and x.shape[0] % batch == 0
+        return x.reshape(batch, -1, *x.shape[1:]) if whole else x
 
-    given, d = tuple(split(x) for x in inputs), split(delta)
-    axes = tuple(0 if new is not x else None for new, x in zip(given, inputs, strict=True))
+    plain = [*inputs, *options.values()]
+    given = [split(x) for x in plain]
+    axes = [0 if new is not x else None for new, x in zip(given, plain, strict=True)]
     hooks, module._forward_hooks = module._forward_hooks, type(module._forward_hooks)()  # not called by itself again
     try:
         with torch.enable_grad():
-            found = torch.func.vmap(gradients, in_dims=(axes, 0))(given, d)
+            found = torch.func.vmap(gradients, in_dims=(axes, 0))(given, split(delta))
     except (RuntimeError, ValueError, TypeError) as error:
         raise UnsupportedError(f"{type(module).__name__}: {str(error).splitlines()[0]}") from error
     finally:

@@ -23,12 +23,13 @@ def progress(items: Sequence[T], label: str, every: float = 10.0) -> Iterator[T]
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, leave=False)
         return
-    last = time.monotonic()
-    for number, item in enumerate(items):
+    begin = last = time.monotonic()
+    for number, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - last > every:
             last = time.monotonic()
-            print(f"{label}: {number + 1} of {len(items)}", file=sys.stderr, flush=True)
+            left = (last - begin) / number * (len(items) - number)
+            print(f"{label}: {number} of {len(items)}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def counted(items: Iterable[T], label: str, every: float = 10.0) -> Iterator[T]:

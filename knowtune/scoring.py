@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from knowtune.families import Scoring, Task
 
 TOLERANCE = 1e-3  # relative; what the check of the first two examples allows before one example a pass is taken
+ROUNDING = 1e-10  # relative to the largest squared gradient; below it lies what float32 makes of zero
 SAVED_EVERY = 30.0  # seconds between partial results
+
+
+class _NotFiniteError(Exception):
+    """A batch, its argument, has a gradient that is not finite."""
 
 
 class Sums(Consumer, Protocol):
@@ -129,6 +134,20 @@ class Scorer:
         if not len(self.examples) or not self.parameters:
             missing = "row" if not len(self.examples) else "parameter"
             raise UserError(f"{self.label}: no {missing} is left to score")
+        try:
+            self._run(sums)
+        except _NotFiniteError as error:
+            raise self._blame(error.args[0]) from None
+        processes = PartialState()
+        if processes.num_processes > 1:
+            for total in sums.state().values():
+                total.copy_(reduce(total.to(processes.device), "sum"))
+        return sums.state()
+
+    def _run(self, sums: Sums) -> None:
+        """Add up over the examples of this process."""
+        from accelerate import PartialState
+
         processes = PartialState()
         batches = batches_by_length([len(row.input_ids) for row in self.examples], self.scoring.batch_size)
         kind = ExampleGradients if self._agrees(batches[0]) else OneByOne
@@ -141,10 +160,6 @@ class Scorer:
                 if partial and (time.monotonic() - saved > SAVED_EVERY or number + 1 == len(mine)):
                     _save(partial, sums.state(), number + 1)
                     saved = time.monotonic()
-        if processes.num_processes > 1:
-            for total in sums.state().values():
-                total.copy_(reduce(total.to(processes.device), "sum"))
-        return sums.state()
 
     def _add(self, source: Source, batch: list[int], sums: Sums) -> None:
         """Add a batch's squared gradients; where one is not finite, find the example."""
@@ -153,7 +168,7 @@ class Scorer:
             for loss, last in self._losses(source, part):
                 source.backward(loss, sums, again=not last)
         if not _finite(sums):
-            raise self._blame(batch)
+            raise _NotFiniteError(batch)
 
     def _losses(self, source: Source, batch: list[int]) -> Iterator[tuple[torch.Tensor, bool]]:
         """Yield what is to be differentiated, a sum over the examples; and whether it is the last of this batch."""
@@ -191,10 +206,11 @@ class Scorer:
             sums.sign = -1.0
             with OneByOne(self.model, self.parameters) as source:
                 true._add(source, pair, sums)
+            noise = ROUNDING * max(largest.values())  # of parameters without influence, as a key's bias in attention
             off = [
                 name
                 for name, rest in sums.sums.items()
-                if not float(rest.abs().max()) <= TOLERANCE * (largest[name] + 1e-30)
+                if not float(rest.abs().max()) <= TOLERANCE * largest[name] + noise
             ]
             reason = f"the gradients of {off[0]} mix examples" if off else ""
         if reason:

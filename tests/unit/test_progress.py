@@ -14,7 +14,7 @@ def test_everything_comes_in_order_and_quietly(capsys: pytest.CaptureFixture[str
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress(["a", "b"], "answers", every=-1.0)) == ["a", "b"]
-    assert capsys.readouterr().err == "answers: 1 of 2\nanswers: 2 of 2\n"
+    assert capsys.readouterr().err == "answers: 1 of 2, 0 s left\nanswers: 2 of 2, 0 s left\n"
 
 
 def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
