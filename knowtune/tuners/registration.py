@@ -7,7 +7,6 @@ itself has been imported, before or after knowtune.
 
 from __future__ import annotations
 
-import enum
 import importlib.abc
 import importlib.machinery
 import sys
@@ -30,7 +29,7 @@ def register() -> None:
     register_peft_method(name="fish", config_cls=FishConfig, model_cls=FishModel, prefix=FishModel.prefix)
 
 
-def add_member(names: type[enum.Enum], name: str) -> Any:
+def add_member(names: Any, name: str) -> Any:
     """Add a member whose value is its name to an enum of strings, and return it.
 
     What `enum` itself keeps of a member is: the attribute, its place in the order, and the maps from name and value.
@@ -71,7 +70,7 @@ class _Watch(importlib.abc.MetaPathFinder):
         others = (finder for finder in list(sys.meta_path) if finder is not self and hasattr(finder, "find_spec"))
         spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self.watched(spec.loader.exec_module)  # type: ignore[method-assign]
+            spec.loader.exec_module = self.watched(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
         return spec
 
     def watched(self, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:

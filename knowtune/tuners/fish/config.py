@@ -57,7 +57,7 @@ class FishConfig(PeftConfig):
     candidate_modules: Modules | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         self.peft_type = add_member(PeftType, "FISH")
         for name in ("target_modules", "exclude_modules", "candidate_modules"):
             if isinstance(value := getattr(self, name), list):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from knowtune.tuners.fish.sparse import Entries, changed, written
 
@@ -40,7 +40,7 @@ class SparseLinear(torch.autograd.Function):
         with written(weight, entries.indices, values) as written_weight:
             matrix = written_weight.to(x.dtype)
             if not transposed:
-                return F.linear(x, matrix, bias)
+                return functional.linear(x, matrix, bias)
             flat = x.reshape(-1, x.shape[-1])
             y = flat @ matrix if bias is None else torch.addmm(bias, flat, matrix)
             return y.view(*x.shape[:-1], matrix.shape[-1])
@@ -89,7 +89,7 @@ class SparseEmbedding(torch.autograd.Function):
         ctx.save_for_backward(ids, values)
         ctx.entries, ctx.padding = entries, padding
         with written(weight, entries.indices, values) as written_weight:
-            return F.embedding(ids, written_weight)
+            return functional.embedding(ids, written_weight)
 
     @staticmethod
     @once_differentiable

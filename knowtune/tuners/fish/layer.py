@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import nn
@@ -39,8 +38,8 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         super().__init__()
         self.base_layer = base_layer
         self.training = base_layer.training
-        # Of its parameters that are tied: the layer that holds their values, and their name there. A plain dict, so that
-        # another layer's values are no parameters of this one.
+        # Of its parameters that are tied: the layer that holds their values, and their name there. A plain dict, so
+        # that another layer's values are no parameters of this one.
         self.borrowed: dict[str, tuple[FishLayer, str]] = {}
         self.ends: dict[str, int] = {}
         end = 0
@@ -109,8 +108,8 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         every = torch.cat([buffer.long() for buffer in buffers])
         if len(every) and (int(every.min()) < 0 or int(every.max()) >= max(self.ends.values())):
             raise UserError(
-                "a FISH adapter has no indices, or indices past its parameters' end; load its weights, onto the model it "
-                "was made for, or give FishConfig a mask"
+                "a FISH adapter has no indices, or indices past its parameters' end; load its weights, onto the model "
+                "it was made for, or give FishConfig a mask"
             )
         together, where = (buffers[0].long(), None) if len(adapters) == 1 else every.unique(return_inverse=True)
         found, sizes, begin = [], [], 0
@@ -118,7 +117,9 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             cut = int(torch.searchsorted(together, end))
             if cut > begin:
                 parameter = resolve(self.base_layer, name)
-                found.append((name, Entries(together[begin:cut] - self.offset(name), parameter.shape)))
+                offset = self.offset(name)
+                indices = together[begin:cut] - offset if offset else together[begin:cut]  # no copy without need
+                found.append((name, Entries(indices, parameter.shape)))
                 sizes.append(cut - begin)
             begin = cut
         self._known = {"key": (adapters, key), "split": (found, sizes, where), "buffers": buffers}
@@ -159,7 +160,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if known == "embedding":
             entries, values = changes["weight"]
             base: Any = self.base_layer
-            return SparseEmbedding.apply(args[0], values, base.weight, entries, base.padding_idx)
+            return SparseEmbedding.apply(args[0], values, base.weight, entries, base.padding_idx)  # type: ignore[no-untyped-call]
         if known and "weight" in changes:
             return self.linear(args[0], changes, transposed=known == "transposed")
         copies = {name: changed_parameter(resolve(self.base_layer, name), *change) for name, change in changes.items()}
@@ -174,11 +175,11 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         entries, values = changes["weight"]
         device = x.device.type
         if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
-            return SparseLinear.apply(x, values, bias, base.weight, entries, transposed)  # type: ignore[no-any-return]
+            return SparseLinear.apply(x, values, bias, base.weight, entries, transposed)  # type: ignore[no-any-return,no-untyped-call]
         dtype = torch.get_autocast_dtype(device)
         bias = None if bias is None else bias.to(dtype)
         with torch.autocast(device, enabled=False):
-            return SparseLinear.apply(x.to(dtype), values, bias, base.weight, entries, transposed)  # type: ignore[no-any-return]
+            return SparseLinear.apply(x.to(dtype), values, bias, base.weight, entries, transposed)  # type: ignore[no-any-return,no-untyped-call]
 
     def known_operation(self) -> str:
         """Name the operation of the module where it is known to be just that, or ""."""
@@ -255,15 +256,15 @@ def _write(parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor)
         data.copy_(flat.view_as(data))
 
 
-def _as_named(module: nn.Module, copies: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _as_named(module: Any, copies: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Name parameters by their full path within a module, adapters inside it counted."""
     named = {}
     for name, copy in copies.items():
         path, current = [], module
         for part in name.split(".")[:-1]:
-            current = current._modules[part]  # type: ignore[assignment]
+            current = current._modules[part]
             path.append(part)
-            while isinstance(current, BaseTunerLayer):
+            while isinstance(current, FishLayer):
                 current = current.base_layer
                 path.append("base_layer")
         named[".".join([*path, name.rpartition(".")[2]])] = copy

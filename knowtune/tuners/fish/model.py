@@ -23,7 +23,6 @@ class FishModel(BaseTuner):  # type: ignore[misc]
 
     prefix = "fish_"
     tuner_layer_cls = FishLayer
-    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **options: Any) -> None:
         """Find the adapter's entries, and wrap the modules that compute with them.
@@ -31,7 +30,7 @@ class FishModel(BaseTuner):  # type: ignore[misc]
         Raises:
             UserError: the config does not fit the model; nothing is attached then.
         """
-        config: FishConfig = self.peft_config[adapter_name]
+        config: Any = self.peft_config[adapter_name]
         places = find_places(model)
         saved = config.mask is None and (config.given_counts or config.strategy is None)
         entries = placeholders(config, places) if saved else find_entries(config, model, places)
@@ -44,16 +43,16 @@ class FishModel(BaseTuner):  # type: ignore[misc]
         finally:
             del self._places, self._entries
 
-    def _prepare_adapter_config(self, peft_config: FishConfig, model_config: dict[str, Any]) -> FishConfig:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         return peft_config  # the entries say what is targeted
 
-    def _check_tied_modules(self, model: nn.Module, peft_config: FishConfig) -> None:
+    def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
         """Tied parameters are no problem here."""
 
     def _get_tied_target_modules(self, model: nn.Module) -> list[str]:
         return []  # as above: merging writes the one tensor once
 
-    def _check_target_module_exists(self, peft_config: FishConfig, key: str) -> bool:  # type: ignore[override]
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:  # type: ignore[override]
         place = getattr(self, "_places", {}).get(key)
         return place is not None and self._is_changed(place)
 
@@ -69,7 +68,7 @@ class FishModel(BaseTuner):  # type: ignore[misc]
         return self._places[path].names[there]
 
     def _create_and_replace(
-        self, peft_config: FishConfig, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
+        self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         # PEFT does not look inside the layers of earlier adapters, so what lies inside is wrapped with its outside.
@@ -115,8 +114,8 @@ class FishModel(BaseTuner):  # type: ignore[misc]
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)
 
-    def _unload_and_optionally_merge(self, *args: Any, **options: Any) -> nn.Module:
-        plain: nn.Module = super()._unload_and_optionally_merge(*args, **options)
+    def _unload_and_optionally_merge(self, *args: Any, **options: Any) -> Any:
+        plain: Any = super()._unload_and_optionally_merge(*args, **options)
         for module in list(plain.modules()):
             for name, child in module._modules.items():
                 if isinstance(child, FishLayer):  # the further paths of a shared module

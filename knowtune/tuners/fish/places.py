@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -53,7 +54,7 @@ def find_places(model: nn.Module) -> dict[str, Place]:
 
 
 def walk(
-    model: nn.Module, path: str = "", above: tuple[str, nn.Module] | None = None
+    model: Any, path: str = "", above: tuple[str, nn.Module] | None = None
 ) -> Iterator[tuple[str, nn.Module, str, nn.Module]]:
     """Yield every module below adapters: path and module of the one that computes with its parameters, then its own.
 
@@ -62,8 +63,7 @@ def walk(
     """
     if isinstance(model, AuxiliaryTrainingWrapper):
         return
-    while isinstance(model, BaseTunerLayer):
-        model = model.base_layer
+    model = unwrapped(model)
     passive = type(model).forward is nn.Module.forward or isinstance(above and above[1], nn.MultiheadAttention)
     owner = above if above is not None and passive else (path, model)
     yield owner[0], owner[1], path, model
@@ -72,13 +72,12 @@ def walk(
             yield from walk(child, f"{path}.{name}" if path else name, owner)
 
 
-def find_module(model: nn.Module, path: str) -> tuple[nn.Module, str, nn.Module]:
+def find_module(model: Any, path: str) -> tuple[Any, str, Any]:
     """Return parent, name in it, and module of a path that does not count adapters."""
     parent, module, name = model, model, ""
     for name in path.split("."):
-        while isinstance(module, BaseTunerLayer):
-            module = module.base_layer
-        parent, module = module, module._modules[name]  # type: ignore[assignment]
+        module = unwrapped(module)
+        parent, module = module, module._modules[name]
     return parent, name, module
 
 
@@ -87,20 +86,23 @@ def parameters_by_name(model: nn.Module, places: dict[str, Place]) -> dict[str, 
     found = {}
     for path, place in places.items():
         module = find_module(model, path)[2] if path else model
-        while isinstance(module, BaseTunerLayer):
-            module = module.base_layer
+        module = unwrapped(module)
         for within, name in place.names.items():
             if within not in place.tied:
                 found[name] = resolve(module, within)
     return found
 
 
-def resolve(module: nn.Module, within: str) -> torch.Tensor:
+def unwrapped(module: Any) -> Any:
+    """Return the module inside adapters."""
+    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+
+
+def resolve(module: Any, within: str) -> torch.Tensor:
     """Return a parameter by its name within a module, through adapters."""
     *path, short = within.split(".")
     for name in path:
-        module = module._modules[name]  # type: ignore[assignment]
-        while isinstance(module, BaseTunerLayer):
-            module = module.base_layer
+        module = module._modules[name]
+        module = unwrapped(module)
     parameter: torch.Tensor = getattr(module, short)
     return parameter

@@ -5,8 +5,8 @@
 Two ways lead to g. *Sampled* is one dot product per entry (`torch.sparse.sampled_addmm`). *Dense* is the whole product
 of the rows and columns that have entries, in tiles of rows that stay in the cache, of which the entries are taken.
 Measured on one core of an AMD EPYC (Zen 4, AVX-512, 1024 tokens, float32): dense makes 50 entries in a nanosecond per
-token, a dot product costs as much as 4 of those, and making a row or a column contiguous over tokens, as the sampled way
-needs, as much as 40. For 384x384 the two meet at 14 % of the entries, for 1536x384 at 15 %, for 192x192 at 10 %.
+token, a dot product costs as much as 4 of those, and making a row or a column contiguous over tokens, as the sampled
+way needs, as much as 40. For 384x384 the two meet at 14 % of the entries, for 1536x384 at 15 %, for 192x192 at 10 %.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Entries:
     @cached_property
     def cols(self) -> torch.Tensor | None:
         """The columns that have entries, or None where nearly all have."""
-        used = (self.indices % self.num_cols).unique()
+        seen = torch.zeros(self.num_cols, dtype=torch.bool, device=self.indices.device)
+        seen[self.indices % self.num_cols] = True
+        used = seen.nonzero().flatten()
         return used if len(used) < 0.9 * self.num_cols else None
 
     @cached_property
@@ -63,19 +65,26 @@ class Entries:
 
     @cached_property
     def sampled(self) -> bool:
-        """Whether one dot product per entry costs less than the dense product; on the CPU only, where it is measured."""
+        """Whether one dot product per entry costs less than the dense product; measured for CPUs, never elsewhere."""
         rows, cols = self.size
         return (
             self.indices.device.type == "cpu" and DOT_COST * len(self.indices) + LINE_COST * (rows + cols) < rows * cols
         )
 
     @cached_property
+    def places(self) -> torch.Tensor | None:
+        """Each column's place among those that have entries, or None where nearly all have  # (cols,)."""
+        if self.cols is None:
+            return None
+        places = torch.zeros(self.num_cols, dtype=torch.int32, device=self.indices.device)
+        places[self.cols] = torch.arange(len(self.cols), dtype=torch.int32, device=self.indices.device)
+        return places
+
     def structure(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row starts and columns of the matrix that is left, as CSR, int32 to halve them."""
+        """Return row starts and columns of the matrix that is left, as CSR; made anew, as keeping them takes memory."""
         cols = self.indices % self.num_cols
-        cols = cols if self.cols is None else torch.searchsorted(self.cols, cols)
         starts = self.starts if self.rows is None else torch.cat([self.starts[self.rows], self.starts[-1:]])
-        return starts.int(), cols.int()
+        return starts.int(), cols.int() if self.places is None else self.places[cols]
 
     def gradient(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return L^T R at the entries.
@@ -90,7 +99,7 @@ class Entries:
 
     def by_dots(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """The sampled way."""
-        starts, cols = self.structure
+        starts, cols = self.structure()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says once per process that CSR is in beta
             sums = torch.sparse_csr_tensor(
@@ -106,7 +115,7 @@ class Entries:
 
     def by_tiles(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """The dense way."""
-        starts, cols = self.structure
+        starts, cols = self.structure()
         num_rows, num_cols = self.size
         right = right if self.cols is None else right.index_select(1, self.cols)
         height = max(1, TILE_BYTES // (right.element_size() * num_cols))
@@ -134,8 +143,7 @@ def written(weight: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -
 
     The weight is written where it lies, so that no copy of it is needed, past autograd: it is never seen changed.
     """
-    flat = weight.detach().view(-1)
-    flat = flat.data
+    flat = weight.data.view(-1)
     originals = flat.index_select(0, indices)
     try:
         flat.index_copy_(0, indices, changed(originals, values))
