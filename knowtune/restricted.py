@@ -26,12 +26,13 @@ class _Delta(nn.Module):
     def __init__(self, indices: torch.Tensor, like: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("indices", indices.to(like.device), persistent=False)
-        self.values = nn.Parameter(torch.zeros(len(indices), dtype=torch.float32, device=like.device))
+        # (1, entries): PEFT takes a one-dimensional tensor inside LoRA for what is left of a shard, and warns.
+        self.values = nn.Parameter(torch.zeros(1, len(indices), dtype=torch.float32, device=like.device))
 
     def forward(self, original: torch.Tensor) -> torch.Tensor:
         """W_0 + scatter(values)."""
         flat = original.flatten()
-        return flat.index_put((self.indices,), (flat[self.indices] + self.values).to(flat.dtype)).view_as(original)
+        return flat.index_put((self.indices,), (flat[self.indices] + self.values[0]).to(flat.dtype)).view_as(original)
 
 
 def restrict(model: nn.Module, mask: Mapping[str, torch.Tensor], keep: Mapping[str, nn.Parameter]) -> None:
