@@ -11,6 +11,8 @@ decay pulls toward the base instead of toward zero, and entries outside the mask
 construction. Without weight decay both train the same model.
 """
 
+import peft  # noqa: F401  # first: its import registers this package, which must not be half imported by then
+
 from knowtune.tuners.fish.config import FishConfig
 from knowtune.tuners.fish.layer import FishLayer
 from knowtune.tuners.fish.model import FishModel
