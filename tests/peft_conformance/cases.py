@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from tests.peft_conformance.tuners import Tuner
@@ -20,7 +21,18 @@ LAYERS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "embedding": [("EmbConv1D", {"target_modules": ["emb"]})],
     "conv1d": [("EmbConv1D", {"target_modules": ["conv1d"]})],
-    "conv2d": [("Conv2d", {"target_modules": ["conv2d"]}), ("Conv2d", {"target_modules": ["conv2d", "lin0"]})],
+    "convolution": [
+        ("Conv1d", {"target_modules": ["conv1d"]}),
+        ("Conv2d", {"target_modules": ["conv2d"]}),
+        ("Conv2d", {"target_modules": ["conv2d", "lin0"]}),
+        ("Conv2dGroups", {"target_modules": ["conv2d"]}),
+        ("Conv3d", {"target_modules": ["conv3d"]}),
+    ],
+    "norm": [
+        ("MLP_LayerNorm", {"target_modules": ["layernorm0"]}),
+        ("MLP_LayerNorm", {"target_modules": ["layernorm0", "lin0"]}),
+    ],
+    "attention": [("MHA", {"target_modules": ["mha"]}), ("MHA", {"target_modules": ["mha", "lin0"]})],
 }
 
 
@@ -34,7 +46,7 @@ def custom(tuner: Tuner) -> list[Row]:
     """Rows of (name, model, config class, arguments) for the small models of test_custom_models.py."""
     return [
         (f"{model} {kind} {number}", model, tuner.config_class, {**variant, **selected})
-        for variant in tuner.variants
+        for variant in tuner.arguments
         for kind in tuner.layers
         for number, (model, selected) in enumerate(LAYERS[kind])
     ]
@@ -51,41 +63,45 @@ def pairs(tuner: Tuner) -> list[Row]:
             {**variant, **flag, "target_modules": ["lin0"]},
             {**variant, **flag, "target_modules": [second]},
         )
-        for number, variant in enumerate(tuner.variants)
+        for number, variant in enumerate(tuner.arguments)
         for name, second in (("same", "lin0"), ("different", "lin1"))
     ]
 
 
 def classes(tuner: Tuner) -> list[Row]:
-    """The config class alone."""
-    return [tuner.config_class]
+    """The config class alone, or what makes its configs where it demands arguments."""
+    if not tuner.demands:
+        return [tuner.config_class]
+    maker: Any = partial(tuner.config_class, **tuner.demands)
+    maker.from_pretrained = tuner.config_class.from_pretrained
+    return [maker]
 
 
 def plain(tuner: Tuner) -> list[Row]:
     """Rows of (config class, arguments that it demands)."""
-    return [(tuner.config_class, {})]
+    return [(tuner.config_class, dict(tuner.demands))]
 
 
 def layer_indexed(tuner: Tuner) -> list[Row]:
     """As `plain`, if the config can pick layers by their index."""
     picks = {"layers_to_transform", "layers_pattern"} <= {field.name for field in fields(tuner.config_class)}
-    return plain(tuner) if picks else []
+    return [(config, {**demands, "target_modules": ["lin0"]}) for config, demands in plain(tuner)] if picks else []
 
 
 def configs(tuner: Tuner) -> list[Row]:
     """A config that leaves the choice of layers to PEFT."""
-    return [tuner.config_class(**variant) for variant in tuner.variants]
+    return [tuner.config_class(**variant) for variant in tuner.arguments]
 
 
 def on_mlp(tuner: Tuner) -> list[Row]:
     """Configs that adapt the layer `lin0`, not as an identity."""
-    return [tuner.config_class(**v, target_modules=["lin0"], **{init_flag(tuner): False}) for v in tuner.variants]
+    return [tuner.config_class(**{**v, "target_modules": ["lin0"], init_flag(tuner): False}) for v in tuner.arguments]
 
 
 def self_targeting(tuner: Tuner) -> list[Row]:
     """Rows with patterns that would match an adapter's own weights, too; `l2` is a convolution."""
-    patterns = ("l1.*", "l2.*") if "conv2d" in tuner.layers else ("l1.*",)
-    return [(tuner.config_class, {**v, "target_modules": pattern}) for v in tuner.variants for pattern in patterns]
+    patterns = ("l1.*", "l2.*") if "convolution" in tuner.layers else ("l1.*",)
+    return [(tuner.config_class, {**v, "target_modules": pattern}) for v in tuner.arguments for pattern in patterns]
 
 
 def task(task_type: str) -> Rows:
@@ -93,8 +109,8 @@ def task(task_type: str) -> Rows:
 
     def rows(tuner: Tuner) -> list[Row]:
         return [
-            (tuner.config_class, {**variant, "task_type": task_type, "target_modules": None})
-            for variant in tuner.variants
+            (tuner.config_class, {"target_modules": None, **variant, "task_type": task_type})
+            for variant in tuner.arguments
         ]
 
     return rows

@@ -12,6 +12,7 @@ import re
 import sys
 import types
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from tests.peft_conformance.hub import ADAPTERS, MODELS
 from tests.peft_conformance.sdist import SUITE
 from tests.peft_conformance.tuners import CONTROLS, TUNERS, Tuner
 
-# Part of a test's id -> why nobody could pass it here.
+# Pattern found in a test's id -> why nobody could pass it here.
 NEEDS_HUB = {
     "test_from_pretrained_cache_dir": "needs the hub: it downloads into an empty cache",
 }
@@ -94,6 +95,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _is_ours(item: pytest.Item, ours: tuple[type, ...]) -> bool:
     values: list[Any] = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+    values += [value.func for value in values if isinstance(value, partial)]
     return item.name in EVERY_TYPE or any(value in ours or isinstance(value, ours) for value in values)
 
 
@@ -112,8 +114,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     {} if "conv1d" in tuner.layers else {"GPT2LMHeadModel": NO_CONV1D, "random-gpt2": NO_CONV1D}
                 )
                 reasons.update(tuner.skips)
-        for part, reason in reasons.items():
-            if part in item.nodeid:
+        for pattern, reason in reasons.items():
+            if re.search(pattern, item.nodeid):
                 item.add_marker(pytest.mark.skip(reason=reason))
                 break
 

@@ -12,12 +12,15 @@ class Tuner:
 
     Attributes:
         config: The config class, as `module:Class`.
-        variants: Arguments of the config, one mapping per way to run the suite; each must fit a layer of 10 x 20.
+        demands: Arguments without which the config cannot be made.
+        variants: Further arguments, one mapping per way to run the suite; they must suit layers of a few entries.
+            PEFT's tests choose layers of their own models; `target_modules` here is for those of transformers.
         layers: The kinds of layer that the tuner can adapt, keys of `cases.LAYERS`.
-        skips: Part of a test's id -> why this tuner cannot pass it. Shown at the end of each run.
+        skips: Pattern found in a test's id -> why this tuner cannot pass it. Shown at the end of each run.
     """
 
     config: str
+    demands: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Mapping[str, Any], ...] = ({},)
     layers: tuple[str, ...] = ("linear",)
     skips: Mapping[str, str] = field(default_factory=dict)
@@ -28,11 +31,36 @@ class Tuner:
         module, _, name = self.config.partition(":")
         return getattr(import_module(module), name)
 
+    @property
+    def arguments(self) -> list[dict[str, Any]]:
+        """All arguments of each variant."""
+        return [{**self.demands, **variant} for variant in self.variants]
 
-TUNERS: dict[str, Tuner] = {}
+
+# The projections of attention, as the models of PEFT's tests call them.
+_ATTENTION = ["q_proj", "v_proj", "q", "v", "query", "value", "query_proj", "value_proj", "in_proj", "c_attn"]
+
+TUNERS = {
+    "fish": Tuner(
+        "knowtune:FishConfig",
+        demands={"strategy": "random", "budget": 0.5},
+        variants=(
+            {"target_modules": _ATTENTION},
+            {"strategy": "magnitude"},
+        ),  # the second: every parameter is a candidate
+        layers=("linear", "embedding", "conv1d", "convolution", "norm", "attention"),
+        skips={
+            r"test_from_peft_type": "a config without entries is refused; this test gives no arguments",
+            r"test_prepare_for_training.*config_kwargs1": "asserts untrained embeddings; here every one is trained",
+            r"layer_indexing.*config_kwargs1": "picks layers by their index, which needs named modules",
+            r"feature_extraction.*test_training.*config_kwargs1": "its loss does not reach the pooler's parameters",
+            r"(TokenClassif|QuestionAns).*config_kwargs1": "PEFT sets these heads aside after attaching adapters",
+        },
+    ),
+}
 
 # PEFT's own, to tell a fault of the harness from one of a tuner: they pass upstream.
 CONTROLS = {
-    "shira": Tuner("peft:ShiraConfig", ({"r": 1},)),
-    "lora": Tuner("peft:LoraConfig", ({"r": 8},), ("linear", "embedding", "conv1d", "conv2d")),
+    "shira": Tuner("peft:ShiraConfig", variants=({"r": 1},)),
+    "lora": Tuner("peft:LoraConfig", layers=("linear", "embedding", "conv1d", "convolution", "attention")),
 }
