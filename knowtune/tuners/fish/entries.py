@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from knowtune.masks import (
     top_entries,
     top_entries_per_parameter,
 )
-from knowtune.tuners.fish.config import FishConfig
+from knowtune.tuners.fish.config import FishConfig, Modules
 from knowtune.tuners.fish.places import Place, find_module, parameters_by_name
 
 WHERE = "FishConfig"
@@ -113,11 +114,10 @@ def find_candidates(
     targets = config.candidates
     if targets == "all-linear":
         targets = all_linear(model, places)
-    rule: Any = type("Rule", (), {**vars(config), "target_modules": ".*" if targets is None else targets})
     found = {
         name: parameters[name]
         for path, place in places.items()
-        if path and any(check_target_module_exists(rule, each) for each in place.paths)
+        if path and any(matches(config, targets, each) for each in place.paths)
         for within, name in place.names.items()
         if within not in place.tied and not is_reserved(name, config.modules_to_save or [])
     }
@@ -129,6 +129,12 @@ def find_candidates(
             f"end on: {', '.join(sorted(known))}" + (f"; did you mean {', '.join(hints)}?" if hints else "")
         )
     return found
+
+
+def matches(config: FishConfig, targets: Modules | None, path: str) -> Any:
+    """Whether PEFT takes a module for a target of a config, `targets` in place of its `target_modules`."""
+    rule: Any = SimpleNamespace(**{**vars(config), "target_modules": ".*" if targets is None else targets})
+    return check_target_module_exists(rule, path)
 
 
 def _names(modules: Iterable[str] | None) -> list[str]:

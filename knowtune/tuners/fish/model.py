@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from knowtune.tuners.fish.config import FishConfig
-from knowtune.tuners.fish.entries import find_entries
+from knowtune.tuners.fish.entries import find_entries, matches
 from knowtune.tuners.fish.layer import FishLayer
 from knowtune.tuners.fish.places import Place, find_module, find_places, resolve
 
@@ -52,9 +52,15 @@ class FishModel(BaseTuner):  # type: ignore[misc]
     def _get_tied_target_modules(self, model: nn.Module) -> list[str]:
         return []  # as above: merging writes the one tensor once
 
-    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:  # type: ignore[override]
-        place = getattr(self, "_places", {}).get(key)
-        return place is not None and self._is_changed(place)
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> Any:  # type: ignore[override]
+        """Whether a module is to be wrapped, or has a layer of an earlier adapter around something that is."""
+        place = self._places.get(key)
+        if place is not None and self._is_changed(place):
+            return True
+        inside = [place for path, place in self._places.items() if path.startswith(f"{key}.")]
+        if inside and isinstance(find_module(self.model, key)[2], FishLayer) and any(map(self._is_changed, inside)):
+            return True
+        return matches(peft_config, peft_config.candidates, key) and False  # PEFT tells excluded from not matched
 
     def _is_changed(self, place: Place) -> bool:
         return any(name in self._entries or self._first(place, within) in self._entries
