@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from knowtune.damage import KINDS
+from knowtune.drawing import svg_text
 from knowtune.families import Metric, member_class
 from knowtune.metrics import METRICS
 
@@ -119,6 +119,7 @@ def write_page(
     curves: pd.DataFrame,
     summary: Mapping[str, Any],
     axes: tuple[str, str],
+    pictures: Mapping[str, str],
 ) -> None:
     """Write one HTML page with everything inside: no script, no link to the network.
 
@@ -130,6 +131,7 @@ def write_page(
         curves: run, seed, split, step, loss.
         summary: what `prepare` counted.
         axes: the metrics of what was lost and of what was learned, drawn against each other.
+        pictures: of selections that choose parameters, by name, as SVG.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -143,22 +145,11 @@ def write_page(
         about=[(m, _metric(m).about, _metric(m).unit, arrow(m)) for m in metrics],
         filters=filters,
         summary=summary,
-        trade=_svg(_trade_off(entries, *axes)),
-        curves=_svg(_learning_curves(curves)),
+        trade=svg_text(_trade_off(entries, *axes), bbox_inches="tight"),
+        curves=svg_text(_learning_curves(curves), bbox_inches="tight"),
+        pictures=pictures,
     )
     path.write_text(page, encoding="utf-8")
-
-
-def _svg(figure: Figure) -> str:
-    """Render a figure as SVG text whose bytes depend on its content alone."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.hashsalt": "knowtune", "svg.fonttype": "none"}):
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no clock, no version, no link
-        figure.savefig(buffer, format="svg", metadata=nothing, bbox_inches="tight")
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _trade_off(entries: Sequence[Entry], lost: str, learned: str) -> Figure:

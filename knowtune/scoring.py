@@ -128,7 +128,6 @@ class Scorer:
         Raises:
             UserError: nothing to score, or a loss or gradient that is not finite.
         """
-        from accelerate import PartialState
         from accelerate.utils import reduce
 
         if not len(self.examples) or not self.parameters:
@@ -138,7 +137,7 @@ class Scorer:
             self._run(sums)
         except _NotFiniteError as error:
             raise self._blame(error.args[0]) from None
-        processes = PartialState()
+        processes = self._processes()
         if processes.num_processes > 1:
             for total in sums.state().values():
                 total.copy_(reduce(total.to(processes.device), "sum"))
@@ -146,9 +145,7 @@ class Scorer:
 
     def _run(self, sums: Sums) -> None:
         """Add up over the examples of this process."""
-        from accelerate import PartialState
-
-        processes = PartialState()
+        processes = self._processes()
         batches = batches_by_length([len(row.input_ids) for row in self.examples], self.scoring.batch_size)
         kind = ExampleGradients if self._agrees(batches[0]) else OneByOne
         mine = batches[processes.process_index :: processes.num_processes]
@@ -160,6 +157,12 @@ class Scorer:
                 if partial and (time.monotonic() - saved > SAVED_EVERY or number + 1 == len(mine)):
                     _save(partial, sums.state(), number + 1)
                     saved = time.monotonic()
+
+    def _processes(self) -> Any:
+        """Give this process's place among those that score; on a CPU, accelerate must be told so to find the others."""
+        from accelerate import PartialState
+
+        return PartialState(cpu=next(iter(self.parameters.values())).device.type == "cpu")
 
     def _add(self, source: Source, batch: list[int], sums: Sums) -> None:
         """Add a batch's squared gradients; where one is not finite, find the example."""

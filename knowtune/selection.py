@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from knowtune.base import Base
 
 CARD = "selection.json"
+PICTURE = "selection.svg"
 KEYS = {"adapter", "base_digest", "mask", "options", "strategy", "trace"}
 
 
@@ -87,7 +88,7 @@ def write_choice(
     if choice.layers is not None:
         with whole(folder / "layers.csv") as path:
             choice.layers.to_csv(path, index=False)
-    with whole(folder / "selection.svg") as path:
+    with whole(folder / PICTURE) as path:
         path.write_text(draw_choice(choice), encoding="utf-8")
     card = {
         "adapter": None if adapter is None else dict(adapter),

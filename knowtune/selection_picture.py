@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from knowtune.drawing import svg_text
 from knowtune.families import Choice
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Kinds of module by what architectures call them; the first that fits, for a BERT's norms stand inside its attention.
 KINDS = {
@@ -40,18 +39,6 @@ def kind_of(parameter: str) -> str:
 def layer_of(parameter: str) -> int | None:
     """Tell the layer that a parameter belongs to: the first number in its name, None for one outside of the stack."""
     return next((int(part) for part in parameter.split(".") if part.isdecimal()), None)
-
-
-def svg_text(figure: Figure) -> str:
-    """Render a figure as SVG text whose bytes depend on its content alone."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.hashsalt": "knowtune", "svg.fonttype": "none"}):
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no clock, no version, no link
-        figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def draw_choice(choice: Choice) -> str:

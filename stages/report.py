@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.core import command
 from stages.core.schema import Params
 
-EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
+EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prepared", type=Path, required=True, help="the prepared tables, planted damage included")
     parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
     parser.add_argument("--filtered", type=Path, required=True, help="all filters' kept and dropped rows")
+    parser.add_argument("--selected", type=Path, required=True, help="all selections, for their pictures")
     parser.add_argument("--adapters", type=Path, required=True, help="all runs' trained seeds, for cards and curves")
     parser.add_argument("--evaluated", type=Path, required=True, help="all evaluations, runs/ and mixtures/")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.damage import PLANTED_COLUMNS
     from knowtune.leaderboard import over_seeds
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
+    from knowtune.selection import CARD, PICTURE
     from stages.core.models import task_of
 
     entries = [Entry("base", "pristine", None, None, over_seeds({"0": read_json(args.baseline / "metrics.json")}))]
@@ -73,7 +75,13 @@ def run(args: argparse.Namespace, params: Params) -> None:
     summary = read_json(args.prepared / "summary.json")
     task = task_of(params)
     axes = (task.lost, task.learned)
-    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes)
+    first = {name: args.selected / name / f"seed-{min(chosen.seeds)}" for name, chosen in params.selections.items()}
+    pictures = {
+        name: (folder / PICTURE).read_text(encoding="utf-8")
+        for name, folder in first.items()
+        if read_json(folder / CARD)["mask"]
+    }
+    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes, pictures)
     print(f"report: {args.out / 'index.html'}")
 
 

@@ -82,12 +82,22 @@ def toy(params: dict[str, Any]) -> None:
             "seeds": [0, 1],
         },
     }
-    params["selections"]["some"] = {
-        "filter": "clean",
-        "strategy": "random",
-        "options": {"samples": 10},
-        "seeds": [3, 4],
+    ird = {"filter": "clean", "strategy": "ird", "options": {"budget": 0.05, "samples": 8, "rounds": 2}}
+    warm = {"method": "lora", "options": {"rank": 2, "alpha": 4}, "warmup_steps": 3, "learning_rate": 0.01}
+    params["selections"] = {
+        "all": params["selections"]["all"],
+        "clean": params["selections"]["clean"],
+        "some": {"filter": "clean", "strategy": "random", "options": {"samples": 10}, "seeds": [3, 4]},
+        "ird": ird,
+        "inside": {
+            "filter": "clean",
+            "strategy": "fish",
+            "options": {"num_parameters": 100},
+            "adapter": {**warm, "batch_size": 4},
+        },
     }
+    params["runs"]["ird"] = {"selection": "ird", "method": "fish", "train_on": "chosen", "seeds": [0]}
+    params["runs"]["inside"] = {"selection": "inside", "method": "fish", "seeds": [0]}
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 
 

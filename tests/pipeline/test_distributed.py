@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from knowtune.masks import overlap, top_entries
 from tests.pipeline.conftest import ENVIRONMENT, ROOT
 
 
-def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
-    """Weighted loss and penalty under data-parallel training (gloo), against one process on the whole batch."""
+def in_one_and_two_processes(script: str, tmp_path: Path) -> list[dict[str, torch.Tensor]]:
+    """Run a script alone and by two gloo processes; return what each saved."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -19,12 +20,27 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     found = []
     for name, prefix in (("one", []), ("two", launch)):
         out = tmp_path / f"{name}.pt"
-        script = ["-m", *prefix, str(ROOT / "tests/pipeline/distributed_script.py")]
-        command = [sys.executable, *(script if prefix else script[1:]), str(out)]
+        arguments = ["-m", *prefix, str(ROOT / "tests/pipeline" / script)]
+        command = [sys.executable, *(arguments if prefix else arguments[1:]), str(out)]
         environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         found.append({key.removeprefix("module."): value for key, value in torch.load(out).items()})
-    one, two = found
+    return found
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    """Weighted loss and penalty under data-parallel training (gloo), against one process on the whole batch."""
+    one, two = in_one_and_two_processes("distributed_script.py", tmp_path)
     assert set(one) == set(two)
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
+
+
+def test_two_processes_score_what_one_scores(tmp_path: Path) -> None:
+    one, two = in_one_and_two_processes("distributed_scoring_script.py", tmp_path)
+    assert set(one) == set(two)
+    for key in one:
+        assert float((one[key] - two[key]).norm() / one[key].norm()) < 1e-5
+    masks = [top_entries({k: v for k, v in found.items() if k != "traces"}, 400) for found in (one, two)]
+    assert overlap(*masks) >= 0.999
+    assert sorted(p.name for p in (tmp_path / "two.work").iterdir()) == ["partial-0-of-2", "partial-1-of-2"]

@@ -20,7 +20,7 @@ def weights(project: Project, path: str) -> str:
 
 def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     board = json.loads((finished.folder / "data/report/leaderboard.json").read_text())
-    assert list(board) == ["base", "full", "lora", "prefix", "soup"]
+    assert list(board) == ["base", "full", "inside", "ird", "lora", "prefix", "soup"]
     assert board["base"]["forgotten"]["mean"] == 0
     assert board["prefix"]["reliability"]["n"] == 2
     measurable = set(finished.params()["evaluate"]["metrics"]) - {"locality"}  # the toy base has nothing right to keep
@@ -56,6 +56,34 @@ def test_merged_models_fold_or_stay_composed(finished: Project) -> None:
         for found in json.loads((folder / run / "parity.json").read_text()).values():
             assert found["largest"] <= finished.params()["merge"]["parity"]
             assert found["num_rows"] > 0
+
+
+def test_only_what_was_chosen_was_trained(finished: Project) -> None:
+    from safetensors.torch import load_file
+
+    mask = load_file(finished.folder / "data/selected/ird/seed-0/mask.safetensors")
+    base = load_file(finished.folder / "data/base/model.safetensors")
+    merged = load_file(finished.folder / "data/merged/ird/seed-0/model.safetensors")
+    num = 0
+    for name, tensor in base.items():
+        moved = (tensor != merged[name]).flatten().nonzero().flatten()
+        assert set(moved.tolist()) <= set(mask[name].tolist())
+        num += len(moved)
+    assert num > 0.9 * sum(map(len, mask.values()))
+    card = json.loads((finished.folder / "data/adapters/ird/seed-0/knowtune.json").read_text())
+    assert card["num_rows"] == 8
+    assert card["num_trainable"] == sum(map(len, mask.values()))
+
+
+def test_a_selection_of_an_adapter_hands_it_on(finished: Project) -> None:
+    seed = finished.folder / "data/selected/inside/seed-0"
+    assert (seed / "adapter/adapter_model.safetensors").is_file()
+    config = json.loads((finished.folder / "data/adapters/inside/seed-0/adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA"
+    card = json.loads((finished.folder / "data/adapters/inside/seed-0/knowtune.json").read_text())
+    assert card["num_trainable"] == 100
+    page = (finished.folder / "data/report/index.html").read_text()
+    assert "fish on inside" in page
 
 
 def test_no_out_holds_a_path_a_clock_or_a_host(finished: Project) -> None:

@@ -34,6 +34,13 @@ def test_committed_params_are_good(file: str) -> None:
     assert params.runs
 
 
+LORA: dict[str, Any] = {
+    "method": "lora",
+    "options": {"rank": 2, "alpha": 4},
+    "warmup_steps": 5,
+    "learning_rate": 0.01,
+    "batch_size": 4,
+}
 CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: p["training"].update(learning_rat=0.1),
@@ -62,7 +69,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["runs"]["lora"].update(selection="claen"),
-        "runs.lora.selection: got 'claen'; allowed: all, clean; did you mean 'clean'?",
+        "runs.lora.selection: got 'claen'; allowed: all, clean, fish, ird; did you mean 'clean'?",
     ),
     (
         lambda p: p["selections"]["all"].update(filter="everythin"),
@@ -70,9 +77,12 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["mixtures"]["soup"].update({"from": ["lora", "ful"]}),
-        "mixtures.soup.from[1]: got 'ful'; allowed: delora, full, lora, raw; did you mean 'full'?",
+        "mixtures.soup.from[1]: got 'ful'; allowed: delora, fish, full, ird, lora, raw; did you mean 'full'?",
     ),
-    (lambda p: p["runs"]["lora"].update(method="lorra"), "runs.lora.method: got 'lorra'; allowed: full, lora, peft"),
+    (
+        lambda p: p["runs"]["lora"].update(method="lorra"),
+        "runs.lora.method: got 'lorra'; allowed: fish, full, lora, peft",
+    ),
     (
         lambda p: p["runs"]["lora"]["options"].update(rnak=3),
         "runs.lora.options.rnak: got an unknown key; allowed: alpha, dropout, rank, target_modules; did you mean 'rank",
@@ -109,6 +119,49 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: p["filters"]["clean"].update(options={"nearest": {}}),
         "filters.clean.options.nearest: got an unknown key; allowed: options of a strategy named in `strategy`",
+    ),
+    (
+        lambda p: p["runs"]["fish"].update(selection="clean"),
+        "runs.fish.selection: got 'clean', which makes no parameter mask; fish trains one; allowed: a selection with a "
+        "budget",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(adapter=LORA) or p["runs"]["fish"].update(method="full"),
+        "runs.fish.method: got 'full' on 'fish', which hands on its own lora; allowed: fish, without options",
+    ),
+    (
+        lambda p: p["selections"]["clean"].update(adapter=LORA),
+        "selections.clean.adapter: got an adapter; allowed: a strategy with a budget; only that chooses among an "
+        "adapter's parameters",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(adapter={**LORA, "method": "full", "options": {}}),
+        "selections.fish.adapter.method: got 'full', which has no parameters of its own; allowed: an adapter, e.g. lo",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(adapter={**LORA, "options": {"rnk": 2}}),
+        "selections.fish.adapter.options.rnk: got an unknown key; allowed: alpha, dropout, rank, target_modules; did "
+        "you mean 'rank'?",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(adapter={k: v for k, v in LORA.items() if k != "warmup_steps"}),
+        "selections.fish.adapter.warmup_steps: got nothing; allowed: a value; this key is required",
+    ),
+    (
+        lambda p: p["selections"]["ird"]["options"].update(search=True),
+        "selections.ird.trial: got nothing; allowed: steps, learning_rate and batch_size, for `search` trains pairs",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(trial={"steps": 3, "learning_rate": 0.1, "batch_size": 4}),
+        "selections.fish.trial: got a trial; allowed: none; only `search: true` of strategy ird trains pairs",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(num_parameters=3),
+        "allowed: exactly one of budget and num_parameters",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(budget=1.5),
+        "selections.fish.options.budget: got 1.5; allowed: less than or equal to 1",
     ),
     (
         lambda p: p["selections"]["all"].update(strategy="random", options={"budget": 0.01}),

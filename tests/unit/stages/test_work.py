@@ -15,18 +15,18 @@ def test_the_key_follows_params_inputs_and_member_alone(tmp_path: Path, monkeypa
     data = tmp_path / "rows.jsonl"
     data.write_text("1")
     lora, full = (member_class(METHODS, "method", name) for name in ("lora", "full"))
-    first = work_folder("train-a", {"lr": 1}, [data], member=lora)
+    first = work_folder("train-a", {"lr": 1}, [data], lora)
     (first / "finished").mkdir()
-    assert work_folder("train-a", {"lr": 1}, [data], member=lora) == first
+    assert work_folder("train-a", {"lr": 1}, [data], lora) == first
     assert (first / "finished").is_dir()
     member_class(METHODS, "method", "peft")  # another member that happens to be loaded changes nothing
-    assert work_folder("train-a", {"lr": 1}, [data], member=lora) == first
+    assert work_folder("train-a", {"lr": 1}, [data], lora) == first
     names = {first.name}
-    names.add(work_folder("train-a", {"lr": 2}, [data], member=lora).name)
+    names.add(work_folder("train-a", {"lr": 2}, [data], lora).name)
     assert not first.exists()  # what no version of this stage needs any more is removed
-    names.add(work_folder("train-a", {"lr": 2}, [data], member=full).name)
+    names.add(work_folder("train-a", {"lr": 2}, [data], full).name)
     data.write_text("2")
-    names.add(work_folder("train-a", {"lr": 2}, [data], member=full).name)
+    names.add(work_folder("train-a", {"lr": 2}, [data], full).name)
     assert len(names) == 4
 
 

@@ -1,0 +1,35 @@
+"""Scores a tiny model's rows in as many processes as it is started in; rank 0 saves diagonal and traces."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from knowtune.encoding import Encoded
+from knowtune.families import Scoring
+from knowtune.fisher import fisher_diagonal, parameters_in, row_traces
+from knowtune.tasks.knowledge import Knowledge
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    size = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(
+        LlamaConfig(**size, num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True)
+    )
+    generator = torch.Generator().manual_seed(1)
+    rows = [Encoded(torch.randint(0, 50, (4 + i % 5,), generator=generator).tolist(), 2, 4 + i % 5) for i in range(23)]
+    given = (model, rows, Knowledge(), parameters_in(model), Scoring(batch_size=3))
+    diagonal = fisher_diagonal(*given, work=out.with_suffix(".work"))
+    traces = row_traces(*given)
+    if os.environ.get("RANK", "0") == "0":
+        torch.save({**diagonal, "traces": traces}, out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
