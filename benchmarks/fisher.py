@@ -5,14 +5,13 @@
 
 Both sides run in turn in one process, and the medians are compared. The bound is the loop's time over (one frozen,
 batched forward and backward pass + the per-example weight products at the measured rate of a large matrix product):
-what is left if squaring and adding were free. Memory is the peak of a process of its own, less that of one that
-has only loaded the model, in multiples of the weights. Without --model, a small Llama is made from a config.
+what is left if squaring and adding were free. Memory (Linux only) is the peak of a process of its own above what it
+held with the model loaded, and the weights, in multiples of the weights. Without --model, a small Llama is made.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", choices=["loaded", "scored", "loop"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["scored", "loop"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.model is None:
@@ -59,23 +58,26 @@ def main() -> None:
         "frozen": lambda: frozen_pass(model, rows, task, args.batch),
     }
     if args.only:
-        rows = rows[: 2 * args.batch]
-        sides.get(args.only, lambda: None)()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        held = reset_peak()
+        sides[args.only]()
+        print(peak() - held)
         return
-    print(f"{args.model.name}: {sum(p.numel() for p in model.parameters()):,} parameters, {len(rows)} rows of "
-          f"{args.tokens} tokens, batch {args.batch}, {args.threads} threads, {args.device}")  # fmt: skip
+    num = sum(p.numel() for p in model.parameters())
+    size = f"{len(rows)} rows of {args.tokens} tokens, batch {args.batch}"
+    print(f"{args.model.name}: {num:,} parameters, {size}, {args.threads} threads, {args.device}")
     times = compare(sides, args.rounds, args.device)
-    products = num_products(model, rows) / matrix_rate(args.device)
+    rate = matrix_rate(args.device)
+    products = num_products(model, rows) / rate
     reference, found = sides["loop"](), sides["scored"]()
     worst = max(float((found[n] - reference[n]).norm() / reference[n].norm().clamp(min=1e-30)) for n in reference)
     speedup, bound = times["loop"] / times["scored"], times["loop"] / (times["frozen"] + products)
-    print(f"loop at batch 1     {times['loop'] / len(rows) * 1e3:8.2f} ms a row")
-    print(f"knowtune            {times['scored'] / len(rows) * 1e3:8.2f} ms a row    {speedup:.2f} x")
-    print(f"frozen pass         {times['frozen'] / len(rows) * 1e3:8.2f} ms a row")
-    print(
-        f"weight products     {products / len(rows) * 1e3:8.2f} ms a row, at {matrix_rate(args.device) / 1e9:.0f} GFLOP/s"
-    )
+    a_row = {
+        name: f"{taken / len(rows) * 1e3:8.2f} ms a row" for name, taken in {**times, "products": products}.items()
+    }
+    print(f"loop at batch 1     {a_row['loop']}")
+    print(f"knowtune            {a_row['scored']}    {speedup:.2f} x")
+    print(f"frozen pass         {a_row['frozen']}")
+    print(f"weight products     {a_row['products']}, at {rate / 1e9:.0f} GFLOP/s")
     print(f"bound               {bound:.2f} x; reached {speedup / bound:.0%} of it")
     print(f"largest relative error of a parameter's diagonal against the loop: {worst:.1e}")
     if args.device == "cpu":
@@ -87,17 +89,8 @@ def make_model() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=4096,
-            hidden_size=192,
-            intermediate_size=512,
-            num_hidden_layers=6,
-            num_attention_heads=6,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-        )  # fmt: skip
-    )
+    size = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 6}
+    return LlamaForCausalLM(LlamaConfig(**size, vocab_size=4096, num_key_value_heads=2, tie_word_embeddings=True))
 
 
 def make_rows(args: argparse.Namespace, vocabulary: int) -> list[Any]:
@@ -182,16 +175,25 @@ def matrix_rate(device: str, size: int = 2048) -> float:
     return 2 * size**3 / compare({"product": lambda: one @ one}, 5, device)["product"]
 
 
+def reset_peak() -> int:
+    """Forget the peak of this process's memory; return what it holds now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> int:
+    """Return the peak of this process's resident memory, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
 def memory(args: argparse.Namespace, weights: int) -> None:
     """Print peak memory over the loaded model, each in a process of its own."""
     command = [sys.executable, __file__, "--model", str(args.model), "--task", args.task, "--rows", str(args.rows),
                "--tokens", str(args.tokens), "--batch", str(args.batch), "--threads", str(args.threads)]  # fmt: skip
-    peaks = {
-        only: int(subprocess.run([*command, "--only", only], capture_output=True, text=True, check=True).stdout) * 1024
-        for only in ("loaded", "scored", "loop")
-    }
-    for name, label in (("loop", "loop at batch 1"), ("scored", "knowtune")):
-        extra = peaks[name] - peaks["loaded"]
+    for only, label in (("loop", "loop at batch 1"), ("scored", "knowtune")):
+        done = subprocess.run([*command, "--only", only], stdout=subprocess.PIPE, text=True, check=True)
+        extra = int(done.stdout)
         print(f"peak memory, {label}: weights + {extra / 2**20:.0f} MiB = {1 + extra / weights:.2f} x the weights")
 
 

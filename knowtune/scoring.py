@@ -147,7 +147,7 @@ class Scorer:
         """Add up over the examples of this process."""
         processes = self._processes()
         batches = batches_by_length([len(row.input_ids) for row in self.examples], self.scoring.batch_size)
-        kind = ExampleGradients if self._agrees(batches[0]) else OneByOne
+        kind = ExampleGradients if self._agrees(batches[0], sums) else OneByOne
         mine = batches[processes.process_index :: processes.num_processes]
         partial = self.work / f"partial-{processes.process_index}-of-{processes.num_processes}" if self.work else None
         done, saved = _resumed(partial, sums.state()), time.monotonic()
@@ -194,10 +194,13 @@ class Scorer:
                     scale = scale * self.scoring.max_loss / losses.detach().clamp(min=self.scoring.max_loss)
                 yield (losses * scale).sum(), number == len(drawn)
 
-    def _agrees(self, batch: list[int]) -> bool:
-        """Compare two examples, scored as one batch, with the definition."""
+    def _agrees(self, batch: list[int], start: Sums) -> bool:
+        """Compare two examples, scored as one batch, with the definition.
+
+        Sums that have only been started lend their memory; they are zero again afterwards.
+        """
         pair = (batch * 2)[:2]
-        sums = Diagonal(self.parameters)
+        sums = start if isinstance(start, Diagonal) else Diagonal(self.parameters)
         true = replace(self, scoring=self.scoring.model_copy(update={"labels": "true"}))
         try:
             with ExampleGradients(self.model, self.parameters) as source:
@@ -210,12 +213,15 @@ class Scorer:
             with OneByOne(self.model, self.parameters) as source:
                 true._add(source, pair, sums)
             noise = ROUNDING * max(largest.values())  # of parameters without influence, as a key's bias in attention
+            sums.sign = 1.0
             off = [
                 name
                 for name, rest in sums.sums.items()
                 if not float(rest.abs().max()) <= TOLERANCE * largest[name] + noise
             ]
             reason = f"the gradients of {off[0]} mix examples" if off else ""
+        for total in sums.sums.values():
+            total.zero_()
         if reason:
             print(f"{self.label}: one example at a time, for {reason}", file=sys.stderr)
         return not reason
