@@ -81,7 +81,7 @@ def read_files(
     Args:
         data: folder of the files.
         files: for train, validation, test and known: a file name, several, or None.
-        reader: turns a record into cells; see `prompt_reader` and its like.
+        reader: turns a record into cells; see `knowtune.readers.reader_for`.
         columns: `id` and, where rows belong to facts, `fact`; see `knowtune.readers`.
         text: a file of general text.
         text_column: its column.

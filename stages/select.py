@@ -25,12 +25,13 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Choose for the seeds that are not finished yet, then lay all of them into the out folder."""
     import shutil
 
-    from knowtune.artefacts import read_rows, replace_folder
+    from knowtune.artefacts import read_json, read_rows, replace_folder, write_json
     from knowtune.choosing import Brief, ChoiceJob, choose_seed
     from knowtune.contract import ROW_COLUMNS, ROWS, check
     from knowtune.errors import unknown
     from knowtune.families import MaskedMethod, member_class
     from knowtune.methods import METHODS
+    from knowtune.selection import CARD
     from knowtune.selectors import SELECTORS
     from stages.core.compute import compute_of
     from stages.core.models import open_base
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     members = [type(member) for member in (selector, method, masked) if member is not None]
     work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], *members)
     rows = check(read_rows(args.kept), ROWS, str(args.kept))
+    summary = {}
     for seed in settings.seeds:
         place = work / f"seed-{seed}"
         finished = place / "finished"
@@ -68,14 +70,18 @@ def run(args: argparse.Namespace, params: Params) -> None:
                 masked=masked,
                 trial=None if settings.trial is None else Brief(**settings.trial.model_dump()),
             )
-            choice = choose_seed(job, base, place / "fresh", place / "partial")
+            choose_seed(job, base, place / "fresh", place / "partial")
             (place / "fresh").rename(finished)
             shutil.rmtree(place / "partial", ignore_errors=True)
-            kept = "" if choice.mask is None else f", {sum(map(len, choice.mask.values())):,} parameters"
-            print(f"select {args.name}: seed {seed}: {int(choice.chosen.sum())} of {len(rows)} rows{kept}")
+            last = read_json(finished / CARD)["trace"][-1]
+            kept = "" if last["num_parameters"] is None else f", {last['num_parameters']:,} parameters"
+            print(f"select {args.name}: seed {seed}: {last['num_rows']} of {len(rows)} rows{kept}")
         else:
             print(f"select {args.name}: seed {seed} is finished already", file=sys.stderr)
         replace_folder(finished, args.out / f"seed-{seed}")
+        last = read_json(finished / CARD)["trace"][-1]
+        summary[f"seed-{seed}"] = {key: last[key] for key in ("num_rows", "num_parameters", "mass_kept")}
+    write_json(args.out / "summary.json", summary)
 
 
 if __name__ == "__main__":
