@@ -28,7 +28,7 @@ class FishConfig(PeftConfig):
         budget: share of the candidate entries.
         num_parameters: number of entries, instead of `budget`.
         per_parameter: choose equal shares of every parameter instead of the best of all together.
-        seed: of the random choice, and of the values where `init_weights` is False.
+        seed: of the random choice.
         target_modules: candidates are the parameters of these modules: names or ends of names, one regular expression,
             or "all-linear"; None means every parameter.
         exclude_modules: modules whose parameters are no candidates; names or one regular expression.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +39,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def __init__(self, base_layer: nn.Module, names: list[str]) -> None:
         super().__init__()
         self.base_layer = base_layer
+        self.in_features, self.out_features = features(base_layer)  # PEFT asks every layer of an adapter for them
         self.training = base_layer.training
         # Of its parameters that are tied: the layer that holds their values, and their name there. A plain dict, so
         # that another layer's values are no parameters of this one.
@@ -164,7 +167,8 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if known and "weight" in changes:
             return self.linear(args[0], changes, transposed=known == "transposed")
         copies = {name: changed_parameter(resolve(self.base_layer, name), *change) for name, change in changes.items()}
-        return torch.func.functional_call(self.base_layer, _as_named(self.base_layer, copies), args, options)
+        with shadowed(self.base_layer, _as_named(self.base_layer, copies)) as named:
+            return torch.func.functional_call(self.base_layer, named, args, options)
 
     def linear(self, x: torch.Tensor, changes: dict[str, Change], transposed: bool) -> torch.Tensor:
         """Compute a linear layer, in the type that autocast would take."""
@@ -217,7 +221,10 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
                 originals[name] = resolve(self.base_layer, name).reshape(-1)[indices]
                 merged[name] = changed(originals[name], values)
                 if safe_merge and not bool(merged[name].isfinite().all()):
-                    raise ValueError(f"the merged weights are not finite: {name}, adapters {', '.join(names)}")
+                    raise ValueError(
+                        f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken "
+                        f"(not finite: {name})"
+                    )
             for name, (indices, _) in changes.items():
                 _write(resolve(self.base_layer, name), indices, merged[name])
         self._originals.append(({name: indices for name, (indices, _) in changes.items()}, originals))  # type: ignore[arg-type]
@@ -245,6 +252,37 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
         return self.base_layer
+
+
+def features(module: nn.Module) -> tuple[int | None, int | None]:
+    """Return a module's numbers of inputs and outputs, None where it has no such."""
+    pairs = [("in_features", "out_features"), ("in_channels", "out_channels"), ("num_embeddings", "embedding_dim")]
+    for one, other in [*pairs, ("nx", "nf"), ("embed_dim", "embed_dim")]:
+        if hasattr(module, one) and hasattr(module, other):
+            return int(getattr(module, one)), int(getattr(module, other))
+    return None, None
+
+
+@contextmanager
+def shadowed(module: nn.Module, copies: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """Put copies where a plain attribute hides a parameter of that name, and yield the others, for a functional call.
+
+    FSDP puts such attributes; a functional call would change the parameter behind them, and nothing would come of it.
+    """
+    before, others = [], {}
+    for name, copy in copies.items():
+        path, _, short = name.rpartition(".")
+        attributes = vars(module.get_submodule(path))
+        if short in attributes:
+            before.append((attributes, short, attributes[short]))
+            attributes[short] = copy
+        else:
+            others[name] = copy
+    try:
+        yield others
+    finally:
+        for attributes, short, value in before:
+            attributes[short] = value
 
 
 def _write(parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> None:

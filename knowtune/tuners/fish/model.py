@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import _set_adapter
 from torch import nn
 
 from knowtune.tuners.fish.config import FishConfig
@@ -99,8 +100,7 @@ class FishModel(BaseTuner):  # type: ignore[misc]
         dtype = resolve(layer.base_layer, next(iter(layer.ends))).dtype
         values = torch.zeros(len(together), dtype=dtype)
         if not config.init_weights:
-            generator = torch.Generator().manual_seed(config.seed)
-            values = torch.randn(len(together), generator=generator).mul_(0.1).to(dtype)
+            values = torch.randn(len(together)).mul_(0.1).to(dtype)  # of torch's generator: two adapters differ
         layer.update_layer(adapter_name, together, values)
         layer.fish_values[adapter_name].requires_grad_(adapter_name in self.active_adapters)
 
@@ -130,9 +130,17 @@ class FishModel(BaseTuner):  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter. All layers then agree on what is active, also those that never had it."""
-        remaining = [name for name in self.active_adapters if name != adapter_name]
+        before = list(self.active_adapters)
         super().delete_adapter(adapter_name)
-        self.set_adapter(remaining or sorted(self.peft_config)[:1])
+        if adapter_name not in before:
+            return
+        active = [name for name in before if name != adapter_name] or sorted(self.peft_config)[:1]
+        if active:
+            _set_adapter(self.model, active)  # of what PEFT trains whole
+        for layer in self.model.modules():  # not `self.set_adapter`: that would unmerge what is merged
+            if isinstance(layer, FishLayer):
+                layer.set_adapter(active)
+        self.active_adapter = active
 
     @classmethod
     def _get_adapter_state_dict(cls, *args: Any, **options: Any) -> dict[str, torch.Tensor]:
