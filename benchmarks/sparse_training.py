@@ -13,10 +13,11 @@ Measured on two shared cores of an AMD EPYC (Zen 4) at one thread, times and mem
     MiniLM     random          1.03 0.93 1.09          1.03 1.02 1.03
                fisher          0.93 0.86 1.03          0.93 0.96 0.97
 
-A random mask takes more memory than LoRA because it also trains weights of norms, whose inputs must then be kept. Tried:
-one dense product per weight (its time is half of a frozen step's products, whatever the number of entries); one sampled
-product over all tokens (10 to 40 % slower than 256 tokens at once from 512 columns on); CSR indices kept (4 bytes per
-entry for 1 % of the time); int32 indices throughout (no faster, and writing needs int64).
+The machine was busy with other work meanwhile; a repeat at rank 16 on stories3m gave 1.09 to 1.10 for random and 1.07 to
+1.16 for magnitude. A random mask takes more memory than LoRA because it also trains weights of norms, whose inputs must
+then be kept. Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's
+products whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once;
+CSR indices as int32, no faster; CSR indices kept between steps, which saves less than 1 % of the time for 4 bytes each.
 
     python benchmarks/sparse_training.py [--model FOLDER | --model minilm] [--ranks 1,4,16] [--threads 1]
 """

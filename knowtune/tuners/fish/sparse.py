@@ -6,7 +6,8 @@ Two ways lead to g. *Sampled* is one dot product per entry (`torch.sparse.sample
 of the rows and columns that have entries, in tiles of rows that stay in the cache, of which the entries are taken.
 Measured on one core of an AMD EPYC (Zen 4, AVX-512, 1024 tokens, float32): dense makes 50 entries in a nanosecond per
 token, a dot product costs as much as 4 of those, and making a row or a column contiguous over tokens, as the sampled
-way needs, as much as 40. For 384x384 the two meet at 14 % of the entries, for 1536x384 at 15 %, for 192x192 at 10 %.
+way needs, as much as 40. All at once, the two met at 13 % of the entries for 384x384, 19 % for 1536x384, 15 % for
+192x192; 256 tokens at once move that up a little.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 DOT_COST = 4  # of one sampled entry, in entries of a dense product
 LINE_COST = 40  # of making one row or column contiguous over tokens
-TOKENS_AT_ONCE = 256  # of the sampled way: 128 to 512 are equal, all at once is 10 to 40 % slower from 512 columns on
+TOKENS_AT_ONCE = 256  # of the sampled way; 128 or 512 are no better, all at once is up to 45 % slower
 TILE_BYTES = 2**20  # of the dense way: its product is made in tiles of this size
 
 
