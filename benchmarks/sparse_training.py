@@ -13,7 +13,7 @@ Measured on two shared cores of an AMD EPYC (Zen 4) at one thread, times and mem
     MiniLM     random          1.03 0.93 1.09          1.03 1.02 1.03
                fisher          0.93 0.86 1.03          0.93 0.96 0.97
 
-The machine was busy with other work meanwhile; a repeat at rank 16 on stories3m gave 1.09 to 1.10 for random and 1.07 to
+The machine was busy meanwhile; repeats at rank 16 on stories3m gave 1.09 to 1.14 for random, 1.07 to
 1.16 for magnitude. A random mask takes more memory than LoRA because it also trains weights of norms, whose inputs must
 then be kept. Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's
 products whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once;
