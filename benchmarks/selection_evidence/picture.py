@@ -1,0 +1,104 @@
+"""The page's figures: learned against lost, and differences by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selection_evidence.results import GRID_SEED, NAMES, Group, TaskResults
+from knowtune.statistics import mean_interval
+
+COLOURS = {
+    "lora": "#444444",
+    "random": "#e69f00",
+    "magnitude": "#56b4e9",
+    "fish": "#009e73",
+    "ird": "#cc79a7",
+    "fish-even": "#0072b2",
+    "random-linear": "#d55e00",
+}
+MARKS = {"lora": "s", "random": "o", "magnitude": "v", "fish": "D", "ird": "^", "fish-even": "P", "random-linear": "X"}
+SHOWN = (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora"))
+
+
+def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
+    """Draw a panel per comparison: learned (up) against lost (right), with intervals and the grid's paths."""
+    panels = [group for result in results for group in result.groups]
+    columns = min(3, len(panels))
+    figure, axes = _panels(len(panels), columns, 4.0, 3.1)
+    for ax, group in zip(axes, panels, strict=True):
+        for arm in group.arms:
+            _draw_arm(ax, group, arm)
+        ax.set_title(group.title, fontsize=8)
+        ax.set_xlabel(f"{group.lost} (less is better)", fontsize=8)
+        ax.set_ylabel(group.learned[0], fontsize=8)
+    axes[0].legend(fontsize=7, frameon=False)
+    _save(figure, path)
+
+
+def _draw_arm(ax: Any, group: Group, arm: str) -> None:
+    """Draw an arm's grid and its means."""
+    style = {"color": COLOURS[arm], "marker": MARKS[arm]}
+    names = (group.lost, group.learned[0])
+    points = [tuple(record["metrics"][name] for name in names) for record in group.of(arm, GRID_SEED)]
+    if points:
+        ax.plot(*zip(*points, strict=True), **style, markersize=3, linewidth=0.7, alpha=0.45)
+    lost, learned = (mean_interval(group.values(arm, name)) for name in names)
+    ax.errorbar(
+        lost["mean"], learned["mean"], xerr=lost["half_width"] or 0, yerr=learned["half_width"] or 0,
+        **style, markersize=7, linewidth=1, capsize=2, label=NAMES[arm],
+    )  # fmt: skip
+
+
+def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
+    """Draw the intervals of differences by seed, better to the right, one panel for each pair of arms."""
+    groups = [group for result in results for group in result.groups]
+    names = [group.title for group in groups]
+    kinds = (
+        ("learns more", 1, lambda group, one, other: group.difference(one, other, group.learned[0])),
+        ("loses less", -1, lambda group, one, other: group.difference(one, other, group.lost)),
+        ("loses less\nat equal learning", -1, lambda group, one, other: group.difference_at_level(one, other)),
+    )
+    figure, axes = _panels(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
+    for row, (better, towards, find) in enumerate(kinds):
+        for column, (one, other) in enumerate(SHOWN):
+            ax = axes[row * len(SHOWN) + column]
+            for place, group in zip(range(len(groups) - 1, -1, -1), groups, strict=True):
+                found = find(group, one, other)
+                if found is None:
+                    continue
+                mean, half = towards * found["mean"], found["half_width"]
+                colour = "#009e73" if mean > half else "#d55e00" if mean < -half else "#888888"
+                ax.errorbar(mean, place, xerr=half, fmt="o", color=colour, markersize=4, capsize=2)
+            ax.axvline(0, color="black", linewidth=0.7)
+            ax.set_yticks(range(len(names)), names[::-1] if column == 0 else [""] * len(names), fontsize=7)
+            ax.set_ylim(-0.6, len(names) - 0.4)
+            ax.set_title(f"{NAMES[one]} against {NAMES[other]}:\n{better} →", fontsize=8)
+            ax.tick_params(axis="x", labelsize=7)
+    _save(figure, path)
+
+
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    """Make a figure with so many panels."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
+    for ax in axes:
+        ax.tick_params(labelsize=7)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write an SVG that is the same every time."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": "evidence", "svg.fonttype": "path"}):
+        figure.savefig(path, metadata={"Date": None})

@@ -1,0 +1,81 @@
+"""What the page says in words; every number that was measured is put in by `page`."""
+
+from __future__ import annotations
+
+TASKS = {
+    "embedded": "Embedded: new facts for the model built here",
+    "pararel": "ParaRel: new facts for a story model that knows others",
+    "cola": "CoLA: acceptable sentences, MiniLM",
+    "sst2": "SST-2: good and bad reviews, MiniLM",
+    "rte": "RTE: entailment, MiniLM",
+}
+
+
+def intro() -> list[str]:
+    """Say what was asked, and how."""
+    return """\
+# Evidence: is Fisher information better than the lot?
+
+The FISH mask trains the parameters with the highest Fisher information; IRD also chooses the rows by it, in rounds.
+Does that beat a choice by lot with **the same number of trained parameters**, does it beat LoRA, and what does it cost?
+
+| arm | parameters by | rows by |
+| --- | --- | --- |
+| LoRA | low-rank changes of all linear layers, alpha = 2 x rank | lot |
+| random | lot, over all parameters | lot |
+| magnitude | largest absolute weight | lot |
+| FISH | Fisher information over 128 rows by lot | lot |
+| IRD | Fisher information in 4 rounds that shrink parameters and rows | Fisher information, down to 128 |
+| *FISH, equal shares* | as FISH, but the same share of every tensor (`granularity: parameter`) | lot |
+| *random, linear layers* | lot, over what LoRA changes, too | lot |
+
+The last two are variants, tried at one budget. All but LoRA train with the sparse tuner (method `fish`). The budget
+is LoRA's number of trainable parameters at a rank, a classifier's head included, and every arm meets it exactly.
+Every training of a task takes the same optimiser steps, on *all rows* or on the selection's *128 rows*. Each arm
+chooses its learning rate from one common grid on validation rows, with a seed that no result has; then five seeds
+train. A selection has its run's seed, so the noise of a random mask is part of the intervals. Differences are taken
+seed by seed. All of it is made by
+
+    python -m benchmarks.selection_evidence --help""".split("\n")
+
+
+PLANE = """\
+Large marks: mean and 95 % interval over seeds at the chosen learning rate. Small marks: the grid's trainings, one seed,
+joined in the order of their learning rates: what an arm could have had at another rate.""".split("\n")
+
+EQUAL = """\
+A higher learning rate learns more and forgets more, so the arms' chosen rates may compare different things. Here is
+what each arm loses at one common level of learning, nine tenths of the worst arm's best: read off its trainings at all
+rates of the grid, between two rates by a straight line, from the base on.
+With one seed it is a description, no test.""".split("\n")
+
+RULES = """\
+Counted over the comparisons below (task, budget, rows). *for*: the 95 % interval of the differences by seed lies wholly
+on the claim's side; *against*: wholly on the other; else *open*. A claim is **supported** where more than half of its
+comparisons are for it and none against, **refuted** the other way round, **mixed** with both kinds, and **not shown**
+otherwise. Intervals are not corrected for their number: one in twenty errs.""".split("\n")
+
+COSTS = """\
+CPU seconds of one thread, medians over seeds. *Selection* comes on top of the training, once for all learning rates and
+both kinds of rows; the last column holds both together against LoRA's training.""".split("\n")
+
+CUTS = """\
+Cut, for all arms alike, so that the whole fits on two shared cores:
+
+- Embedded: 150 of the 300 new facts (rows that the filter `clean` keeps), 6 epochs; every third known fact.
+- ParaRel: 100 new facts under two wordings, 4 epochs; 200 known facts.
+- GLUE: 300 rows of at most 64 tokens, 2 epochs, one budget; at most 400 items. IRD starts from 256 rows drawn by the
+  seed, not from all.
+- Learning rates are chosen with one seed, by the loss on validation rows (of facts: other wordings than those that are
+  trained or tested); the 128-row comparisons take the rates chosen for all rows. *(edge)* marks a chosen rate at the
+  end of the grid.
+- AdamW, cosine schedule with a tenth of the steps as warm-up, no weight decay, clipping at 1.""".split("\n")
+
+LIMITS = """\
+- Small models, few rows, one set of facts a task: the intervals cover seeds, not other data or models.
+- IRD and magnitude have no lot in their masks where the base has its own head; their spread is that of training alone.
+- The lot draws from all parameters, embeddings included: in MiniLM half of a random mask lies on words that no row has.
+  A lot among the linear layers alone would be a harder opponent.
+- An arm that learns more often forgets more: a higher learning rate does both. The first figure shows what each arm
+  could have had at other rates; the verdicts compare at the rates that validation chose, which sees learning alone.
+- IRD is our reading of a paper whose code and settings are not public; see `knowtune/selectors/ird.py`.""".split("\n")
