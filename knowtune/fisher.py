@@ -60,6 +60,12 @@ def parameters_in(
             )  # fmt: skip
     if globs:
         named = {name: p for name, p in named.items() if any(fnmatchcase(name, glob) for glob in globs)}
+    packed = [name for name, p in named.items() if not p.is_floating_point()]
+    if packed:
+        raise UserError(
+            f"{len(packed)} parameters are quantised, e.g. {packed[0]}: their entries have no gradient to score. Use a "
+            "base that is not quantised, or choose among an adapter's parameters"
+        )
     without = [name for name, p in named.items() if p.is_meta]
     if without:
         raise UserError(

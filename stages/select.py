@@ -33,11 +33,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.methods import METHODS
     from knowtune.selection import CARD
     from knowtune.selectors import SELECTORS
-    from stages.core.compute import compute_of
+    from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.runs import method_of
     from stages.core.work import work_folder
 
+    require_one_process("select")
     if args.name not in params.selections:
         raise unknown("selection", args.name, params.selections)
     settings = params.selections[args.name]

@@ -27,7 +27,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Train the seeds that are not finished yet, then lay all of them into the out folder."""
-    import os
     import shutil
 
     import pandas as pd
@@ -35,16 +34,15 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_rows, replace_folder
     from knowtune.base import ADAPTER_CARD
     from knowtune.contract import ROW_COLUMNS, ROWS, check
-    from knowtune.errors import UserError, unknown
+    from knowtune.errors import unknown
     from knowtune.runs import Job, train_seed
     from knowtune.selection import read_selection
-    from stages.core.compute import compute_of
+    from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.runs import method_of, recipe_of, training_of
     from stages.core.work import work_folder
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("train: got several processes; allowed: one. Training under a launcher is not there yet")
+    require_one_process("train")
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
     settings = params.runs[args.name]

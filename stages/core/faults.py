@@ -307,11 +307,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 problems.append(Problem(f"selections.{name}.adapter.method", got, "an adapter, e.g. lora"))
     methods: dict[str, Any] = {}
     for name, item in _family(raw, "runs").items():
-        compute = raw.get("compute")
-        if item.get("method") == "full" and isinstance(compute, dict) and compute.get("quantize") != "none":
-            problems.append(
-                Problem(f"runs.{name}.method", "'full' on a quantised base", "an adapter, or quantize: none")
-            )
+        if item.get("method") in ("full", "fish") and _is_quantised(raw):
+            got = f"{item['method']!r} on a quantised base"
+            problems.append(Problem(f"runs.{name}.method", got, "an adapter, or quantize: none"))
         methods[name] = method = method_member(f"runs.{name}", item)
         selector = selectors.get(str(item.get("selection")))
         trains_on = item.get("train_on", "all")
@@ -336,6 +334,12 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
             )
     return problems
+
+
+def _is_quantised(raw: dict[str, Any]) -> bool:
+    """Tell whether the base's weights are packed, so that they have no entries to choose or train."""
+    compute = raw.get("compute")
+    return isinstance(compute, dict) and compute.get("quantize", "none") != "none"
 
 
 def _short_trainings(raw: dict[str, Any], name: str, item: dict[str, Any], selector: Any) -> list[Problem]:

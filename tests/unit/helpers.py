@@ -14,7 +14,7 @@ import torch
 
 from knowtune.base import Base, Compute
 from knowtune.contract import ROW_COLUMNS
-from knowtune.families import Method
+from knowtune.families import MaskedMethod, Method
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
@@ -119,7 +119,12 @@ def train(
 ) -> Fitted:
     """Attach and train as `knowtune.runs.train_seed` does."""
     seed_everything(seed)
-    attached = method.attach(base.model() if model is None else model)
+    model = base.model() if model is None else model
+    if isinstance(method, MaskedMethod):  # every seventh entry
+        mask = {name: torch.arange(0, p.numel(), 7) for name, p in model.named_parameters()}
+        attached = method.attach_masked(model, mask, None)
+    else:
+        attached = method.attach(model)
     given = encoded(base, rows)
     return fit(attached, given, None, recipe(**changes), COMPUTE, base.task, seed=seed, work=work, method=method)
 

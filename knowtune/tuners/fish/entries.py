@@ -25,6 +25,7 @@ from knowtune.masks import (
     top_entries,
     top_entries_per_parameter,
 )
+from knowtune.statistics import share_of
 from knowtune.tuners.fish.config import FishConfig, Modules
 from knowtune.tuners.fish.places import Place, find_module, parameters_by_name
 
@@ -84,7 +85,7 @@ def choose(
         require_plain(name, parameter)
     shapes = {name: tuple(parameter.shape) for name, parameter in candidates.items()}
     total = sum(parameter.numel() for parameter in candidates.values())
-    num = config.num_parameters if config.num_parameters is not None else int((config.budget or 0) * total)
+    num = config.num_parameters if config.num_parameters is not None else share_of(config.budget or 0, total)
     if not 1 <= num <= total:
         raise UserError(f"{WHERE}: the budget is {num:,} entries; allowed: 1 to {total:,}, the candidates' entries")
     if config.strategy == "random":

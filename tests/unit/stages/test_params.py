@@ -156,7 +156,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "selections.fish.trial: got a trial; allowed: none; only `search: true` of strategy ird trains pairs",
     ),
     (
-        lambda p: p["selections"]["fish"]["options"].update(num_parameters=3),
+        lambda p: p["selections"]["fish"]["options"].update(budget=0.1),
         "allowed: exactly one of budget and num_parameters",
     ),
     (
