@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.selection_evidence.results import ARMS, VARIANTS
+from benchmarks.selection_evidence.results import ARMS, ROWS_ALONE, VARIANTS
 from knowtune.artefacts import read_rows
 from knowtune.base import Base, Compute, make_card
 from knowtune.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
@@ -163,8 +163,9 @@ def embedded(project: Path) -> Material:
         parts=[
             Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2)),  # fewer parameters want larger steps
             Part(4, "chosen"),
+            Part(4, "chosen", arms=(ROWS_ALONE,)),
             Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), arms=VARIANTS),
-            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), every_rate=True),
+            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), every_rate=True, arms=(*ARMS, *VARIANTS)),
             Part(16, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
             Part(16, "chosen"),
             Part(1, "all", (6e-3, 2e-2, 6e-2, 2e-1)),
@@ -204,10 +205,10 @@ def pararel(data: Path) -> Material:
         batch_size=16,
         parts=[
             Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2)),
-            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), arms=VARIANTS),
-            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), every_rate=True),
             Part(16, "all", (2e-4, 6e-4, 2e-3, 6e-3)),
             Part(1, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
+            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), arms=VARIANTS),
+            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3, 2e-2), every_rate=True, arms=(*ARMS, *VARIANTS)),
         ],
         ird_from=None,
         max_tokens=160,
@@ -248,7 +249,7 @@ def glue(task_name: str, data: Path) -> Material:
         metrics=[metric, "drift"],
         epochs=2,
         batch_size=16,
-        parts=[Part(4, "all", (5e-4, 2e-3, 8e-3))],
+        parts=[Part(4, "all", (5e-4, 2e-3, 8e-3, 3.2e-2))],
         ird_from=256,
         max_tokens=64,
     )

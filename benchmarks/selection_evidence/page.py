@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection_evidence.picture import draw_differences, draw_plane
+from benchmarks.selection_evidence.places import place_tables
 from benchmarks.selection_evidence.results import (
     ARMS,
     NAMES,
     PAIRS,
+    ROWS_ALONE,
     VARIANTS,
     Group,
     TaskResults,
@@ -26,14 +28,19 @@ from benchmarks.selection_evidence.texts import COSTS, CUTS, EQUAL, LIMITS, PLAN
 from knowtune.artefacts import whole
 from knowtune.statistics import mean_interval
 
-CLAIMS = (  # one arm, the other, what is claimed if the one is better
-    ("fish", "random", "FISH beats a random mask"),
-    ("ird", "random", "IRD beats a random mask"),
-    ("ird", "fish", "IRD beats FISH"),
-    ("magnitude", "random", "magnitude beats a random mask"),
-    ("random", "lora", "a random mask beats LoRA"),
-    ("fish", "lora", "FISH beats LoRA"),
-    ("ird", "lora", "IRD beats LoRA"),
+CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is better
+    ("fish", "random", "all", "FISH's mask beats a random mask"),
+    ("ird", "random", "all", "IRD's mask beats a random mask"),
+    ("ird", "fish", "all", "IRD's mask beats FISH's"),
+    ("ird", "random", "chosen", "IRD's mask and rows beat both by lot"),
+    ("ird", "fish", "chosen", "IRD's mask and rows beat FISH's mask and rows by lot"),
+    (ROWS_ALONE, "lora", "chosen", "for LoRA, IRD's rows beat rows by lot"),
+    ("magnitude", "random", "all", "the largest weights beat a random mask"),
+    ("random", "lora", "all", "a random mask beats LoRA"),
+    ("fish", "lora", "all", "FISH beats LoRA"),
+    ("ird", "lora", "all", "IRD beats LoRA"),
+    ("fish-even", "fish", "all", "equal shares of every tensor beat FISH's global choice"),
+    ("random-linear", "random", "all", "a lot among linear layers beats one among all parameters"),
 )
 
 
@@ -45,14 +52,16 @@ def write_page(work: Path, docs: Path) -> None:
     (docs / "images").mkdir(parents=True, exist_ok=True)
     draw_plane(results, docs / "images" / "evidence-plane.svg")
     draw_differences(results, docs / "images" / "evidence-differences.svg")
-    text = "\n".join(lines(results)).rstrip() + "\n"
+    text = "\n".join(lines(results, work)).rstrip() + "\n"
     with whole(docs / "evidence.md") as part:
         part.write_text(text, encoding="utf-8")
 
 
-def lines(results: Sequence[TaskResults]) -> Iterator[str]:
+def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     """Yield the page."""
     yield from intro()
+    yield from ["", "## In short", ""]
+    yield from headlines(results)
     yield from ["", "## Verdicts", ""]
     yield from verdicts(results)
     yield from ["", "![Learned against lost](images/evidence-plane.svg)", ""]
@@ -63,6 +72,8 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     for result in results:
         yield from ["", f"## {TASKS[result.name]}", ""]
         yield from task_tables(result)
+    yield from ["", "## Where the masks lie", ""]
+    yield from place_tables(results, work)
     yield from ["", "## What it costs", ""]
     yield from costs(results)
     yield from ["", "## How it was made", ""]
@@ -70,22 +81,44 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["", "## What falls short", "", *LIMITS]
 
 
+def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield a sentence for each question that was asked, over all comparisons, and one about costs."""
+    groups = [group for result in results for group in result.groups]
+    for one, other in (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora")):
+        learned = [verdict(g.learned[0], each) for g in groups if (each := g.difference(one, other, g.learned[0]))]
+        lost = [verdict(g.lost, each) for g in groups if (each := g.difference(one, other, g.lost))]
+        yield (
+            f"- **{NAMES[one]} against {NAMES[other]}**: learned more in {learned.count(1)} of {len(learned)} "
+            f"comparisons and less in {learned.count(-1)}; lost less in {lost.count(1)} and more in {lost.count(-1)}."
+        )
+    for arm in ("fish", "ird"):
+        shares = [
+            statistics.median(float(r["cpu"]) for r in result.selections if (r["arm"], r["rank"]) == (arm, group.rank))
+            / seconds(group, "lora")
+            for result in results
+            for group in result.groups
+            if group.train_on == "all"
+        ]
+        yield (
+            f"- **{NAMES[arm]}'s selection** takes {min(shares):.0%} to {max(shares):.0%} of the time of one of LoRA's "
+            "(short) trainings, on top of its own."
+        )
+
+
 def verdicts(results: Sequence[TaskResults]) -> Iterator[str]:
     """Yield one line per claim, counted over comparisons, for learning and for forgetting."""
     groups = [group for result in results for group in result.groups]
     yield "| claim | learning | forgetting | forgetting at equal learning |"
     yield "| --- | --- | --- | --- |"
-    for one, other, claim in CLAIMS:
+    for one, other, train_on, claim in CLAIMS:
+        of = [group for group in groups if group.train_on == train_on]
         found = (
-            [
-                verdict(group.learned[0], each)
-                for group in groups
-                if (each := group.difference(one, other, group.learned[0]))
-            ],
-            [verdict(group.lost, each) for group in groups if (each := group.difference(one, other, group.lost))],
-            [verdict(group.lost, each) for group in groups if (each := group.difference_at_level(one, other))],
+            [verdict(g.learned[0], each) for g in of if (each := g.difference(one, other, g.learned[0]))],
+            [verdict(g.lost, each) for g in of if (each := g.difference(one, other, g.lost))],
+            [verdict(g.lost, each) for g in of if (each := g.difference_at_level(one, other))],
         )
-        yield f"| {claim} | {' | '.join(map(counted, found))} |"
+        if found[0]:
+            yield f"| {claim} | {' | '.join(map(counted, found))} |"
     yield ""
     yield from RULES
 
@@ -98,8 +131,8 @@ def counted(found: Sequence[int]) -> str:
     word = (
         "mixed" if pro and con
         else "supported" if 2 * pro > len(found)
-        else "refuted" if 2 * con > len(found)
-        else "not shown"
+        else "contradicted" if 2 * con > len(found)
+        else "not supported"
     )  # fmt: skip
     return f"**{word}**: {pro} for, {con} against, {len(found) - pro - con} open"
 
@@ -128,10 +161,8 @@ def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
             differences = [group.difference_at_level(one, other) for group in tested]
             if not any(differences):
                 continue
-            cells = " | ".join(
-                marked(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)
-            )
-            yield f"| {NAMES[one]} − {NAMES[other]} | {cells} |"
+            texts = [marked(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)]
+            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(texts)} |"
 
 
 def task_tables(result: TaskResults) -> Iterator[str]:
@@ -209,3 +240,6 @@ def made(results: Sequence[TaskResults]) -> Iterator[str]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     yield f"Python {platform.python_version()}, {versions}; CPU, float32, one thread a process."
     yield from ["", *CUTS]
+    missing = [name for name in TASKS if name not in {result.name for result in results}]
+    if missing:
+        yield f"- Not finished when this page was made: {', '.join(missing)}. The command goes on where it stopped."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,18 @@ COLOURS = {
     "ird": "#cc79a7",
     "fish-even": "#0072b2",
     "random-linear": "#d55e00",
+    "lora-ird": "#bbbbbb",
 }
-MARKS = {"lora": "s", "random": "o", "magnitude": "v", "fish": "D", "ird": "^", "fish-even": "P", "random-linear": "X"}
+MARKS = {
+    "lora": "s",
+    "random": "o",
+    "magnitude": "v",
+    "fish": "D",
+    "ird": "^",
+    "fish-even": "P",
+    "random-linear": "X",
+    "lora-ird": "p",
+}
 SHOWN = (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora"))
 
 
@@ -56,7 +66,7 @@ def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
     """Draw the intervals of differences by seed, better to the right, one panel for each pair of arms."""
     groups = [group for result in results for group in result.groups]
     names = [group.title for group in groups]
-    kinds = (
+    kinds: tuple[tuple[str, int, Callable[[Group, str, str], dict[str, Any] | None]], ...] = (
         ("learns more", 1, lambda group, one, other: group.difference(one, other, group.learned[0])),
         ("loses less", -1, lambda group, one, other: group.difference(one, other, group.lost)),
         ("loses less\nat equal learning", -1, lambda group, one, other: group.difference_at_level(one, other)),
@@ -100,5 +110,5 @@ def _save(figure: Any, path: Path) -> None:
     """Write an SVG that is the same every time."""
     import matplotlib as mpl
 
-    with mpl.rc_context({"svg.hashsalt": "evidence", "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": "evidence", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})

@@ -15,6 +15,8 @@ from knowtune.statistics import mean_interval
 
 ARMS = ("lora", "random", "magnitude", "fish", "ird")
 VARIANTS = ("fish-even", "random-linear")
+ROWS_ALONE = "lora-ird"  # LoRA on the rows that IRD chose, with LoRA's learning rate
+EVERY = (*ARMS, *VARIANTS, ROWS_ALONE)
 NAMES = {
     "lora": "LoRA",
     "random": "random",
@@ -23,6 +25,7 @@ NAMES = {
     "ird": "IRD",
     "fish-even": "FISH, equal shares",
     "random-linear": "random, linear layers",
+    ROWS_ALONE: "LoRA, IRD's rows",
 }
 PAIRS = (  # what is held against what, by seed
     ("fish", "random"),
@@ -37,6 +40,7 @@ PAIRS = (  # what is held against what, by seed
     ("fish-even", "lora"),
     ("random-linear", "random"),
     ("random-linear", "lora"),
+    (ROWS_ALONE, "lora"),
 )
 GRID_SEED = 100
 
@@ -82,7 +86,7 @@ class Group:
     @property
     def arms(self) -> list[str]:
         """The arms that are there, variants last."""
-        return [arm for arm in (*ARMS, *VARIANTS) if arm in self.rates and len(self.run(arm)) > 2]
+        return [arm for arm in EVERY if arm in self.rates and len(self.run(arm)) > 2]
 
     def run(self, arm: str) -> dict[int, dict[str, Any]]:
         """Give the trainings with the chosen rate by their seeds."""
@@ -126,7 +130,9 @@ class Group:
         """Give what every arm learned with every whole seed at some rate: nine tenths of the least best."""
         name = self.learned[0]
         return 0.9 * min(
-            max(record["metrics"][name] for record in self.of(arm, seed)) for arm in ARMS for seed in self.whole_seeds
+            max(float(record["metrics"][name]) for record in self.of(arm, seed))
+            for arm in ARMS
+            for seed in self.whole_seeds
         )
 
     def lost_at_level(self, arm: str) -> list[float]:
@@ -193,7 +199,7 @@ def _groups(name: str, base: dict[str, Any], trainings: Sequence[dict[str, Any]]
     learned = next(iter(base["metrics"]))
     lost = next(metric for metric in ("forgotten", "drift") if metric in base["metrics"])
     for rank, train_on in dict.fromkeys((record["rank"], record["train_on"]) for record in trainings):
-        rates = {arm: rate for arm in (*ARMS, *VARIANTS) if (rate := _chosen_rate(trainings, arm, rank)) is not None}
+        rates = {arm: rate for arm in EVERY if (rate := _chosen_rate(trainings, arm, rank)) is not None}
         own = [r for r in trainings if (r["rank"], r["train_on"]) == (rank, train_on) and r["arm"] in rates]
         if train_on == "chosen":
             own = [record for record in own if record["seed"] != GRID_SEED]
@@ -204,6 +210,7 @@ def _groups(name: str, base: dict[str, Any], trainings: Sequence[dict[str, Any]]
 
 def _chosen_rate(trainings: Sequence[dict[str, Any]], arm: str, rank: int) -> float | None:
     """Choose by the loss on the validation rows, as the trainings did."""
+    arm = "lora" if arm == ROWS_ALONE else arm
     tried = [r for r in trainings if (r["arm"], r["rank"], r["train_on"], r["seed"]) == (arm, rank, "all", GRID_SEED)]
     return min(tried, key=lambda record: record["validation"]["loss"])["learning_rate"] if tried else None
 
@@ -225,7 +232,7 @@ def metric_of(name: str) -> type[Metric]:
 def shown(name: str, value: float, half_width: float | None, *, sign: bool = False) -> str:
     """Write a number with its interval: shares in percent, all else with three decimals."""
     scale, digits = (100, 1) if metric_of(name).unit == "share" else (1, 3)
-    text = f"{value * scale:{'+' if sign else ''}.{digits}f}"
+    text = f"{round(value * scale, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
     return text if half_width is None else f"{text} ± {half_width * scale:.{digits}f}"
 
 

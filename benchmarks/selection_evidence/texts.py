@@ -28,8 +28,9 @@ Does that beat a choice by lot with **the same number of trained parameters**, d
 | IRD | Fisher information in 4 rounds that shrink parameters and rows | Fisher information, down to 128 |
 | *FISH, equal shares* | as FISH, but the same share of every tensor (`granularity: parameter`) | lot |
 | *random, linear layers* | lot, over what LoRA changes, too | lot |
+| *LoRA, IRD's rows* | as LoRA, with LoRA's learning rate | IRD |
 
-The last two are variants, tried at one budget. All but LoRA train with the sparse tuner (method `fish`). The budget
+The last three are variants, tried at one budget. All but LoRA train with the sparse tuner (method `fish`). The budget
 is LoRA's number of trainable parameters at a rank, a classifier's head included, and every arm meets it exactly.
 Every training of a task takes the same optimiser steps, on *all rows* or on the selection's *128 rows*. Each arm
 chooses its learning rate from one common grid on validation rows, with a seed that no result has; then five seeds
@@ -52,8 +53,8 @@ With one seed it is a description, no test.""".split("\n")
 RULES = """\
 Counted over the comparisons below (task, budget, rows). *for*: the 95 % interval of the differences by seed lies wholly
 on the claim's side; *against*: wholly on the other; else *open*. A claim is **supported** where more than half of its
-comparisons are for it and none against, **refuted** the other way round, **mixed** with both kinds, and **not shown**
-otherwise. Intervals are not corrected for their number: one in twenty errs.""".split("\n")
+comparisons are for it and none against, **contradicted** the other way round, **mixed** with both kinds, and
+**not supported** otherwise. Intervals are not corrected for their number: one in twenty errs.""".split("\n")
 
 COSTS = """\
 CPU seconds of one thread, medians over seeds. *Selection* comes on top of the training, once for all learning rates and
@@ -74,8 +75,11 @@ Cut, for all arms alike, so that the whole fits on two shared cores:
 LIMITS = """\
 - Small models, few rows, one set of facts a task: the intervals cover seeds, not other data or models.
 - IRD and magnitude have no lot in their masks where the base has its own head; their spread is that of training alone.
-- The lot draws from all parameters, embeddings included: in MiniLM half of a random mask lies on words that no row has.
-  A lot among the linear layers alone would be a harder opponent.
+- The lot draws from all parameters, embeddings included: in MiniLM half of a random mask lies on word embeddings, most
+  of them of words that no row has. *random, linear layers* is the harder opponent, where it was tried.
+- Equal learning is read off between rates that lie a factor of three or more apart; a finer grid would say it better.
+- Where chosen rates differ, a difference in forgetting may be the rate's. So it is with FISH and IRD on ParaRel, whose
+  masks are nearly the same: one seed's validation loss chose rates a step apart.
 - An arm that learns more often forgets more: a higher learning rate does both. The first figure shows what each arm
   could have had at other rates; the verdicts compare at the rates that validation chose, which sees learning alone.
 - IRD is our reading of a paper whose code and settings are not public; see `knowtune/selectors/ird.py`.""".split("\n")

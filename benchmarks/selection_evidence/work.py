@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from benchmarks.selection_evidence.materials import CHOSEN, Material, Part
-from benchmarks.selection_evidence.results import GRID_SEED
+from benchmarks.selection_evidence.results import GRID_SEED, ROWS_ALONE
 from knowtune.artefacts import text_digest
 from knowtune.families import Method, Selector
 from knowtune.leaderboard import Results, beside_base, compute_metrics
@@ -147,6 +147,7 @@ class Bench:
 
     def learning_rate(self, arm: str, part: Part) -> float:
         """Choose by the loss on the validation rows."""
+        arm = "lora" if arm == ROWS_ALONE else arm
         if not part.learning_rates:
             part = next(p for p in self.material.parts if p.rank == part.rank and p.learning_rates)
         tried = [self.store.records[self._key(setting)] for setting in self.grid(arm, part)]
@@ -155,15 +156,16 @@ class Bench:
     def train(self, setting: Setting) -> None:
         """Train and judge one setting."""
         rows, mask = self.material.rows, None
-        if setting.arm != "lora" or setting.train_on == "chosen":
-            # LoRA on few rows has those that the random selection draws with this seed
-            chosen, mask = self.choice(setting if setting.arm != "lora" else replace_arm(setting, "random"))
+        # LoRA on few rows has those that the random selection draws with this seed, or those that IRD chose
+        chooser = {"lora": "random", ROWS_ALONE: "ird"}.get(setting.arm, setting.arm)
+        if setting.arm == chooser or setting.train_on == "chosen":
+            chosen, mask = self.choice(replace(setting, arm=chooser))
             rows = rows[chosen] if setting.train_on == "chosen" else rows
         ones = pd.Series(1.0, index=rows.index)
         encoded = encode(self.tokenizer, rows, ones, self.base, self.material.name)
         method: Method
         seed_everything(setting.seed)  # before the model exists: a new head and an adapter's start are random
-        if setting.arm == "lora":
+        if setting.arm != chooser:
             method = Lora(rank=setting.rank, alpha=2.0 * setting.rank)
             model = method.attach(self.base.model())
         else:
@@ -265,8 +267,3 @@ class Bench:
     def _key(self, what: Any) -> str:
         """Name a piece by all that decides it."""
         return text_digest([self.identity, asdict(what) if isinstance(what, Setting) else what])[:24]
-
-
-def replace_arm(setting: Setting, arm: str) -> Setting:
-    """Give the same setting of another arm."""
-    return Setting(arm, setting.rank, setting.train_on, setting.seed, setting.learning_rate)

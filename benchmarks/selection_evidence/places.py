@@ -1,0 +1,56 @@
+"""Where the arms' masks lie in the model, and how much of them they share."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.selection_evidence.results import NAMES, TaskResults
+from knowtune.masks import overlap, read_mask
+
+PLACES = {  # kind of parameter -> what its name has; the first that fits
+    "embeddings": ("embed",),
+    "norms": ("norm",),
+    "attention": ("attn", "attention"),
+    "MLP": ("mlp", "intermediate", "output", "pooler"),
+}
+
+
+def place_of(parameter: str) -> str:
+    """Name the kind of a parameter; a norm inside of another part is a norm."""
+    low = parameter.lower()
+    if "norm" in low:
+        return "norms"
+    return next((place for place, parts in PLACES.items() if any(part in low for part in parts)), "MLP")
+
+
+def place_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
+    """Yield one table: shares of each kind of parameter, and what the mask shares with FISH's, means over seeds."""
+    yield f"| task | parameters by | {' | '.join(PLACES)} | also in FISH's mask |"
+    yield "| --- " * (3 + len(PLACES)) + "|"
+    for result in results:
+        chosen = [record for record in result.selections if record["rank"] == 4]
+        fish = {record["seed"]: record for record in chosen if record["arm"] == "fish"}
+        for arm in dict.fromkeys(record["arm"] for record in chosen):
+            own = [record for record in chosen if record["arm"] == arm]
+            shares = [
+                statistics.fmean(
+                    sum(kept for name, kept in record["kept"].items() if place_of(name) == place)
+                    / sum(record["kept"].values())
+                    for record in own
+                )
+                for place in PLACES
+            ]
+            common = "–"
+            if fish and arm != "fish":
+                pairs = [(record, fish.get(record["seed"]) or next(iter(fish.values()))) for record in own]
+                common = f"{statistics.fmean(_overlap(work, result.name, *pair) for pair in pairs):.0%}"
+            yield f"| {result.name} | {NAMES[arm]} | {' | '.join(f'{share:.0%}' for share in shares)} | {common} |"
+
+
+def _overlap(work: Path, task: str, one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Compare two masks."""
+    masks = [read_mask(work / "masks" / f"{task}-{record['key']}.safetensors") for record in (one, other)]
+    return overlap(masks[0], masks[1])
