@@ -44,7 +44,10 @@ def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
         ax.set_title(group.title, fontsize=8)
         ax.set_xlabel(f"{group.lost} (less is better)", fontsize=8)
         ax.set_ylabel(group.learned[0], fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False)
+    labelled = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        labelled.values(), labelled, loc="outside lower center", ncols=len(labelled), fontsize=8, frameon=False
+    )
     _save(figure, path)
 
 
