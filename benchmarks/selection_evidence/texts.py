@@ -70,6 +70,8 @@ Cut, for all arms alike, so that the whole fits on two shared cores:
 - Learning rates are chosen with one seed, by the loss on validation rows (of facts: other wordings than those that are
   trained or tested); the 128-row comparisons take the rates chosen for all rows. *(edge)* marks a chosen rate at the
   end of the grid.
+- Time ended the runs before ParaRel at rank 1 and before the fifth seed everywhere; see the column *seeds*.
+- The library was that of commit c422cf0. Times are CPU time on a machine that others used as well.
 - AdamW, cosine schedule with a tenth of the steps as warm-up, no weight decay, clipping at 1.""".split("\n")
 
 LIMITS = """\
