@@ -105,7 +105,8 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         The last is None for one adapter, whose values are the entries in order. Kept until indices change.
         """
         buffers = [self.fish_indices[name] for name in adapters]
-        key = [(id(buffer), buffer._version, buffer.device) for buffer in buffers]
+        versions = [0 if buffer.is_inference() else buffer._version for buffer in buffers]  # the former never change
+        key = [(id(b), version, b.device) for b, version in zip(buffers, versions, strict=True)]
         if self._known.get("key") == (adapters, key):
             return self._known["split"]  # type: ignore[no-any-return]
         every = torch.cat([buffer.long() for buffer in buffers])
