@@ -246,7 +246,7 @@ def test_bad_params_stop_before_dvc_and_under_plain_dvc(project: Project) -> Non
     assert done.returncode == 1
     assert ran(done.stdout) == []
     for line in (
-        "runs.lora.selection: got 'claen'; allowed: all, clean, some; did you mean 'clean'?",
+        "runs.lora.selection: got 'claen'; allowed: all, clean, inside, ird, some; did you mean 'clean'?",
         "training.batch_size: got nothing; allowed: a value; this key is required",
         "training.batch_sise: got an unknown key",
     ):
