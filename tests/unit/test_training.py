@@ -101,7 +101,7 @@ class TestTokenLosses:
     def test_by_hand(self) -> None:
         logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]]]))
         found = token_losses(logits, torch.tensor([[0, 1, 2]]))
-        assert found.tolist() == [pytest.approx([math.log(4), -math.log(0.6), 0.0], rel=1e-6)]  # after the last there is none
+        assert found.tolist() == [pytest.approx([math.log(4), -math.log(0.6), 0.0], rel=1e-6)]
 
     def test_what_is_not_learned_costs_nothing(self) -> None:
         logits = torch.randn(1, 4, 5)
