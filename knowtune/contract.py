@@ -2,7 +2,8 @@
 
 A *fact* is a subject, a relation and a target; a *row* is one wording of a fact: the model reads prompt + target,
 character by character. `aliases` are further right answers, one a line. For a classifier, `prompt` is the text,
-`text_pair` the second text or "", and `target` the label's name or the score. Row ids never change downstream.
+`text_pair` the second text or "", and `target` the label's name or the score. Row ids never change downstream. A row
+that a filter has seen carries `distance`: how far the pristine base's own answer is from the target in meaning.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ ITEM_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)
 _filled = pa.Column(str, pa.Check.str_length(min_value=1), nullable=False)
+_distance = pa.Column(float, pa.Check.in_range(0, 2), nullable=True, coerce=True)  # NaN where the task has none
 _row = {
     "id": pa.Column(str, pa.Check.str_length(min_value=1), unique=True, nullable=False),
     "fact": _filled,
@@ -49,13 +51,23 @@ ANSWERS = pa.DataFrameSchema(
         "answer": _text,
         "correct": pa.Column(bool),
         "num_tokens": pa.Column(int, pa.Check.gt(0)),
+        "distance": _distance,
     },
     strict=True,
     name="the base's answers",
 )
-DROPPED = pa.DataFrameSchema({**_row, "strategy": _filled, "reason": _filled}, strict=True, name="dropped rows")
+_kept = {**_row, "distance": _distance}
+KEPT = pa.DataFrameSchema(_kept, strict=True, ordered=True, name="kept rows")
+DROPPED = pa.DataFrameSchema({**_kept, "strategy": _filled, "reason": _filled}, strict=True, name="dropped rows")
 SELECTED = pa.DataFrameSchema(
-    {**_row, "score": pa.Column(float), "chosen": pa.Column(bool)}, strict=True, name="selected rows"
+    {
+        **_row,
+        "distance": pa.Column(float, pa.Check.in_range(0, 2), nullable=True, coerce=True, required=False),
+        "score": pa.Column(float),
+        "chosen": pa.Column(bool),
+    },
+    strict=True,
+    name="selected rows",
 )
 
 

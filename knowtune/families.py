@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -86,8 +86,12 @@ class Task(Member):
         """Give what the loss compares with, first dimension the batch."""
 
     @abstractmethod
+    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each item that is learned of a row, and 0 of what is not  # (batch, items)."""
+
     def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each row's loss, summed over what is learned of it  # (batch,)."""
+        """Return each row's loss, summed over its items  # (batch,)."""
+        return self.item_losses(logits, targets).sum(1)
 
     @abstractmethod
     def num_items(self, targets: torch.Tensor) -> torch.Tensor:
@@ -142,16 +146,51 @@ class Task(Member):
         """Let the model answer rows (`prompt`, `text_pair`) in words."""
 
 
+class Representation(Member):
+    """Turns texts into vectors whose angle says how far they are apart in meaning."""
+
+    @abstractmethod
+    def opened(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> Callable[[Sequence[str]], torch.Tensor]:
+        """Return what turns a batch of texts into vectors  # (text, width), float32, CPU.
+
+        Args:
+            model: the pristine base; left as it is: mode, flags, gradients, generators.
+            tokenizer: the base's.
+
+        Raises:
+            UserError: what it needs is missing.
+        """
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the pristine base says of training rows.
+
+    Args:
+        answers: id, answer, correct, num_tokens and distance (NaN where the task has none), on the index of the rows.
+        sketches: random projections of the rows' training gradients, in the same order  # (rows, dimensions); memory-
+            mapped, so read it in slices. None where none were made.
+    """
+
+    answers: pd.DataFrame
+    sketches: np.ndarray[Any, Any] | None = None
+
+
 class Filter(Member):
     """Decides, row by row, what is worth learning."""
 
+    ranks: ClassVar[bool] = False  # whether it compares rows with each other, so that it can be run within strata
+    needs: ClassVar[tuple[str, ...]] = ()  # of "distance" and "sketches", what it cannot do without
+
     @abstractmethod
-    def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
-        """Say why each row is dropped.
+    def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
+        """Say why each row is dropped. The order of the rows does not matter.
 
         Args:
             rows: training rows as the data contract gives them.
-            answers: the pristine base's answers, one row per training row, same order.
+            seen: what the pristine base says of them, same order.
 
         Returns:
             One text per row, on the index of `rows`: the reason it is dropped, or "" where it is kept.
@@ -323,7 +362,7 @@ class Judged:
 
     Args:
         items: columns id, fact, relation, kind, target, correct, loss, base_correct, base_loss; for a classifier
-            also predicted.
+            also predicted; where a metric reads answers, also answer, distance, base_answer, base_distance.
         texts: columns id, num_tokens; for a language model also loss (nats per token) and base_loss.
         states: for a classifier, mean-pooled states of each text  # (text, hidden).
         base_states: the same of the pristine base.
@@ -343,6 +382,8 @@ class Judged:
 
 class Metric(Member):
     """One number of the leaderboard, computed from per-item results of a model and of the pristine base."""
+
+    reads_answers: ClassVar[bool] = False  # whether items must have answers in words and their distances
 
     tasks: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[bool]

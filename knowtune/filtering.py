@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from knowtune.contract import DROPPED, ROWS, check
+from knowtune.contract import DROPPED, KEPT, check
 from knowtune.errors import UserError
-from knowtune.families import Filter
+from knowtune.families import Filter, Seen
 
 
 def run_filters(
-    rows: pd.DataFrame, answers: pd.DataFrame, chain: Sequence[tuple[str, Filter]], where: str
+    rows: pd.DataFrame, seen: Seen, chain: Sequence[tuple[str, Filter]], where: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Apply filters one after the other.
 
     Args:
         rows: training rows.
-        answers: the base's answers to them, matched by id.
+        seen: what the base says of them, matched by id.
         chain: (name, filter) in order; each sees what the one before kept.
         where: what an error names.
 
@@ -28,13 +28,15 @@ def run_filters(
     Raises:
         UserError: answers of other rows, or nothing is left.
     """
-    if rows["id"].tolist() != answers["id"].tolist():
+    if rows["id"].tolist() != seen.answers["id"].tolist():
         raise UserError(f"{where}: the answers are not those of the training rows; run the answers stage again")
     kept, dropped = rows, []
+    distances = seen.answers["distance"].set_axis(rows.index)
     for name, member in chain:
-        reasons = member.reasons(kept, answers.loc[kept.index])
+        sketches = None if seen.sketches is None else seen.sketches[rows.index.get_indexer(kept.index)]
+        reasons = member.reasons(kept, Seen(seen.answers.loc[kept.index], sketches))
         gone = reasons != ""
-        dropped.append(kept[gone].assign(strategy=name, reason=reasons[gone]))
+        dropped.append(kept[gone].assign(distance=distances[gone[gone].index], strategy=name, reason=reasons[gone]))
         kept = kept[~gone]
     out = pd.concat(dropped).sort_index()
     if len(kept) + len(out) != len(rows):
@@ -43,6 +45,6 @@ def run_filters(
         worst = out["reason"].str.split(":").str[0].value_counts()
         raise UserError(f"{where}: the filter drops all {len(rows)} rows ({worst.to_dict()}); loosen its strategy")
     return (
-        check(kept.reset_index(drop=True), ROWS, where),
+        check(kept.assign(distance=distances[kept.index]).reset_index(drop=True), KEPT, where),
         check(out.reset_index(drop=True), DROPPED, where),
     )

@@ -1,8 +1,8 @@
 """transformers' Trainer with per-example weights, a method's penalty, batches of like length, and a stop at a bad loss.
 
-The loss of a step is  L = sum_i w_i l_i / num_items + penalty.  The task says what a row's loss l_i is and what an
-item: for a language model l_i sums the cross-entropy of its learned tokens, and num_items counts them over all
-micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
+The loss of a step is  L = sum_i w_i sum_t l_it / num_items + penalty.  The task says what an item is and what its loss
+l_it: for a language model the cross-entropy of a learned token; num_items counts them over all micro-batches and
+processes of the step. So one process equals two, and accumulation 1 equals 4. A weight is a row's or an item's.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
 
 
 def collate(samples: list[dict[str, Any]], task: Task) -> dict[str, torch.Tensor]:
-    """Pad a batch: what the model reads, labels, and per row weight and index  # (batch,)."""
+    """Pad a batch: what the model reads, labels, per row its weight (batch, 1) and index (batch,)."""
     rows = [sample["row"] for sample in samples]
     return {
         **task.inputs(rows),
         "labels": task.targets(rows),
-        "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32),
+        "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32).unsqueeze(1),
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
 
@@ -104,10 +104,10 @@ class KnowledgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return sum_i w_i l_i / num_items, plus the penalty in training."""
+        """Return sum_i w_i sum_t l_it / num_items, plus the penalty in training."""
         labels, weights, index = (inputs.pop(name) for name in ("labels", "weight", "index"))
         outputs = model(**inputs)
-        losses = self.task.losses(outputs.logits, labels) * weights  # (batch,)
+        losses = (self.task.item_losses(outputs.logits, labels) * weights).sum(1)  # (batch,)
         items: torch.Tensor | int | float
         if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
             items = self.validation_share * len(labels)

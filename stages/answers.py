@@ -1,4 +1,4 @@
-"""Ask the pristine base every training prompt, once for all filters: its greedy answer, and the row's length."""
+"""Ask the pristine base every training prompt: its greedy answer, how far it is from the target, the row's length."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from stages.core import command
 from stages.core.schema import Params
 
-EXAMPLE = "python -m stages.answers --train data/prepared/train.jsonl --base data/base --out data/answers.jsonl"
+EXAMPLE = "python -m stages.answers --train data/prepared/train.jsonl --base data/base --out data/answers"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--train", type=Path, required=True, help="training rows")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
-    parser.add_argument("--out", type=Path, required=True, help="JSON-lines file of answers")
+    parser.add_argument("--out", type=Path, required=True, help="folder for answers.jsonl")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
@@ -26,22 +26,32 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     from knowtune.artefacts import read_rows, write_rows
     from knowtune.contract import ANSWERS, ROWS, check
+    from knowtune.semantics import text_distances
     from stages.core.models import open_base
+    from stages.core.semantics import vectors_of
 
     rows = check(read_rows(args.train), ROWS, str(args.train))
     base = open_base(params, args.base)
     tokenizer, settings = base.tokenizer(), params.answers
     torch.manual_seed(0)  # a classifier's head is new, as in the baseline
-    answers = base.task.answers(base.model(), tokenizer, rows, settings.batch_size, settings.max_new_tokens, "answers")
+    model = base.model()
+    answers = base.task.answers(model, tokenizer, rows, settings.batch_size, settings.max_new_tokens, "answers")
     right = [
         any(answer.casefold().startswith(known.casefold()) for known in (target, *aliases.split("\n")) if known)
         for answer, target, aliases in zip(answers, rows["target"], rows["aliases"], strict=True)
     ]
     lengths = [len(row.input_ids) for row in base.task.encode(tokenizer, rows)]
+    targets = (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n")
     table = pd.DataFrame(
-        {"id": rows["id"], "answer": pd.Series(answers, dtype="str"), "correct": right, "num_tokens": lengths}
+        {
+            "id": rows["id"],
+            "answer": pd.Series(answers, dtype="str"),
+            "correct": right,
+            "num_tokens": lengths,
+            "distance": text_distances(vectors_of(params, model, tokenizer), answers, targets.tolist()),
+        }
     )
-    write_rows(args.out, check(table, ANSWERS, "answers"))
+    write_rows(args.out / "answers.jsonl", check(table, ANSWERS, "answers"))
     print(f"answers: {len(rows)} rows, {sum(right)} answers begin with the target")
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from stages.core import command
 from stages.core.schema import Params
 
-EXAMPLE = "python -m stages.filter --name clean --train data/prepared/train.jsonl --answers data/answers.jsonl \\\n    --out data/filtered/clean"  # noqa: E501
+EXAMPLE = "python -m stages.filter --name clean --train data/prepared/train.jsonl --answers data/answers \\\n    --out data/filtered/clean"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--name", required=True, help="a name under `filters` in params.yaml")
     parser.add_argument("--train", type=Path, required=True, help="training rows")
-    parser.add_argument("--answers", type=Path, required=True, help="the base's answers to them")
+    parser.add_argument("--answers", type=Path, required=True, help="folder of the base's answers to them")
     parser.add_argument("--out", type=Path, required=True, help="folder for kept.jsonl and dropped.jsonl")
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_rows, write_rows
     from knowtune.contract import ANSWERS, ROWS, check
     from knowtune.errors import unknown
-    from knowtune.families import member_class
+    from knowtune.families import Seen, member_class
     from knowtune.filtering import run_filters
     from knowtune.filters import FILTERS
 
@@ -34,8 +34,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     chosen = params.filters[args.name]
     chain = [(name, member_class(FILTERS, "filter", name)(**chosen.options.get(name, {}))) for name in chosen.strategy]
     rows = check(read_rows(args.train), ROWS, str(args.train))
-    answers = check(read_rows(args.answers), ANSWERS, str(args.answers))
-    kept, dropped = run_filters(rows, answers, chain, f"filter {args.name}")
+    answers = check(read_rows(args.answers / "answers.jsonl"), ANSWERS, str(args.answers))
+    kept, dropped = run_filters(rows, Seen(answers), chain, f"filter {args.name}")
     write_rows(args.out / "kept.jsonl", kept)
     write_rows(args.out / "dropped.jsonl", dropped)
     print(f"filter {args.name}: {len(rows)} read, {len(kept)} kept, {len(dropped)} dropped")

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     from knowtune.artefacts import read_json, read_rows, replace_folder, write_json
     from knowtune.choosing import Brief, ChoiceJob, choose_seed
-    from knowtune.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.contract import KEPT, ROW_COLUMNS, ROWS, check
     from knowtune.errors import unknown
     from knowtune.families import MaskedMethod, member_class
     from knowtune.methods import METHODS
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     decides = [settings.model_dump(exclude={"seeds"}), compute_of(params).__dict__, params.task.model_dump()]
     members = [type(member) for member in (selector, method, masked) if member is not None]
     work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], *members)
-    rows = check(read_rows(args.kept), ROWS, str(args.kept))
+    rows = check(read_rows(args.kept), KEPT, str(args.kept))
     summary = {}
     for seed in settings.seeds:
         place = work / f"seed-{seed}"

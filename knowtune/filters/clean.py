@@ -11,6 +11,8 @@ from knowtune.families import Filter
 if TYPE_CHECKING:
     import pandas as pd
 
+    from knowtune.families import Seen
+
 
 class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
@@ -26,7 +28,7 @@ class Clean(Filter):
         default=1.0, gt=0.5, le=1, description="share of a prompt's rows that settles a contradiction"
     )
 
-    def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
+    def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Name the first rule that a row breaks."""
         import pandas as pd
 

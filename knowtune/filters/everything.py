@@ -9,11 +9,13 @@ from knowtune.families import Filter
 if TYPE_CHECKING:
     import pandas as pd
 
+    from knowtune.families import Seen
+
 
 class Everything(Filter):
     """Keep every row; what the others are compared with."""
 
-    def reasons(self, rows: pd.DataFrame, answers: pd.DataFrame) -> pd.Series[str]:
+    def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Give no row a reason to go."""
         import pandas as pd
 

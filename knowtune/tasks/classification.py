@@ -65,11 +65,11 @@ class Classification(HeadTask):
 
         return torch.tensor([int(row.label) for row in encoded])
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy in nats  # (batch,)."""
+    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy in nats  # (batch, 1)."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(logits.float(), targets, reduction="none")
+        return cross_entropy(logits.float(), targets, reduction="none").unsqueeze(1)
 
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator

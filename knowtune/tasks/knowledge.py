@@ -58,11 +58,11 @@ class Knowledge(Task):
 
         return pad([row.labels for row in encoded], IGNORED)
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Sum the cross-entropy of the learned tokens, in nats  # (batch,)."""
+    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of each learned token in nats, at the place of the token before it  # (batch, seq)."""
         from knowtune.encoding import token_losses
 
-        return token_losses(logits, targets).sum(1)
+        return token_losses(logits, targets)
 
     def num_items(self, targets: torch.Tensor) -> torch.Tensor:
         """Count learned tokens."""

@@ -46,9 +46,9 @@ class Regression(HeadTask):
 
         return torch.tensor([row.label for row in encoded], dtype=torch.float32)
 
-    def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Squared error  # (batch,)."""
-        return (logits[:, 0].float() - targets).square()
+    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Squared error  # (batch, 1)."""
+        return (logits[:, :1].float() - targets.unsqueeze(1)).square()
 
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator

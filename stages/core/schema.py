@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from knowtune.embedded import Build
+from knowtune.weighting import Weighting
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # DVC reads a dot as a path
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -190,11 +191,27 @@ class FolderBase(Section):
     path: str = Field(min_length=1)
 
 
+class Semantics(Section):
+    """How far apart two texts are in meaning: which representation's vectors are compared, with its options."""
+
+    representation: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Sketch(Section):
+    """Random projections of the training rows' gradients, which the filter `interference` compares."""
+
+    dimensions: int = Field(ge=8)
+    batch_size: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
 class Answers(Section):
-    """How the pristine base is asked."""
+    """How the pristine base is asked, and whether its gradients are sketched too."""
 
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1, le=4096)
+    sketch: Sketch | None
 
 
 class Evaluate(Section):
@@ -230,10 +247,16 @@ class Training(Section):
 
 
 class FilterParams(Section):
-    """A named filter: strategies applied one after the other, with their options by strategy name."""
+    """A named filter: strategies applied one after the other, with their options by strategy name.
+
+    Strategies that rank rows do so within each relation or target where `stratify` says so. A filter that loses a whole
+    relation (of facts) or label (of a classifier) is refused unless `allow_lost`.
+    """
 
     strategy: list[str] = Field(min_length=1)
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    stratify: Literal["relation", "target"] | None = None
+    allow_lost: bool = False
 
 
 class BriefParams(Section):
@@ -280,6 +303,7 @@ class RunParams(MethodParams):
 
     selection: str
     train_on: Literal["all", "chosen"] = "all"
+    reweight: Weighting | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     seeds: Seeds
 
@@ -307,6 +331,7 @@ class Params(Section):
     source: Annotated[EmbeddedSource | FileSource, Field(discriminator="format")]
     prepare: Prepare
     base: Annotated[EmbeddedBase | FolderBase, Field(discriminator="model")]
+    semantics: Semantics
     answers: Answers
     evaluate: Evaluate
     merge: Merge

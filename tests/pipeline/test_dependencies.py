@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from tests.pipeline.conftest import ROOT
 
-FAMILIES = ("filters", "selectors", "methods", "mixtures", "metrics", "tasks")
+FAMILIES = ("filters", "selectors", "methods", "mixtures", "metrics", "tasks", "representations")
 # They decide whether a stage runs, not what it computes (docs/decisions/0006).
 PLUMBING = {f"stages.core.{name}" for name in ("command", "params", "schema", "faults", "warm")}
 REGISTRIES = {f"knowtune.{family}" for family in FAMILIES} | {"knowtune", "stages", "stages.core"}

@@ -14,7 +14,7 @@ import torch
 
 from knowtune.base import Base, Compute
 from knowtune.contract import ROW_COLUMNS
-from knowtune.families import MaskedMethod, Method
+from knowtune.families import MaskedMethod, Method, Seen
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
@@ -105,8 +105,14 @@ def word_pieces() -> Any:
     )
 
 
-def answers_for(rows: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({"id": rows["id"], "answer": "", "correct": False, "num_tokens": 3}, index=rows.index)
+def answers_for(rows: pd.DataFrame, distances: Sequence[float] | None = None) -> pd.DataFrame:
+    found = 1.0 if distances is None else list(distances)
+    columns = {"id": rows["id"], "answer": "", "correct": False, "num_tokens": 3, "distance": found}
+    return pd.DataFrame(columns, index=rows.index)
+
+
+def seen_of(rows: pd.DataFrame, distances: Sequence[float] | None = None) -> Seen:
+    return Seen(answers_for(rows, distances))
 
 
 def encoded(base: Base, rows: pd.DataFrame, weights: Sequence[float] | None = None) -> Rows:

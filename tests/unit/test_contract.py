@@ -92,8 +92,8 @@ def test_the_other_tables_name_themselves() -> None:
     one = table(row("a", "p", "t"))
     assert len(check(one.assign(reason="r"), REJECTED, "x")) == 1
     assert len(check(one.assign(prompt="", target="", reason="r"), REJECTED, "x")) == 1
-    assert len(check(one.assign(strategy="s", reason="r"), DROPPED, "x")) == 1
-    assert len(check(one.assign(score=1.0, chosen=True), SELECTED, "x")) == 1
+    assert len(check(one.assign(distance=0.5, strategy="s", reason="r"), DROPPED, "x")) == 1
+    assert len(check(one.assign(distance=None, score=1.0, chosen=True), SELECTED, "x")) == 1
     assert len(check(pd.DataFrame({"id": ["a"], "text": ["b"]}), TEXTS, "x")) == 1
     for schema, name in (
         (REJECTED, "rejected rows"),

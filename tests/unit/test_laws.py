@@ -29,13 +29,13 @@ from knowtune.training import fit
 
 from .helpers import (
     COMPUTE,
-    answers_for,
     encoded,
     equal_states,
     fact_rows,
     recipe,
     review_rows,
     row,
+    seen_of,
     state,
     table,
     train,
@@ -111,27 +111,27 @@ class TestEveryFilter:
 
     def test_reasons_stand_on_the_index_of_the_rows(self, name: str) -> None:
         rows = self.rows()
-        found = member("filter", FILTERS, name).reasons(rows, answers_for(rows))
+        found = member("filter", FILTERS, name).reasons(rows, seen_of(rows))
         assert found.index.equals(rows.index)
         assert all(isinstance(reason, str) for reason in found)
 
     def test_rows_in_are_kept_and_dropped(self, name: str) -> None:
         rows = self.rows()
-        kept, dropped = run_filters(rows, answers_for(rows), [(name, member("filter", FILTERS, name))], "f")
+        kept, dropped = run_filters(rows, seen_of(rows), [(name, member("filter", FILTERS, name))], "f")
         assert len(kept) + len(dropped) == len(rows)
         assert sorted([*kept["id"], *dropped["id"]]) == sorted(rows["id"])
         assert (dropped["reason"] != "").all()
 
     def test_the_rows_are_not_touched(self, name: str) -> None:
         rows = self.rows()
-        answers = answers_for(rows)
-        member("filter", FILTERS, name).reasons(rows, answers)
+        seen = seen_of(rows)
+        member("filter", FILTERS, name).reasons(rows, seen)
         pd.testing.assert_frame_equal(rows, self.rows())
-        pd.testing.assert_frame_equal(answers, answers_for(rows))
+        pd.testing.assert_frame_equal(seen.answers, seen_of(rows).answers)
 
     def test_twice_the_same(self, name: str) -> None:
         rows = self.rows()
-        one, two = (member("filter", FILTERS, name).reasons(rows, answers_for(rows)) for _ in range(2))
+        one, two = (member("filter", FILTERS, name).reasons(rows, seen_of(rows)) for _ in range(2))
         pd.testing.assert_series_equal(one, two)
 
 

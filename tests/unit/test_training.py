@@ -93,7 +93,7 @@ class TestRows:
         assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [4, 9, 0, 0]]
         assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
         assert batch["labels"].tolist() == [[-100, -100, 3, 9], [-100, 9, -100, -100]]
-        assert batch["weight"].tolist() == [1.0, 0.5]
+        assert batch["weight"].tolist() == [[1.0], [0.5]]
         assert batch["index"].tolist() == [0, 1]
 
 

@@ -4,14 +4,15 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from knowtune.families import Seen
 from knowtune.filters.clean import Clean
 
-from ..helpers import answers_for, row, table
+from ..helpers import answers_for, row, seen_of, table
 
 
 def reasons(*pairs: tuple[str, str], **options: object) -> list[str]:
     rows = table(*(row(f"id{i}", prompt, target) for i, (prompt, target) in enumerate(pairs)))
-    return Clean(**options).reasons(rows, answers_for(rows)).tolist()  # type: ignore[arg-type]
+    return Clean(**options).reasons(rows, seen_of(rows)).tolist()  # type: ignore[arg-type]
 
 
 def test_sound_rows_stay() -> None:
@@ -61,17 +62,17 @@ def test_dropped_rows_are_no_party_to_a_contradiction() -> None:
 
 def test_another_second_text_is_another_question() -> None:
     rows = table(row("a", "p", "x", pair="one"), row("b", "p", "y", pair="two"), row("c", "P ", "x", pair=" ONE"))
-    assert Clean().reasons(rows, answers_for(rows)).tolist() == ["", "", "duplicate: of a"]
+    assert Clean().reasons(rows, seen_of(rows)).tolist() == ["", "", "duplicate: of a"]
 
 
 def test_where_a_text_ends_and_the_second_begins_makes_a_difference() -> None:
     rows = table(row("a", "p q", "x", pair="r"), row("b", "p", "y", pair="q r"))
-    assert Clean().reasons(rows, answers_for(rows)).tolist() == ["", ""]
+    assert Clean().reasons(rows, seen_of(rows)).tolist() == ["", ""]
 
 
 def test_an_index_that_does_not_start_at_zero() -> None:
     rows = table(row("a", "p", ""), row("b", "q", "x"), row("c", "q", "x")).set_axis([7, 3, 9])
-    found = Clean().reasons(rows, answers_for(rows))
+    found = Clean().reasons(rows, seen_of(rows))
     assert found.to_dict() == {7: "empty: the target has no text", 3: "", 9: "duplicate: of b"}
 
 
@@ -79,7 +80,7 @@ def test_rows_and_answers_are_not_touched() -> None:
     rows = table(row("a", "p", ""), row("b", "P", "x"))
     answers = answers_for(rows)
     before = rows.copy(), answers.copy()
-    Clean().reasons(rows, answers)
+    Clean().reasons(rows, Seen(answers))
     pd.testing.assert_frame_equal(rows, before[0])
     pd.testing.assert_frame_equal(answers, before[1])
 
