@@ -84,6 +84,7 @@ class Material:
         parts: what is compared, the most wanted first.
         ird_from: rows drawn by the seed that IRD starts from; None for all.
         max_tokens: of a text.
+        fast: whether trainings multiply matrices in bfloat16 and add up in float32; scoring and judging never do.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Material:
     parts: Sequence[Part]
     ird_from: int | None
     max_tokens: int
+    fast: bool = False
 
     @property
     def steps(self) -> int:
@@ -132,6 +134,7 @@ class Material:
             "steps": self.steps,
             "batch_size": self.batch_size,
             "ird_from": self.ird_from,
+            "fast": self.fast,
         }
 
 
@@ -247,6 +250,7 @@ def glue(task_name: str, data: Path) -> Material:
         parts=[Part(4, "all", (5e-4, 2e-3, 8e-3, 3.2e-2))],
         ird_from=256,
         max_tokens=64,
+        fast=True,
     )
 
 

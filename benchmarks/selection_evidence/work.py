@@ -10,6 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +49,17 @@ class Setting:
     train_on: str
     seed: int
     learning_rate: float
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Multiply float32 matrices on the CPU in this precision ("none": their own) inside the context."""
+    setting = torch.backends.mkldnn.matmul
+    before, setting.fp32_precision = setting.fp32_precision, precision
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
 
 
 class Store:
@@ -171,7 +183,7 @@ class Bench:
         else:
             method = FishMethod()
             model = method.attach_masked(self.base.model(), mask or {}, None)
-        with tempfile.TemporaryDirectory() as work:
+        with tempfile.TemporaryDirectory() as work, products("bf16" if self.material.fast else "none"):
             cpu, wall = time.process_time(), time.monotonic()
             fitted = fit(
                 model, encoded, None, self.material.recipe(len(rows), setting.learning_rate), self.base.compute,
