@@ -228,7 +228,7 @@ class Scoring(Member):
         default=None, gt=0, description="nats; the gradient of a row with more loss is scaled by max_loss / loss"
     )
     batch_size: int = Field(
-        default=32, ge=1, description="rows per forward pass; no result depends on it but by rounding"
+        default=32, ge=1, description="most rows per forward pass; no result depends on it but by rounding"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3  # relative; what the check of the first two examples allows before one example a pass is taken
 ROUNDING = 1e-10  # relative to the largest squared gradient; below it lies what float32 makes of zero
+FEWEST_CPU, FEWEST_GPU = 512, 2**14  # tokens a pass, however small the model: below, a pass costs more than it saves
 SAVED_EVERY = 30.0  # seconds between partial results
 
 
@@ -166,12 +168,19 @@ class Scorer:
 
     def _add(self, source: Source, batch: list[int], sums: Sums) -> None:
         """Add a batch's squared gradients; where one is not finite, find the example."""
-        for part in [batch] if source.batched else [[row] for row in batch]:
+        for part in self._parts(batch) if source.batched else [[row] for row in batch]:
             sums.begin(part)
             for loss, last in self._losses(source, part):
                 source.backward(loss, sums, again=not last)
         if not _finite(sums):
             raise _NotFiniteError(batch)
+
+    def _parts(self, batch: list[int]) -> list[list[int]]:
+        """Cut a batch evenly into passes that stay within the budget of tokens."""
+        longest = max(len(self.examples[i].input_ids) for i in batch)
+        passes = math.ceil(len(batch) / max(1, tokens_at_once(self.model) // longest))
+        size = math.ceil(len(batch) / passes)
+        return [batch[i : i + size] for i in range(0, len(batch), size)]
 
     def _losses(self, source: Source, batch: list[int]) -> Iterator[tuple[torch.Tensor, bool]]:
         """Yield what is to be differentiated, a sum over the examples; and whether it is the last of this batch."""
@@ -241,6 +250,24 @@ class Scorer:
             f"{self.label}: the gradient of row {name!r} is not finite; look at this row, or score in float32 "
             "(compute.dtype)"
         )
+
+
+def tokens_at_once(model: torch.nn.Module) -> int:
+    """Say how many tokens may share a pass: so many that the matrices' inputs and outputs take the room of the weights.
+
+    The fewer weights, the fewer tokens: a small model's activations would otherwise be many times its size. A GPU needs
+    many tokens to be busy, and has the room.
+    """
+    matrices = [m.weight for m in model.modules() if _is_matrix(m)]
+    width = sum(sum(weight.shape) for weight in matrices)  # floats a token
+    fewest = FEWEST_CPU if all(p.device.type == "cpu" for p in model.parameters()) else FEWEST_GPU
+    return max(fewest, sum(p.numel() for p in model.parameters()) // max(1, width))
+
+
+def _is_matrix(module: torch.nn.Module) -> bool:
+    """Tell whether a module multiplies by a matrix; a lookup's table is none."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.ndim == 2 and not isinstance(module, torch.nn.Embedding)
 
 
 def _finite(sums: Sums) -> bool:
