@@ -103,21 +103,27 @@ def weigh(args: argparse.Namespace, arm: str, rank: int) -> int:
 
 
 def measure_memory(source: str, arm: str, rank: int) -> int:
-    """Return the bytes that three steps take at most, beyond the plain model."""
+    """Return the bytes that three steps take at most, beyond the plain model and the code that is loaded for them.
+
+    Weights may still lie in the file that they were loaded from, and attaching may have read them, or have loaded code
+    of torch, or not. So the weights are copied into memory first, and what is mapped from files is not counted.
+    """
     model = attach(source, arm, rank)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     attached = [p for p in model.parameters() if p.requires_grad]
     attached += [b for name, b in model.named_buffers() if "fish_indices" in name]
     own = sum(tensor.numel() * tensor.element_size() for tensor in attached)  # is there before the steps; it counts
     step = make_step(model, arm)
     gc.collect()
-    before = resident("VmRSS")
+    before, mapped = resident("VmRSS"), resident("RssFile")
     try:
         Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the steps
     except OSError:
         print("the peak includes attaching: this system cannot reset it")
     for _ in range(3):
         step()
-    return resident("VmHWM") - before + own
+    return resident("VmHWM") - before + own - (resident("RssFile") - mapped)
 
 
 def resident(key: str) -> int:
