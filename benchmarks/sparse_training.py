@@ -11,9 +11,11 @@ Measured on two shared, busy cores of an AMD EPYC (Zen 4) at one thread with sto
     fisher          0.99 0.92 1.03          0.98 0.98 0.99
 
 A random mask takes a little more memory than LoRA because it also trains the embedding, which is the head: the inputs
-of the first norm and of the head must then be kept. Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's
-products whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once;
-CSR indices as int32, no faster; CSR indices kept between steps, which saves less than 1 % of the time for 4 bytes each.
+of the first norm and of the head must then be kept.
+
+Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's products
+whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once; CSR
+indices as int32, no faster; CSR indices kept between steps, which saves less than 1 % of the time for 4 bytes each.
 
     python benchmarks/sparse_training.py [--model FOLDER | --model minilm] [--ranks 1,4,16] [--threads 1]
 """
