@@ -5,19 +5,17 @@ must do: forward, and backward as far as the inputs, of the frozen model. A step
 arms of a comparison take turns in one process; memory is taken by one process per arm, as the highest resident size
 during the steps less that of the plain model.
 
-Measured on two shared cores of an AMD EPYC (Zen 4) at one thread, times and memory over LoRA's at ranks 1, 4, 16:
+Measured on two shared, busy cores of an AMD EPYC (Zen 4) at one thread with stories3m, over LoRA's at ranks 1, 4, 16:
 
-    stories3m  random     time 1.07 0.99 1.10   memory 1.06 1.08 1.07
-               magnitude       0.95 0.95 1.09          1.00 1.00 0.99
-               fisher          0.92 0.90 1.06          0.96 0.96 0.98
-    MiniLM     random          1.03 0.93 1.09          1.03 1.02 1.03
-               fisher          0.93 0.86 1.03          0.93 0.96 0.97
+    random     time 1.12 0.99 1.01   memory 1.01 1.02 1.01
+    fisher          0.99 0.92 1.03          0.98 0.98 0.99
 
-The machine was busy meanwhile; repeats at rank 16 on stories3m gave 1.09 to 1.14 for random, 1.07 to
-1.16 for magnitude. A random mask takes more memory than LoRA because it also trains weights of norms, whose inputs must
-then be kept. Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's
-products whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once;
-CSR indices as int32, no faster; CSR indices kept between steps, which saves less than 1 % of the time for 4 bytes each.
+A random mask takes a little more memory than LoRA because it also trains the embedding, which is the head: the inputs
+of the first norm and of the head must then be kept.
+
+Tried for the gradients at the entries: one dense product per weight, which costs half of a frozen step's products
+whatever the number of entries; one sampled product over all tokens, up to 45 % slower than 256 tokens at once; CSR
+indices as int32, no faster; CSR indices kept between steps, which saves less than 1 % of the time for 4 bytes each.
 
     python benchmarks/sparse_training.py [--model FOLDER | --model minilm] [--ranks 1,4,16] [--threads 1]
 """
@@ -103,21 +101,27 @@ def weigh(args: argparse.Namespace, arm: str, rank: int) -> int:
 
 
 def measure_memory(source: str, arm: str, rank: int) -> int:
-    """Return the bytes that three steps take at most, beyond the plain model."""
+    """Return the bytes that three steps take at most, beyond the plain model and the code that is loaded for them.
+
+    Weights may still lie in the file that they were loaded from, and attaching may have read them, or have loaded code
+    of torch, or not. So the weights are copied into memory first, and what is mapped from files is not counted.
+    """
     model = attach(source, arm, rank)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     attached = [p for p in model.parameters() if p.requires_grad]
     attached += [b for name, b in model.named_buffers() if "fish_indices" in name]
     own = sum(tensor.numel() * tensor.element_size() for tensor in attached)  # is there before the steps; it counts
     step = make_step(model, arm)
     gc.collect()
-    before = resident("VmRSS")
+    before, mapped = resident("VmRSS"), resident("RssFile")
     try:
         Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the steps
     except OSError:
         print("the peak includes attaching: this system cannot reset it")
     for _ in range(3):
         step()
-    return resident("VmHWM") - before + own
+    return resident("VmHWM") - before + own - (resident("RssFile") - mapped)
 
 
 def resident(key: str) -> int:

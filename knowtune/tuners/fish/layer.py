@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from knowtune.errors import UserError
+from knowtune.tuners.fish.copies import call_with, is_watched
 from knowtune.tuners.fish.functions import SparseEmbedding, SparseLinear, changed_parameter
 from knowtune.tuners.fish.places import resolve
 from knowtune.tuners.fish.sparse import Entries, changed
@@ -26,7 +25,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     Linear layers (also GPT-2's) and embeddings compute with the weight changed in place for the time of the operation.
     Every other module, and what overrides their forward pass or has hooks, computes with a copy of each changed
-    parameter, made at every step.
+    parameter, made at every step; norms and other small ones are computed again backward, as that keeps less.
 
     Args:
         base_layer: the module.
@@ -168,8 +167,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if known and "weight" in changes:
             return self.linear(args[0], changes, transposed=known == "transposed")
         copies = {name: changed_parameter(resolve(self.base_layer, name), *change) for name, change in changes.items()}
-        with shadowed(self.base_layer, _as_named(self.base_layer, copies)) as named:
-            return torch.func.functional_call(self.base_layer, named, args, options)
+        return call_with(self.base_layer, copies, args, options)
 
     def linear(self, x: torch.Tensor, changes: dict[str, Change], transposed: bool) -> torch.Tensor:
         """Compute a linear layer, in the type that autocast would take."""
@@ -189,9 +187,8 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def known_operation(self) -> str:
         """Name the operation of the module where it is known to be just that, or ""."""
         base: Any = self.base_layer
-        hooks = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks
         weight = base._parameters.get("weight")
-        if hooks or "forward" in vars(base) or weight is None or weight.requires_grad or not weight.is_contiguous():
+        if is_watched(base) or weight is None or weight.requires_grad or not weight.is_contiguous():
             return ""
         forward = type(base).forward
         if forward is nn.Embedding.forward:
@@ -264,28 +261,6 @@ def features(module: nn.Module) -> tuple[int | None, int | None]:
     return None, None
 
 
-@contextmanager
-def shadowed(module: nn.Module, copies: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """Put copies where a plain attribute hides a parameter of that name, and yield the others, for a functional call.
-
-    FSDP puts such attributes; a functional call would change the parameter behind them, and nothing would come of it.
-    """
-    before, others = [], {}
-    for name, copy in copies.items():
-        path, _, short = name.rpartition(".")
-        attributes = vars(module.get_submodule(path))
-        if short in attributes:
-            before.append((attributes, short, attributes[short]))
-            attributes[short] = copy
-        else:
-            others[name] = copy
-    try:
-        yield others
-    finally:
-        for attributes, short, value in before:
-            attributes[short] = value
-
-
 def _write(parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> None:
     """Write entries of a parameter where it lies."""
     data = parameter.data
@@ -293,18 +268,3 @@ def _write(parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor)
     flat.index_copy_(0, indices.to(flat.device), values.to(flat.device))
     if not data.is_contiguous():
         data.copy_(flat.view_as(data))
-
-
-def _as_named(module: Any, copies: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Name parameters by their full path within a module, adapters inside it counted."""
-    named = {}
-    for name, copy in copies.items():
-        path, current = [], module
-        for part in name.split(".")[:-1]:
-            current = current._modules[part]
-            path.append(part)
-            while isinstance(current, FishLayer):
-                current = current.base_layer
-                path.append("base_layer")
-        named[".".join([*path, name.rpartition(".")[2]])] = copy
-    return named

@@ -10,7 +10,8 @@ from peft import get_peft_model
 from torch import nn
 
 from knowtune import FishConfig
-from knowtune.tuners.fish.layer import FishLayer, features, shadowed
+from knowtune.tuners.fish.copies import shadowed
+from knowtune.tuners.fish.layer import FishLayer, features
 
 
 def attached(**options: Any) -> Any:
