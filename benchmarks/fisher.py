@@ -4,8 +4,9 @@
     python benchmarks/fisher.py --model FOLDER --task classification    # a backbone with a new head
 
 Both sides run in turn in one process, and the medians are compared. The bound is the loop's time over (one frozen,
-batched forward and backward pass, at the size that scoring takes + the per-example weight products at the measured rate
-of a large matrix product): what is left if squaring and adding were free. The relative error leaves out parameters
+batched forward and backward pass + the per-example weight products at the measured rate of a large matrix product):
+what is left if squaring and adding were free. The same work is then shared out to as many processes of one thread as
+there are threads, by accelerate, which is how several cores score best. The relative error leaves out parameters
 without influence (the keys' biases in attention), whose gradients are rounding alone: 1e-8 of the largest diagonal's
 norm is added to each norm.
 
@@ -41,13 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a folder in transformers layout")
     parser.add_argument("--task", choices=["knowledge", "classification"], default="knowledge")
-    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", choices=["scored", "loop"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=["scored", "loop", "shared"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.model is None:
@@ -62,8 +63,11 @@ def main() -> None:
     sides: dict[str, Callable[[], Any]] = {
         "loop": lambda: by_loop(model, rows, task),
         "scored": lambda: fisher_diagonal(model, rows, task, parameters_in(model), scoring),
-        "frozen": lambda: frozen_pass(model, rows, task, at_once),
+        "frozen": lambda: frozen_pass(model, rows, task, args.batch),
     }
+    if args.only == "shared":
+        shared(sides["scored"], args.rounds)
+        return
     if args.only:
         warm_up = make_rows(argparse.Namespace(task=args.task, rows=2, tokens=2), model.config.vocab_size)
         by_loop(model, warm_up, task)
@@ -87,6 +91,10 @@ def main() -> None:
     }
     print(f"loop at batch 1     {a_row['loop']}")
     print(f"knowtune            {a_row['scored']}    {speedup:.2f} x")
+    if args.device == "cpu" and args.threads > 1:
+        taken = in_processes(args)
+        several = f"{taken / len(rows) * 1e3:8.2f} ms a row    {times['loop'] / taken:.2f} x"
+        print(f"  in {args.threads} processes    {several}, {times['loop'] / taken / bound:.0%} of the bound")
     print(f"frozen pass         {a_row['frozen']}")
     print(f"weight products     {a_row['products']}, at {rate / 1e9:.0f} GFLOP/s")
     print(f"bound               {bound:.2f} x; reached {speedup / bound:.0%} of it")
@@ -160,6 +168,35 @@ def compare(sides: dict[str, Callable[[], Any]], rounds: int, device: str) -> di
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def shared(side: Callable[[], Any], rounds: int) -> None:
+    """Run one side in all processes at once; the first one prints the median in seconds, from start to last end."""
+    from accelerate import PartialState
+
+    processes, taken = PartialState(cpu=True), []
+    for _ in range(rounds + 1):
+        processes.wait_for_everyone()
+        start = time.perf_counter()
+        side()
+        processes.wait_for_everyone()
+        taken.append(time.perf_counter() - start)
+    if processes.is_main_process:
+        print(statistics.median(taken[1:]))
+
+
+def in_processes(args: argparse.Namespace) -> float:
+    """Score in several processes of one thread; return seconds."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(args.threads)]
+    asked = [*options(args, threads=1), "--rounds", str(args.rounds), "--only", "shared"]
+    done = subprocess.run([*launch, *asked], stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def options(args: argparse.Namespace, threads: int) -> list[str]:
+    """Give this script with the same model and rows, to run it again."""
+    return [__file__, "--model", str(args.model), "--task", args.task, "--rows", str(args.rows),
+            "--tokens", str(args.tokens), "--batch", str(args.batch), "--threads", str(threads)]  # fmt: skip
+
+
 def wait(device: str) -> None:
     """Let a GPU finish."""
     if device != "cpu":
@@ -200,8 +237,7 @@ def peak() -> int:
 
 def memory(args: argparse.Namespace, weights: int) -> None:
     """Print peak memory over the loaded model, each in a process of its own."""
-    command = [sys.executable, __file__, "--model", str(args.model), "--task", args.task, "--rows", str(args.rows),
-               "--tokens", str(args.tokens), "--batch", str(args.batch), "--threads", str(args.threads)]  # fmt: skip
+    command = [sys.executable, *options(args, args.threads)]
     for only, label in (("loop", "loop at batch 1"), ("scored", "knowtune")):
         done = subprocess.run([*command, "--only", only], stdout=subprocess.PIPE, text=True, check=True)
         extra = int(done.stdout)

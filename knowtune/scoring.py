@@ -15,15 +15,16 @@ import torch
 from knowtune.artefacts import text_digest, whole
 from knowtune.encoding import batches_by_length
 from knowtune.errors import UserError
-from knowtune.gradients import Consumer, ExampleGradients, OneByOne, Source, UnsupportedError
+from knowtune.gradients import Consumer, ExampleGradients, OneByOne, Source
 from knowtune.progress import progress
+from knowtune.uses import UnsupportedError
 
 if TYPE_CHECKING:
     from knowtune.families import Scoring, Task
 
 TOLERANCE = 1e-3  # relative; what the check of the first two examples allows before one example a pass is taken
 ROUNDING = 1e-10  # relative to the largest squared gradient; below it lies what float32 makes of zero
-FEWEST_CPU, FEWEST_GPU = 512, 2**14  # tokens a pass, however small the model: below, a pass costs more than it saves
+FEWEST_CPU, FEWEST_GPU = 256, 2**14  # tokens a pass, however small the model: below, a pass costs more than it saves
 SAVED_EVERY = 30.0  # seconds between partial results
 
 
@@ -55,8 +56,9 @@ class Diagonal:
     def block(self, name: str, gradients: torch.Tensor, first: int, start: int) -> None:
         """Square and add."""
         total = self.sums[name].view(-1)[start : start + gradients.shape[1]]
-        if len(gradients) == 1:
-            total.addcmul_(gradients[0], gradients[0], value=self.sign)
+        if gradients.device.type == "cpu":  # one read of the block; a square of its own would be another and a write
+            for gradient in gradients:
+                total.addcmul_(gradient, gradient, value=self.sign)
         else:
             total.add_(gradients.square_().sum(0), alpha=self.sign)
 
@@ -253,21 +255,22 @@ class Scorer:
 
 
 def tokens_at_once(model: torch.nn.Module) -> int:
-    """Say how many tokens may share a pass: so many that the matrices' inputs and outputs take the room of the weights.
+    """Say how many tokens may share a pass: so many that the matrices' inputs and outputs take half the weights' room.
 
-    The fewer weights, the fewer tokens: a small model's activations would otherwise be many times its size. A GPU needs
+    What else is kept for the backward pass takes about as much again. The fewer weights, the fewer tokens: a small model's activations would otherwise be many times its size. A GPU needs
     many tokens to be busy, and has the room.
     """
-    matrices = [m.weight for m in model.modules() if _is_matrix(m)]
-    width = sum(sum(weight.shape) for weight in matrices)  # floats a token
+    matrices = [matrix for module in model.modules() if (matrix := _matrix(module)) is not None]
+    width = sum(sum(matrix.shape) for matrix in matrices)  # floats a token
     fewest = FEWEST_CPU if all(p.device.type == "cpu" for p in model.parameters()) else FEWEST_GPU
-    return max(fewest, sum(p.numel() for p in model.parameters()) // max(1, width))
+    return max(fewest, sum(p.numel() for p in model.parameters()) // max(1, 2 * width))
 
 
-def _is_matrix(module: torch.nn.Module) -> bool:
-    """Tell whether a module multiplies by a matrix; a lookup's table is none."""
+def _matrix(module: torch.nn.Module) -> torch.Tensor | None:
+    """Give the matrix that a module multiplies by; a lookup's table is none."""
     weight = getattr(module, "weight", None)
-    return isinstance(weight, torch.Tensor) and weight.ndim == 2 and not isinstance(module, torch.nn.Embedding)
+    matrix = isinstance(weight, torch.Tensor) and weight.ndim == 2 and not isinstance(module, torch.nn.Embedding)
+    return weight if matrix else None
 
 
 def _finite(sums: Sums) -> bool:

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 import torch
 
+from knowtune import scoring
 from knowtune.base import Base
 from knowtune.encoding import IGNORED, Encoded, Labelled
 from knowtune.errors import UserError
 from knowtune.families import Scoring, Task
 from knowtune.fisher import fisher_diagonal, parameters_in, row_traces
-from knowtune.gradients import ExampleGradients, UnsupportedError
+from knowtune.gradients import ExampleGradients
 from knowtune.masks import top_entries
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.regression import Regression
+from knowtune.uses import Call, UnsupportedError, Whole, uses_of
 
 from .helpers import TASK, counted_calls, encoded, fact_rows, review_rows
 
@@ -421,3 +423,42 @@ class TestBadInput:
         ):
             source.forward(2)
             source.backward(model(torch.randn(7, 4)).sum(), None)  # type: ignore[arg-type]
+
+
+class TestPasses:
+    def test_norms_are_affine_and_what_is_not_is_differentiated(self) -> None:
+        class Curved(torch.nn.Module):  # a vector as wide as its output, but no scale
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.randn(5))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x * self.weight.exp()
+
+        torch.manual_seed(0)
+        x, delta = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+        for module, affine in ((torch.nn.LayerNorm(5), True), (torch.nn.RMSNorm(5), True), (Curved(), False)):
+            for p in module.parameters():
+                torch.nn.init.normal_(p)
+            own = {key: key for key, _ in module.named_parameters()}
+            known: dict[torch.nn.Module, bool] = {}
+            uses = dict(uses_of(Call(module, own, (x,), {}, delta, 3), known))
+            assert known == {module: affine}
+            for key, p in module.named_parameters():
+                each = [torch.autograd.grad((module(x[i]) * delta[i]).sum(), p)[0] for i in range(3)]
+                use = uses[key]
+                assert isinstance(use, Whole)
+                assert torch.allclose(use.gradients, torch.stack(each), atol=1e-5)
+
+    def test_a_pass_is_as_large_as_the_weights_have_room_for(self, base: Base, monkeypatch: Any) -> None:
+        model, rows = base.model(), encoded(base, fact_rows()).rows
+        matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
+        width = sum(sum(weight.shape) for weight in matrices)
+        monkeypatch.setattr(scoring, "FEWEST_CPU", 1)
+        monkeypatch.setattr(scoring, "FEWEST_GPU", 1)
+        assert scoring.tokens_at_once(model) == max(1, sum(p.numel() for p in model.parameters()) // (2 * width))
+        expected = diagonal(base, rows, batch_size=32)
+        monkeypatch.setattr(scoring, "FEWEST_CPU", 3 * max(len(row.input_ids) for row in rows))
+        with counted_calls(torch.nn.Embedding, "forward", 0, AssertionError()) as calls:
+            assert_equal(diagonal(base, rows, batch_size=32), {n: v.double() for n, v in expected.items()})
+        assert calls[0] == 3 + -(-len(rows) // 3)  # the check: two rows as one batch, and one by one
