@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     from knowtune.artefacts import read_rows, write_rows
     from knowtune.contract import ANSWERS, ROWS, check
-    from knowtune.semantics import text_distances
+    from knowtune.semantics import answered
     from stages.core.models import open_base
     from stages.core.semantics import vectors_of
 
@@ -35,20 +35,28 @@ def run(args: argparse.Namespace, params: Params) -> None:
     tokenizer, settings = base.tokenizer(), params.answers
     torch.manual_seed(0)  # a classifier's head is new, as in the baseline
     model = base.model()
-    answers = base.task.answers(model, tokenizer, rows, settings.batch_size, settings.max_new_tokens, "answers")
+    found = answered(
+        base.task,
+        model,
+        tokenizer,
+        rows,
+        vectors_of(params, model, tokenizer),
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        label="answers",
+    )
     right = [
         any(answer.casefold().startswith(known.casefold()) for known in (target, *aliases.split("\n")) if known)
-        for answer, target, aliases in zip(answers, rows["target"], rows["aliases"], strict=True)
+        for answer, target, aliases in zip(found["answer"], rows["target"], rows["aliases"], strict=True)
     ]
     lengths = [len(row.input_ids) for row in base.task.encode(tokenizer, rows)]
-    targets = (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n")
     table = pd.DataFrame(
         {
             "id": rows["id"],
-            "answer": pd.Series(answers, dtype="str"),
+            "answer": found["answer"],
             "correct": right,
             "num_tokens": lengths,
-            "distance": text_distances(vectors_of(params, model, tokenizer), answers, targets.tolist()),
+            "distance": found["distance"],
         }
     )
     write_rows(args.out / "answers.jsonl", check(table, ANSWERS, "answers"))
