@@ -111,7 +111,7 @@ def farthest(items: pd.DataFrame, prompts: Mapping[str, str], count: int = WORST
         {
             "fact": item["fact"],
             "kind": item["kind"],
-            "prompt": shortened(prompts[item["id"]]),
+            "prompt": shortened(prompts[item["id"]].rstrip()),
             "target": shortened(item["target"]),
             "base_answer": shortened(item["base_answer"]),
             "answer": shortened(item["answer"]),
