@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,32 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     if path.stat().st_size == 0:
         return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
     return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
+
+
+def count_rows(path: Path) -> int:
+    """Count the lines of a file of JSON lines."""
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+
+
+def read_parts(path: Path, size: int) -> Iterator[pd.DataFrame]:
+    """Read JSON lines as `read_rows` does, `size` rows at a time, each part on an index from 0; no more is held."""
+    import pandas as pd
+
+    if path.stat().st_size:
+        options: Any = {"orient": "records", "lines": True, "dtype": False, "precise_float": True}
+        with pd.read_json(path, chunksize=size, **options) as parts:
+            for part in parts:
+                yield part.reset_index(drop=True)
+
+
+def join_files(parts: Iterable[Path], path: Path) -> None:
+    """Write files one after the other into one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as out, out.open("wb") as file:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, file)
 
 
 @contextmanager

@@ -114,6 +114,26 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_t
     return [[*start, *ids][:max_tokens] for ids in batch["input_ids"]]
 
 
+def encode_wrapped(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int | None = None
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Tokenise texts with all their special tokens, a start token where the tokenizer has one.
+
+    Returns:
+        Tokens of each text; and for each of them 1 where it is the text's own, 0 where it is special.
+    """
+    batch: Any = tokenizer(
+        list(texts), truncation=max_tokens is not None, max_length=max_tokens, return_special_tokens_mask=True
+    )
+    start = tokenizer.bos_token_id
+    ids, own = [], []
+    for row, special in zip(batch["input_ids"], batch["special_tokens_mask"], strict=True):
+        lacks = start is not None and row[:1] != [start]
+        ids.append([start, *row] if lacks else row)
+        own.append([0, *(1 - s for s in special)] if lacks else [1 - s for s in special])
+    return ids, own
+
+
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],

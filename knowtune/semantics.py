@@ -7,6 +7,13 @@ paper measures how far the model's own answer lies from the right one; what v is
 
 v       a representation of a text, see `knowtune.representations`; always of the pristine base
 d = 1   where a text has no token, or a vector has no length; 0 where both texts are the same
+
+Like is compared with like: a base that does not stop where the answer ends would be far from every target, so that its
+answer is cut to the target's number of tokens + m. Of several right answers the nearest counts.
+
+For a classifier, answer and target are names of labels, and the distance is that between the words: 0 where it is
+right, small for labels that mean nearly the same. A base whose head is new guesses by lot, and so does its distance. A
+score has no distance: NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from knowtune.progress import progress
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +32,7 @@ if TYPE_CHECKING:
     from knowtune.families import Task
 
 Vectors = Callable[[Sequence[str]], "torch.Tensor"]
-CHUNK = 1024  # pairs of texts whose vectors are held at a time
+CHUNK = 1024  # texts, or pairs of vectors, that are worked on at a time
 PUSHED = 0.01  # a distance that grew by more than this was pushed away; what is less may be rounding
 
 
@@ -41,23 +50,64 @@ def cosine_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return distances
 
 
-def text_distances(vectors: Vectors, answers: Sequence[str], targets: Sequence[str]) -> list[float]:
-    """Return how far each answer is from its target.
+def text_distances(
+    vectors: Vectors,
+    answers: Sequence[str],
+    targets: Sequence[str],
+    cut: Callable[[Sequence[str], Sequence[str]], list[str]] | None = None,
+    label: str = "distances",
+) -> list[float]:
+    """Return how far each answer is from its target. Equal texts are turned into vectors once.
 
     Args:
         vectors: see `knowtune.families.Representation.opened`.
         answers: of a model.
         targets: what is right; several right answers stand one a line, and the nearest counts.
+        cut: shortens answers to what is to be compared with their right answers; None: as they are.
+        label: what the progress bar says.
     """
-    pairs = [(i, a, right) for i, (a, t) in enumerate(zip(answers, targets, strict=True)) for right in t.split("\n")]
-    found = [2.0] * len(answers)
+    rows = [row for row, target in enumerate(targets) for _ in target.split("\n")]
+    rights = [right for target in targets for right in target.split("\n")]
+    said = [answers[row] for row in rows]
+    said = said if cut is None else cut(said, rights)
+    nearest = [2.0] * len(answers)
+    for row, distance in zip(rows, _pair_distances(vectors, said, rights, label), strict=True):
+        nearest[row] = min(nearest[row], distance)
+    return nearest
+
+
+def _pair_distances(vectors: Vectors, said: Sequence[str], rights: Sequence[str], label: str) -> list[float]:
+    """Return the distance of each pair of texts."""
+    import torch
+
+    texts = list(dict.fromkeys([*said, *rights]))
+    if not texts:
+        return []
+    places = {text: place for place, text in enumerate(texts)}
+    starts = range(0, len(texts), CHUNK)
+    table = torch.cat([vectors(texts[start : start + CHUNK]) for start in progress(starts, label)])  # (text, width)
+    pairs = list(dict.fromkeys(zip(said, rights, strict=True)))
+    found: dict[tuple[str, str], float] = {}
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start : start + CHUNK]
-        texts = [text for _, *both in chunk for text in both]
-        both = vectors(texts)  # (2 * pairs, width)
-        for (row, answer, right), distance in zip(chunk, cosine_distance(both[::2], both[1::2]).tolist(), strict=True):
-            found[row] = min(found[row], 0.0 if answer == right and answer else distance)
-    return found
+        one, other = (table[[places[pair[side]] for pair in chunk]] for side in (0, 1))
+        for pair, distance in zip(chunk, cosine_distance(one, other).tolist(), strict=True):
+            found[pair] = 0.0 if pair[0] == pair[1] and pair[0] else distance
+    return [found[pair] for pair in zip(said, rights, strict=True)]
+
+
+def cut_to_length(
+    tokenizer: PreTrainedTokenizerBase, extra_tokens: int, answers: Sequence[str], rights: Sequence[str]
+) -> list[str]:
+    """Cut each answer to as many tokens as its right answer has, and `extra_tokens` (m) more."""
+    if not answers:
+        return []
+    said = tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    ends = [len(ids) + extra_tokens for ids in tokenizer(list(rights), add_special_tokens=False)["input_ids"]]
+    return [
+        answer if len(offsets) <= end else answer[: offsets[end - 1][1]] if end else ""
+        for answer, offsets, end in zip(answers, said, ends, strict=True)
+    ]
 
 
 def answered(
@@ -69,6 +119,7 @@ def answered(
     *,
     batch_size: int,
     max_new_tokens: int,
+    extra_tokens: int,
     label: str,
     said: pd.Series[str] | None = None,
 ) -> pd.DataFrame:
@@ -81,7 +132,8 @@ def answered(
         rows: of the data contract, with target and aliases.
         vectors: of the pristine base, whichever model answers.
         batch_size: rows that are asked at a time; answers depend on it by rounding alone.
-        max_new_tokens: where an answer is cut.
+        max_new_tokens: where an answer ends at the latest.
+        extra_tokens: m, see above.
         label: what the progress bar says.
         said: answers that are known already, on the index of `rows`; missing where the model must be asked.
 
@@ -90,11 +142,15 @@ def answered(
     """
     known = pd.Series(None, index=rows.index, dtype="str") if said is None else said.astype("str")
     asked = rows[known.isna()]
-    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label) if len(asked) else []
+    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label, extra_tokens) if len(asked) else []
     answers = known.fillna(pd.Series(told, index=asked.index, dtype="str"))
-    right = (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n")
-    distances = text_distances(vectors, answers.tolist(), right.tolist())
+    distances = task.distances(vectors, tokenizer, answers.tolist(), right_answers(rows), extra_tokens)
     return pd.DataFrame({"answer": answers, "distance": pd.Series(distances, rows.index, dtype=float)})
+
+
+def right_answers(rows: pd.DataFrame) -> list[str]:
+    """Give all right answers of each row, one a line, the target first."""
+    return (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
 
 
 def changes(items: pd.DataFrame) -> pd.Series[float]:

@@ -1,13 +1,23 @@
-"""Ask the pristine base every training prompt: its greedy answer, how far it is from the target, the row's length."""
+"""Ask the pristine base every training prompt: its greedy answer, how far it is from the target, the row's length.
+
+Where `answers.sketch` is set, also sketch each row's training gradient. Rows stream in and out part by part.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core import command
 from stages.core.schema import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from knowtune.base import Base
 
 EXAMPLE = "python -m stages.answers --train data/prepared/train.jsonl --base data/base --out data/answers"
 
@@ -16,51 +26,113 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--train", type=Path, required=True, help="training rows")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder for answers.jsonl")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for answers.jsonl, and sketches.npy where asked for"
+    )
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write one answer per training row, in their order."""
-    import pandas as pd
+    """Write one answer per training row, and one sketch, in the order of the rows."""
     import torch
 
-    from knowtune.artefacts import read_rows, write_rows
-    from knowtune.contract import ANSWERS, ROWS, check
-    from knowtune.semantics import answered
+    from knowtune.artefacts import join_files, read_rows
     from stages.core.models import open_base
-    from stages.core.semantics import vectors_of
 
-    rows = check(read_rows(args.train), ROWS, str(args.train))
     base = open_base(params, args.base)
-    tokenizer, settings = base.tokenizer(), params.answers
     torch.manual_seed(0)  # a classifier's head is new, as in the baseline
-    model = base.model()
-    found = answered(
-        base.task,
-        model,
-        tokenizer,
-        rows,
-        vectors_of(params, model, tokenizer),
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        label="answers",
-    )
-    right = [
-        any(answer.casefold().startswith(known.casefold()) for known in (target, *aliases.split("\n")) if known)
-        for answer, target, aliases in zip(found["answer"], rows["target"], rows["aliases"], strict=True)
-    ]
-    lengths = [len(row.input_ids) for row in base.task.encode(tokenizer, rows)]
-    table = pd.DataFrame(
-        {
+    model, tokenizer = base.model(), base.tokenizer()
+    parts = _answers(args, params, base, model, tokenizer)
+    join_files(parts, args.out / "answers.jsonl")
+    tables = [read_rows(part)[["answer", "correct"]] for part in parts]
+    num_rows, num_right = sum(len(table) for table in tables), sum(int(table["correct"].sum()) for table in tables)
+    print(f"answers: {num_rows} rows, {num_right} answers begin with the target")
+    if not any((table["answer"] != "").any() for table in tables):
+        print("answers: the base answers nothing to any prompt, so that all distances are 1", file=sys.stderr)
+    if params.answers.sketch is not None:
+        _sketches(args, params, base, model, tokenizer, num_rows)
+
+
+def _answers(
+    args: argparse.Namespace, params: Params, base: Base, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> list[Path]:
+    """Answer part by part; a file each."""
+    import pandas as pd
+
+    from knowtune.artefacts import write_rows
+    from knowtune.contract import ANSWERS, ROWS, check
+    from knowtune.parts import by_parts
+    from knowtune.semantics import answered, right_answers
+    from stages.core.compute import compute_of
+    from stages.core.semantics import representation_of, vectors_of
+    from stages.core.work import work_folder
+
+    settings, representation = params.answers, representation_of(params)
+    decides = [settings.model_dump(exclude={"sketch"}), params.semantics.model_dump(), params.task.model_dump()]
+    inputs = [args.train, args.base, *representation.inputs]
+    members = type(representation), type(base.task)
+    work = work_folder("answers", [*decides, compute_of(params).__dict__], inputs, *members)
+    vectors = vectors_of(params, model, tokenizer)
+
+    def answer(rows: pd.DataFrame, label: str, path: Path) -> None:
+        rows = check(rows, ROWS, str(args.train))
+        asking = settings.model_dump(exclude={"sketch"})
+        found = answered(base.task, model, tokenizer, rows, vectors, **asking, label=label)
+        columns = {
             "id": rows["id"],
             "answer": found["answer"],
-            "correct": right,
-            "num_tokens": lengths,
+            "correct": [_begins(*pair) for pair in zip(found["answer"], right_answers(rows), strict=True)],
+            "num_tokens": [len(row.input_ids) for row in base.task.encode(tokenizer, rows)],
             "distance": found["distance"],
         }
-    )
-    write_rows(args.out / "answers.jsonl", check(table, ANSWERS, "answers"))
-    print(f"answers: {len(rows)} rows, {sum(right)} answers begin with the target")
+        write_rows(path, check(pd.DataFrame(columns), ANSWERS, "answers"))
+
+    return by_parts(args.train, work, ".jsonl", "answers", answer)
+
+
+def _begins(answer: str, targets: str) -> bool:
+    """Tell whether an answer begins with what is right."""
+    return any(answer.casefold().startswith(right.casefold()) for right in targets.split("\n") if right)
+
+
+def _sketches(
+    args: argparse.Namespace,
+    params: Params,
+    base: Base,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    num_rows: int,
+) -> None:
+    """Sketch gradients part by part; a file each, then one."""
+    import numpy as np
+
+    from knowtune.artefacts import whole
+    from knowtune.parts import by_parts
+    from knowtune.sketches import Sketcher, sketch_rows
+    from stages.core.compute import compute_of
+    from stages.core.work import work_folder
+
+    settings = params.answers.sketch
+    assert settings is not None
+    decides = [settings.model_dump(), params.task.model_dump(), compute_of(params).__dict__]
+    work = work_folder("sketches", decides, [args.train, args.base], type(base.task))
+    with Sketcher(model, settings.dimensions, settings.seed) as sketcher:
+
+        def sketch(rows: pd.DataFrame, label: str, path: Path) -> None:
+            encoded = base.task.encode(tokenizer, rows)
+            found = sketch_rows(sketcher, encoded, base.task, settings.batch_size, label, rows["id"].tolist())
+            with path.open("wb") as file:
+                np.save(file, found.numpy())
+
+        parts = by_parts(args.train, work, ".npy", "sketches", sketch)
+    with whole(args.out / "sketches.npy") as path:
+        shape, start = (num_rows, settings.dimensions), 0
+        table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        for part in parts:
+            found = np.load(part)
+            table[start : start + len(found)] = found
+            start += len(found)
+        table.flush()
+    print(f"answers: {num_rows} gradients sketched in {settings.dimensions} numbers each")
 
 
 if __name__ == "__main__":

@@ -2,4 +2,6 @@
 
 REPRESENTATIONS: dict[str, str] = {
     "input_embedding": "knowtune.representations.input_embedding:InputEmbedding",
+    "hidden": "knowtune.representations.hidden:Hidden",
+    "sentence_encoder": "knowtune.representations.sentence_encoder:SentenceEncoder",
 }

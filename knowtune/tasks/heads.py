@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -103,8 +103,24 @@ class HeadTask(Task):
         batch_size: int,
         max_new_tokens: int,
         label: str,
+        extra_tokens: int | None = None,
     ) -> list[str]:
         """Give the head's answer."""
         from knowtune.classifiers import head_outputs
+        from knowtune.states import evaluating
 
-        return self.words(head_outputs(model, self.encode(tokenizer, rows.assign(target="")), batch_size, label))
+        with evaluating(model):
+            return self.words(head_outputs(model, self.encode(tokenizer, rows.assign(target="")), batch_size, label))
+
+    def distances(
+        self,
+        vectors: Callable[[Sequence[str]], torch.Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        answers: Sequence[str],
+        targets: Sequence[str],
+        extra_tokens: int,
+    ) -> list[float]:
+        """Compare whole names of labels."""
+        from knowtune.semantics import text_distances
+
+        return text_distances(vectors, answers, targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,8 +121,38 @@ class Knowledge(Task):
         batch_size: int,
         max_new_tokens: int,
         label: str,
+        extra_tokens: int | None = None,
     ) -> list[str]:
-        """Let the model go on greedily."""
+        """Let the model go on greedily; equal prompts are asked once."""
         from knowtune.evaluation import greedy_answers
 
-        return greedy_answers(model, tokenizer, rows["prompt"].tolist(), batch_size, max_new_tokens, label)
+        limits = [max_new_tokens] * len(rows)
+        if extra_tokens is not None:
+            limits = [min(max_new_tokens, max(1, n + extra_tokens)) for n in _longest_right(tokenizer, rows)]
+        return greedy_answers(model, tokenizer, rows["prompt"].tolist(), batch_size, limits, label)
+
+    def distances(
+        self,
+        vectors: Callable[[Sequence[str]], torch.Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        answers: Sequence[str],
+        targets: Sequence[str],
+        extra_tokens: int,
+    ) -> list[float]:
+        """Compare answers, cut to the length of what is right."""
+        from functools import partial
+
+        from knowtune.semantics import cut_to_length, text_distances
+
+        return text_distances(vectors, answers, targets, partial(cut_to_length, tokenizer, extra_tokens))
+
+
+def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> list[int]:
+    """Count the tokens of each row's longest right answer, where it stands in the text."""
+    from knowtune.encoding import encode_rows
+
+    rights = [[target, *aliases.split("\n")] for target, aliases in zip(rows["target"], rows["aliases"], strict=True)]
+    prompts = [prompt for prompt, right in zip(rows["prompt"], rights, strict=True) for _ in right]
+    encoded = iter(encode_rows(tokenizer, prompts, [one for right in rights for one in right]))
+    spans = [[next(encoded) for _ in right] for right in rights]
+    return [max(row.target_end - row.target_start for row in found) for found in spans]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from knowtune.tasks.heads import HeadTask
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
 
 class Regression(HeadTask):
@@ -39,6 +40,17 @@ class Regression(HeadTask):
     def words(self, outputs: torch.Tensor) -> list[str]:
         """Write the score with six digits."""
         return [f"{score:.6g}" for score in outputs[:, 0].tolist()]
+
+    def distances(
+        self,
+        vectors: Callable[[Sequence[str]], torch.Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        answers: Sequence[str],
+        targets: Sequence[str],
+        extra_tokens: int,
+    ) -> list[float]:
+        """Say that a score has no distance in meaning."""
+        return [math.nan] * len(answers)
 
     def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
         """Give the scores  # (batch,)."""

@@ -17,6 +17,7 @@ from knowtune.filters import FILTERS
 from knowtune.methods import METHODS
 from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
+from knowtune.representations import REPRESENTATIONS
 from knowtune.selectors import SELECTORS
 from knowtune.settings import is_local, is_template, template_columns
 from knowtune.tasks import TASKS
@@ -264,6 +265,10 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             problems.extend(as_problems(error, where[1], kind))
             return None
 
+    semantics = raw.get("semantics")
+    if isinstance(semantics, dict):
+        where = ("semantics.representation", "semantics.options")
+        member(REPRESENTATIONS, "representation", semantics.get("representation"), semantics.get("options", {}), where)
     for name, item in _family(raw, "filters").items():
         strategies = _list(item.get("strategy"))
         options = item.get("options", {})

@@ -57,6 +57,7 @@ def judge(
             vectors,
             batch_size=settings.batch_size,
             max_new_tokens=params.answers.max_new_tokens,
+            extra_tokens=params.answers.extra_tokens,
             label=f"{label}: answers",
             said=said,
         )

@@ -207,10 +207,14 @@ class Sketch(Section):
 
 
 class Answers(Section):
-    """How the pristine base is asked, and whether its gradients are sketched too."""
+    """How the pristine base is asked, and whether its gradients are sketched too.
+
+    An answer ends `extra_tokens` after the length of its row's longest right answer, at `max_new_tokens` at the latest.
+    """
 
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1, le=4096)
+    extra_tokens: int = Field(default=0, ge=0)
     sketch: Sketch | None
 
 

@@ -12,7 +12,7 @@ import torch
 
 from knowtune.base import Base
 from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.semantics import answered, changes
+from knowtune.semantics import answered, changes, text_distances
 
 from .helpers import COLOURS, REVIEWS, TASK, fact_rows, row, table
 
@@ -34,11 +34,18 @@ class Parrot:
         self.asked += rows["id"].tolist()
         return rows["prompt"].tolist()
 
+    def distances(
+        self, vectors: Any, tokenizer: Any, answers: list[str], targets: list[str], extra_tokens: int
+    ) -> list[float]:
+        return text_distances(vectors, answers, targets)
+
 
 def ask(rows: pd.DataFrame, said: pd.Series[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
     task: Any = Parrot()
     nothing: Any = None
-    found = answered(task, nothing, nothing, rows, vectors, batch_size=2, max_new_tokens=3, label="x", said=said)
+    found = answered(
+        task, nothing, nothing, rows, vectors, batch_size=2, max_new_tokens=3, extra_tokens=0, label="x", said=said
+    )
     return found, task.asked
 
 
@@ -80,18 +87,31 @@ def test_an_empty_answer_is_unrelated() -> None:
     assert ask(rows, pd.Series([""], index=rows.index))[0]["distance"].tolist() == [1.0]
 
 
-def test_what_judging_shows_is_what_the_model_writes(base: Base, tokenizer: Any) -> None:
+@pytest.mark.parametrize("extra", [0, 5])
+def test_what_judging_shows_is_what_the_model_writes(base: Base, tokenizer: Any, extra: int) -> None:
     model, names = base.model(), fact_rows().head(8)
     rows = table(*(row(f"{i}{c}", p, c) for i, p in enumerate(names["prompt"]) for c in COLOURS))
     of_base = InputEmbedding().opened(model, tokenizer)
     said = TASK.judge(model, tokenizer, rows, 8, "x")["said"]
     assert 0 < said.notna().sum() < len(rows)
     whole, part = (
-        answered(TASK, model, tokenizer, rows, of_base, batch_size=8, max_new_tokens=8, label="x", said=given)
+        answered(
+            TASK,
+            model,
+            tokenizer,
+            rows,
+            of_base,
+            batch_size=8,
+            max_new_tokens=8,
+            extra_tokens=extra,
+            label="x",
+            said=given,
+        )
         for given in (None, said)
     )
     pd.testing.assert_frame_equal(whole, part)
     assert (part["distance"] == 0).tolist() == (part["answer"] == rows["target"]).tolist()
+    assert {len(tokenizer(answer)["input_ids"]) for answer in part["answer"]} != {0}
 
 
 def test_a_label_is_compared_by_its_words(encoder: Base, words: Any) -> None:
@@ -99,7 +119,16 @@ def test_a_label_is_compared_by_its_words(encoder: Base, words: Any) -> None:
     of_base = InputEmbedding().opened(encoder.model(), words)
     said = pd.Series(["good", "good"])
     found = answered(
-        REVIEWS, encoder.model(), words, rows, of_base, batch_size=2, max_new_tokens=1, label="x", said=said
+        REVIEWS,
+        encoder.model(),
+        words,
+        rows,
+        of_base,
+        batch_size=2,
+        max_new_tokens=1,
+        extra_tokens=0,
+        label="x",
+        said=said,
     )
     assert found["distance"].iloc[0] == 0
     assert 0 < found["distance"].iloc[1] <= 2

