@@ -177,7 +177,7 @@ class Task(Member):
             tokenizer: the base's.
             answers: see `answers`.
             targets: what is right; several right answers stand one a line.
-            extra_tokens: m; a written answer is cut to the length of the right one + m tokens.
+            extra_tokens: m; a written answer is cut to the length of the right one, and m tokens more to end a word.
         """
 
 

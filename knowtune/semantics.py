@@ -9,7 +9,8 @@ v       a representation of a text, see `knowtune.representations`; always of th
 d = 1   where a text has no token, or a vector has no length; 0 where both texts are the same
 
 Like is compared with like: a base that does not stop where the answer ends would be far from every target, so that its
-answer is cut to the target's number of tokens + m. Of several right answers the nearest counts.
+answer is cut to the target's number of tokens; a word that this would cut through may go on for m tokens more. Of
+several right answers the nearest counts.
 
 For a classifier, answer and target are names of labels, and the distance is that between the words: 0 where it is
 right, small for labels that mean nearly the same. A base whose head is new guesses by lot, and so does its distance. A
@@ -99,15 +100,28 @@ def _pair_distances(vectors: Vectors, said: Sequence[str], rights: Sequence[str]
 def cut_to_length(
     tokenizer: PreTrainedTokenizerBase, extra_tokens: int, answers: Sequence[str], rights: Sequence[str]
 ) -> list[str]:
-    """Cut each answer to as many tokens as its right answer has, and `extra_tokens` (m) more."""
+    """Cut each answer to as many tokens as its right answer has; a word cut through goes on, up to `extra_tokens` (m).
+
+    So "Rome. It is" is compared with "Rome" as "Rome", but "Romeo" as itself.
+    """
     if not answers:
         return []
     said = tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    ends = [len(ids) + extra_tokens for ids in tokenizer(list(rights), add_special_tokens=False)["input_ids"]]
+    counts = [len(ids) for ids in tokenizer(list(rights), add_special_tokens=False)["input_ids"]]
     return [
-        answer if len(offsets) <= end else answer[: offsets[end - 1][1]] if end else ""
-        for answer, offsets, end in zip(answers, said, ends, strict=True)
+        answer[: _end(answer, [end for _, end in offsets], count, extra_tokens)]
+        for answer, offsets, count in zip(answers, said, counts, strict=True)
     ]
+
+
+def _end(answer: str, ends: Sequence[int], count: int, extra: int) -> int:
+    """Say after which character an answer is cut, whose tokens end at `ends`."""
+    if len(ends) <= count or not count:
+        return len(answer) if count else 0
+    last = min(count + extra, len(ends))
+    while count < last and answer[ends[count - 1] - 1 : ends[count - 1] + 1].isalnum():
+        count += 1
+    return ends[count - 1]
 
 
 def answered(
