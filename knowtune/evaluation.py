@@ -51,16 +51,18 @@ def judge_rows(
         label: what the progress bar says.
 
     Returns:
-        `correct` (bool) and `loss` (mean nats per target token), on the index of `rows`.
+        `correct` (bool), `loss` (mean nats per target token) and `said` (the target where greedy decoding would write
+        just it and end, else None: the pass does not show what would be written), on the index of `rows`.
     """
     encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
-    correct, loss = [False] * len(encoded), [0.0] * len(encoded)
+    correct, loss, ended = [False] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for batch in progress(batches_by_length([len(e.input_ids) for e in encoded], batch_size), label):
         chosen = [encoded[i] for i in batch]
-        right, nats = judge_logits(forward(model, [e.input_ids for e in chosen]), chosen)
-        for i, is_right, value in zip(batch, right, nats, strict=True):
-            correct[i], loss[i] = is_right, value
-    return pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
+        verdicts = zip(*judge_logits(forward(model, [e.input_ids for e in chosen]), chosen), strict=True)
+        for i, verdict in zip(batch, verdicts, strict=True):
+            correct[i], loss[i], ended[i] = verdict
+    judged = pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
+    return judged.assign(said=rows["target"].where(pd.Series(ended, index=rows.index, dtype=bool)))
 
 
 def judge_answers(
@@ -78,22 +80,26 @@ def judge_answers(
     asked = pd.DataFrame({"prompt": rows.loc[right.index, "prompt"].tolist(), "target": right.tolist()})
     judged = judge_rows(model, tokenizer, asked, batch_size, label).set_index(right.index)
     grouped = judged.groupby(level=0, sort=False)
-    return pd.DataFrame({"correct": grouped["correct"].any(), "loss": grouped["loss"].min()}).reindex(rows.index)
+    best = {"correct": grouped["correct"].any(), "loss": grouped["loss"].min(), "said": grouped["said"].first()}
+    return pd.DataFrame(best).reindex(rows.index)
 
 
-def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float]]:
+def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float], list[bool]]:
     """Judge targets from logits  # (batch, seq, vocabulary).
 
     Returns:
-        Per row: whether every target token is the first choice, and the mean nats per target token.
+        Per row: whether every target token is the first choice, the mean nats per target token, and whether the end
+        token is the first choice after them.
     """
     ids = pad([row.input_ids for row in rows], 0)[:, 1:]
     mask = pad([row.target_mask for row in rows], False)[:, 1:]
+    ends = pad([[i == row.target_end for i in range(len(row.input_ids))] for row in rows], False)[:, 1:]
     logits = logits[:, :-1]
     nats = -logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (batch, seq - 1)
-    right = ((logits.argmax(-1) == ids) | ~mask).all(1) & mask.any(1)
+    first = logits.argmax(-1) == ids
+    right = (first | ~mask).all(1) & mask.any(1)
     mean = (nats * mask).double().sum(1) / mask.sum(1).clamp(min=1)
-    return right.tolist(), mean.tolist()
+    return right.tolist(), mean.tolist(), (right & (first & ends).any(1)).tolist()
 
 
 @torch.inference_mode()

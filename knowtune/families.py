@@ -119,7 +119,11 @@ class Task(Member):
         batch_size: int,
         label: str,
     ) -> pd.DataFrame:
-        """Judge rows: `correct` (bool), `loss`, and `predicted` where it is a label, on the index of `rows`."""
+        """Judge rows: `correct` (bool) and `loss`, on the index of `rows`.
+
+        A task of a head adds `predicted`, its answer in words; one of a language model `said`, that answer where the
+        judgement shows it, else None.
+        """
 
     @abstractmethod
     def read_texts(

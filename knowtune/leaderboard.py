@@ -26,7 +26,8 @@ class Results:
     """What judging one model gave.
 
     Args:
-        items: id, fact, relation, kind, target, correct, loss, and of a classifier predicted.
+        items: id, fact, relation, kind, target, correct, loss, of a classifier predicted, and where a metric reads
+            answers also answer and distance.
         texts: id, num_tokens, and of a language model loss.
         states: of a classifier, mean-pooled states of each text  # (text, hidden).
     """
@@ -56,16 +57,26 @@ def beside_base(own: Results, base: Results, task: Task) -> Judged:
     """Put the pristine base's result beside each item's and text's own.
 
     Raises:
-        UserError: the base was judged on other items.
+        UserError: the base was judged on other items, or was not asked for its answers.
     """
     if own.items["id"].tolist() != base.items["id"].tolist() or own.texts["id"].tolist() != base.texts["id"].tolist():
         raise UserError("evaluate: the baseline has other items than this evaluation; run the baseline stage again")
     items, texts = own.items, own.texts
     items = items.assign(base_correct=base.items["correct"].astype(bool), base_loss=base.items["loss"].astype(float))
+    if "distance" in items:
+        if "distance" not in base.items:
+            raise UserError("evaluate: the baseline has no answers, which a metric reads; run the baseline stage again")
+        distances = base.items["distance"].astype(float)  # NaN comes back from a file as None
+        items = items.assign(base_answer=base.items["answer"], base_distance=distances)
     if "loss" in texts:
         texts = texts.assign(base_loss=base.texts["loss"].astype(float))
     states, base_states = (None if r.states is None else r.states.double().numpy() for r in (own, base))
     return Judged(items, texts, states, base_states, labels=getattr(task, "labels", ()))
+
+
+def reads_answers(names: Sequence[str]) -> bool:
+    """Tell whether one of the named metrics needs answers in words."""
+    return any(member_class(METRICS, "metric", name).reads_answers for name in names)
 
 
 def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:

@@ -13,9 +13,12 @@ from knowtune.damage import KINDS
 from knowtune.drawing import svg_text
 from knowtune.families import Metric, member_class
 from knowtune.metrics import METRICS
+from knowtune.statistics import interval_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from knowtune.push_away import PushAway
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,7 @@ class Entry:
         found = self.summary.get(metric)
         if found is None:
             return "–"
-        share = _metric(metric).unit == "share"
-        scale, digits = (100, 1) if share else (1, 3)
-        text = f"{round(scale * found['mean'], digits) + 0.0:.{digits}f}" + ("" if not share else " %")  # never -0.000
-        return text if found["half_width"] is None else f"{text} ± {scale * found['half_width']:.{digits}f}"
+        return interval_text(found, share=_metric(metric).unit == "share")
 
 
 def _metric(name: str) -> type[Metric]:
@@ -120,6 +120,7 @@ def write_page(
     summary: Mapping[str, Any],
     axes: tuple[str, str],
     pictures: Mapping[str, str],
+    pushed: PushAway | None,
 ) -> None:
     """Write one HTML page with everything inside: no script, no link to the network.
 
@@ -132,6 +133,7 @@ def write_page(
         summary: what `prepare` counted.
         axes: the metrics of what was lost and of what was learned, drawn against each other.
         pictures: of selections that choose parameters, by name, as SVG.
+        pushed: which answers moved away from their targets; None where no answers were asked for.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -148,6 +150,7 @@ def write_page(
         trade=svg_text(_trade_off(entries, *axes), bbox_inches="tight"),
         curves=svg_text(_learning_curves(curves), bbox_inches="tight"),
         pictures=pictures,
+        pushed=pushed,
     )
     path.write_text(page, encoding="utf-8")
 

@@ -22,14 +22,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from knowtune.progress import progress
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from knowtune.families import Task
+
 Vectors = Callable[[Sequence[str]], "torch.Tensor"]
 CHUNK = 1024  # texts, or pairs of vectors, that are worked on at a time
+PUSHED = 0.01  # a distance that grew by more than this was pushed away; what is less may be rounding
 
 
 def cosine_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -117,3 +122,60 @@ def _end(answer: str, ends: Sequence[int], count: int, extra: int) -> int:
     while count < last and answer[ends[count - 1] - 1 : ends[count - 1] + 1].isalnum():
         count += 1
     return ends[count - 1]
+
+
+def answered(
+    task: Task,
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    vectors: Vectors,
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    extra_tokens: int,
+    label: str,
+    said: pd.Series[str] | None = None,
+) -> pd.DataFrame:
+    """Let a model answer rows, and measure how far each answer is from the nearest right one.
+
+    Args:
+        task: how rows are asked.
+        model: in evaluation mode; left as it is.
+        tokenizer: the base's.
+        rows: of the data contract, with target and aliases.
+        vectors: of the pristine base, whichever model answers.
+        batch_size: rows that are asked at a time; answers depend on it by rounding alone.
+        max_new_tokens: where an answer ends at the latest.
+        extra_tokens: m, see above.
+        label: what the progress bar says.
+        said: answers that are known already, on the index of `rows`; missing where the model must be asked.
+
+    Returns:
+        `answer` and `distance`, on the index of `rows`.
+    """
+    known = pd.Series(None, index=rows.index, dtype="str") if said is None else said.astype("str")
+    asked = rows[known.isna()]
+    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label, extra_tokens) if len(asked) else []
+    answers = known.fillna(pd.Series(told, index=asked.index, dtype="str"))
+    distances = task.distances(vectors, tokenizer, answers.tolist(), right_answers(rows), extra_tokens)
+    return pd.DataFrame({"answer": answers, "distance": pd.Series(distances, rows.index, dtype=float)})
+
+
+def right_answers(rows: pd.DataFrame) -> list[str]:
+    """Give all right answers of each row, one a line, the target first."""
+    return (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
+
+
+def changes(items: pd.DataFrame) -> pd.Series[float]:
+    """Return how much farther from its target each answer is than the pristine base's was.
+
+    Args:
+        items: with distance and base_distance; others, and those without a distance, have no change.
+
+    Returns:
+        One number per item that has both, in [-2, 2], on the index of `items`.
+    """
+    if "distance" not in items or "base_distance" not in items:
+        return pd.Series(dtype=float)
+    return (items["distance"].astype(float) - items["base_distance"].astype(float)).dropna()

@@ -1,9 +1,10 @@
-"""Mean and 95 % interval over seeds; shares as counts."""
+"""Mean and 95 % interval over seeds, as numbers and as text; shares as counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def share_of(share: float, total: int) -> int:
@@ -27,3 +28,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str
 
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     return {"mean": mean, "half_width": float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance / n), "n": n}
+
+
+def interval_text(found: Mapping[str, Any], *, share: bool) -> str:
+    """Write what `mean_interval` returns as mean ± half-width; a share in percent, a single value without interval."""
+    scale, digits = (100, 1) if share else (1, 3)
+    text = f"{round(scale * found['mean'], digits) + 0.0:.{digits}f}" + (" %" if share else "")  # never -0.000
+    return text if found["half_width"] is None else f"{text} ± {scale * found['half_width']:.{digits}f}"

@@ -61,6 +61,7 @@ def _answers(
     from knowtune.artefacts import write_rows
     from knowtune.contract import ANSWERS, ROWS, check
     from knowtune.parts import by_parts
+    from knowtune.semantics import answered, right_answers
     from stages.core.compute import compute_of
     from stages.core.semantics import representation_of, vectors_of
     from stages.core.work import work_folder
@@ -74,15 +75,14 @@ def _answers(
 
     def answer(rows: pd.DataFrame, label: str, path: Path) -> None:
         rows = check(rows, ROWS, str(args.train))
-        size, longest, extra = settings.batch_size, settings.max_new_tokens, settings.extra_tokens
-        answers = base.task.answers(model, tokenizer, rows, size, longest, label, extra)
-        targets = (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
+        asking = settings.model_dump(exclude={"sketch"})
+        found = answered(base.task, model, tokenizer, rows, vectors, **asking, label=label)
         columns = {
             "id": rows["id"],
-            "answer": pd.Series(answers, dtype="str"),
-            "correct": [_begins(said, right) for said, right in zip(answers, targets, strict=True)],
+            "answer": found["answer"],
+            "correct": [_begins(*pair) for pair in zip(found["answer"], right_answers(rows), strict=True)],
             "num_tokens": [len(row.input_ids) for row in base.task.encode(tokenizer, rows)],
-            "distance": base.task.distances(vectors, tokenizer, answers, targets, extra),
+            "distance": found["distance"],
         }
         write_rows(path, check(pd.DataFrame(columns), ANSWERS, "answers"))
 

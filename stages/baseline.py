@@ -25,13 +25,16 @@ def run(args: argparse.Namespace, params: Params) -> None:
     import torch
 
     from knowtune.artefacts import write_json
-    from knowtune.leaderboard import beside_base, compute_metrics
+    from knowtune.leaderboard import beside_base, compute_metrics, reads_answers
     from stages.core.judging import judge
     from stages.core.models import open_base
+    from stages.core.semantics import vectors_of
 
     base = open_base(params, args.base)
     torch.manual_seed(0)  # a classifier's head is new: what is judged here is chance
-    results = judge(params, base.model(), base, args.test, args.retention, "baseline")
+    model = base.model()
+    vectors = vectors_of(params, model, base.tokenizer()) if reads_answers(params.evaluate.metrics) else None
+    results = judge(params, model, base, args.test, args.retention, vectors, "baseline")
     results.write(args.out)
     metrics = compute_metrics(params.evaluate.metrics, beside_base(results, results, base.task))
     write_json(args.out / "metrics.json", metrics)

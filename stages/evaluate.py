@@ -28,19 +28,22 @@ def run(args: argparse.Namespace, params: Params) -> None:
     import pandas as pd
 
     from knowtune.artefacts import read_json, write_json, write_rows
-    from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds
+    from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
     from knowtune.merging import open_merged
     from stages.core.judging import judge
     from stages.core.models import open_base
+    from stages.core.semantics import vectors_of
 
     base = open_base(params, args.base)
+    asks = reads_answers(params.evaluate.metrics)
+    vectors = vectors_of(params, base.model(), base.tokenizer()) if asks else None  # the pristine base's, of all seeds
     baseline = Results.read(args.baseline)
     all_items, all_texts, metrics = [], [], {}
     folders = sorted(args.merged.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
     for folder in folders:
         seed = int(folder.name.removeprefix("seed-"))
         label = f"evaluate {args.name}, seed {seed}"
-        results = judge(params, open_merged(folder, base), base, args.test, args.retention, label)
+        results = judge(params, open_merged(folder, base), base, args.test, args.retention, vectors, label)
         judged = beside_base(results, baseline, base.task)
         metrics[str(seed)] = compute_metrics(params.evaluate.metrics, judged)
         all_items.append(judged.items.assign(seed=seed))

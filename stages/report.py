@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core import command
 from stages.core.schema import Params
+
+if TYPE_CHECKING:
+    from knowtune.push_away import PushAway
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
 
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_json, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.damage import PLANTED_COLUMNS
-    from knowtune.leaderboard import over_seeds
+    from knowtune.leaderboard import over_seeds, reads_answers
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
     from knowtune.selection import CARD, PICTURE
     from stages.core.models import task_of
@@ -81,8 +85,23 @@ def run(args: argparse.Namespace, params: Params) -> None:
         for name, folder in first.items()
         if read_json(folder / CARD)["mask"]
     }
-    write_page(args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes, pictures)
+    pushed = _pushed(args, params) if reads_answers(params.evaluate.metrics) else None
+    write_page(
+        args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes, pictures, pushed
+    )
     print(f"report: {args.out / 'index.html'}")
+
+
+def _pushed(args: argparse.Namespace, params: Params) -> PushAway | None:
+    """Gather what moved away from its target, of all models, with the items' prompts."""
+    from knowtune.artefacts import read_rows
+    from knowtune.push_away import push_away
+
+    places = {name: f"{group}/{name}" for group in ("runs", "mixtures") for name in getattr(params, group)}
+    items = {name: read_rows(args.evaluated / place / "items.jsonl") for name, place in places.items()}
+    test = read_rows(args.prepared / "test.jsonl")
+    prompts = (test["prompt"] + "\n" + test["text_pair"]).str.rstrip("\n")
+    return push_away(items, dict(zip(test["id"], prompts, strict=True)))
 
 
 if __name__ == "__main__":

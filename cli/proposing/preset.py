@@ -14,7 +14,7 @@ from cli.proposing.numbers import BATCH, Numbers
 from cli.proposing.trial import HELD_OUT
 
 METRICS = {
-    "knowledge": ["reliability", "generalisation", "text_drift", "text_loss"],
+    "knowledge": ["reliability", "generalisation", "text_drift", "text_loss", "pushed_away", "pushed_by"],
     "classification": ["accuracy", "f1", "matthews", "drift", "similarity_order"],
     "regression": ["pearson", "spearman", "drift", "similarity_order"],
 }

@@ -19,4 +19,6 @@ METRICS = {
     "spearman": "knowtune.metrics.spearman:Spearman",
     "drift": "knowtune.metrics.drift:Drift",
     "similarity_order": "knowtune.metrics.similarity_order:SimilarityOrder",
+    "pushed_away": "knowtune.metrics.pushed_away:PushedAway",
+    "pushed_by": "knowtune.metrics.pushed_by:PushedBy",
 }

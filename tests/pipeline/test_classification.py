@@ -89,7 +89,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
         params["base"] = {"model": "folder", "path": "data/hub/encoder"}
         params["prepare"] |= {"max_facts": None, "max_rejected": 0.5}
         params["prepare"]["damage"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
-        params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews"]
+        params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews", "pushed_away"]
         params["training"] |= {"epochs": 20, "learning_rate": 0.005}
         params["runs"] = {
             "lora": {"selection": "clean", "method": "lora", "options": {"rank": 4, "alpha": 8}, "seeds": [0, 1]},
@@ -116,6 +116,10 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
         assert board[run]["drift"]["mean"] > 0
         for parity in json.loads((data / f"merged/{run}/parity.json").read_text()).values():
             assert parity["largest"] < 1e-4
+    items = [json.loads(line) for line in (data / "evaluated/runs/lora/items.jsonl").read_text().splitlines()]
+    assert all(item["answer"] == item["predicted"] for item in items)
+    assert all((item["distance"] == 0) == item["correct"] for item in items)
+    assert "Pushed away" in (data / "report/index.html").read_text()
     assert (data / "hub/reviews/train.jsonl").read_text().count("\n") == 48
     assert "accuracy" in (data / "report/leaderboard.md").read_text()
     dropped = (data / "filtered/clean/dropped.jsonl").read_text()

@@ -31,6 +31,21 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     assert "prefix_tuning on some" in (finished.folder / "data/report/index.html").read_text()
 
 
+def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
+    def items(path: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (finished.folder / "data" / path / "items.jsonl").read_text().splitlines()]
+
+    base = {item["id"]: (item["answer"], item["distance"]) for item in items("baseline")}
+    for path in ("evaluated/runs/prefix", "evaluated/mixtures/soup"):
+        found = items(path)
+        assert [(item["base_answer"], item["base_distance"]) for item in found] == [base[item["id"]] for item in found]
+        assert all(0 <= item["distance"] <= 2 for item in found)
+        assert any(item["answer"] != item["base_answer"] for item in found)
+    page = (finished.folder / "data/report/index.html").read_text()
+    assert "<h2>Pushed away</h2>" in page
+    assert "soup: the answers that it pushed away farthest" in page
+
+
 def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
     def ids(path: str) -> list[str]:
         lines = (finished.folder / "data" / path).read_text().splitlines()

@@ -31,8 +31,9 @@ class TestJudgeLogits:
         return chances.log()
 
     def test_by_hand(self) -> None:
-        correct, loss = judge_logits(self.logits(), list(self.ROWS))
+        correct, loss, ended = judge_logits(self.logits(), list(self.ROWS))
         assert correct == [True, False, False]  # a row without a target is never right
+        assert ended == [False, False, False]  # where all tokens are as likely, the first is the choice
         assert loss == pytest.approx([-math.log(0.6), -math.log(0.1), 0.0], rel=1e-6)
 
     def test_one_wrong_token_makes_a_target_wrong(self) -> None:
@@ -46,9 +47,24 @@ class TestJudgeLogits:
     def test_the_end_token_is_not_judged(self) -> None:
         chances = torch.full((1, 4, 4), 0.1)
         chances[0, 1, 2] = 0.7
-        correct, loss = judge_logits(chances.log(), [Encoded([0, 1, 2, 3], 2, 3)])
+        correct, loss, _ = judge_logits(chances.log(), [Encoded([0, 1, 2, 3], 2, 3)])
         assert correct == [True]
         assert loss == pytest.approx([-math.log(0.7)])
+
+    @pytest.mark.parametrize(
+        ("first", "then", "ended"),
+        [(2, 3, True), (2, 1, False), (1, 3, False)],
+        ids=["right and ends", "right and goes on", "wrong and ends"],
+    )
+    def test_an_answer_is_known_where_it_is_right_and_ends(self, first: int, then: int, ended: bool) -> None:
+        chances = torch.full((1, 4, 4), 0.1)
+        chances[0, 1, first] = chances[0, 2, then] = 0.7
+        assert judge_logits(chances.log(), [Encoded([0, 1, 2, 3], 2, 3)])[2] == [ended]
+
+    def test_without_an_end_token_no_answer_is_known(self) -> None:
+        chances = torch.full((1, 3, 4), 0.1)
+        chances[0, 1, 2] = 0.7
+        assert judge_logits(chances.log(), [Encoded([0, 1, 2], 2, 3)])[::2] == ([True], [False])
 
 
 class TestJudgeRows:
@@ -87,7 +103,7 @@ class TestJudgeRows:
         rows = fact_rows().head(3).set_axis([9, 4, 6])
         found = judge_rows(base.model(), tokenizer, rows, 2, "x")
         assert found.index.tolist() == [9, 4, 6]
-        assert found.columns.tolist() == ["correct", "loss"]
+        assert found.columns.tolist() == ["correct", "loss", "said"]
         assert found["correct"].dtype == bool
 
     def test_no_rows(self, base: Base, tokenizer: Any) -> None:

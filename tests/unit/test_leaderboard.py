@@ -8,7 +8,7 @@ import torch
 
 from knowtune.errors import UserError
 from knowtune.families import Judged
-from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds
+from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
 from knowtune.metrics import METRICS
 
 from .helpers import REVIEWS as TASK_OF_REVIEWS
@@ -31,6 +31,43 @@ def test_the_base_stands_beside_each_item() -> None:
     assert judged.texts["base_loss"].tolist() == [3.0, 4.0]
     assert judged.texts["loss"].tolist() == [2.0, 1.0]
     assert (judged.states, judged.base_states, judged.labels) == (None, None, ())
+
+
+def told(answer: str, distance: float | None) -> Results:
+    return Results(OWN.items.assign(answer=answer, distance=distance), OWN.texts, None)
+
+
+def test_the_bases_answer_stands_beside_each_answer() -> None:
+    items = beside_base(told("Rome", 0.5), told("Oslo", 0.25), TASK).items
+    assert items[["answer", "distance", "base_answer", "base_distance"]].drop_duplicates().to_numpy().tolist() == [
+        ["Rome", 0.5, "Oslo", 0.25]
+    ]
+
+
+def test_answers_without_a_distance_come_back_from_a_file(tmp_path: Path) -> None:
+    told("1984", None).write(tmp_path)
+    found = Results.read(tmp_path)
+    items = beside_base(found, found, TASK).items
+    assert (items["base_answer"].unique().tolist(), items["base_distance"].dtype) == (["1984"], float)
+    assert compute_metrics(["pushed_away", "pushed_by"], Judged(items, TEXTS)) == {}
+
+
+def test_without_answers_there_are_none_of_the_base() -> None:
+    assert not {"base_answer", "base_distance"} & set(beside_base(OWN, told("Oslo", 0.25), TASK).items)
+
+
+def test_a_baseline_without_answers_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        beside_base(told("Rome", 0.5), OWN, TASK)
+    assert str(caught.value) == (
+        "evaluate: the baseline has no answers, which a metric reads; run the baseline stage again"
+    )
+
+
+def test_which_metrics_read_answers() -> None:
+    assert [name for name in METRICS if reads_answers([name])] == ["pushed_away", "pushed_by"]
+    assert reads_answers(["known", "pushed_by"])
+    assert not reads_answers([])
 
 
 def test_a_classifier_brings_states_and_labels_and_no_loss_of_texts() -> None:

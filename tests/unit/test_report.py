@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from knowtune.damage import KINDS
+from knowtune.push_away import PushAway
 from knowtune.report import Entry, arrow, leaderboard_markdown, leaderboard_rows, score_filter, write_page
 
 METRICS = ["generalisation", "forgotten", "text_loss"]
@@ -117,12 +118,18 @@ class TestScoreFilter:
 
 
 class TestPage:
-    def page(self, folder: Path, curves: pd.DataFrame = CURVES, entries: list[Entry] = ENTRIES) -> str:
+    def page(
+        self,
+        folder: Path,
+        curves: pd.DataFrame = CURVES,
+        entries: list[Entry] = ENTRIES,
+        pushed: PushAway | None = None,
+    ) -> str:
         score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
         path = folder / "report.html"
         pictures = {"fish": "<svg>what fish chose</svg>"}
         axes = ("forgotten", "generalisation")
-        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures)
+        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures, pushed)
         return path.read_text("utf-8")
 
     def test_twice_equal_bytes(self, tmp_path: Path) -> None:
@@ -162,6 +169,21 @@ class TestPage:
         assert "lora on &lt;clean&gt;" in text
         assert "<clean>" not in text
         assert "&lt;svg" not in text
+
+    def test_what_was_pushed_away(self, tmp_path: Path) -> None:
+        row = {"model": "lora", "kind": "reliability", "count": 7, "before": "0.500"}
+        row |= {"change": "-0.100", "pushed": "14.3 %", "by": "0.200 ± 0.100"}
+        line = {"fact": "f<1>", "kind": "reliability", "prompt": "Rome is", "target": "old", "base_answer": "new"}
+        line |= {"answer": "blue", "before": "0.300", "after": "1.300", "seed": 2}
+        text = self.page(tmp_path, pushed=PushAway([row], {"lora": [line]}, "<svg>how far</svg>"))
+        cells = ["lora", "reliability", 7, "0.500", "-0.100", "14.3 %", "0.200 ± 0.100"]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        cells = ["f&lt;1&gt;", "Rome is (reliability)", "old", "new", "blue", "0.300", "1.300", 2]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        assert "<svg>how far</svg>" in text
+
+    def test_without_answers_there_is_no_word_of_them(self, tmp_path: Path) -> None:
+        assert "ushed" not in self.page(tmp_path)
 
     def test_runs_without_a_curve(self, tmp_path: Path) -> None:
         none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from knowtune.statistics import mean_interval
+from knowtune.statistics import interval_text, mean_interval
 
 
 def test_one_value_says_nothing_about_the_spread() -> None:
@@ -39,3 +39,17 @@ def test_the_order_does_not_matter() -> None:
 def test_no_values_are_our_own_mistake() -> None:
     with pytest.raises(ValueError, match=r"^no values$"):
         mean_interval([])
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "share", "text"),
+    [
+        (0.1234, None, True, "12.3 %"),
+        (0.1234, 0.01, True, "12.3 % ± 1.0"),
+        (0.1234, 0.01, False, "0.123 ± 0.010"),
+        (-0.00001, None, False, "0.000"),
+        (-0.25, 0.0, False, "-0.250 ± 0.000"),
+    ],
+)
+def test_an_interval_as_text(mean: float, half_width: float | None, share: bool, text: str) -> None:
+    assert interval_text({"mean": mean, "half_width": half_width, "n": 2}, share=share) == text

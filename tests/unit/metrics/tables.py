@@ -27,7 +27,11 @@ ITEMS = pd.DataFrame(
     }
 )
 TEXTS = pd.DataFrame({"id": ["a", "b"], "loss": [2.0, 1.0], "base_loss": [1.5, 2.0], "num_tokens": [30, 10]})
-KNOWLEDGE = Judged(ITEMS, TEXTS)
+# Of the nine new facts one stays, five come nearer (to 0), three move away: by 0.1, 0.3 and 0.5.
+_BEFORE = [0.5, 0.5, 0.0, 0.75, 0.5, 0.5, 1.0, 0.25, 0.5, *[0.0] * 8]
+_AFTER = [0.0, 0.0, 0.0, 0.85, 0.0, 0.0, 1.3, 0.75, 0.0, *[0.0] * 6, 1.0, 1.0]
+ANSWERED = ITEMS.assign(distance=_AFTER, base_distance=_BEFORE)
+KNOWLEDGE = Judged(ANSWERED, TEXTS)
 
 
 def answered(target: list[Any], predicted: list[Any]) -> pd.DataFrame:
@@ -47,7 +51,8 @@ REVIEWS = answered(["good"] * 4 + ["bad"] * 6, ["good", "good", "good", "bad", "
 SCORES = answered([0, 1, 2, 3], [0, 1, 2, 9])
 NUM_TOKENS = pd.DataFrame({"id": ["a", "b", "c"], "num_tokens": [30, 10, 5]})
 STATES, BASE_STATES = turned(0, 60, 90), turned(0, 30, 90)
-CLASSIFICATION = Judged(REVIEWS, NUM_TOKENS, STATES, BASE_STATES, labels=("bad", "good"))
+_LABELS_APART = REVIEWS.assign(distance=0.4 * (1 - REVIEWS["correct"].astype(float)), base_distance=[0.0, 0.4] * 5)
+CLASSIFICATION = Judged(_LABELS_APART, NUM_TOKENS, STATES, BASE_STATES, labels=("bad", "good"))
 REGRESSION = Judged(SCORES, NUM_TOKENS, STATES, BASE_STATES)
 JUDGED = {"knowledge": KNOWLEDGE, "classification": CLASSIFICATION, "regression": REGRESSION}
 
@@ -57,7 +62,7 @@ def compute(metric: Metric) -> float | None:
 
 
 def without(metric: Metric, kind: str) -> float | None:
-    return metric.compute(Judged(ITEMS[ITEMS["kind"] != kind], TEXTS))
+    return metric.compute(Judged(ANSWERED[ANSWERED["kind"] != kind], TEXTS))
 
 
 def emptied(judged: Judged) -> Judged:
@@ -74,7 +79,7 @@ def reversed_(judged: Judged) -> Judged:
 
 def best(judged: Judged) -> Judged:
     """Everything right, nothing forgotten."""
-    items = judged.items.assign(correct=True, loss=0.0)
+    items = judged.items.assign(correct=True, loss=0.0, distance=0.0)
     items = items.assign(predicted=items["target"]) if "target" in items else items
     texts = judged.texts.assign(loss=0.0) if "loss" in judged.texts else judged.texts
     return replace(judged, items=items, texts=texts, states=judged.base_states)
@@ -82,7 +87,7 @@ def best(judged: Judged) -> Judged:
 
 def worst(judged: Judged) -> Judged:
     """Everything wrong, everything forgotten."""
-    items = judged.items.assign(correct=False, loss=9.0)
+    items = judged.items.assign(correct=False, loss=9.0, distance=2.0)
     if "target" in items:
         other = {"good": "bad", "bad": "good"}
         items = items.assign(predicted=[other.get(target) or str(-float(target)) for target in items["target"]])

@@ -286,6 +286,13 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: classifies(p) or p["evaluate"].update(metrics=["accuracy", "forgotten"]),
         "evaluate.metrics[1]: got 'forgotten', which classification has not; allowed: accuracy, f1, matthews, drift, "
+        "similarity_order, pushed_away, pushed_by",
+    ),
+    (
+        lambda p: (
+            classifies(p) or p.update(task={"kind": "regression"}) or p["evaluate"].update(metrics=["pushed_away"])
+        ),
+        "evaluate.metrics[0]: got 'pushed_away', which regression has not; allowed: pearson, spearman, drift, "
         "similarity_order",
     ),
     (

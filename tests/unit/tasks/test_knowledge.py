@@ -63,6 +63,8 @@ class TestSeveralRightAnswers:
         assert found["correct"].dtype == bool
         least = [losses[one], losses[said], losses[said], min(losses[c] for c in (one, two, three))]
         assert found["loss"].tolist() == pytest.approx(least, abs=1e-5)
+        assert each["said"].dropna().tolist() == [said]  # it also ends there
+        assert found["said"].fillna("").tolist() == ["", said, said, ""]
 
     def test_a_target_of_several_lines_is_one_answer(self, base: Base, tokenizer: Any) -> None:
         rows = table(row("a", "Ada lives in ", "Rome\nand Oslo"), row("b", "Bob lives in ", "x", aliases="y"))
