@@ -38,7 +38,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def row_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Give what appends a table to a file of JSON lines, one object a row; the file is there when the block ends well."""
+    """Give what appends tables to a file of JSON lines, one object a row; it is there when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part, part.open("w", encoding="utf-8") as file:
 

@@ -20,9 +20,7 @@ MOST_DISTURBED = 24  # groups whose gradients are compared, the largest
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def summarise(
-    rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chain, limits: Limits
-) -> dict[str, Any]:
+def summarise(rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chain, limits: Limits) -> dict[str, Any]:
     """Count and compare what was kept and dropped.
 
     Args:
@@ -109,5 +107,7 @@ def _interference(rows: pd.DataFrame, seen: Seen, step: np.ndarray[Any, Any], nu
     return {
         "relations": names,
         "cosines": mean_cosines(seen, relations, names),
-        "opposition": {f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(opposition, QUANTILES), strict=True)},
+        "opposition": {
+            f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(opposition, QUANTILES), strict=True)
+        },
     }

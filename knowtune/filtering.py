@@ -62,8 +62,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
         distances = seen.answers["distance"].to_numpy()[here]
         if gone.any() and member.ranks and "distance" in member.needs and (distances == distances[0]).all():
             raise UserError(
-                f"{where}: {name}: the distances of all {len(here)} rows are equal ({distances[0]:g}), so that it would "
-                "choose by id alone; look at the answers (all empty? raise answers.max_new_tokens), use another "
+                f"{where}: {name}: the distances of all {len(here)} rows are equal ({distances[0]:g}), so that it "
+                "would choose by id alone; look at the answers (all empty? raise answers.max_new_tokens), use another "
                 "representation (semantics), or filter by another strategy"
             )
         step[here[gone]] = number
@@ -150,11 +150,12 @@ def _refuse_losses(rows: pd.DataFrame, verdict: pd.DataFrame, num_steps: int, wh
         worst = verdict["reason"].str.split(":").str[0].value_counts()
         raise UserError(f"{where}: the filter drops all {len(rows)} rows ({worst.to_dict()}); loosen its strategy")
     groups = rows[limits.group]
-    lost = sorted(set(groups.unique()) - set(groups[kept].unique()) - {""})
+    read = set(groups.unique()) - {""}
+    lost = sorted(read - set(groups[kept].unique()))
     if lost and not limits.allow_lost:
         named = ", ".join(map(repr, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         key = where.replace("filter ", "filters.", 1)
         raise UserError(
-            f"{where}: it drops all rows of {len(lost)} of {groups.nunique()} {limits.group}s: {named}; loosen its "
+            f"{where}: it drops all rows of {len(lost)} of {len(read)} {limits.group}s: {named}; loosen its "
             f"strategy, rank within each ({key}.stratify: {limits.group}), or allow it ({key}.allow_lost: true)"
         )

@@ -9,8 +9,8 @@ that are learned together suppress each other's features.
 s_i     sketch: a random projection of the gradient of row i on the pristine base  # (dimensions,)
 m_i     mean of the sketches of all other rows; its direction is that of their sum, T - s_i
 
-Cost: O(rows x dimensions), two passes over the sketches, one slice of them in memory at a time. A sketch of k dimensions
-blurs each cosine by about 1 / sqrt(k).
+Cost: O(rows x dimensions), two passes over the sketches, one slice of them in memory at a time. A sketch of k
+dimensions blurs each cosine by about 1 / sqrt(k).
 """
 
 from __future__ import annotations

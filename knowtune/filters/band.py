@@ -1,7 +1,7 @@
 """The filter that keeps a band of distances: what is neither said already nor out of reach.
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us; summaries
-of it say that both too near and too far hurt learning.
+A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
+Summaries of it say that both too near and too far hurt learning.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ class Band(Filter):
         reasons = pd.Series("", index=rows.index, dtype="str")
         for side, outside in ((f"near: distance {{:.4f}} < {self.lo:g}", distances < self.lo),
                               (f"far: distance {{:.4f}} > {self.hi:g}", distances > self.hi)):  # fmt: skip
-            reasons[outside] = [side.format(d) for d in distances[outside]]
+            reasons[outside] = pd.Index([side.format(d) for d in distances[outside]], dtype="str")
         return reasons

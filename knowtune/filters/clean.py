@@ -19,8 +19,9 @@ CHUNK = 50_000  # rows whose texts are in memory as Python objects at a time
 class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
 
-    Of duplicates (same prompt and target, blanks and case aside) the one with the lowest id stays. Of a contradiction (same prompt,
-    several targets) every row goes, unless one target has at least `majority` of the rows: then the others go.
+    Of duplicates (same prompt and target, blanks and case aside) the one with the lowest id stays. Of a contradiction
+    (same prompt, several targets) every row goes, unless one target has at least `majority` of the rows: then the
+    others go.
     """
 
     reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair")

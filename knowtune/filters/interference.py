@@ -1,7 +1,7 @@
 """The filter that drops the rows whose training would work against the others'.
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us; the cosines
-and what they cost are in `knowtune.interference`.
+A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
+The cosines and what they cost are in `knowtune.interference`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Interference(Filter):
             cosines = oppositions(seen)  # (rows,)
             order = lowest_first(cosines, rows["id"])
             last, gone = cosines[order[num_gone]], order[:num_gone]
-            reasons.iloc[gone] = [
+            told = [
                 f"opposed: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
                 for c in cosines[gone]
             ]
+            reasons.iloc[gone] = pd.Index(told, dtype="str")
         return reasons

@@ -1,7 +1,7 @@
 """The filter that keeps rows whose mean distance is small while their spread is large.
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us; a summary
-of it says: choose data so that the average semantic distance is small while its variance is large. Read as
+A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
+A summary of it says: choose data so that the average semantic distance is small while its variance is large. Read as
 
     minimise over |S| = k      J(S) = mean_S d - lambda std_S d         or, with `form: variance`, - lambda var_S d
 
@@ -9,8 +9,8 @@ d        distance of a row  # (N,)
 k        ceil(keep N)
 lambda   `spread` >= 0; 0 keeps the nearest
 
-The optimum is exact. std and var are convex in each d_i, so J is concave in it: a row of S that has rows outside of S on
-both sides can be changed for one of them without raising J. So some best S is a prefix and a suffix of the sorted
+The optimum is exact. std and var are convex in each d_i, so J is concave in it: a row of S that has rows outside of S
+on both sides can be changed for one of them without raising J. So some best S is a prefix and a suffix of the sorted
 distances, and of those there are k + 1. O(N log N) for the sorting, O(N) after it.
 """
 
@@ -66,7 +66,7 @@ class MeanVariance(Filter):
         far = [f"before {ranked[first_far]:.4f}"] if first_far < len(rows) else []
         between = " and ".join(near + far)
         gone = order[num_near:first_far]
-        reasons.iloc[gone] = [f"middle: distance {d:.4f}, {between}" for d in distances[gone]]
+        reasons.iloc[gone] = pd.Index([f"middle: distance {d:.4f}, {between}" for d in distances[gone]], dtype="str")
         return reasons
 
 

@@ -44,7 +44,6 @@ class Nearest(Filter):
         if count < len(rows):
             last = distances[order[count - 1]]
             gone = order[count:]
-            reasons.iloc[gone] = [
-                f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]
-            ]
+            told = [f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]]
+            reasons.iloc[gone] = pd.Index(told, dtype="str")
         return reasons
