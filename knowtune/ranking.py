@@ -1,15 +1,14 @@
-"""Rank rows by a number so that nothing depends on the order they were read in."""
+"""Rank rows by a number so that nothing depends on the order they were read in; say why some of them go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from knowtune.statistics import share_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def num_kept(keep: float, total: int) -> int:
@@ -34,3 +33,16 @@ def lowest_first(values: np.ndarray[Any, Any], ids: pd.Series[str]) -> np.ndarra
         by_id = places[ids.iloc[places].argsort(kind="stable").to_numpy()]
         order[tied] = by_id[np.argsort(values[by_id], kind="stable")]
     return order
+
+
+def reasons_at(index: pd.Index[Any], positions: np.ndarray[Any, Any], reasons: Sequence[str]) -> pd.Series[str]:
+    """Put the reasons of the rows that go on the index of all; "" elsewhere. Setting texts in place takes minutes.
+
+    Args:
+        index: of all rows.
+        positions: of the rows that go.
+        reasons: of these, in their order.
+    """
+    texts = np.full(len(index), "", dtype=object)
+    texts[positions] = reasons
+    return pd.Series(texts, index=index, dtype="str")

@@ -40,11 +40,14 @@ class Band(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say on which side of the band a row lies."""
-        import pandas as pd
+        import numpy as np
+
+        from knowtune.ranking import reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
-        reasons = pd.Series("", index=rows.index, dtype="str")
-        for side, outside in ((f"near: distance {{:.4f}} < {self.lo:g}", distances < self.lo),
-                              (f"far: distance {{:.4f}} > {self.hi:g}", distances > self.hi)):  # fmt: skip
-            reasons[outside] = pd.Index([side.format(d) for d in distances[outside]], dtype="str")
-        return reasons
+        gone = np.flatnonzero((distances < self.lo) | (distances > self.hi))
+        near, far = f"< {self.lo:g}", f"> {self.hi:g}"
+        told = [
+            f"near: distance {d:.4f} {near}" if d < self.lo else f"far: distance {d:.4f} {far}" for d in distances[gone]
+        ]
+        return reasons_at(rows.index, gone, told)

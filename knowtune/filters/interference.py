@@ -33,20 +33,15 @@ class Interference(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row's gradient points against the others', and where the last one that stays does."""
-        import pandas as pd
-
         from knowtune.interference import oppositions
-        from knowtune.ranking import lowest_first, num_kept
+        from knowtune.ranking import lowest_first, num_kept, reasons_at
 
-        reasons = pd.Series("", index=rows.index, dtype="str")
+        cosines = oppositions(seen)  # (rows,)
+        order = lowest_first(cosines, rows["id"])
         num_gone = len(rows) - num_kept(self.keep, len(rows))
-        if num_gone:
-            cosines = oppositions(seen)  # (rows,)
-            order = lowest_first(cosines, rows["id"])
-            last, gone = cosines[order[num_gone]], order[:num_gone]
-            told = [
-                f"opposed: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
-                for c in cosines[gone]
-            ]
-            reasons.iloc[gone] = pd.Index(told, dtype="str")
-        return reasons
+        last, gone = cosines[order[num_gone]], order[:num_gone]
+        told = [
+            f"opposed: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
+            for c in cosines[gone]
+        ]
+        return reasons_at(rows.index, gone, told)

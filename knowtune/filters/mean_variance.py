@@ -49,15 +49,10 @@ class MeanVariance(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row is, and between which rows that stay."""
-        import pandas as pd
-
-        from knowtune.ranking import lowest_first, num_kept
+        from knowtune.ranking import lowest_first, num_kept, reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
-        reasons = pd.Series("", index=rows.index, dtype="str")
         count = num_kept(self.keep, len(rows))
-        if count == len(rows):
-            return reasons
         order = lowest_first(distances, rows["id"])
         ranked = distances[order]
         num_near = best_prefix(ranked, count, self.spread, self.form)
@@ -66,8 +61,8 @@ class MeanVariance(Filter):
         far = [f"before {ranked[first_far]:.4f}"] if first_far < len(rows) else []
         between = " and ".join(near + far)
         gone = order[num_near:first_far]
-        reasons.iloc[gone] = pd.Index([f"middle: distance {d:.4f}, {between}" for d in distances[gone]], dtype="str")
-        return reasons
+        told = [f"middle: distance {d:.4f}, {between}" for d in distances[gone]]
+        return reasons_at(rows.index, gone, told)
 
 
 def best_prefix(ranked: np.ndarray[Any, Any], count: int, spread: float, form: str) -> int:

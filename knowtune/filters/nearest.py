@@ -33,17 +33,11 @@ class Nearest(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row is, and where the last one that stays is."""
-        import pandas as pd
-
-        from knowtune.ranking import lowest_first, num_kept
+        from knowtune.ranking import lowest_first, num_kept, reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
         order = lowest_first(distances, rows["id"])
         count = num_kept(self.keep, len(rows))
-        reasons = pd.Series("", index=rows.index, dtype="str")
-        if count < len(rows):
-            last = distances[order[count - 1]]
-            gone = order[count:]
-            told = [f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]]
-            reasons.iloc[gone] = pd.Index(told, dtype="str")
-        return reasons
+        last, gone = distances[order[count - 1]], order[count:]
+        told = [f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]]
+        return reasons_at(rows.index, gone, told)
