@@ -126,7 +126,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["filters"]["clean"].update(strategy=["band"], options={"band": {"lo": 0.9, "hi": 0.1}}),
-        "filters.clean.options.band: got {'lo': 0.9, 'hi': 0.1}; allowed: lo <= hi",
+        "filters.clean.options.band: got {'hi': 0.1, 'lo': 0.9}; allowed: lo <= hi",
     ),
     (
         lambda p: p["filters"]["clean"].update(strategy=["clean", "interference"]),
