@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK = 50_000  # rows that are written at a time
+BLOCK = 2**24  # bytes that are read at a time; more than any row that fits into a model's context
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -35,13 +36,24 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_rows(path: Path, rows: pd.DataFrame) -> None:
-    """Write a table as JSON lines, one object a row, columns in the table's order."""
+@contextmanager
+def row_writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give what appends tables to a file of JSON lines, one object a row; it is there when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part, part.open("w", encoding="utf-8") as file:
-        for start in range(0, len(rows), CHUNK):  # pandas holds the whole text of what it writes in memory
-            chunk = rows.iloc[start : start + CHUNK]
-            chunk.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+        def write(rows: pd.DataFrame) -> None:
+            for start in range(0, len(rows), CHUNK):  # pandas holds the whole text of what it writes in memory
+                chunk = rows.iloc[start : start + CHUNK]
+                chunk.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+        yield write
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Write a table as JSON lines, one object a row, columns in the table's order."""
+    with row_writer(path) as write:
+        write(rows)
 
 
 def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -82,6 +94,35 @@ def join_files(parts: Iterable[Path], path: Path) -> None:
         for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, file)
+
+
+def read_chunks(path: Path, columns: Mapping[str, str]) -> Iterator[pd.DataFrame]:
+    """Yield some columns of JSON lines written by `write_rows`, a chunk at a time, text in pyarrow's compact form.
+
+    Args:
+        path: the file.
+        columns: those that are read, with their types: string, bool, int64, float64.
+
+    Raises:
+        UserError: a line that is no JSON, or holds what is not of its column's type.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import json as reader
+
+    if path.stat().st_size == 0:
+        return
+    kinds = {"string": pa.large_string(), "bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}
+    shape = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    text = {pa.large_string(): pd.StringDtype(na_value=float("nan"))}
+    blocks = reader.ReadOptions(use_threads=False, block_size=BLOCK)
+    chosen = reader.ParseOptions(explicit_schema=shape, unexpected_field_behavior="ignore")
+    try:
+        with reader.open_json(path, read_options=blocks, parse_options=chosen) as batches:
+            for batch in batches:
+                yield batch.to_pandas(types_mapper=text.get)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not rows of the pipeline ({error}); run the stage that writes it again") from None
 
 
 @contextmanager

@@ -8,6 +8,7 @@ that a filter has seen carries `distance`: how far the pristine base's own answe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pandera.pandas as pa
@@ -91,3 +92,13 @@ def check(rows: pd.DataFrame, schema: pa.DataFrameSchema, where: str) -> pd.Data
             )
             lines.append(f"  {column}: {rule} fails {len(group)} times ({examples})")
         raise UserError("\n".join(lines)) from None
+
+
+def column_types(schema: pa.DataFrameSchema, columns: Iterable[str] | None = None) -> dict[str, str]:
+    """Give the types of columns in plain words: string, bool, int64, float64.
+
+    Args:
+        schema: of a table.
+        columns: of it; None for all.
+    """
+    return {name: str(schema.columns[name].dtype).partition("[")[0] for name in columns or schema.columns}

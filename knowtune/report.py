@@ -120,6 +120,7 @@ def write_page(
     summary: Mapping[str, Any],
     axes: tuple[str, str],
     pictures: Mapping[str, str],
+    filter_pictures: Mapping[str, str],
     pushed: PushAway | None,
 ) -> None:
     """Write one HTML page with everything inside: no script, no link to the network.
@@ -133,6 +134,7 @@ def write_page(
         summary: what `prepare` counted.
         axes: the metrics of what was lost and of what was learned, drawn against each other.
         pictures: of selections that choose parameters, by name, as SVG.
+        filter_pictures: of filters that drop or compare rows, by name, as SVG.
         pushed: which answers moved away from their targets; None where no answers were asked for.
     """
     from jinja2 import Environment, FileSystemLoader
@@ -150,6 +152,7 @@ def write_page(
         trade=svg_text(_trade_off(entries, *axes), bbox_inches="tight"),
         curves=svg_text(_learning_curves(curves), bbox_inches="tight"),
         pictures=pictures,
+        filter_pictures=filter_pictures,
         pushed=pushed,
     )
     path.write_text(page, encoding="utf-8")

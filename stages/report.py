@@ -24,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--prepared", type=Path, required=True, help="the prepared tables, planted damage included")
     parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
-    parser.add_argument("--filtered", type=Path, required=True, help="all filters' kept and dropped rows")
+    parser.add_argument("--filtered", type=Path, required=True, help="all filters' dropped rows and summaries")
     parser.add_argument("--selected", type=Path, required=True, help="all selections, for their pictures")
     parser.add_argument("--adapters", type=Path, required=True, help="all runs' trained seeds, for cards and curves")
     parser.add_argument("--evaluated", type=Path, required=True, help="all evaluations, runs/ and mixtures/")
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import read_json, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.damage import PLANTED_COLUMNS
+    from knowtune.filter_picture import draw_filter
     from knowtune.leaderboard import over_seeds, reads_answers
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
     from knowtune.selection import CARD, PICTURE
@@ -85,11 +86,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
         for name, folder in first.items()
         if read_json(folder / CARD)["mask"]
     }
+    drawn = {name: draw_filter(read_json(args.filtered / name / "summary.json")) for name in params.filters}
+    filter_pictures = {name: picture for name, picture in drawn.items() if picture is not None}
     pushed = _pushed(args, params) if reads_answers(params.evaluate.metrics) else None
-    write_page(
-        args.out / "index.html", entries, params.evaluate.metrics, filters, table, summary, axes, pictures, pushed
-    )
-    print(f"report: {args.out / 'index.html'}")
+    page = args.out / "index.html"
+    write_page(page, entries, params.evaluate.metrics, filters, table, summary, axes, pictures, filter_pictures, pushed)
+    print(f"report: {page}")
 
 
 def _pushed(args: argparse.Namespace, params: Params) -> PushAway | None:

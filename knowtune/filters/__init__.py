@@ -3,4 +3,8 @@
 FILTERS = {
     "everything": "knowtune.filters.everything:Everything",
     "clean": "knowtune.filters.clean:Clean",
+    "nearest": "knowtune.filters.nearest:Nearest",
+    "band": "knowtune.filters.band:Band",
+    "mean_variance": "knowtune.filters.mean_variance:MeanVariance",
+    "interference": "knowtune.filters.interference:Interference",
 }

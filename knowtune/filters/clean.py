@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 
     from knowtune.families import Seen
 
+CHUNK = 50_000  # rows whose texts are in memory as Python objects at a time
+
 
 class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
 
-    Of duplicates (same prompt and target, blanks and case aside) the first stays. Of a contradiction (same prompt,
-    several targets) every row goes, unless one target has at least `majority` of the rows: then the others go.
+    Of duplicates (same prompt and target, blanks and case aside) the one with the lowest id stays. Of a contradiction
+    (same prompt, several targets) every row goes, unless one target has at least `majority` of the rows: then the
+    others go.
     """
 
+    reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair")
+
     empty: bool = Field(default=True, description="drop rows without a target")
-    duplicates: bool = Field(default=True, description="drop all but the first of equal rows")
+    duplicates: bool = Field(default=True, description="drop all but one of equal rows")
     contradictions: bool = Field(default=True, description="drop rows of one prompt with several targets")
     majority: float = Field(
         default=1.0, gt=0.5, le=1, description="share of a prompt's rows that settles a contradiction"
@@ -33,26 +38,34 @@ class Clean(Filter):
         import pandas as pd
 
         reasons = pd.Series("", index=rows.index, dtype="str")
-        prompt, target = _plain(rows["prompt"] + " ␟ " + rows["text_pair"]), _plain(rows["target"])
+        prompt, target = _plain(rows["prompt"], rows["text_pair"]), _plain(rows["target"])
         if self.empty:
-            reasons[target == ""] = "empty: the target has no text"
-        open_rows = reasons == ""
+            reasons[(target == "").to_numpy()] = "empty: the target has no text"
+        codes = {"prompt": prompt.factorize()[0], "target": target.factorize()[0]}
+        asked = pd.DataFrame({**codes, "id": rows["id"]}, index=rows.index)
+        del prompt, target  # numbers take a tenth of the memory
         if self.contradictions:
-            open_pairs = pd.DataFrame({"prompt": prompt, "target": target})[open_rows]
-            num_targets = open_pairs.groupby("prompt")["target"].transform("nunique")
-            share = open_pairs.groupby(["prompt", "target"])["target"].transform("size") / open_pairs.groupby("prompt")[
-                "target"
-            ].transform("size")
+            open_pairs = asked[reasons == ""]
+            by_prompt = open_pairs.groupby("prompt")["target"]
+            num_targets = by_prompt.transform("nunique")
+            share = open_pairs.groupby(["prompt", "target"])["target"].transform("size") / by_prompt.transform("size")
             against = num_targets.index[(num_targets > 1) & ((share < self.majority) | (share <= 0.5))]
             reasons[against] = "contradiction: this prompt has " + num_targets[against].astype(str) + " targets"
         if self.duplicates:
-            first = pd.DataFrame({"prompt": prompt, "target": target, "id": rows["id"]})[reasons == ""]
-            first_id = first.groupby(["prompt", "target"])["id"].transform("first")
-            again = first.index[first_id != first["id"]]
+            left = asked[reasons == ""]
+            twins = left[left.duplicated(["prompt", "target"], keep=False)].sort_values("id")
+            first_id = twins.groupby(["prompt", "target"])["id"].transform("first")
+            again = twins.index[first_id != twins["id"]]
             reasons[again] = "duplicate: of " + first_id[again]
         return reasons
 
 
-def _plain(text: pd.Series[str]) -> pd.Series[str]:
-    """Fold case and blanks, so that rows that read the same are the same."""
-    return text.str.casefold().str.split().str.join(" ")
+def _plain(*texts: pd.Series[str]) -> pd.Series[str]:
+    """Fold case and blanks, so that rows that read the same are the same; several texts of a row become one."""
+    import pandas as pd
+
+    parts = [pd.Series(dtype="str")]
+    for start in range(0, len(texts[0]), CHUNK):
+        chunk = zip(*(text.iloc[start : start + CHUNK] for text in texts), strict=True)
+        parts.append(pd.Series([" ␟ ".join(" ".join(t.casefold().split()) for t in row) for row in chunk], dtype="str"))
+    return pd.concat(parts, ignore_index=True)

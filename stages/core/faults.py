@@ -272,10 +272,12 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
     for name, item in _family(raw, "filters").items():
         strategies = _list(item.get("strategy"))
         options = item.get("options", {})
+        made = []
         for i, strategy in enumerate(strategies):
             own = options.get(strategy, {}) if isinstance(options, dict) else None
             where = (f"filters.{name}.strategy[{i}]", f"filters.{name}.options.{strategy}")
-            member(FILTERS, "filter", strategy, own, where)
+            made.append(member(FILTERS, "filter", strategy, own, where))
+        problems.extend(_filter_problems(raw, name, item, made))
         for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies)):
             allowed = "options of a strategy named in `strategy`"
             problems.append(
@@ -339,6 +341,29 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
             )
     return problems
+
+
+def _filter_problems(raw: dict[str, Any], name: str, item: dict[str, Any], members: list[Any]) -> list[Problem]:
+    """Check that a filter has what its strategies need, and that its strata make a difference."""
+    problems = []
+    answers = raw.get("answers")
+    unsketched = isinstance(answers, dict) and answers.get("sketch") is None
+    for strategy, made in zip(item["strategy"], members, strict=True) if members else ():
+        if made is not None and "sketches" in made.needs and unsketched:
+            got = f"nothing, and filters.{name} uses {strategy}"
+            problems.append(
+                Problem("answers.sketch", got, "dimensions, batch_size and seed of the gradients' sketches")
+            )
+    if item.get("stratify") is not None and members and not any(made is None or made.ranks for made in members):
+        got = f"{item['stratify']!r}, which has no effect: no strategy here ranks rows"
+        allowed = f"null, or with one of {', '.join(_ranking_filters())}"
+        problems.append(Problem(f"filters.{name}.stratify", got, allowed))
+    return problems
+
+
+def _ranking_filters() -> list[str]:
+    """List the filters that compare rows with each other."""
+    return [name for name in FILTERS if member_class(FILTERS, "filter", name).ranks]
 
 
 def _is_quantised(raw: dict[str, Any]) -> bool:

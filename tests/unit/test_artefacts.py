@@ -8,9 +8,11 @@ import pytest
 
 from knowtune.artefacts import (
     file_digest,
+    read_chunks,
     read_json,
     read_rows,
     replace_folder,
+    row_writer,
     text_digest,
     tree_digest,
     whole,
@@ -139,3 +141,33 @@ def test_replace_folder_takes_the_place_of_what_was_there(tmp_path: Path) -> Non
     assert names(target) == ["sub", "sub/new"]
     assert names(tmp_path / "deep") == ["target", "target/sub", "target/sub/new"]
     assert names(source) == ["sub", "sub/new"]
+
+
+def test_rows_that_are_appended_are_rows_that_are_written(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"id": ["01", "2", "ü"], "value": [0.1, None, 2.0]})
+    write_rows(tmp_path / "whole.jsonl", rows)
+    with row_writer(tmp_path / "parts.jsonl") as write:
+        write(rows[:1])
+        write(rows[1:1])
+        write(rows[1:])
+        assert names(tmp_path) != ["parts.jsonl", "whole.jsonl"], "it is not there before the end"
+    assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_chunks_are_the_rows(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"id": ["01", "2", "ü\n"], "flag": [True, False, True], "value": [0.1, None, 1 / 3], "n": [1, 2, 3]}
+    )
+    write_rows(tmp_path / "a.jsonl", rows)
+    (found,) = read_chunks(tmp_path / "a.jsonl", {"value": "float64", "id": "string", "flag": "bool", "n": "int64"})
+    assert found.dtypes.astype(str).to_dict() == {"value": "float64", "id": "str", "flag": "bool", "n": "int64"}
+    pd.testing.assert_frame_equal(found[rows.columns], read_rows(tmp_path / "a.jsonl"))
+    (tmp_path / "empty.jsonl").touch()
+    assert list(read_chunks(tmp_path / "empty.jsonl", {"id": "string"})) == []
+
+
+@pytest.mark.parametrize("text", ['{"id": ', '{"id": 3}\n', "[1]\n"])
+def test_broken_chunks_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(UserError, match=r"a\.jsonl: not rows of the pipeline .*; run the stage that writes it again"):
+        list(read_chunks(tmp_path / "a.jsonl", {"id": "string"}))

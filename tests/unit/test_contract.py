@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from knowtune.contract import ANSWERS, DROPPED, ITEMS, REJECTED, ROW_COLUMNS, ROWS, SELECTED, TEXTS, check
+from knowtune.contract import ANSWERS, DROPPED, ITEMS, REJECTED, ROW_COLUMNS, ROWS, SELECTED, TEXTS, check, column_types
 from knowtune.errors import UserError
 
 from .helpers import answers_for, row, table
@@ -103,3 +103,10 @@ def test_the_other_tables_name_themselves() -> None:
     ):
         with pytest.raises(UserError, match=f"^there: not valid {name}\n"):
             check(pd.DataFrame({"other": [1]}), schema, "there")
+
+
+def test_types_of_columns_in_plain_words() -> None:
+    assert column_types(ANSWERS) == {
+        "id": "string", "answer": "string", "correct": "bool", "num_tokens": "int64", "distance": "float64"
+    }  # fmt: skip
+    assert column_types(ROWS, ["id", "target"]) == {"id": "string", "target": "string"}

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from knowtune.base import Base
 from knowtune.budgets import Budgeted
+from knowtune.contract import ROW_COLUMNS
 from knowtune.evaluation import forward
-from knowtune.families import Choice, Filter, Member, Method, Metric, Mixture, Selector, Task, member_class
-from knowtune.filtering import run_filters
+from knowtune.families import Choice, Filter, Member, Method, Metric, Mixture, Seen, Selector, Task, member_class
+from knowtune.filtering import Limits, run_filters
 from knowtune.filters import FILTERS
 from knowtune.masks import num_entries
 from knowtune.methods import METHODS
@@ -102,6 +103,9 @@ class TestEveryMember:
             assert field.description, f"{name}.{option} has no description"
 
 
+ALL = Limits(allow_lost=True)
+
+
 @pytest.mark.parametrize("name", FILTERS)
 class TestEveryFilter:
     def rows(self) -> pd.DataFrame:
@@ -117,7 +121,7 @@ class TestEveryFilter:
 
     def test_rows_in_are_kept_and_dropped(self, name: str) -> None:
         rows = self.rows()
-        kept, dropped = run_filters(rows, seen_of(rows), [(name, member("filter", FILTERS, name))], "f")
+        kept, dropped = run_filters(rows, seen_of(rows), [(name, member("filter", FILTERS, name))], "f", ALL)
         assert len(kept) + len(dropped) == len(rows)
         assert sorted([*kept["id"], *dropped["id"]]) == sorted(rows["id"])
         assert (dropped["reason"] != "").all()
@@ -133,6 +137,52 @@ class TestEveryFilter:
         rows = self.rows()
         one, two = (member("filter", FILTERS, name).reasons(rows, seen_of(rows)) for _ in range(2))
         pd.testing.assert_series_equal(one, two)
+
+    def test_the_order_of_the_rows_does_not_matter(self, name: str) -> None:
+        rows = self.rows()
+        turned = rows.sample(frac=1, random_state=3)
+        one, two = (member("filter", FILTERS, name).reasons(r, seen_of(r)) for r in (rows, turned))
+        pd.testing.assert_series_equal(one, two.sort_index())
+
+    def test_one_row_alone_stays(self, name: str) -> None:
+        rows = self.rows().iloc[[2]]
+        assert member("filter", FILTERS, name).reasons(rows, seen_of(rows, [0.7])).tolist() == [""]
+
+    def test_it_reads_only_the_columns_that_it_names(self, name: str) -> None:
+        found = member("filter", FILTERS, name)
+        rows = self.rows()
+        columns = ROW_COLUMNS if found.reads is None else ["id", "relation", "target", *found.reads]
+        few = rows[[column for column in ROW_COLUMNS if column in columns]]
+        pd.testing.assert_series_equal(found.reasons(few, seen_of(few)), found.reasons(rows, seen_of(rows)))
+
+    def test_it_needs_only_what_it_says(self, name: str) -> None:
+        found = member("filter", FILTERS, name)
+        rows = self.rows()
+        whole = seen_of(rows)
+        answers = whole.answers if "distance" in found.needs else whole.answers.assign(distance=float("nan"))
+        less = Seen(answers, whole.sketches if "sketches" in found.needs else None)
+        pd.testing.assert_series_equal(found.reasons(rows, less), found.reasons(rows, whole))
+
+    def test_a_share_is_rounded_up_and_all_is_all(self, name: str) -> None:
+        found = member_class(FILTERS, "filter", name)
+        if not found.ranks:
+            assert "keep" not in found.model_fields
+            return
+        rows = self.rows()
+        for keep, expected in ((1, 27), (0.5, 14), (1 / 3, 9), (1e-9, 1)):
+            assert (found(keep=keep).reasons(rows, seen_of(rows)) == "").sum() == expected, keep
+        for keep in (0, -0.1, 1.01, float("nan"), "1"):
+            with pytest.raises(ValidationError, match="keep"):
+                found(keep=keep)
+
+    def test_a_ranking_is_done_within_strata(self, name: str) -> None:
+        found = member("filter", FILTERS, name)
+        rows = self.rows()
+        kept, _ = run_filters(rows, seen_of(rows), [(name, found)], "f", Limits(stratify="relation", allow_lost=True))
+        if found.ranks:
+            assert kept["relation"].value_counts().to_dict() == {"colour": 11, "town": 11, "r": 3}
+        else:
+            assert len(kept) == (found.reasons(rows, seen_of(rows)) == "").sum()
 
 
 SHAPES = {"a": (6, 5), "none": (0, 3), "b": (70,)}

@@ -129,7 +129,8 @@ class TestPage:
         path = folder / "report.html"
         pictures = {"fish": "<svg>what fish chose</svg>"}
         axes = ("forgotten", "generalisation")
-        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures, pushed)
+        cuts = {"near": "<svg>cut</svg>"}
+        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures, cuts, pushed)
         return path.read_text("utf-8")
 
     def test_twice_equal_bytes(self, tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ class TestPage:
             in text
         )
         assert "<td>(sound rows)</td><td>6</td><td>2</td>" in text
-        assert text.count("<svg") == 3
+        assert text.count("<svg") == 4
 
     def test_text_is_escaped_and_drawings_are_not(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
@@ -187,10 +188,10 @@ class TestPage:
 
     def test_runs_without_a_curve(self, tmp_path: Path) -> None:
         none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})
-        assert self.page(tmp_path, none).count("<svg") == 3
+        assert self.page(tmp_path, none).count("<svg") == 4
 
     def test_metrics_that_were_not_measured(self, tmp_path: Path) -> None:
-        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 3
+        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 4
 
 
 @pytest.mark.parametrize("name", ["generalisation", "known"])

@@ -117,6 +117,28 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "filters.clean.options.clean.majority: got 0.1; allowed: greater than 0.5",
     ),
     (
+        lambda p: p["filters"]["clean"].update(strategy=["nearest"], options={"nearest": {"keep": 0.0}}),
+        "filters.clean.options.nearest.keep: got 0.0; allowed: greater than 0",
+    ),
+    (
+        lambda p: p["filters"]["clean"].update(strategy=["mean_variance"], options={"mean_variance": {"keep": 1.5}}),
+        "filters.clean.options.mean_variance.keep: got 1.5; allowed: less than or equal to 1",
+    ),
+    (
+        lambda p: p["filters"]["clean"].update(strategy=["band"], options={"band": {"lo": 0.9, "hi": 0.1}}),
+        "filters.clean.options.band: got {'hi': 0.1, 'lo': 0.9}; allowed: lo <= hi",
+    ),
+    (
+        lambda p: p["filters"]["clean"].update(strategy=["clean", "interference"]),
+        "answers.sketch: got nothing, and filters.clean uses interference; allowed: dimensions, batch_size and seed of "
+        "the gradients' sketches",
+    ),
+    (
+        lambda p: p["filters"]["clean"].update(stratify="relation"),
+        "filters.clean.stratify: got 'relation', which has no effect: no strategy here ranks rows; allowed: null, or "
+        "with one of nearest, mean_variance, interference",
+    ),
+    (
         lambda p: p["filters"]["clean"].update(options={"nearest": {}}),
         "filters.clean.options.nearest: got an unknown key; allowed: options of a strategy named in `strategy`",
     ),
