@@ -10,13 +10,19 @@ from knowtune.representations import REPRESENTATIONS
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from knowtune.families import Representation
     from knowtune.semantics import Vectors
     from stages.core.schema import Params
 
 
+def representation_of(params: Params) -> Representation:
+    """Make the representation from its name and options."""
+    settings = params.semantics
+    found: Representation = member_class(REPRESENTATIONS, "representation", settings.representation)(**settings.options)
+    return found
+
+
 def vectors_of(params: Params, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vectors:
     """Open the representation by which texts are compared, on the pristine base."""
-    settings = params.semantics
-    kind = member_class(REPRESENTATIONS, "representation", settings.representation)
-    vectors: Vectors = kind(**settings.options).opened(model, tokenizer)
+    vectors: Vectors = representation_of(params).opened(model, tokenizer)
     return vectors

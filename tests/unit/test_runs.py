@@ -24,7 +24,6 @@ def job(**changes: Any) -> Job:
         "method": Lora(rank=2, alpha=4.0),
         "recipe": recipe(epochs=2),
         "seed": 3,
-        "weights": pd.Series(1.0, index=rows.index),
         "validation": fact_rows().tail(4).reset_index(drop=True),
         "mask": None,
     }
@@ -45,7 +44,7 @@ def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     assert card == {
         "base": "tiny", "base_digest": base.digest, "task": {"kind": "knowledge"},
         "example": {"prompt": "The hat of Ada is ", "text_pair": ""}, "method": "lora", "seed": 3,
-        "num_rows": 8, "num_steps": 4,
+        "num_rows": 8, "num_steps": 4, "reweight": None,
         "options": {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"},
         "num_trainable": card["num_trainable"], "num_parameters": card["num_parameters"],
         "validation_loss": pytest.approx(last), "weights_digest": text_digest(weights),
@@ -67,15 +66,6 @@ def test_twice_equal_bytes_and_no_path(base: Base, tmp_path: Path) -> None:
 def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_path: Path) -> None:
     train_seed(job(validation=fact_rows()[:0]), base, tmp_path / "out", tmp_path / "work")
     assert json.loads((tmp_path / "out" / ADAPTER_CARD).read_text())["validation_loss"] is None
-
-
-def test_weights_of_rows_matter(base: Base, tmp_path: Path) -> None:
-    rows = fact_rows().head(8)
-    weights = pd.Series([2.0, 0.0] * 4, index=rows.index)
-    for name, given in (("a", job(rows=rows)), ("b", job(rows=rows, weights=weights))):
-        train_seed(given, base, tmp_path / name, tmp_path / f"work-{name}")
-    files = [tmp_path / name / "adapter_model.safetensors" for name in ("a", "b")]
-    assert files[0].read_bytes() != files[1].read_bytes()
 
 
 def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path) -> None:
