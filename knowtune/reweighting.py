@@ -200,7 +200,7 @@ def open_reweighting(
         embeddings = model.get_input_embeddings().weight.detach().cpu()  # (vocabulary, width)
         by_token = _TokenDistances(rows, base.task, embeddings, weighting.batch_size, name)
         return Reweighting(plan, rows, by_token(model, 0, 1).numpy(), by_token, label)
-    distances = table.reindex(columns=["distance"])["distance"].to_numpy(dtype=float)
+    distances = table.reindex(columns=["distance"])["distance"].to_numpy(dtype=float, copy=True)
     if weighting.refresh_steps is None:
         return Reweighting(plan, rows, distances, None, label)
     vectors = plan.representation.opened(base.model(), tokenizer)

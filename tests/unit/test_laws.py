@@ -32,6 +32,7 @@ from .helpers import (
     encoded,
     equal_states,
     fact_rows,
+    plan,
     recipe,
     review_rows,
     row,
@@ -39,6 +40,7 @@ from .helpers import (
     state,
     table,
     train,
+    with_distances,
 )
 from .metrics.tables import JUDGED, best, emptied, reversed_, worst
 from .selectors.oracle import Table, logistic
@@ -322,6 +324,21 @@ class TestEveryMethod:
             found.append({p.name: p.read_bytes() for p in sorted((work / f"{place}-saved").iterdir())})
         assert found[0] == found[1]
         assert found[0] != found[2]
+
+    @pytest.mark.parametrize("granularity", ["example", "token"])
+    def test_weights_of_alpha_0_change_no_bit(self, name: str, granularity: str, base: Base, work: Path) -> None:
+        method, rows = self.made(name), with_distances(fact_rows().head(6))
+        weighed = plan(alpha=0.0, granularity=granularity, refresh_steps=1, form="exponential")
+        with_weights = train(base, method, rows, work / "with", batch_size=2, weighed=weighed)
+        without = train(base, method, rows, work / "without", batch_size=2)
+        assert equal_states(state(with_weights.model), state(without.model))
+        assert with_weights.curve == without.curve
+
+    def test_weights_change_what_is_trained(self, name: str, base: Base, work: Path) -> None:
+        method, rows = self.made(name), with_distances(fact_rows().head(6))
+        with_weights = train(base, method, rows, work / "with", batch_size=2, weighed=plan(refresh_steps=2))
+        without = train(base, method, rows, work / "without", batch_size=2)
+        assert not equal_states(state(with_weights.model), state(without.model))
 
 
 TASKS_ON = [("knowledge", "base"), ("classification", "encoder"), ("classification", "decoder")]

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
 from knowtune.base import ADAPTER_CARD, Base
 from knowtune.errors import UserError
 from knowtune.methods.lora import Lora
 from knowtune.runs import Job, train_seed
 
-from .helpers import fact_rows, recipe, row, table
+from .helpers import fact_rows, plan, recipe, row, table, with_distances
 
 
 def job(**changes: Any) -> Job:
@@ -66,6 +66,32 @@ def test_twice_equal_bytes_and_no_path(base: Base, tmp_path: Path) -> None:
 def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_path: Path) -> None:
     train_seed(job(validation=fact_rows()[:0]), base, tmp_path / "out", tmp_path / "work")
     assert json.loads((tmp_path / "out" / ADAPTER_CARD).read_text())["validation_loss"] is None
+
+
+@pytest.mark.parametrize("granularity", ["example", "token"])
+def test_weighed_rows_leave_their_weights(granularity: str, base: Base, tmp_path: Path) -> None:
+    rows = with_distances(fact_rows()).iloc[[1, 4, 5, 9]]  # as chosen rows come: on an index of their own
+    weighed = plan(alpha=0.9, granularity=granularity, refresh_steps=1)
+    train_seed(job(rows=rows, reweight=weighed), base, tmp_path / "out", tmp_path / "work")
+    train_seed(job(rows=rows), base, tmp_path / "plain", tmp_path / "plain-work")
+    card = read_json(tmp_path / "out" / ADAPTER_CARD)
+    assert weighed.weighting.model_dump().items() <= card["reweight"].items()
+    assert card["reweight"]["measured_at"] == 1  # of two steps
+    told = read_rows(tmp_path / "out" / "weights.jsonl")
+    assert told["id"].tolist() == rows["id"].tolist()
+    assert told["weight"].min() >= card["reweight"]["min"] - 1e-6
+    assert told["weight"].max() <= card["reweight"]["max"] + 1e-6
+    assert "weights.jsonl" not in {path.name for path in (tmp_path / "plain").iterdir()}
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("out", "plain")]
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_weights_of_alpha_0_leave_the_adapter_of_a_plain_run(base: Base, tmp_path: Path) -> None:
+    rows = with_distances(fact_rows()).head(8)
+    for name, weighed in (("plain", None), ("weighed", plan(alpha=0.0, refresh_steps=1))):
+        train_seed(job(rows=rows, reweight=weighed), base, tmp_path / name, tmp_path / f"work-{name}")
+    for file in ("adapter_model.safetensors", "adapter_config.json", "curve.csv"):
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "weighed" / file).read_bytes()
 
 
 def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path) -> None:

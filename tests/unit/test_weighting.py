@@ -83,15 +83,25 @@ def test_a_missing_distance_names_the_key() -> None:
     with pytest.raises(UserError) as caught:
         weights([0.1, np.nan, np.nan], [1, 1, 1])
     assert str(caught.value) == (
-        "params.yaml: runs.x.reweight: 2 of 3 rows have no distance; allowed: rows that the answers stage has measured. "
-        "Take `reweight` away, or run that stage again"
+        "params.yaml: runs.x.reweight: 2 of 3 rows have no distance; allowed: rows that the answers stage has "
+        "measured. Take `reweight` away, or run that stage again"
     )
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"lowest": 0.0}, {"lowest": 1.1}, {"highest": 0.9}, {"alpha": float("nan")}, {"alpha": float("inf")}]
-    + [{"highest": float("inf")}, {"form": "cubic"}, {"granularity": "batch"}, {"refresh_steps": 0}, {"tau": 1.0}],
+    [
+        {"lowest": 0.0},
+        {"lowest": 1.1},
+        {"highest": 0.9},
+        {"highest": float("inf")},
+        {"alpha": float("nan")},
+        {"alpha": float("inf")},
+        {"form": "cubic"},
+        {"granularity": "batch"},
+        {"refresh_steps": 0},
+        {"tau": 1.0},
+    ],
 )
 def test_bounds_of_the_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
