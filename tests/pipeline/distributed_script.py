@@ -76,11 +76,13 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     plan = Plan(Weighting(**options), InputEmbedding(), 3, "runs.x.reweight")
     reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
     model, recipe = Full().attach(base.model()), recipe_for(world)
-    trained = fit(
-        model, rows, None, recipe, base.compute, base.task, seed=0, work=work, reweighting=reweighting
-    ).model.state_dict()
+    plain = torch.optim.SGD(model.parameters(), lr=1.0)  # Adam would make much of gradients that are but rounding
+    fitted = fit(
+        model, rows, None, recipe, base.compute, base.task,
+        seed=0, work=work, reweighting=reweighting, optimizer=plain,
+    )  # fmt: skip
     assert reweighting.measured_at == 2
-    found = {**trained, "weights": rows.weights, "distances": torch.from_numpy(reweighting.distances)}
+    found = {**fitted.model.state_dict(), "weights": rows.weights, "distances": torch.from_numpy(reweighting.distances)}
     return {f"{granularity}.{name}": value for name, value in found.items()}
 
 

@@ -392,6 +392,19 @@ class TestEveryTask:
         assert together.tolist() == pytest.approx([float(losses([one])[0]) for one in tokens], abs=1e-4)
         assert int(task.num_items(task.targets(tokens))) == sum(one.num_learned for one in tokens)
 
+    def test_the_mask_tells_which_losses_are_of_learned_items(self, name: str, backbone: str, on: Base) -> None:
+        model, task = self.model(on), on.task
+        tokens = task.encode(on.tokenizer(), self.rows(name).head(7))
+        targets = task.targets(tokens)
+        with torch.inference_mode():
+            each = task.item_losses(model(**task.inputs(tokens)).logits, targets)
+        mask = task.item_mask(targets)
+        assert mask.shape == each.shape
+        assert mask.dtype == torch.bool
+        assert mask.sum(1).tolist() == [one.num_learned for one in tokens]
+        assert (each[~mask] == 0).all()
+        assert (each[mask] != 0).all()
+
     def test_the_first_step_reports_the_weighted_mean(self, name: str, backbone: str, on: Base, work: Path) -> None:
         weights = [2.0, 0.0, 1.0, 0.5, 1.0, 1.0, 3.0, 1.0]
         rows = encoded(on, self.rows(name).head(8), weights)

@@ -114,16 +114,16 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"].update(reweight=0.5), "runs.lora.reweight: got 0.5; allowed: a mapping of keys"),
     (
         lambda p: p["runs"]["lora"].update(reweight={}) or p.update(task={"kind": "regression"}),
-        "runs.lora.reweight: got weights by semantic distance, which a score has not; allowed: null, where task.kind is "
-        "'regression'",
+        "runs.lora.reweight: got weights by semantic distance, which a score has not; allowed: null, where task.kind "
+        "is 'regression'",
     ),
     (
         lambda p: (
             p["runs"]["lora"].update(reweight={"granularity": "token"})
             or p.update(task={"kind": "classification", "labels": ["a", "b"]})
         ),
-        "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, not "
-        "tokens",
+        "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
+        "not tokens",
     ),
     (lambda p: p["runs"]["lora"].update(seeds=[1, 1]), "runs.lora.seeds: got [1, 1]; allowed: each seed once"),
     (
