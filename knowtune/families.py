@@ -94,8 +94,12 @@ class Task(Member):
         return self.item_losses(logits, targets).sum(1)
 
     @abstractmethod
+    def item_mask(self, targets: torch.Tensor) -> torch.Tensor:
+        """Tell which of `item_losses` are of an item that is learned  # (batch, items), bool."""
+
     def num_items(self, targets: torch.Tensor) -> torch.Tensor:
         """Count what is learned in a batch: the loss of a step is the sum of losses over this."""
+        return self.item_mask(targets).sum()
 
     @abstractmethod
     def expected_targets(

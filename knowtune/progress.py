@@ -20,7 +20,7 @@ def progress(items: Sequence[T], label: str, every: float = 10.0) -> Iterator[T]
         label: what the bar says.
         every: seconds between plain lines where standard error is no terminal.
     """
-    if sys.stderr.isatty():
+    if len(items) > 1 and sys.stderr.isatty():  # one alone is not worth a bar, which may stand below another
         yield from tqdm(items, desc=label, leave=False)
         return
     begin = last = time.monotonic()

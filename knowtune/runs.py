@@ -1,7 +1,7 @@
 """One run, one seed: from selected rows to an adapter folder with its card and curve.
 
-An adapter folder holds what the method saved, `knowtune.json` (base, method, seed, counts, digest of the weights) and
-`curve.csv` (step, split, loss).
+An adapter folder holds what the method saved, `knowtune.json` (base, method, seed, counts, digest of the weights),
+`curve.csv` (step, split, loss) and, where rows were weighed, `weights.jsonl` (id, distance, weight as they were last).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from knowtune.artefacts import file_digest, text_digest, write_json
+from knowtune.artefacts import file_digest, text_digest, write_json, write_rows
 from knowtune.base import ADAPTER_CARD
 from knowtune.errors import UserError
 from knowtune.families import MaskedMethod
+from knowtune.reweighting import open_reweighting
 from knowtune.training import Recipe, encode, fit, seed_everything
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from knowtune.base import Base
     from knowtune.families import Method
+    from knowtune.reweighting import Plan
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Job:
         recipe: how to train.
         seed: of adapter, order and dropout.
         rows: selected rows, of which those to train on have `chosen` true or `train_on` is "all".
-        weights: one loss weight per row, mean 1.
         validation: rows for the validation loss.
         mask: parameter mask, or None.
         start: folder of the adapter that the mask is of, and that training goes on from; None: the mask is of the base.
+        reweight: how rows are weighed by their column `distance`; None: all alike.
     """
 
     name: str
@@ -49,10 +51,10 @@ class Job:
     recipe: Recipe
     seed: int
     rows: pd.DataFrame
-    weights: pd.Series[float]
     validation: pd.DataFrame
     mask: Mapping[str, torch.Tensor] | None
     start: Path | None = None
+    reweight: Plan | None = None
 
 
 def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
@@ -63,11 +65,15 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     """
     tokenizer = base.tokenizer()
     label = f"train {job.name}, seed {job.seed}"
+    rows = encode(tokenizer, job.rows, pd.Series(1.0, index=job.rows.index), base, label)
+    reweighting = (
+        None if job.reweight is None else open_reweighting(job.reweight, job.rows, rows, base, tokenizer, label)
+    )
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
     model = _attach(job, base)
     fitted = fit(
         model,
-        encode(tokenizer, job.rows, job.weights, base, label),
+        rows,
         encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base, label)
         if len(job.validation)
         else None,
@@ -77,6 +83,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
         seed=job.seed,
         work=work,
         method=job.method,
+        reweighting=reweighting,
         label=label,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +101,9 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
             "options": job.method.model_dump(mode="json"),
             "seed": job.seed,
             "num_rows": len(job.rows),
+            "reweight": None
+            if reweighting is None
+            else {**reweighting.weighting.model_dump(mode="json"), **reweighting.summary()},
             "num_steps": fitted.num_steps,
             "num_trainable": fitted.num_trainable,
             "num_parameters": fitted.num_parameters,
@@ -103,6 +113,8 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
             "weights_digest": text_digest(weights),
         },
     )
+    if reweighting is not None:
+        write_rows(folder / "weights.jsonl", reweighting.table())
     pd.DataFrame(fitted.curve, columns=["step", "split", "loss"]).to_csv(folder / "curve.csv", index=False)
 
 

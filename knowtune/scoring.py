@@ -257,7 +257,8 @@ class Scorer:
 def tokens_at_once(model: torch.nn.Module) -> int:
     """Say how many tokens may share a pass: so many that the matrices' inputs and outputs take half the weights' room.
 
-    What else is kept for the backward pass takes about as much again. The fewer weights, the fewer tokens: a small model's activations would otherwise be many times its size. A GPU needs
+    What else is kept for the backward pass takes about as much again. The fewer weights, the fewer tokens: a small
+    model's activations would otherwise be many times its size. A GPU needs
     many tokens to be busy, and has the room.
     """
     matrices = [matrix for module in model.modules() if (matrix := _matrix(module)) is not None]

@@ -1,14 +1,15 @@
-"""transformers' Trainer with per-example weights, a method's penalty, batches of like length, and a stop at a bad loss.
+"""transformers' Trainer with weights of items, a method's penalty, batches of like length, and a stop at a bad loss.
 
-The loss of a step is  L = sum_i w_i sum_t l_it / num_items + penalty.  The task says what an item is and what its loss
-l_it: for a language model the cross-entropy of a learned token; num_items counts them over all micro-batches and
-processes of the step. So one process equals two, and accumulation 1 equals 4. A weight is a row's or an item's.
+The loss of a step is  L = sum_it w_it l_it / num_items + penalty.  The task says what an item t of row i is and what
+its loss l_it: for a language model the cross-entropy of a learned token; num_items counts them over all micro-batches
+and processes of the step. So one process equals two, and accumulation 1 equals 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,14 +20,25 @@ from knowtune.errors import UserError
 
 if TYPE_CHECKING:
     from knowtune.families import Method, Task
+    from knowtune.reweighting import Reweighting
 
 
 class Rows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Encoded rows with a weight each."""
+    """Encoded rows, and the weight in the loss of every item that is learned of them.
+
+    `weights` may be changed while they are trained on: a step reads them when it needs them.
+    """
 
     def __init__(self, rows: Sequence[Encoded | Labelled], weights: Sequence[float], ids: Sequence[str]) -> None:
-        """Keep the rows; all three sequences are of one length."""
-        self.rows, self.weights, self.ids = rows, weights, ids
+        """Keep the rows; all three sequences are of one length. A row's weight is that of all its items."""
+        self.rows, self.ids = rows, ids
+        self.counts = torch.tensor([row.num_learned for row in rows], dtype=torch.long)  # (rows,)
+        self.starts = self.counts.cumsum(0) - self.counts  # (rows,)
+        self.weights = torch.tensor(list(weights), dtype=torch.float32).repeat_interleave(self.counts)  # (items,)
+
+    def places(self, indices: Sequence[int]) -> torch.Tensor:
+        """Tell where the items of some rows stand in `weights`, row after row."""
+        return torch.cat([torch.arange(int(self.counts[i])) + self.starts[i] for i in indices])
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -34,7 +46,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Give one row with its number, for errors can then name it."""
-        return {"row": self.rows[index], "weight": self.weights[index], "index": index}
+        return {"row": self.rows[index], "index": index}
 
 
 class LengthBuckets(torch.utils.data.Sampler[int]):
@@ -75,12 +87,11 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
 
 
 def collate(samples: list[dict[str, Any]], task: Task) -> dict[str, torch.Tensor]:
-    """Pad a batch: what the model reads, labels, per row its weight (batch, 1) and index (batch,)."""
+    """Pad a batch: what the model reads, labels, and the rows' numbers  # index: (batch,)."""
     rows = [sample["row"] for sample in samples]
     return {
         **task.inputs(rows),
         "labels": task.targets(rows),
-        "weight": torch.tensor([sample["weight"] for sample in samples], dtype=torch.float32).unsqueeze(1),
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
 
@@ -88,11 +99,13 @@ def collate(samples: list[dict[str, Any]], task: Task) -> dict[str, torch.Tensor
 class KnowledgeTrainer(Trainer):
     """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
 
-    def __init__(self, *, task: Task, method: Method | None, row_ids: Sequence[str], **options: Any) -> None:
-        """Take the task, the method whose penalty and optimiser groups apply, and the ids that errors name."""
-        super().__init__(data_collator=partial(collate, task=task), **options)
-        self.task, self.method, self.row_ids = task, method, row_ids
-        self.lengths = [len(row.input_ids) for row in options["train_dataset"].rows]
+    def __init__(
+        self, *, task: Task, method: Method | None, rows: Rows, reweighting: Reweighting | None, **options: Any
+    ) -> None:
+        """Take the task, the method whose penalty and groups apply, the rows, and what changes their weights."""
+        super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
+        self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
+        self.lengths = [len(row.input_ids) for row in rows.rows]
         validation = options["eval_dataset"]
         self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
@@ -104,10 +117,14 @@ class KnowledgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return sum_i w_i sum_t l_it / num_items, plus the penalty in training."""
-        labels, weights, index = (inputs.pop(name) for name in ("labels", "weight", "index"))
+        """Return sum_it w_it l_it / num_items, plus the penalty in training; a validation has no weights."""
+        labels, index = inputs.pop("labels"), inputs.pop("index")
         outputs = model(**inputs)
-        losses = (self.task.item_losses(outputs.logits, labels) * weights).sum(1)  # (batch,)
+        each = self.task.item_losses(outputs.logits, labels)  # (batch, items)
+        if model.training:
+            weights = self.rows.weights[self.rows.places(index.tolist())].to(each.device)
+            each = each * torch.zeros_like(each).masked_scatter(self.task.item_mask(labels), weights)
+        losses = each.sum(1)  # (batch,)
         items: torch.Tensor | int | float
         if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
             items = self.validation_share * len(labels)
@@ -120,7 +137,7 @@ class KnowledgeTrainer(Trainer):
         if penalty is not None and not torch.isfinite(penalty):
             raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
         if not torch.isfinite(loss):
-            bad = [self.row_ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
+            bad = [self.rows.ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
             raise UserError(
                 f"the loss is not finite at step {self.state.global_step + 1}; "
                 f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
@@ -145,6 +162,12 @@ class KnowledgeTrainer(Trainer):
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
         return self.optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the weights beside them: before the Trainer's state, whose file says that a checkpoint is whole."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.reweighting is not None and self.args.should_save:
+            self.reweighting.save(Path(output_dir))
 
 
 def _num_learned(rows: Rows) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from knowtune.base import Base, Compute
     from knowtune.families import Method, Task
+    from knowtune.reweighting import Reweighting
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def fit(
     work: Path,
     method: Method | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    reweighting: Reweighting | None = None,
     label: str = "training",
 ) -> Fitted:
     """Train `model` on `rows` and return it in evaluation mode.
@@ -124,6 +127,7 @@ def fit(
         work: folder for checkpoints; training goes on from the last one that lies there.
         method: whose penalty and optimiser groups apply.
         optimizer: takes the place of AdamW.
+        reweighting: what changes the rows' weights while they are trained on; None for weights that stay.
         label: what progress lines call this training.
 
     Raises:
@@ -177,13 +181,13 @@ def fit(
     trainer = KnowledgeTrainer(
         task=task,
         method=method,
-        row_ids=rows.ids,
+        rows=rows,
+        reweighting=reweighting,
         model=model,
         args=arguments,
-        train_dataset=rows,
         eval_dataset=validation,
         optimizers=(optimizer, None),
-        callbacks=[watch],
+        callbacks=[watch, *([reweighting] if reweighting is not None else [])],
     )
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ == "PrinterCallback":  # its dicts would drown the plain progress lines
@@ -192,12 +196,14 @@ def fit(
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one device a process; several are a launcher's business
     place = work / "checkpoints"
-    _drop_broken(place)
+    _drop_broken(place, reweighting)
     if not resumes:
         shutil.rmtree(place, ignore_errors=True)  # keep_best wrote checkpoints for itself alone
     checkpoint: str | None = get_last_checkpoint(str(place)) if place.is_dir() else None
     if checkpoint:
         print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)
+        if reweighting is not None:
+            reweighting.load(Path(checkpoint))
     trainer.train(resume_from_checkpoint=checkpoint)
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
         raise UserError(f"{label}: the last step left weights that are not finite; lower the learning rate")
@@ -229,12 +235,14 @@ def encode(
     return Rows(encoded, weights.tolist(), ids)
 
 
-def _drop_broken(checkpoints: Path) -> None:
+def _drop_broken(checkpoints: Path, reweighting: Reweighting | None) -> None:
     """Remove a checkpoint that was not written to its end (killed, disk full); the one before it is still there."""
     for folder in checkpoints.glob("checkpoint-*"):
         try:
             read_json(folder / "trainer_state.json")  # the Trainer writes it last
-        except (OSError, ValueError):
+            if reweighting is not None:
+                reweighting.read(folder)
+        except (OSError, ValueError, SafetensorError):
             shutil.rmtree(folder)
 
 

@@ -29,8 +29,6 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Train the seeds that are not finished yet, then lay all of them into the out folder."""
     import shutil
 
-    import pandas as pd
-
     from knowtune.artefacts import read_rows, replace_folder
     from knowtune.base import ADAPTER_CARD
     from knowtune.contract import ROW_COLUMNS, ROWS, check
@@ -39,6 +37,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.selection import read_selection
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
+    from stages.core.reweighting import plan_of
     from stages.core.runs import method_of, recipe_of, training_of
     from stages.core.work import work_folder
 
@@ -48,13 +47,16 @@ def run(args: argparse.Namespace, params: Params) -> None:
     settings = params.runs[args.name]
     base = open_base(params, args.base)
     method = method_of(settings)
+    plan = plan_of(params, args.name)
     decides = [
         settings.model_dump(exclude={"seeds"}),
+        None if plan is None else (params.semantics.model_dump(), plan.max_new_tokens),
         training_of(params, settings),
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
-    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], type(method))
+    members = [type(method), *([] if plan is None else [type(plan.representation)])]
+    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], *members)
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:
         selected = read_selection(args.selected, seed, base)
@@ -71,10 +73,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
                 recipe=recipe_of(params, settings),
                 seed=seed,
                 rows=rows,
-                weights=pd.Series(1.0, index=rows.index),
                 validation=validation,
                 mask=selected.mask,
                 start=selected.adapter,
+                reweight=plan,
             )
             train_seed(job, base, fresh, place)
             fresh.rename(finished)

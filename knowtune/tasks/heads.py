@@ -52,11 +52,11 @@ class HeadTask(Task):
 
         return classifier_inputs(encoded)
 
-    def num_items(self, targets: torch.Tensor) -> torch.Tensor:
-        """Count rows."""
+    def item_mask(self, targets: torch.Tensor) -> torch.Tensor:
+        """Every row's one item is learned  # (batch, 1)."""
         import torch
 
-        return torch.tensor(len(targets))
+        return torch.ones(len(targets), 1, dtype=torch.bool, device=targets.device)
 
     def judge(
         self,

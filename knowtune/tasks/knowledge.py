@@ -64,11 +64,13 @@ class Knowledge(Task):
 
         return token_losses(logits, targets)
 
-    def num_items(self, targets: torch.Tensor) -> torch.Tensor:
-        """Count learned tokens."""
+    def item_mask(self, targets: torch.Tensor) -> torch.Tensor:
+        """True where the token after this one is learned  # (batch, seq)."""
+        from torch.nn.functional import pad
+
         from knowtune.encoding import IGNORED
 
-        return (targets[:, 1:] != IGNORED).sum()
+        return pad(targets[:, 1:] != IGNORED, (0, 1))
 
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator

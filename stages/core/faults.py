@@ -326,6 +326,7 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         if method is not None and selector is not None and selector.masks != method.uses_mask:
             problems.append(_mask_problem(raw, name, item, selector))
         problems.extend(_training_overrides(raw, name, item))
+        problems.extend(_reweight(raw, name, item))
     for name, item in _family(raw, "mixtures").items():
         member(MIXTURES, "mixture", item.get("strategy"), item.get("options", {}),
                (f"mixtures.{name}.strategy", f"mixtures.{name}.options"))  # fmt: skip
@@ -416,6 +417,21 @@ def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) ->
     if training.keep_best and not _has_validation(raw):
         where = f"runs.{name}.training.keep_best" if "keep_best" in own else "training.keep_best"
         return [Problem(where, "true", "false, for `source` gives no validation rows")]
+    return []
+
+
+def _reweight(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Problem]:
+    """Check that the task has the distances by which a run weighs its rows or tokens."""
+    task, weighting = raw.get("task"), item.get("reweight")
+    kind = task.get("kind") if isinstance(task, dict) else None
+    if weighting is None:
+        return []
+    if kind == "regression":
+        got = "weights by semantic distance, which a score has not"
+        return [Problem(f"runs.{name}.reweight", got, "null, where task.kind is 'regression'")]
+    if kind == "classification" and isinstance(weighting, dict) and weighting.get("granularity") == "token":
+        allowed = "example; a classification learns one label of a row, not tokens"
+        return [Problem(f"runs.{name}.reweight.granularity", "'token'", allowed)]
     return []
 
 

@@ -79,6 +79,7 @@ def toy(params: dict[str, Any]) -> None:
             "method": "peft",
             "type": "prefix_tuning",
             "options": {"num_virtual_tokens": 2},
+            "reweight": {"alpha": -0.5, "refresh_steps": 4},
             "seeds": [0, 1],
         },
     }
@@ -97,6 +98,7 @@ def toy(params: dict[str, Any]) -> None:
         },
     }
     params["runs"]["ird"] = {"selection": "ird", "method": "fish", "train_on": "chosen", "seeds": [0]}
+    params["runs"]["ird"]["reweight"] = {"granularity": "token", "form": "exponential"}
     params["runs"]["inside"] = {"selection": "inside", "method": "fish", "seeds": [0]}
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 

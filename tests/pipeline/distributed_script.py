@@ -1,4 +1,7 @@
-"""Trains a tiny model with weights and a penalty in as many processes as it is started in; rank 0 saves the weights."""
+"""Trains tiny models in as many processes as it is started in; rank 0 saves what they learned.
+
+One with weights and a penalty; one by rows and one by tokens that are weighed again while it is trained.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,23 @@ import os
 import sys
 from pathlib import Path
 
+import pandas as pd
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from knowtune.base import Compute
+from knowtune.base import Base, Compute
+from knowtune.contract import ROW_COLUMNS
 from knowtune.encoding import Encoded
 from knowtune.methods.full import Full
+from knowtune.representations.input_embedding import InputEmbedding
+from knowtune.reweighting import Plan, open_reweighting
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
 from knowtune.training import Recipe, fit, seed_everything
+from knowtune.weighting import Weighting
+
+SIZE = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 
 
 class Penalised(Full):
@@ -24,15 +35,21 @@ class Penalised(Full):
         return 0.01 * torch.stack([p.square().sum() for p in model.parameters()]).sum()
 
 
-def main(out: Path) -> None:
-    torch.set_num_threads(1)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    seed_everything(0)
-    size = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    model = LlamaForCausalLM(LlamaConfig(**size, num_attention_heads=2, num_key_value_heads=2))
-    generator = torch.Generator().manual_seed(1)
-    rows = [Encoded(torch.randint(0, 50, (4 + i,), generator=generator).tolist(), 2, 4 + i) for i in range(8)]
-    recipe = Recipe(
+class Tiny(Base):
+    """A base of random weights, that needs no folder."""
+
+    def model(self) -> LlamaForCausalLM:
+        seed_everything(0)
+        return LlamaForCausalLM(LlamaConfig(**SIZE, num_attention_heads=2, num_key_value_heads=2)).eval()
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        words = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, 50)}}, "<s>"))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+def recipe_for(world: int) -> Recipe:
+    return Recipe(
         epochs=3,
         batch_size=8 // world,
         accumulation=1,
@@ -45,21 +62,55 @@ def main(out: Path) -> None:
         checkpoint_steps=100,
         keep_best=False,
     )
+
+
+def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]:
+    """Train on rows that are weighed again after every step but the last."""
+    base = Tiny({}, work, Compute(), Knowledge())
+    tokenizer = base.tokenizer()
+    texts = [(f"w{i + 2} " * (1 + i % 3), f"w{2 * i + 3} w{30 - i}") for i in range(8)]
+    cells = [[str(i), "f", "r", "s", "0", prompt, "", target, ""] for i, (prompt, target) in enumerate(texts)]
+    table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.1 * i for i in range(8)])
+    rows = Rows(base.task.encode(tokenizer, table), [1.0] * 8, table["id"].tolist())
+    options = {"alpha": 1.0, "granularity": granularity, "refresh_steps": 1, "batch_size": 3}
+    plan = Plan(Weighting(**options), InputEmbedding(), 3, "runs.x.reweight")
+    reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
+    model, recipe = Full().attach(base.model()), recipe_for(world)
+    plain = torch.optim.SGD(model.parameters(), lr=1.0)  # Adam would make much of gradients that are but rounding
+    fitted = fit(
+        model, rows, None, recipe, base.compute, base.task,
+        seed=0, work=work, reweighting=reweighting, optimizer=plain,
+    )  # fmt: skip
+    assert reweighting.measured_at == 2
+    found = {**fitted.model.state_dict(), "weights": rows.weights, "distances": torch.from_numpy(reweighting.distances)}
+    return {f"{granularity}.{name}": value for name, value in found.items()}
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    seed_everything(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZE, num_attention_heads=2, num_key_value_heads=2))
+    generator = torch.Generator().manual_seed(1)
+    rows = [Encoded(torch.randint(0, 50, (4 + i,), generator=generator).tolist(), 2, 4 + i) for i in range(8)]
     data = Rows(rows, [1.0 + i % 3 for i in range(8)], [str(i) for i in range(8)])
     method = Penalised()
     fitted = fit(
         method.attach(model),
         data,
         None,
-        recipe,
+        recipe_for(world),
         Compute(),
         Knowledge(),
         seed=0,
         work=out.with_suffix(".work"),
         method=method,
     )
+    found = dict(fitted.model.state_dict())
+    for granularity in ("example", "token"):
+        found |= weighed(granularity, world, out.with_suffix(f".{granularity}"))
     if os.environ.get("RANK", "0") == "0":
-        torch.save({name: value.clone() for name, value in fitted.model.state_dict().items()}, out)
+        torch.save({name: value.clone() for name, value in found.items()}, out)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ def in_one_and_two_processes(script: str, tmp_path: Path) -> list[dict[str, torc
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
-    """Weighted loss and penalty under data-parallel training (gloo), against one process on the whole batch."""
+    """Weights, penalty and weights measured again under data-parallel training (gloo), against one process."""
     one, two = in_one_and_two_processes("distributed_script.py", tmp_path)
     assert set(one) == set(two)
+    assert all(one[f"{granularity}.weights"].std() > 0.1 for granularity in ("example", "token"))
     assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-6
 
 

@@ -90,6 +90,21 @@ def test_only_what_was_chosen_was_trained(finished: Project) -> None:
     assert card["num_trainable"] == sum(map(len, mask.values()))
 
 
+def test_rows_that_were_chosen_are_weighed_by_their_distance(finished: Project) -> None:
+    def lines(path: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (finished.folder / "data" / path).read_text().splitlines()]
+
+    for run, selected in (("prefix", "some/seed-3"), ("ird", "ird/seed-0")):
+        chosen = [row["id"] for row in lines(f"selected/{selected}/rows.jsonl") if row["chosen"]]
+        told = lines(f"adapters/{run}/seed-0/weights.jsonl")
+        assert [row["id"] for row in told] == chosen
+        card = json.loads((finished.folder / f"data/adapters/{run}/seed-0/knowtune.json").read_text())["reweight"]
+        assert 0 < card["min"] < 1 < card["max"]
+        assert (card["measured_at"] > 0) == (run == "prefix")
+    plain = json.loads((finished.folder / "data/adapters/lora/seed-0/knowtune.json").read_text())
+    assert plain["reweight"] is None
+
+
 def test_a_selection_of_an_adapter_hands_it_on(finished: Project) -> None:
     seed = finished.folder / "data/selected/inside/seed-0"
     assert (seed / "adapter/adapter_model.safetensors").is_file()

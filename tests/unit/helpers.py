@@ -17,10 +17,13 @@ import torch
 from knowtune.base import Base, Compute
 from knowtune.contract import ROW_COLUMNS
 from knowtune.families import MaskedMethod, Method, Seen
+from knowtune.representations.input_embedding import InputEmbedding
+from knowtune.reweighting import Plan, open_reweighting
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.trainer import Rows
 from knowtune.training import Fitted, Recipe, fit, seed_everything
+from knowtune.weighting import Weighting
 
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
 TASK = Knowledge()
@@ -128,10 +131,28 @@ def encoded(base: Base, rows: pd.DataFrame, weights: Sequence[float] | None = No
     return Rows(tokens, list(weights) if weights is not None else [1.0] * len(rows), rows["id"].tolist())
 
 
+def plan(**options: Any) -> Plan:
+    """Make a plan of weights; a short answer is enough for these targets."""
+    return Plan(Weighting(**options), InputEmbedding(), 4, "runs.x.reweight")
+
+
+def with_distances(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(distance=[0.1 + 1.7 * ((7 * i) % 24) / 24 for i in range(len(rows))])
+
+
 def train(
-    base: Base, method: Method, rows: pd.DataFrame, work: Path, seed: int = 0, model: Any = None, **changes: Any
+    base: Base,
+    method: Method,
+    rows: pd.DataFrame,
+    work: Path,
+    seed: int = 0,
+    model: Any = None,
+    weighed: Plan | None = None,
+    **changes: Any,
 ) -> Fitted:
     """Attach and train as `knowtune.runs.train_seed` does."""
+    given = encoded(base, rows)
+    reweighting = open_reweighting(weighed, rows, given, base, base.tokenizer(), "training") if weighed else None
     seed_everything(seed)
     model = base.model() if model is None else model
     if isinstance(method, MaskedMethod):  # every seventh entry
@@ -139,8 +160,8 @@ def train(
         attached = method.attach_masked(model, mask, None)
     else:
         attached = method.attach(model)
-    given = encoded(base, rows)
-    return fit(attached, given, None, recipe(**changes), COMPUTE, base.task, seed=seed, work=work, method=method)
+    options: dict[str, Any] = {"seed": seed, "work": work, "method": method, "reweighting": reweighting}
+    return fit(attached, given, None, recipe(**changes), COMPUTE, base.task, **options)
 
 
 def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

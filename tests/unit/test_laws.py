@@ -33,6 +33,7 @@ from .helpers import (
     encoded,
     equal_states,
     fact_rows,
+    plan,
     recipe,
     review_rows,
     row,
@@ -40,6 +41,7 @@ from .helpers import (
     state,
     table,
     train,
+    with_distances,
 )
 from .metrics.tables import JUDGED, best, emptied, reversed_, worst
 from .selectors.oracle import Table, logistic
@@ -373,6 +375,21 @@ class TestEveryMethod:
         assert found[0] == found[1]
         assert found[0] != found[2]
 
+    @pytest.mark.parametrize("granularity", ["example", "token"])
+    def test_weights_of_alpha_0_change_no_bit(self, name: str, granularity: str, base: Base, work: Path) -> None:
+        method, rows = self.made(name), with_distances(fact_rows().head(6))
+        weighed = plan(alpha=0.0, granularity=granularity, refresh_steps=1, form="exponential")
+        with_weights = train(base, method, rows, work / "with", batch_size=2, weighed=weighed)
+        without = train(base, method, rows, work / "without", batch_size=2)
+        assert equal_states(state(with_weights.model), state(without.model))
+        assert with_weights.curve == without.curve
+
+    def test_weights_change_what_is_trained(self, name: str, base: Base, work: Path) -> None:
+        method, rows = self.made(name), with_distances(fact_rows().head(6))
+        with_weights = train(base, method, rows, work / "with", batch_size=2, weighed=plan(refresh_steps=2))
+        without = train(base, method, rows, work / "without", batch_size=2)
+        assert not equal_states(state(with_weights.model), state(without.model))
+
 
 TASKS_ON = [("knowledge", "base"), ("classification", "encoder"), ("classification", "decoder")]
 TASKS_ON += [("regression", "encoder"), ("regression", "decoder")]
@@ -424,6 +441,19 @@ class TestEveryTask:
         assert together.shape == (7,)
         assert together.tolist() == pytest.approx([float(losses([one])[0]) for one in tokens], abs=1e-4)
         assert int(task.num_items(task.targets(tokens))) == sum(one.num_learned for one in tokens)
+
+    def test_the_mask_tells_which_losses_are_of_learned_items(self, name: str, backbone: str, on: Base) -> None:
+        model, task = self.model(on), on.task
+        tokens = task.encode(on.tokenizer(), self.rows(name).head(7))
+        targets = task.targets(tokens)
+        with torch.inference_mode():
+            each = task.item_losses(model(**task.inputs(tokens)).logits, targets)
+        mask = task.item_mask(targets)
+        assert mask.shape == each.shape
+        assert mask.dtype == torch.bool
+        assert mask.sum(1).tolist() == [one.num_learned for one in tokens]
+        assert (each[~mask] == 0).all()
+        assert (each[mask] != 0).all()
 
     def test_the_first_step_reports_the_weighted_mean(self, name: str, backbone: str, on: Base, work: Path) -> None:
         weights = [2.0, 0.0, 1.0, 0.5, 1.0, 1.0, 3.0, 1.0]

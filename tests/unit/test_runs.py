@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
 from knowtune.base import ADAPTER_CARD, Base
 from knowtune.errors import UserError
 from knowtune.methods.lora import Lora
 from knowtune.runs import Job, train_seed
 
-from .helpers import fact_rows, recipe, row, table
+from .helpers import fact_rows, plan, recipe, row, table, with_distances
 
 
 def job(**changes: Any) -> Job:
@@ -24,7 +24,6 @@ def job(**changes: Any) -> Job:
         "method": Lora(rank=2, alpha=4.0),
         "recipe": recipe(epochs=2),
         "seed": 3,
-        "weights": pd.Series(1.0, index=rows.index),
         "validation": fact_rows().tail(4).reset_index(drop=True),
         "mask": None,
     }
@@ -45,7 +44,7 @@ def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     assert card == {
         "base": "tiny", "base_digest": base.digest, "task": {"kind": "knowledge"},
         "example": {"prompt": "The hat of Ada is ", "text_pair": ""}, "method": "lora", "seed": 3,
-        "num_rows": 8, "num_steps": 4,
+        "num_rows": 8, "num_steps": 4, "reweight": None,
         "options": {"rank": 2, "alpha": 4.0, "dropout": 0.0, "target_modules": "all-linear"},
         "num_trainable": card["num_trainable"], "num_parameters": card["num_parameters"],
         "validation_loss": pytest.approx(last), "weights_digest": text_digest(weights),
@@ -69,13 +68,30 @@ def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_pat
     assert json.loads((tmp_path / "out" / ADAPTER_CARD).read_text())["validation_loss"] is None
 
 
-def test_weights_of_rows_matter(base: Base, tmp_path: Path) -> None:
-    rows = fact_rows().head(8)
-    weights = pd.Series([2.0, 0.0] * 4, index=rows.index)
-    for name, given in (("a", job(rows=rows)), ("b", job(rows=rows, weights=weights))):
-        train_seed(given, base, tmp_path / name, tmp_path / f"work-{name}")
-    files = [tmp_path / name / "adapter_model.safetensors" for name in ("a", "b")]
+@pytest.mark.parametrize("granularity", ["example", "token"])
+def test_weighed_rows_leave_their_weights(granularity: str, base: Base, tmp_path: Path) -> None:
+    rows = with_distances(fact_rows()).iloc[[1, 4, 5, 9]]  # as chosen rows come: on an index of their own
+    weighed = plan(alpha=0.9, granularity=granularity, refresh_steps=1)
+    train_seed(job(rows=rows, reweight=weighed), base, tmp_path / "out", tmp_path / "work")
+    train_seed(job(rows=rows), base, tmp_path / "plain", tmp_path / "plain-work")
+    card = read_json(tmp_path / "out" / ADAPTER_CARD)
+    assert weighed.weighting.model_dump().items() <= card["reweight"].items()
+    assert card["reweight"]["measured_at"] == 1  # of two steps
+    told = read_rows(tmp_path / "out" / "weights.jsonl")
+    assert told["id"].tolist() == rows["id"].tolist()
+    assert told["weight"].min() >= card["reweight"]["min"] - 1e-6
+    assert told["weight"].max() <= card["reweight"]["max"] + 1e-6
+    assert "weights.jsonl" not in {path.name for path in (tmp_path / "plain").iterdir()}
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("out", "plain")]
     assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_weights_of_alpha_0_leave_the_adapter_of_a_plain_run(base: Base, tmp_path: Path) -> None:
+    rows = with_distances(fact_rows()).head(8)
+    for name, weighed in (("plain", None), ("weighed", plan(alpha=0.0, refresh_steps=1))):
+        train_seed(job(rows=rows, reweight=weighed), base, tmp_path / name, tmp_path / f"work-{name}")
+    for file in ("adapter_model.safetensors", "adapter_config.json", "curve.csv"):
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "weighed" / file).read_bytes()
 
 
 def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path) -> None:

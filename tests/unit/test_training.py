@@ -82,10 +82,16 @@ def plain_loss(base: Base, rows: Rows, weights: list[float] | None = None) -> fl
 
 
 class TestRows:
-    def test_a_row_knows_its_number_and_weight(self) -> None:
+    def test_a_row_knows_its_number(self) -> None:
         rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5], 1, 2)], [1.0, 0.5], ["a", "b"])
         assert len(rows) == 2
-        assert rows[1] == {"row": Encoded([4, 5], 1, 2), "weight": 0.5, "index": 1}
+        assert rows[1] == {"row": Encoded([4, 5], 1, 2), "index": 1}
+
+    def test_a_rows_weight_is_that_of_all_its_items(self) -> None:
+        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5, 6, 7], 0, 2), Encoded([4, 5], 1, 2)], [1, 0.5, 2], "abc")
+        assert rows.counts.tolist() == [2, 3, 1]
+        assert rows.weights.tolist() == [1.0, 1.0, 0.5, 0.5, 0.5, 2.0]
+        assert rows.places([2, 0]).tolist() == [5, 0, 1]
 
     def test_a_batch_is_padded_on_the_right(self) -> None:
         rows = Rows([Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)], [1.0, 0.5], ["a", "b"])
@@ -93,7 +99,6 @@ class TestRows:
         assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [4, 9, 0, 0]]
         assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
         assert batch["labels"].tolist() == [[-100, -100, 3, 9], [-100, 9, -100, -100]]
-        assert batch["weight"].tolist() == [[1.0], [0.5]]
         assert batch["index"].tolist() == [0, 1]
 
 

@@ -171,7 +171,7 @@ def test_a_run_with_a_method_that_cannot_use_the_mask(base: Base, tmp_path: Path
     selected = choose(base, Random(budget=0.01), tmp_path / "seed-0")
     lora = ADAPTERS[0][1]
     rows = fact_rows()
-    job = Job("r", "lora", lora, recipe(), 0, rows, pd.Series(1.0, index=rows.index), rows.head(0), selected.mask)
+    job = Job("r", "lora", lora, recipe(), 0, rows, rows.head(0), selected.mask)
     with pytest.raises(UserError, match="train r: lora cannot use the parameter mask of its selection; use fish"):
         train_seed(job, base, tmp_path / "out", tmp_path / "work")
 

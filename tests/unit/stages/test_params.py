@@ -94,6 +94,37 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"]["options"].pop("rank"), "runs.lora.options.rank: got nothing; allowed: a value"),
     (lambda p: p["runs"]["lora"].update(type="vera"), "runs.lora.type: got 'vera'; allowed: only with `method: peft`"),
     (lambda p: p["runs"]["lora"].update(sede=1), "runs.lora.sede: got an unknown key"),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"form": "liner"}),
+        "runs.lora.reweight.form: got 'liner'; allowed: 'linear' or 'exponential'",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"alhpa": 1}),
+        "runs.lora.reweight.alhpa: got an unknown key; allowed: alpha, batch_size, form, granularity, highest, lowest, "
+        "refresh_steps; did you mean 'alpha'?",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"highest": 0.5}),
+        "runs.lora.reweight.highest: got 0.5; allowed: greater than or equal to 1",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"refresh_steps": 0}),
+        "runs.lora.reweight.refresh_steps: got 0; allowed: greater than or equal to 1",
+    ),
+    (lambda p: p["runs"]["lora"].update(reweight=0.5), "runs.lora.reweight: got 0.5; allowed: a mapping of keys"),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={}) or p.update(task={"kind": "regression"}),
+        "runs.lora.reweight: got weights by semantic distance, which a score has not; allowed: null, where task.kind "
+        "is 'regression'",
+    ),
+    (
+        lambda p: (
+            p["runs"]["lora"].update(reweight={"granularity": "token"})
+            or p.update(task={"kind": "classification", "labels": ["a", "b"]})
+        ),
+        "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
+        "not tokens",
+    ),
     (lambda p: p["runs"]["lora"].update(seeds=[1, 1]), "runs.lora.seeds: got [1, 1]; allowed: each seed once"),
     (
         lambda p: p["runs"]["lora"].update(seeds=[]),

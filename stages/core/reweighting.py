@@ -1,0 +1,20 @@
+"""From params to the library's objects: how a run weighs its rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from knowtune.reweighting import Plan
+    from stages.core.schema import Params
+
+
+def plan_of(params: Params, run: str) -> Plan | None:
+    """Make the plan of a run that has one."""
+    from knowtune.reweighting import Plan
+    from stages.core.semantics import representation_of
+
+    weighting = params.runs[run].reweight
+    if weighting is None:
+        return None
+    return Plan(weighting, representation_of(params), params.answers.max_new_tokens, f"runs.{run}.reweight")
