@@ -15,8 +15,7 @@ Measuring draws no random number and leaves the modes of all modules as they wer
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,8 @@ from transformers import TrainerCallback
 
 from knowtune.encoding import batches_by_length
 from knowtune.progress import progress
-from knowtune.semantics import cosine_distance, text_distances
+from knowtune.semantics import answered, cosine_distance
+from knowtune.states import evaluating
 from knowtune.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ class Plan:
         weighting: options.
         representation: by which answers and targets are compared when they are measured again.
         max_new_tokens: of an answer, then.
+        extra_tokens: see `knowtune.semantics`.
         where: the key in params.yaml, for messages.
     """
 
     weighting: Weighting
     representation: Representation
     max_new_tokens: int
+    extra_tokens: int
     where: str
 
 
@@ -114,7 +116,7 @@ class Reweighting(TrainerCallback):
         if self.measure is None or steps is None or step % steps or step >= state.max_steps:
             return
         before = self.distances.mean()
-        with _evaluating(model):
+        with evaluating(model):
             found = self.measure(model, args.process_index, args.world_size).to(args.device)
         self._weigh(reduce(found, "sum").cpu().numpy())
         self.measured_at = step
@@ -204,7 +206,7 @@ def open_reweighting(
     if weighting.refresh_steps is None:
         return Reweighting(plan, rows, distances, None, label)
     vectors = plan.representation.opened(base.model(), tokenizer)
-    by_answer = _AnswerDistances(table, base.task, tokenizer, vectors, weighting.batch_size, plan.max_new_tokens, name)
+    by_answer = _AnswerDistances(plan, table, base.task, tokenizer, vectors, name)
     return Reweighting(plan, rows, distances, by_answer, label)
 
 
@@ -212,24 +214,25 @@ def open_reweighting(
 class _AnswerDistances:
     """Measures rows by a model's greedy answers (a classifier's: by the word of its label)."""
 
+    plan: Plan
     table: pd.DataFrame
     task: Task
     tokenizer: PreTrainedTokenizerBase
     vectors: Vectors
-    batch_size: int
-    max_new_tokens: int
     label: str
 
     def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
         """Return distances of this process's rows  # (rows,). The batches are the same for any number of processes."""
         asked = self.task.encode(self.tokenizer, self.table.assign(target=""))
-        batches = batches_by_length([len(row.input_ids) for row in asked], self.batch_size)
+        size = self.plan.weighting.batch_size
+        batches = batches_by_length([len(row.input_ids) for row in asked], size)
         found = torch.zeros(len(self.table), dtype=torch.float64)
         for batch in progress(batches[process::num_processes], self.label):
-            rows = self.table.iloc[batch]
-            answers = self.task.answers(model, self.tokenizer, rows, len(batch), self.max_new_tokens, self.label)
-            targets = (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
-            found[batch] = torch.tensor(text_distances(self.vectors, answers, targets), dtype=torch.float64)
+            distances = answered(
+                self.task, model, self.tokenizer, self.table.iloc[batch], self.vectors, batch_size=size,
+                max_new_tokens=self.plan.max_new_tokens, extra_tokens=self.plan.extra_tokens, label=self.label,
+            )["distance"]  # fmt: skip
+            found[batch] = torch.from_numpy(distances.to_numpy(dtype=float, copy=True))
         return found
 
 
@@ -260,15 +263,3 @@ class _TokenDistances:
             distances = cosine_distance(self.embeddings[said], self.embeddings[right])
             found[self.rows.places(batch)] = distances.where(said != right, 0.0)
         return found
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode for a while, then every module back into its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -258,8 +258,7 @@ def tokens_at_once(model: torch.nn.Module) -> int:
     """Say how many tokens may share a pass: so many that the matrices' inputs and outputs take half the weights' room.
 
     What else is kept for the backward pass takes about as much again. The fewer weights, the fewer tokens: a small
-    model's activations would otherwise be many times its size. A GPU needs
-    many tokens to be busy, and has the room.
+    model's activations would otherwise be many times its size. A GPU needs many tokens to be busy, and has the room.
     """
     matrices = [matrix for module in model.modules() if (matrix := _matrix(module)) is not None]
     width = sum(sum(matrix.shape) for matrix in matrices)  # floats a token

@@ -50,13 +50,14 @@ def run(args: argparse.Namespace, params: Params) -> None:
     plan = plan_of(params, args.name)
     decides = [
         settings.model_dump(exclude={"seeds"}),
-        None if plan is None else (params.semantics.model_dump(), plan.max_new_tokens),
+        None if plan is None else (params.semantics.model_dump(), plan.max_new_tokens, plan.extra_tokens),
         training_of(params, settings),
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
     members = [type(method), *([] if plan is None else [type(plan.representation)])]
-    work = work_folder(f"train-{args.name}", decides, [args.selected, args.validation, args.base], *members)
+    inputs = [args.selected, args.validation, args.base, *([] if plan is None else plan.representation.inputs)]
+    work = work_folder(f"train-{args.name}", decides, inputs, *members)
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:
         selected = read_selection(args.selected, seed, base)

@@ -17,4 +17,6 @@ def plan_of(params: Params, run: str) -> Plan | None:
     weighting = params.runs[run].reweight
     if weighting is None:
         return None
-    return Plan(weighting, representation_of(params), params.answers.max_new_tokens, f"runs.{run}.reweight")
+    asking = params.answers
+    where = f"runs.{run}.reweight"
+    return Plan(weighting, representation_of(params), asking.max_new_tokens, asking.extra_tokens, where)

@@ -214,7 +214,7 @@ class Answers(Section):
 
     batch_size: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1, le=4096)
-    extra_tokens: int = Field(default=4, ge=0)
+    extra_tokens: int = Field(ge=0)
     sketch: Sketch | None
 
 

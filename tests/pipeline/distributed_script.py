@@ -73,7 +73,7 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.1 * i for i in range(8)])
     rows = Rows(base.task.encode(tokenizer, table), [1.0] * 8, table["id"].tolist())
     options = {"alpha": 1.0, "granularity": granularity, "refresh_steps": 1, "batch_size": 3}
-    plan = Plan(Weighting(**options), InputEmbedding(), 3, "runs.x.reweight")
+    plan = Plan(Weighting(**options), InputEmbedding(), 3, 4, "runs.x.reweight")
     reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
     model, recipe = Full().attach(base.model()), recipe_for(world)
     plain = torch.optim.SGD(model.parameters(), lr=1.0)  # Adam would make much of gradients that are but rounding

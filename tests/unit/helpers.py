@@ -133,7 +133,7 @@ def encoded(base: Base, rows: pd.DataFrame, weights: Sequence[float] | None = No
 
 def plan(**options: Any) -> Plan:
     """Make a plan of weights; a short answer is enough for these targets."""
-    return Plan(Weighting(**options), InputEmbedding(), 4, "runs.x.reweight")
+    return Plan(Weighting(**options), InputEmbedding(), 4, 4, "runs.x.reweight")
 
 
 def with_distances(rows: pd.DataFrame) -> pd.DataFrame:
