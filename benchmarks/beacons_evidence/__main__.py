@@ -47,12 +47,12 @@ def run_task(name: str, args: argparse.Namespace) -> None:
     """Do what is left of a task."""
     import torch
 
-    from benchmarks.beacons_evidence.work import Bench
+    from benchmarks.beacons_evidence.work import Bench, sound
     from benchmarks.selection_evidence.materials import material
 
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
     torch.set_num_threads(1)
-    Bench(material(name, args.project, args.data or Path()), args.project, args.work).run()
+    Bench(sound(material(name, args.project, args.data or Path()), args.project), args.work).run()
 
 
 if __name__ == "__main__":

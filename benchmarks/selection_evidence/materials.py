@@ -41,9 +41,9 @@ PARAREL_COLUMNS = {
     "target": "target",
 }
 GLUE = {  # task -> labels in their order, rows that are trained on, metric
-    "sst2": (["negative", "positive"], 2000, "accuracy"),
+    "sst2": (["negative", "positive"], 600, "accuracy"),
     "cola": (["unacceptable", "acceptable"], 2000, "matthews"),
-    "rte": (["entailment", "not_entailment"], 2000, "accuracy"),
+    "rte": (["entailment", "not_entailment"], 600, "accuracy"),
 }
 
 
@@ -161,10 +161,10 @@ def embedded(project: Path) -> Material:
         parts=[
             Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2)),  # fewer parameters want larger steps
             Part(4, "chosen"),
-            Part(4, "chosen", arms=(ROWS_ALONE,)),
             Part(16, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
-            Part(16, "chosen"),
             Part(1, "all", (6e-3, 2e-2, 6e-2, 2e-1)),
+            Part(4, "chosen", arms=(ROWS_ALONE,)),
+            Part(16, "chosen"),
             Part(1, "chosen"),
             Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), arms=VARIANTS),
             Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), every_rate=True, arms=(*ARMS, *VARIANTS)),
@@ -188,7 +188,7 @@ def pararel(data: Path) -> Material:
     raw = read_files(
         data / "facts", files, reader, PARAREL_COLUMNS, data / "text" / "tinystories-heldout.jsonl", "text"
     )
-    limits = Limits(seed=0, max_facts=300, max_known=600, max_texts=40, max_items=None, max_rejected=0.01)
+    limits = Limits(seed=0, max_facts=150, max_known=400, max_texts=30, max_items=None, max_rejected=0.01)
     prepared = prepare(raw, base, limits, {})
     return Material(
         name="pararel",
