@@ -71,7 +71,7 @@ def main() -> None:
     if "filter" in chosen:
         exact_filter()
     if "memory" in chosen:
-        memory()
+        memory(args.threads)
 
 
 def read_prompts(folder: Path, count: int) -> pd.DataFrame:
@@ -211,10 +211,10 @@ def exact_filter() -> None:
     print(f"mean_variance on {len(drawn):,} distances: {time.perf_counter() - start:.2f} s")
 
 
-def memory() -> None:
+def memory(threads: int) -> None:
     """Print the peak of processes that work through more and more rows."""
     for count, how in ((10_000, "asked"), (30_000, "asked"), (100_000, "asked"), (1_000_000, "given")):
-        command = [sys.executable, __file__, "--stream", str(count), how]
+        command = [sys.executable, __file__, "--threads", str(threads), "--stream", str(count), how]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
         print(done.stdout.strip())
 
