@@ -349,7 +349,10 @@ def _filter_problems(raw: dict[str, Any], name: str, item: dict[str, Any], membe
     problems = []
     answers = raw.get("answers")
     unsketched = isinstance(answers, dict) and answers.get("sketch") is None
-    for strategy, made in zip(item["strategy"], members, strict=True) if members else ():
+    for i, (strategy, made) in enumerate(zip(item["strategy"], members, strict=True) if members else ()):
+        if made is not None and "distance" in made.needs and _kind(raw) == "regression":
+            got = f"{strategy!r}, which needs semantic distances, and a score has none"
+            problems.append(Problem(f"filters.{name}.strategy[{i}]", got, "a strategy that reads no distance"))
         if made is not None and "sketches" in made.needs and unsketched:
             got = f"nothing, and filters.{name} uses {strategy}"
             problems.append(
@@ -422,8 +425,7 @@ def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) ->
 
 def _reweight(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Problem]:
     """Check that the task has the distances by which a run weighs its rows or tokens."""
-    task, weighting = raw.get("task"), item.get("reweight")
-    kind = task.get("kind") if isinstance(task, dict) else None
+    kind, weighting = _kind(raw), item.get("reweight")
     if weighting is None:
         return []
     if kind == "regression":
@@ -433,6 +435,12 @@ def _reweight(raw: dict[str, Any], name: str, item: dict[str, Any]) -> list[Prob
         allowed = "example; a classification learns one label of a row, not tokens"
         return [Problem(f"runs.{name}.reweight.granularity", "'token'", allowed)]
     return []
+
+
+def _kind(raw: dict[str, Any]) -> Any:
+    """Give the kind of the task."""
+    task = raw.get("task")
+    return task.get("kind") if isinstance(task, dict) else None
 
 
 def _has_validation(raw: dict[str, Any]) -> bool:

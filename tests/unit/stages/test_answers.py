@@ -57,7 +57,7 @@ SKETCH = {"sketch": {"dimensions": 32, "batch_size": 4, "seed": 0}}
 
 def test_one_answer_per_row_in_their_order(run: Run, base: Base, capsys: pytest.CaptureFixture[str]) -> None:
     rows = fact_rows()
-    out = run(rows, base)
+    out = run(rows, base, answers={"sketch": None})
     assert [path.name for path in out.iterdir()] == ["answers.jsonl"]
     found = check(read_rows(out / "answers.jsonl"), ANSWERS, "answers")
     assert found["id"].tolist() == rows["id"].tolist()

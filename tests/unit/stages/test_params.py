@@ -69,15 +69,15 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["runs"]["lora"].update(selection="claen"),
-        "runs.lora.selection: got 'claen'; allowed: all, clean, fish, ird; did you mean 'clean'?",
+        "runs.lora.selection: got 'claen'; allowed: all, clean, fish, ird, near; did you mean 'clean'?",
     ),
     (
         lambda p: p["selections"]["all"].update(filter="everythin"),
-        "selections.all.filter: got 'everythin'; allowed: clean, everything; did you mean 'everything'?",
+        "selections.all.filter: got 'everythin'; allowed: band, calm, clean, everything, near, spread; did you mean 'everything'?",
     ),
     (
         lambda p: p["mixtures"]["soup"].update({"from": ["lora", "ful"]}),
-        "mixtures.soup.from[1]: got 'ful'; allowed: delora, fish, full, ird, lora, raw; did you mean 'full'?",
+        "mixtures.soup.from[1]: got 'ful'; allowed: beacons, delora, fish, full, ird, lora, raw; did you mean 'full'?",
     ),
     (
         lambda p: p["runs"]["lora"].update(method="lorra"),
@@ -160,8 +160,12 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "filters.clean.options.band: got {'hi': 0.1, 'lo': 0.9}; allowed: lo <= hi",
     ),
     (
-        lambda p: p["filters"]["clean"].update(strategy=["clean", "interference"]),
-        "answers.sketch: got nothing, and filters.clean uses interference; allowed: dimensions, batch_size and seed of "
+        lambda p: p.update(task={"kind": "regression"}),
+        "filters.near.strategy[1]: got 'nearest', which needs semantic distances, and a score has none",
+    ),
+    (
+        lambda p: p["answers"].update(sketch=None),
+        "answers.sketch: got nothing, and filters.calm uses interference; allowed: dimensions, batch_size and seed of "
         "the gradients' sketches",
     ),
     (
@@ -283,7 +287,10 @@ GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
     "chats": lambda p: of_files(p, {**{k: v for k, v in PROMPTS.items() if k not in "prompt target"}, "messages": "m"}),
     "labels": classifies,
     "scores": lambda p: (
-        classifies(p) or p.update(task={"kind": "regression"}) or p["evaluate"].update(metrics=["pearson", "spearman"])
+        classifies(p)
+        or p["filters"].update({name: {"strategy": ["clean"]} for name in ("near", "band", "spread")})
+        or (p["runs"]["beacons"].pop("reweight")
+        and p.update(task={"kind": "regression"})) or p["evaluate"].update(metrics=["pearson", "spearman"])
     ),
     "hub": lambda p: (
         p.update(
