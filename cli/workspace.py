@@ -111,22 +111,26 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
     Raises:
         UserError: DATA is not given, a package is not installed, or there is nothing at a path.
     """
-    for section, key in PATHS:
-        given = str(raw[section][key])
+    places = [(raw[section], key, f"{section}.{key}") for section, key in PATHS]
+    options = raw.get("semantics", {}).get("options") or {}
+    if str(options.get("path", "")).startswith(("DATA/", ".", "/")):  # an encoder's folder, no name of a hub
+        places.append((options, "path", "semantics.options.path"))
+    for section, key, name in places:
+        given = str(section[key])
         first, _, rest = given.partition("/")
         if given.startswith(FETCHED):
             continue
         if first == "DATA":
             if data is None:
-                raise UserError(f"{where}: {section}.{key}: {given} needs a folder; say which: DATA=folder")
+                raise UserError(f"{where}: {name}: {given} needs a folder; say which: DATA=folder")
             path = data / rest
         elif first == "PACKAGE":
             path = package_folder(rest.partition("/")[0], where) / rest.partition("/")[2]
         else:
             path = root / given
         if not path.exists():
-            raise UserError(f"{where}: {section}.{key}: {given} is {path}, and nothing is there")
-        raw[section][key] = str(path.resolve())
+            raise UserError(f"{where}: {name}: {given} is {path}, and nothing is there")
+        section[key] = str(path.resolve())
     return raw
 
 

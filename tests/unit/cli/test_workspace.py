@@ -51,6 +51,18 @@ def test_paths_mean_what_they_meant_at_the_root(tmp_path: Path) -> None:
     assert settled == {**paths(f"{tmp_path}/project/a/b", f"{tmp_path}/c", f"{tmp_path}/m"), "threads": 2}
 
 
+@pytest.mark.parametrize(
+    ("given", "settled"),
+    [("./enc", "{root}/enc"), ("DATA/enc", "{root}/enc"), ("PACKAGE/p/m", "PACKAGE/p/m"), ("o/n", "o/n")],
+)
+def test_an_encoders_folder_is_a_path_and_a_name_of_the_hub_is_none(given: str, settled: str, tmp_path: Path) -> None:
+    for name in ("a", "enc"):
+        (tmp_path / name).mkdir()
+    raw = {**paths("a", "a", "a"), "semantics": {"options": {"path": given}}}
+    found = settle_paths(raw, tmp_path, tmp_path, "my.yaml")["semantics"]["options"]["path"]
+    assert found == settled.format(root=tmp_path)
+
+
 def test_what_the_hub_brings_is_the_workspace_s_own(tmp_path: Path) -> None:
     (tmp_path / "text.jsonl").write_text("")
     raw = paths("data/hub/facts", "text.jsonl", "data/hub/model")

@@ -73,7 +73,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["selections"]["all"].update(filter="everythin"),
-        "selections.all.filter: got 'everythin'; allowed: band, calm, clean, everything, near, spread; did you mean 'everything'?",
+        "selections.all.filter: got 'everythin'; allowed: band, calm, clean, everything, near, spread; did you mean "
+        "'everything'?",
     ),
     (
         lambda p: p["mixtures"]["soup"].update({"from": ["lora", "ful"]}),
