@@ -43,7 +43,7 @@ PARAREL_COLUMNS = {
 GLUE = {  # task -> labels in their order, rows that are trained on, metric
     "sst2": (["negative", "positive"], 600, "accuracy"),
     "cola": (["unacceptable", "acceptable"], 2000, "matthews"),
-    "rte": (["entailment", "not_entailment"], 600, "accuracy"),
+    "rte": (["entailment", "not_entailment"], 300, "accuracy"),
 }
 
 
