@@ -138,7 +138,7 @@ def by_loop(model: Any, tokenizer: Any, rows: pd.DataFrame) -> list[str]:
 
 @torch.inference_mode()
 def gap(model: Any, tokenizer: Any, row: Any, one: str, other: str) -> float:
-    """Return the smallest gap between the two largest logits on the way to where two answers part."""
+    """Return the gap between the two largest logits where two answers part."""
     ids, gaps = encode_texts(tokenizer, [row["prompt"].rstrip(" ")], 2**31)[0], []
     start = len(ids)
     for _ in range(LONGEST):
@@ -148,7 +148,7 @@ def gap(model: Any, tokenizer: Any, row: Any, one: str, other: str) -> float:
         said = tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
         if not (one.startswith(said) and other.startswith(said)):
             break
-    return min(gaps)
+    return gaps[-1]
 
 
 def sketches(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.DataFrame) -> None:

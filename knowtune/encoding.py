@@ -122,15 +122,10 @@ def encode_wrapped(
     Returns:
         Tokens of each text; and for each of them 1 where it is the text's own, 0 where it is special.
     """
-    batch: Any = tokenizer(
-        list(texts), truncation=max_tokens is not None, max_length=max_tokens, return_special_tokens_mask=True
-    )
-    start = tokenizer.bos_token_id
-    ids, own = [], []
-    for row, special in zip(batch["input_ids"], batch["special_tokens_mask"], strict=True):
-        lacks = start is not None and row[:1] != [start]
-        ids.append([start, *row] if lacks else row)
-        own.append([0, *(1 - s for s in special)] if lacks else [1 - s for s in special])
+    batch: Any = tokenizer(list(texts), truncation=max_tokens is not None, max_length=max_tokens)
+    start, special = tokenizer.bos_token_id, set(tokenizer.all_special_ids)
+    ids = [[start, *row] if start is not None and row[:1] != [start] else row for row in batch["input_ids"]]
+    own = [[int(token not in special) for token in row] for row in ids]
     return ids, own
 
 

@@ -58,7 +58,7 @@ def _histogram(axes: Axes, distances: Mapping[str, Any]) -> None:
 
 def _heat_map(figure: Figure, axes: Axes, interference: Mapping[str, Any]) -> None:
     """Draw the mean cosine between the gradients of every two relations: red where they work against each other."""
-    names, cosines = interference["relations"], interference["cosines"]
+    names, cosines = interference["groups"], interference["cosines"]
     values = [[float("nan") if value is None else value for value in line] for line in cosines]
     largest = max((abs(value) for line in cosines for value in line if value is not None), default=0.0) or 1.0
     image = axes.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest)

@@ -45,7 +45,7 @@ def summarise(rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chai
         "stratify": limits.stratify,
         "distances": _distances(verdict["distance"].to_numpy(), step, names, looks) if looks else None,
         "groups": _shares(groups, step == len(chain), limits.group),
-        "interference": _interference(rows, seen, step, compares[0]) if compares else None,
+        "interference": _interference(groups, seen, step, compares[0]) if compares else None,
     }
 
 
@@ -97,16 +97,16 @@ def _shares(groups: pd.Series[str], kept: np.ndarray[Any, Any], by: str) -> dict
     }
 
 
-def _interference(rows: pd.DataFrame, seen: Seen, step: np.ndarray[Any, Any], number: int) -> dict[str, Any]:
-    """Compare the gradients of the rows that a strategy saw: between relations, and each with all others."""
+def _interference(groups: pd.Series[str], seen: Seen, step: np.ndarray[Any, Any], number: int) -> dict[str, Any]:
+    """Compare the gradients of the rows that a strategy saw: between groups, and each with all others."""
     here = np.flatnonzero(step >= number)
-    seen, relations = seen.at(here), rows["relation"].iloc[here]
-    sizes = relations.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    seen, groups = seen.at(here), groups.iloc[here]
+    sizes = groups.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     names = sorted(sizes.index[:MOST_DISTURBED])
     opposition = oppositions(seen)
     return {
-        "relations": names,
-        "cosines": mean_cosines(seen, relations, names),
+        "groups": names,
+        "cosines": mean_cosines(seen, groups, names),
         "opposition": {
             f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(opposition, QUANTILES), strict=True)
         },

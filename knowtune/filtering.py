@@ -57,6 +57,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
     reason = np.full(len(rows), "", dtype=object)
     for number, (name, member) in enumerate(chain):
         here = np.flatnonzero(step == len(chain))
+        if not len(here):
+            break
         found = _reasons(member, rows, seen, here, limits.stratify if member.ranks else None)
         gone = found != ""
         distances = seen.answers["distance"].to_numpy()[here]

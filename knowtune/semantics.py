@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Vectors = Callable[[Sequence[str]], "torch.Tensor"]
 CHUNK = 1024  # texts, or pairs of vectors, that are worked on at a time
+DECIMALS = 6  # of a distance; coarser than what another batch changes, so that equals stay equal
 PUSHED = 0.01  # a distance that grew by more than this was pushed away; what is less may be rounding
 
 
@@ -93,7 +94,7 @@ def _pair_distances(vectors: Vectors, said: Sequence[str], rights: Sequence[str]
         chunk = pairs[start : start + CHUNK]
         one, other = (table[[places[pair[side]] for pair in chunk]] for side in (0, 1))
         for pair, distance in zip(chunk, cosine_distance(one, other).tolist(), strict=True):
-            found[pair] = 0.0 if pair[0] == pair[1] and pair[0] else distance
+            found[pair] = 0.0 if pair[0] == pair[1] and pair[0] else round(distance, DECIMALS)
     return [found[pair] for pair in zip(said, rights, strict=True)]
 
 
@@ -165,6 +166,11 @@ def answered(
 def right_answers(rows: pd.DataFrame) -> list[str]:
     """Give all right answers of each row, one a line, the target first."""
     return (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
+
+
+def learned(items: pd.DataFrame) -> pd.DataFrame:
+    """Give the items that were to be learned, and not those that were known and are to stay."""
+    return items[items["kind"] != "locality"]
 
 
 def changes(items: pd.DataFrame) -> pd.Series[float]:

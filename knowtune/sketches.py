@@ -54,9 +54,9 @@ class Sketcher(Source):
 
     def __init__(self, model: PreTrainedModel, dimensions: int, seed: int) -> None:
         """Find the linear layers."""
-        head = model.get_output_embeddings()
+        body = set(model.base_model.modules())  # a head is outside: a language model's, or a classifier's, which is new
         kinds = (nn.Linear, Conv1D)
-        self.layers = {n: m for n, m in model.named_modules() if isinstance(m, kinds) and m is not head}
+        self.layers = {n: m for n, m in model.named_modules() if isinstance(m, kinds) and m in body}
         super().__init__(model, {f"{name}.weight": layer.weight for name, layer in self.layers.items()})  # type: ignore[misc]
         self.dimensions, self.seed = dimensions, seed
         self.side = 4 * math.ceil(math.sqrt(dimensions))

@@ -51,5 +51,5 @@ def mean_states(
             weights = pad([counted[i] for i in rows], 0).to(device).unsqueeze(-1).float()  # (batch, seq, 1)
             means = (states * weights).sum(1) / weights.sum(1)  # (batch, hidden)
             found.update(zip(rows, means.cpu(), strict=True))
-    empty = torch.zeros_like(next(iter(found.values()))) if found else torch.zeros(1)
-    return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else torch.zeros(0, 1)
+    empty = torch.zeros(model.config.get_text_config().hidden_size)
+    return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else empty[None][:0]

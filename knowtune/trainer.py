@@ -151,8 +151,9 @@ class KnowledgeTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
-        """Batch rows of like length."""
-        return LengthBuckets(self.lengths, self.args.train_batch_size, int(self.args.data_seed or 0))
+        """Batch rows of like length: those of a whole step, so that it is the same however it is shared out."""
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthBuckets(self.lengths, step, int(self.args.data_seed or 0))
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Use the method's parameter groups where it has some."""

@@ -243,7 +243,7 @@ def _drop_broken(checkpoints: Path, reweighting: Reweighting | None) -> None:
             if reweighting is not None:
                 reweighting.read(folder)
         except (OSError, ValueError, SafetensorError):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # several processes may find it
 
 
 def seed_everything(seed: int) -> None:

@@ -43,10 +43,13 @@ def run(args: argparse.Namespace, params: Params) -> None:
     model, tokenizer = base.model(), base.tokenizer()
     parts = _answers(args, params, base, model, tokenizer)
     join_files(parts, args.out / "answers.jsonl")
-    tables = [read_rows(part)[["answer", "correct"]] for part in parts]
-    num_rows, num_right = sum(len(table) for table in tables), sum(int(table["correct"].sum()) for table in tables)
+    num_rows = num_right = num_said = 0
+    for part in parts:
+        table = read_rows(part)
+        num_rows, num_right = num_rows + len(table), num_right + int(table["correct"].sum())
+        num_said += int((table["answer"] != "").sum())
     print(f"answers: {num_rows} rows, {num_right} answers begin with the target")
-    if not any((table["answer"] != "").any() for table in tables):
+    if not num_said:
         print("answers: the base answers nothing to any prompt, so that all distances are 1", file=sys.stderr)
     if params.answers.sketch is not None:
         _sketches(args, params, base, model, tokenizer, num_rows)

@@ -78,7 +78,10 @@ class Bench:
 
     def key(self, what: Any) -> str:
         """Name a piece by all that decides it."""
-        return text_digest([self.identity, asdict(what) if isinstance(what, Setting) else what])[:24]
+        if not isinstance(what, Setting):
+            return text_digest([self.identity, what])[:24]
+        options = METHODS[what.method], FILTERS[what.filter], WEIGHTINGS[what.weighting], SKETCH, ASKING
+        return text_digest([self.identity, asdict(what), options, self.material.rows["target"].tolist()])[:24]
 
     def run(self) -> None:
         """Do what is not done yet: the grid, then seed after seed, all arms of a seed at all rates of damage."""
@@ -125,11 +128,9 @@ class Bench:
 
     @cached_property
     def answers(self) -> pd.Series[str]:
-        """Give the base's answer to every row, by id; it does not depend on the target."""
+        """Give the base's answer to every row, by id, uncut: a limit by the sound target would tell its length."""
         rows = self.material.rows
-        found = self.base.task.answers(
-            self.model, self.tokenizer, rows, BATCH, ASKING["max_new_tokens"], "answers", ASKING["extra_tokens"]
-        )
+        found = self.base.task.answers(self.model, self.tokenizer, rows, BATCH, ASKING["max_new_tokens"], "answers")
         return pd.Series(found, index=rows["id"], dtype="str")
 
     def train(self, setting: Setting) -> None:

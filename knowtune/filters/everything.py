@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from knowtune.families import Filter
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 class Everything(Filter):
     """Keep every row; what the others are compared with."""
+
+    reads: ClassVar[tuple[str, ...] | None] = ()
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Give no row a reason to go."""

@@ -41,7 +41,7 @@ class Interference(Filter):
         num_gone = len(rows) - num_kept(self.keep, len(rows))
         last, gone = cosines[order[num_gone]], order[:num_gone]
         told = [
-            f"opposed: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
+            f"least in line: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
             for c in cosines[gone]
         ]
         return reasons_at(rows.index, gone, told)

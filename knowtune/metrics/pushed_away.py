@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from knowtune.families import Judged, Metric
-from knowtune.semantics import PUSHED, changes
+from knowtune.semantics import PUSHED, changes, learned
 
 
 class PushedAway(Metric):
@@ -23,5 +23,5 @@ class PushedAway(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Count those that moved away, of all that have a distance."""
-        moved = changes(judged.items[judged.items["kind"] != "locality"])
+        moved = changes(learned(judged.items))
         return float((moved > PUSHED).mean()) if len(moved) else None

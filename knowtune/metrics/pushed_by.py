@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from knowtune.families import Judged, Metric
-from knowtune.semantics import PUSHED, changes
+from knowtune.semantics import PUSHED, changes, learned
 
 
 class PushedBy(Metric):
@@ -19,6 +19,6 @@ class PushedBy(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average the growth."""
-        moved = changes(judged.items[judged.items["kind"] != "locality"])
+        moved = changes(learned(judged.items))
         pushed = moved[moved > PUSHED]
         return (float(pushed.mean()) if len(pushed) else 0.0) if len(moved) else None

@@ -177,8 +177,14 @@ def _hub(raw: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(f"hub.{name}.revision", "null", allowed))
         elif isinstance(repo, str) and revision is not None and is_local(repo):
             problems.append(Problem(f"hub.{name}.revision", repr(revision), "null, for `repo` is a local copy"))
-    for section, key in (("base", "path"), ("source", "data"), ("source", "text")):
-        given = raw.get(section)
+    semantics = raw.get("semantics")
+    encoder = semantics.get("options") if isinstance(semantics, dict) else None
+    for section, key, given in (
+        ("base", "path", raw.get("base")),
+        ("source", "data", raw.get("source")),
+        ("source", "text", raw.get("source")),
+        ("semantics.options", "path", encoder),
+    ):
         value = given.get(key) if isinstance(given, dict) else None
         parts = value.split("/") if isinstance(value, str) else []
         if parts[:2] == ["data", "hub"] and (len(parts) < 3 or parts[2] not in hub):

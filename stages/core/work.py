@@ -56,7 +56,8 @@ def _code(members: Iterable[type]) -> dict[str, str]:
         file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
     } - plumbing
     files |= {Path(inspect.getfile(member)).resolve() for member in members}
-    files |= set((top / "knowtune/tuners").rglob("*.py"))
+    for shared in ("tuners", "tasks"):  # what every method may use, and what every stage that loads rows does
+        files |= set((top / "knowtune" / shared).rglob("*.py"))
     return {file.relative_to(top).as_posix(): file_digest(file) for file in sorted(files)}
 
 

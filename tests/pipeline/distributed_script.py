@@ -68,10 +68,10 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     """Train on rows that are weighed again after every step but the last."""
     base = Tiny({}, work, Compute(), Knowledge())
     tokenizer = base.tokenizer()
-    texts = [(f"w{i + 2} " * (1 + i % 3), f"w{2 * i + 3} w{30 - i}") for i in range(8)]
+    texts = [(f"w{i + 2} " * (1 + i % 3), f"w{2 * i + 3} w{30 - i}") for i in range(24)]  # three steps an epoch
     cells = [[str(i), "f", "r", "s", "0", prompt, "", target, ""] for i, (prompt, target) in enumerate(texts)]
-    table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.1 * i for i in range(8)])
-    rows = Rows(base.task.encode(tokenizer, table), [1.0] * 8, table["id"].tolist())
+    table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.05 * i for i in range(24)])
+    rows = Rows(base.task.encode(tokenizer, table), [1.0] * 24, table["id"].tolist())
     options = {"alpha": 1.0, "granularity": granularity, "refresh_steps": 1, "batch_size": 3}
     plan = Plan(Weighting(**options), InputEmbedding(), 3, 4, "runs.x.reweight")
     reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
@@ -81,7 +81,7 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
         model, rows, None, recipe, base.compute, base.task,
         seed=0, work=work, reweighting=reweighting, optimizer=plain,
     )  # fmt: skip
-    assert reweighting.measured_at == 2
+    assert reweighting.measured_at == 8
     found = {**fitted.model.state_dict(), "weights": rows.weights, "distances": torch.from_numpy(reweighting.distances)}
     return {f"{granularity}.{name}": value for name, value in found.items()}
 
@@ -92,11 +92,11 @@ def main(out: Path) -> None:
     seed_everything(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZE, num_attention_heads=2, num_key_value_heads=2))
     generator = torch.Generator().manual_seed(1)
-    rows = [Encoded(torch.randint(0, 50, (4 + i,), generator=generator).tolist(), 2, 4 + i) for i in range(8)]
-    data = Rows(rows, [1.0 + i % 3 for i in range(8)], [str(i) for i in range(8)])
-    method = Penalised()
+    rows = [Encoded(torch.randint(0, 50, (4 + i,), generator=generator).tolist(), 2, 4 + i) for i in range(24)]
+    data = Rows(rows, [1.0 + i % 3 for i in range(24)], [str(i) for i in range(24)])
+    method, model = Penalised(), Penalised().attach(model)
     fitted = fit(
-        method.attach(model),
+        model,
         data,
         None,
         recipe_for(world),
@@ -105,6 +105,7 @@ def main(out: Path) -> None:
         seed=0,
         work=out.with_suffix(".work"),
         method=method,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
     )
     found = dict(fitted.model.state_dict())
     for granularity in ("example", "token"):

@@ -61,7 +61,7 @@ def test_groups_are_the_largest(tmp_path: object) -> None:
 def test_interference_is_told_of_the_rows_that_the_strategy_saw() -> None:
     rows = pd.concat([fact_rows(), table(row("x", "p", ""))], ignore_index=True)
     found = summary_of(rows, [("clean", Clean()), ("interference", Interference(keep=0.5))])["interference"]
-    assert found["relations"] == ["colour", "town"]
+    assert found["groups"] == ["colour", "town"]
     assert np.array(found["cosines"]).shape == (2, 2)
     assert found["cosines"][0][1] == found["cosines"][1][0]
     exact = oppositions(seen_of(fact_rows()))

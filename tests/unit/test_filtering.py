@@ -65,6 +65,13 @@ def test_answers_of_other_rows_are_refused() -> None:
     assert str(caught.value) == "filter f: the answers are not those of the training rows; run the answers stage again"
 
 
+@pytest.mark.parametrize("after", [Nearest(), MeanVariance(), Interference()])
+def test_a_chain_whose_first_drops_all_says_so(after: Filter) -> None:
+    rows = table(row("a", "p", ""), row("b", "q", ""))
+    with pytest.raises(UserError, match=r"drops all 2 rows \(\{'empty': 2\}\); loosen its strategy"):
+        run_filters(rows, seen_of(rows), [("clean", Clean()), ("after", after)], "filter f")
+
+
 def test_a_filter_that_drops_all_is_refused_with_the_counts() -> None:
     rows = table(row("a", "p", ""), row("b", "p", "x"), row("c", "p", "y"))
     with pytest.raises(UserError) as caught:

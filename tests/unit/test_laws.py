@@ -17,13 +17,26 @@ from knowtune.base import Base
 from knowtune.budgets import Budgeted
 from knowtune.contract import ROW_COLUMNS
 from knowtune.evaluation import forward
-from knowtune.families import Choice, Filter, Member, Method, Metric, Mixture, Seen, Selector, Task, member_class
+from knowtune.families import (
+    Choice,
+    Filter,
+    Member,
+    Method,
+    Metric,
+    Mixture,
+    Representation,
+    Seen,
+    Selector,
+    Task,
+    member_class,
+)
 from knowtune.filtering import Limits, run_filters
 from knowtune.filters import FILTERS
 from knowtune.masks import num_entries
 from knowtune.methods import METHODS
 from knowtune.metrics import METRICS
 from knowtune.mixtures import MIXTURES
+from knowtune.representations import REPRESENTATIONS
 from knowtune.selectors import SELECTORS
 from knowtune.tasks import TASKS
 from knowtune.training import fit
@@ -53,6 +66,7 @@ FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
     ("mixture", Mixture, MIXTURES),
     ("metric", Metric, METRICS),
     ("task", Task, TASKS),
+    ("representation", Representation, REPRESENTATIONS),
 ]
 MEMBERS = [(family, kind, registry, name) for family, kind, registry in FAMILIES for name in registry]
 # What a member needs beside its defaults, so that it can be made.

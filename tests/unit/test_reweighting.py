@@ -250,16 +250,16 @@ class TestTraining:
     @BOTH
     def test_padding_and_accumulation_change_nothing(self, base: Base, work: Path, granularity: str) -> None:
         long = row("long", "The home of a person whose name nobody in this town knows is ", "Rome")
-        rows = with_distances(table(*fact_rows().head(7).to_numpy().tolist(), long))
+        rows = with_distances(table(*fact_rows().head(23).to_numpy().tolist(), long))  # three steps an epoch
         found = []
         for size, accumulation in ((8, 1), (2, 4)):
             made = opened(base, rows, alpha=1.0, granularity=granularity, refresh_steps=1, batch_size=3)
             place = work / str(size)
             fitted = descend(base, made.rows, place, made, batch_size=size, accumulation=accumulation, epochs=3)
-            assert made.measured_at == 2
+            assert made.measured_at == 8
             found.append(state(fitted.model))
         before = base.model().state_dict()
-        assert max(float((found[0][key] - found[1][key]).abs().max()) for key in before) < 1e-6
+        assert max(float((found[0][key] - found[1][key]).abs().max()) for key in before) < 3e-6  # of nine steps
         assert max(float((found[0][key] - before[key]).abs().max()) for key in before) > 1e-3
 
     def test_the_other_sign_is_another_training(self, base: Base, work: Path) -> None:

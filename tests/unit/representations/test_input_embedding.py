@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from knowtune.base import Base
+from knowtune.representations.hidden import Hidden
 from knowtune.representations.input_embedding import InputEmbedding
 from knowtune.semantics import text_distances
 
@@ -40,9 +41,11 @@ def test_texts_of_the_same_tokens_are_at_no_distance(encoder: Base, words: Any) 
 
 
 def test_special_tokens_alone_are_no_text(base: Base, tokenizer: Any) -> None:
-    """The text of a special token, which a data file might hold, is not the token."""
-    vectors = InputEmbedding().opened(base.model(), tokenizer)
-    assert text_distances(vectors, [""], ["red"]) == [1.0]
+    """A data file might hold the text of a special token."""
+    for representation in (InputEmbedding(), Hidden()):
+        vectors = representation.opened(base.model(), tokenizer)
+        assert text_distances(vectors, ["", tokenizer.eos_token, "red"], ["red"] * 3) == [1.0, 1.0, 0.0]
+        assert vectors(["", tokenizer.eos_token]).shape == vectors(["red", "green"]).shape
 
 
 def test_half_precision(base: Base, tokenizer: Any) -> None:

@@ -67,7 +67,7 @@ def test_sketches_are_read_where_a_filter_compares_them(tmp_path: Path) -> None:
     chosen = {"strategy": ["interference"], "options": {"interference": {"keep": 0.75}}}
     out = run(tmp_path, rows, chosen, sketches=seen_of(rows).sketches)
     assert len(read_rows(out / "dropped.jsonl")) == 6
-    assert read_json(out / "summary.json")["interference"]["relations"] == ["colour", "town"]
+    assert read_json(out / "summary.json")["interference"]["groups"] == ["colour", "town"]
     (tmp_path / "answers/sketches.npy").unlink()
     with pytest.raises(UserError, match=r"filter tried: interference needs sketches .* set `answers.sketch`"):
         run(tmp_path, rows, chosen)
