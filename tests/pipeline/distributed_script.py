@@ -76,7 +76,7 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     plan = Plan(Weighting(**options), InputEmbedding(), 3, 4, "runs.x.reweight")
     reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
     model, recipe = Full().attach(base.model()), recipe_for(world)
-    plain = torch.optim.SGD(model.parameters(), lr=1.0)  # Adam would make much of gradients that are but rounding
+    plain = torch.optim.SGD(model.parameters(), lr=0.2)  # Adam would make much of gradients that are but rounding
     fitted = fit(
         model, rows, None, recipe, base.compute, base.task,
         seed=0, work=work, reweighting=reweighting, optimizer=plain,
