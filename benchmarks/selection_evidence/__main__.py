@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with models/, facts/, text/ and glue/")
     parser.add_argument("--task", nargs="+", choices=TASKS, default=[], help="what to run")
     parser.add_argument("--parts", type=int, help="only so many of a task's comparisons, in their order")
+    parser.add_argument("--seeds", type=int, default=5, help="only so many of the five, to see all tasks sooner")
     parser.add_argument("--page", action="store_true", help="write docs/evidence.md from what is finished")
     args = parser.parse_args()
     for name in args.task:
@@ -62,7 +63,7 @@ def run_task(name: str, args: argparse.Namespace) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(f"{name}: another process is at it in {args.work}")
-        Bench(material(name, args.project, args.data or Path(), args.parts), args.work).run()
+        Bench(material(name, args.project, args.data or Path(), args.parts), args.work, args.seeds).run()
 
 
 if __name__ == "__main__":

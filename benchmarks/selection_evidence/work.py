@@ -91,11 +91,12 @@ class Bench:
     Args:
         material: the task.
         folder: where finished pieces are kept.
+        num_seeds: so many of the seeds, the first ones.
     """
 
-    def __init__(self, material: Material, folder: Path) -> None:
+    def __init__(self, material: Material, folder: Path, num_seeds: int = len(SEEDS)) -> None:
         """Open the store; judge the pristine base, which every result is held against."""
-        self.material, self.base = material, material.base
+        self.material, self.base, self.seeds = material, material.base, SEEDS[:num_seeds]
         self.store = Store(folder, material.name)
         self.identity = text_digest(material.described())[:16]
         self.tokenizer = self.base.tokenizer()
@@ -138,7 +139,7 @@ class Bench:
         for part in self.material.parts:
             for arm in part.arms:
                 yield from self.grid(arm, part)
-            for seed in SEEDS:
+            for seed in self.seeds:
                 for arm in part.arms:
                     rates = part.learning_rates if part.every_rate else [self.learning_rate(arm, part)]
                     yield from (Setting(arm, part.rank, part.train_on, seed, rate) for rate in rates)
@@ -146,8 +147,8 @@ class Bench:
     def left(self) -> int:
         """Count the trainings that are still to do."""
         every = sum(
-            len(part.arms) * ((len(part.learning_rates) - 1) * len(SEEDS) if part.every_rate
-                         else len(part.learning_rates) + len(SEEDS))
+            len(part.arms) * ((len(part.learning_rates) - 1) * len(self.seeds) if part.every_rate
+                         else len(part.learning_rates) + len(self.seeds))
             for part in self.material.parts
         )  # fmt: skip
         done = [record for record in self.store.records.values() if record["identity"] == self.identity]
