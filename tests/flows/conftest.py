@@ -121,7 +121,7 @@ def free_port() -> int:
 def small(params: dict[str, Any]) -> None:
     """Two runs, one of them long enough to be killed half-way; no mixtures, no tracking."""
     params["tracking"]["store"] = "none"
-    params["filters"] = {"clean": {"strategy": ["clean"]}}
+    params["filters"] = {"clean": {"strategy": ["clean"], "allow_lost": True}}
     params["selections"] = {"clean": {"filter": "clean", "strategy": "everything"}}
     params["mixtures"] = {}
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}

@@ -227,7 +227,7 @@ def test_new_members_of_the_other_families_retrain_nothing(project: Project) -> 
         registry.write_text(registry.read_text().replace(line, added))
 
     def use(params: dict[str, Any]) -> None:
-        params["filters"]["fresh"] = {"strategy": ["clean", "fresh"]}
+        params["filters"]["fresh"] = {"strategy": ["clean", "fresh"], "allow_lost": True}
         params["selections"]["fresh"] = {"filter": "fresh", "strategy": "fresh"}
         params["mixtures"]["fresh"] = {"from": ["lora", "full"], "strategy": "fresh"}
         params["evaluate"]["metrics"].append("fresh")
