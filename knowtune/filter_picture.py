@@ -32,7 +32,8 @@ def draw_filter(summary: Mapping[str, Any]) -> str | None:
         panels.append(lambda figure, axes: _shares(axes, summary["groups"], summary["rows"]))
     if not panels:
         return None
-    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    size = 5.2 * max(2, len(panels)), 4.2  # one panel alone is wide, not large
+    figure = Figure(figsize=size, layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False).flatten(), panels, strict=True):
         panel(figure, axes)
     return svg_text(figure)

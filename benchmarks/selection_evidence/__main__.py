@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--task", nargs="+", choices=TASKS, default=[], help="what to run")
     parser.add_argument("--parts", type=int, help="only so many of a task's comparisons, in their order")
     parser.add_argument("--seeds", type=int, default=5, help="only so many of the five, to see all tasks sooner")
-    parser.add_argument("--page", action="store_true", help="write docs/evidence.md from what is finished")
+    parser.add_argument("--page", action="store_true", help="write docs/NAME.md from what is finished")
+    parser.add_argument("--name", default="evidence", help="of the page")
     args = parser.parse_args()
     for name in args.task:
         if args.data is None and name != "embedded":
@@ -43,7 +44,7 @@ def main() -> None:
     if args.page:
         from benchmarks.selection_evidence.page import write_page
 
-        write_page(args.work, ROOT / "docs")
+        write_page(args.work, ROOT / "docs", args.name)
 
 
 def run_task(name: str, args: argparse.Namespace) -> None:
