@@ -46,11 +46,12 @@ def place_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
             common = "–"
             if fish and arm != "fish":
                 pairs = [(record, fish.get(record["seed"]) or next(iter(fish.values()))) for record in own]
-                common = f"{statistics.fmean(_overlap(work, result.name, *pair) for pair in pairs):.0%}"
+                shared = [found for pair in pairs if (found := _overlap(work, result.name, *pair)) is not None]
+                common = f"{statistics.fmean(shared):.0%}" if shared else "–"
             yield f"| {result.name} | {NAMES[arm]} | {' | '.join(f'{share:.0%}' for share in shares)} | {common} |"
 
 
-def _overlap(work: Path, task: str, one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Compare two masks."""
-    masks = [read_mask(work / "masks" / f"{task}-{record['key']}.safetensors") for record in (one, other)]
-    return overlap(masks[0], masks[1])
+def _overlap(work: Path, task: str, one: dict[str, Any], other: dict[str, Any]) -> float | None:
+    """Compare two masks; None where one is not kept."""
+    paths = [work / "masks" / f"{task}-{record['key']}.safetensors" for record in (one, other)]
+    return overlap(*map(read_mask, paths)) if all(path.is_file() for path in paths) else None

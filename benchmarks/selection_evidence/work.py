@@ -207,7 +207,7 @@ class Bench:
         name = f"{setting.arm}-{setting.rank}-{'any' if lot_free else setting.seed}"
         key = self._key(["selection", name])
         path = self.store.masks / f"{self.material.name}-{key}.safetensors"
-        if key not in self.store.records:
+        if key not in self.store.records or not path.is_file():
             seed_everything(setting.seed)
             pool = self.pool(setting.arm, setting.seed)
             cpu, wall = time.process_time(), time.monotonic()
