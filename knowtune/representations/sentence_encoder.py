@@ -80,6 +80,10 @@ def _pooling(folder: Path) -> tuple[bool, int | None]:
     modules = read_json(noted["modules.json"]) if noted["modules.json"].is_file() else []
     odd = [module["type"] for module in modules if module["type"].rpartition(".")[2] not in MODULES]
     found = [folder / module["path"] / "config.json" for module in modules if module["type"].endswith(".Pooling")]
+    missing = next((path for path in found if not path.is_file()), None)
+    if missing is not None:
+        where = missing.relative_to(folder)
+        raise UserError(f"semantics.options.path: {folder.name}: {where} is missing, which modules.json names")
     modes = {
         key for path in found for key, on in read_json(path).items() if key.startswith("pooling_mode_") and on is True
     }

@@ -83,6 +83,11 @@ def test_a_layer_after_pooling_is_refused(folder: Path, base: Base) -> None:
 
 
 class TestMissing:
+    def test_how_it_pools(self, folder: Path, base: Base) -> None:
+        (folder / "1_Pooling/config.json").unlink()
+        with pytest.raises(UserError, match=r"sentences: 1_Pooling/config.json is missing, which modules.json names"):
+            vectors_of(folder, base)
+
     @pytest.mark.parametrize("path", ["/no/such/folder", "./gone", "PACKAGE/knowtune/gone", "data/hub/gone"])
     def test_no_such_folder(self, path: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
