@@ -105,7 +105,6 @@ def main(out: Path) -> None:
         seed=0,
         work=out.with_suffix(".work"),
         method=method,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
     )
     found = dict(fitted.model.state_dict())
     for granularity in ("example", "token"):
