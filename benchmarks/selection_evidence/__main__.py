@@ -9,7 +9,8 @@ trained parameters and of optimiser steps, with five seeds each, and writes `doc
     python -m benchmarks.selection_evidence --work W --page
 
 The pieces behind `docs/evidence-larger.md` lie in `benchmarks/selection_evidence/finished`, but for the masks, which
-are made again where they are needed: `--work` with this folder goes on, `--page --name evidence-larger` writes it.
+are made again where they are needed: `--work` with this folder goes on, `--page --name evidence-larger` writes it,
+with a dash for the overlaps of masks that are not there.
 
 FOLDER holds models/, facts/, text/ and glue/, see presets/pararel.yaml and presets/minilm.yaml. Every finished
 training is a line in W: a killed run goes on. A process uses one thread; tasks can run side by side, one process each.
