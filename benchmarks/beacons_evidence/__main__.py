@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--project", type=Path, default=Path(), help="a project in which `make run` has run")
     parser.add_argument("--data", type=Path, help="folder with models/, facts/ and text/")
     parser.add_argument("--task", nargs="+", choices=TASKS, default=[], help="what to run")
+    parser.add_argument("--seeds", type=int, default=5, help="only so many of the five, to see both tasks sooner")
     parser.add_argument("--page", action="store_true", help="write docs/evidence-beacons.md from what is finished")
     args = parser.parse_args()
     if "pararel" in args.task and args.data is None:
@@ -49,10 +50,12 @@ def run_task(name: str, args: argparse.Namespace) -> None:
 
     from benchmarks.beacons_evidence.work import Bench, sound
     from benchmarks.selection_evidence.materials import material
+    from benchmarks.selection_evidence.work import alone
 
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
     torch.set_num_threads(1)
-    Bench(sound(material(name, args.project, args.data or Path()), args.project), args.work).run()
+    with alone(args.work, name):
+        Bench(sound(material(name, args.project, args.data or Path()), args.project), args.work, args.seeds).run()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> method, type and options
 }
 RATES: dict[str, tuple[float, ...]] = {"embedded": (0.0, 0.1, 0.3), "pararel": (0.0, 0.1, 0.3)}  # of wrong targets
 GRID = (6e-4, 2e-3, 6e-3)
-SKETCH = {"dimensions": 256, "seed": 0}
+SKETCH = {"dimensions": 2048, "seed": 0}
 PLAIN = ("all rows", "even")
 
 

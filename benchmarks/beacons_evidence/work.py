@@ -60,11 +60,12 @@ class Bench:
     Args:
         material: the task; its rows are sound.
         folder: where finished pieces are kept.
+        num_seeds: so many of the seeds, the first ones.
     """
 
-    def __init__(self, material: Material, folder: Path) -> None:
+    def __init__(self, material: Material, folder: Path, num_seeds: int = len(SEEDS)) -> None:
         """Open the store; judge the pristine base, which every result is held against."""
-        self.material, self.base = material, material.base
+        self.material, self.base, self.seeds = material, material.base, SEEDS[:num_seeds]
         self.tokenizer, self.model = self.base.tokenizer(), self.base.model()
         self.vectors = InputEmbedding().opened(self.model, self.tokenizer)
         self.store = Store(folder, material.name)
@@ -97,7 +98,7 @@ class Bench:
         """Yield what to train, in order; a method's learning rate is looked up when its grid is done."""
         for method in METHODS:
             yield from self.grid(method)
-        for seed in SEEDS:
+        for seed in self.seeds:
             for wrong in RATES[self.material.name]:
                 for arm in arms():
                     yield Setting(arm.method, arm.filter, arm.weighting, wrong, seed, self.learning_rate(arm.method))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from pathlib import Path
 
@@ -53,21 +52,14 @@ def main() -> None:
 
 def run_task(name: str, args: argparse.Namespace) -> None:
     """Do what is left of a task."""
-    import fcntl
-
     import torch
 
     from benchmarks.selection_evidence.materials import material
-    from benchmarks.selection_evidence.work import Bench
+    from benchmarks.selection_evidence.work import Bench, alone
 
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
     torch.set_num_threads(1)
-    args.work.mkdir(parents=True, exist_ok=True)
-    with (args.work / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"{name}: another process is at it in {args.work}")
+    with alone(args.work, name):
         Bench(material(name, args.project, args.data or Path(), args.parts), args.work, args.seeds).run()
 
 

@@ -6,7 +6,9 @@ chosen on validation with a seed that no result has.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -60,6 +62,18 @@ def products(precision: str) -> Iterator[None]:
         yield
     finally:
         setting.fp32_precision = before
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Keep other processes from a task's pieces inside the context; exit where one is at them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{name}: another process is at it in {folder}")
+        yield
 
 
 class Store:
