@@ -11,7 +11,6 @@ PACKAGE/name/, the folder of an installed Python package.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -23,13 +22,14 @@ from ruamel.yaml import YAML
 
 from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
+from knowtune.settings import local_path
 from stages.core.params import read_yaml
 
 DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
-PATHS = (("source", "data"), ("source", "text"), ("base", "path"))
-FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
+PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
+OWN = ("data/hub/", "data/base")  # outs of the workspace itself, not the project's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,35 +112,23 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
         UserError: DATA is not given, a package is not installed, or there is nothing at a path.
     """
     places = [(raw[section], key, f"{section}.{key}") for section, key in PATHS]
-    options = raw.get("semantics", {}).get("options") or {}
-    if str(options.get("path", "")).startswith(("DATA/", ".", "/")):  # an encoder's folder, no name of a hub
-        places.append((options, "path", "semantics.options.path"))
     for section, key, name in places:
         given = str(section[key])
         first, _, rest = given.partition("/")
-        if given.startswith(FETCHED):
+        if given.startswith(OWN):
             continue
         if first == "DATA":
             if data is None:
                 raise UserError(f"{where}: {name}: {given} needs a folder; say which: DATA=folder")
             path = data / rest
         elif first == "PACKAGE":
-            path = package_folder(rest.partition("/")[0], where) / rest.partition("/")[2]
+            path = local_path(given, f"{where}: {name}")
         else:
             path = root / given
         if not path.exists():
             raise UserError(f"{where}: {name}: {given} is {path}, and nothing is there")
         section[key] = str(path.resolve())
     return raw
-
-
-def package_folder(name: str, where: str) -> Path:
-    """Find the folder of an installed package."""
-    found = importlib.util.find_spec(name)
-    if found is None or not found.submodule_search_locations:
-        install = f"{sys.executable} -m pip install {name.replace('_', '-')}"
-        raise UserError(f"{where}: the Python package {name} is not installed; run `{install}`")
-    return Path(next(iter(found.submodule_search_locations)))
 
 
 def _write_if_changed(path: Path, value: dict[str, Any]) -> None:

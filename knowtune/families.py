@@ -186,7 +186,10 @@ class Task(Member):
 
 
 class Representation(Member):
-    """Turns texts into vectors whose angle says how far they are apart in meaning."""
+    """Turns texts into vectors whose angle says how far they are apart in meaning.
+
+    One that reads a model of its own has a field `path`, its folder.
+    """
 
     @abstractmethod
     def opened(
@@ -201,11 +204,6 @@ class Representation(Member):
         Raises:
             UserError: what it needs is missing.
         """
-
-    @property
-    def inputs(self) -> list[Path]:
-        """Files and folders beside the base that decide the vectors."""
-        return []
 
 
 @dataclass(frozen=True)

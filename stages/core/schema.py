@@ -192,9 +192,13 @@ class FolderBase(Section):
 
 
 class Semantics(Section):
-    """How far apart two texts are in meaning: which representation's vectors are compared, with its options."""
+    """How far apart two texts are in meaning: which representation's vectors are compared, with its options.
+
+    `path` is the folder of the model whose vectors they are: data/base, or a sentence encoder's.
+    """
 
     representation: str
+    path: str = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
 

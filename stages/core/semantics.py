@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def representation_of(params: Params) -> Representation:
-    """Make the representation from its name and options."""
+    """Make the representation from its name and options; one with a model of its own is told where that lies."""
     settings = params.semantics
-    found: Representation = member_class(REPRESENTATIONS, "representation", settings.representation)(**settings.options)
+    member = member_class(REPRESENTATIONS, "representation", settings.representation)
+    place = {"path": settings.path} if "path" in member.model_fields else {}
+    found: Representation = member(**place, **settings.options)
     return found
 
 

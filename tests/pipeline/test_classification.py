@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stages.core.params import read_yaml
 from tests.pipeline.conftest import Project
 
 GOOD, BAD = "good fine great lovely".split(), "bad poor awful dull".split()
@@ -87,6 +88,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
             "columns": {"id": None, "text": "review", "text_pair": None, "label": "label"},
         }
         params["base"] = {"model": "folder", "path": "data/hub/encoder"}
+        params["semantics"] = {"representation": "sentence_encoder", "path": "data/hub/encoder", "options": {}}
         params["prepare"] |= {"max_facts": None, "max_rejected": 0.5}
         params["prepare"]["damage"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
         params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews", "pushed_away"]
@@ -119,6 +121,8 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
     items = [json.loads(line) for line in (data / "evaluated/runs/lora/items.jsonl").read_text().splitlines()]
     assert all(item["answer"] == item["predicted"] for item in items)
     assert all((item["distance"] == 0) == item["correct"] for item in items)
+    answers = read_yaml(classifier.folder / "workspaces/reviews/dvc.lock")["stages"]["answers"]
+    assert "data/hub/encoder" in {dep["path"] for dep in answers["deps"]}
     assert "Pushed away" in (data / "report/index.html").read_text()
     assert (data / "hub/reviews/train.jsonl").read_text().count("\n") == 48
     assert "accuracy" in (data / "report/leaderboard.md").read_text()

@@ -168,7 +168,7 @@ class TestModel:
     def test_no_such_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             fetch_model(str(tmp_path / "gone"), None, tmp_path / "out")
-        assert str(caught.value) == f"hub: {tmp_path / 'gone'}: no such folder"
+        assert str(caught.value) == f"hub: {tmp_path / 'gone'}: nothing is there"
 
 
 FETCH = """

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from knowtune.settings import is_local, is_template, template_columns
+from knowtune.errors import UserError
+from knowtune.settings import is_local, is_template, local_path, template_columns
 
 
 @pytest.mark.parametrize(("column", "found"), [("question", False), ("{q}", True), ("Q: {q} A: ", True), ("{{", True)])
@@ -33,7 +37,19 @@ def test_braces_that_do_not_pair_up(template: str) -> None:
         ("../a/b", True),
         ("/models/tiny", True),
         ("~/tiny", True),
+        ("PACKAGE/tiny/model", True),
     ],
 )
 def test_a_path_begins_as_paths_do(repo: str, local: bool) -> None:
     assert is_local(repo) is local
+
+
+def test_package_stands_for_the_folder_of_an_installed_package() -> None:
+    assert local_path("PACKAGE/knowtune/tasks", "p") == Path(sys.modules["knowtune"].__path__[0]) / "tasks"
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"^p: the Python package no_such_thing is not installed; run `.*h-thing`"):
+        local_path("PACKAGE/no_such_thing/model", "p")
+    with pytest.raises(UserError, match=r"^p: PACKAGE/knowtune/gone: nothing is there$"):
+        local_path("PACKAGE/knowtune/gone", "p")

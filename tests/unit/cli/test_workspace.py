@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cli import workspace
-from cli.workspace import add_arguments, open_workspace, package_folder, params_file, settle_paths
+from cli.workspace import add_arguments, open_workspace, params_file, settle_paths
 from knowtune.errors import UserError
 from stages.core.params import read_yaml
 
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def paths(data: str, text: str, base: str) -> dict[str, dict[str, str]]:
-    return {"source": {"data": data, "text": text}, "base": {"path": base}}
+    return {"source": {"data": data, "text": text}, "base": {"path": base}, "semantics": {"path": "data/base"}}
 
 
 @pytest.fixture
@@ -53,13 +53,19 @@ def test_paths_mean_what_they_meant_at_the_root(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "settled"),
-    [("./enc", "{root}/enc"), ("DATA/enc", "{root}/enc"), ("PACKAGE/p/m", "PACKAGE/p/m"), ("o/n", "o/n")],
+    [
+        ("data/base", "data/base"),
+        ("data/hub/enc", "data/hub/enc"),
+        ("enc", "{root}/enc"),
+        ("DATA/enc", "{root}/enc"),
+        ("PACKAGE/knowtune/tasks", f"{PROJECT}/knowtune/tasks"),
+    ],
 )
-def test_an_encoders_folder_is_a_path_and_a_name_of_the_hub_is_none(given: str, settled: str, tmp_path: Path) -> None:
+def test_the_folder_that_texts_are_compared_by_is_a_path(given: str, settled: str, tmp_path: Path) -> None:
     for name in ("a", "enc"):
         (tmp_path / name).mkdir()
-    raw = {**paths("a", "a", "a"), "semantics": {"options": {"path": given}}}
-    found = settle_paths(raw, tmp_path, tmp_path, "my.yaml")["semantics"]["options"]["path"]
+    raw = {**paths("a", "a", "a"), "semantics": {"path": given}}
+    found = settle_paths(raw, tmp_path, tmp_path, "my.yaml")["semantics"]["path"]
     assert found == settled.format(root=tmp_path)
 
 
@@ -87,8 +93,8 @@ def test_package_stands_for_the_folder_of_an_installed_package() -> None:
     folder = str(Path(str(knowtune.__file__)).parent)
     raw = paths("PACKAGE/knowtune/tasks", "PACKAGE/knowtune/base.py", "PACKAGE/knowtune/methods")
     assert settle_paths(raw, Path("/"), None, "p") == paths(f"{folder}/tasks", f"{folder}/base.py", f"{folder}/methods")
-    with pytest.raises(UserError, match=r"p: the Python package no_such_thing is not installed; run `.*no-such-thing`"):
-        package_folder("no_such_thing", "p")
+    with pytest.raises(UserError, match=r"p: base.path: the Python package no_such_thing is not installed"):
+        settle_paths(paths("PACKAGE/knowtune", "PACKAGE/knowtune", "PACKAGE/no_such_thing"), Path("/"), None, "p")
 
 
 def test_nothing_at_a_path(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def go(rows: pd.DataFrame, base: Base, out: str = "out", **changes: Any) -> Path:
         write_rows(tmp_path / "train.jsonl", rows)
         args = argparse.Namespace(train=tmp_path / "train.jsonl", base=base.folder, out=tmp_path / out)
-        stage.run(args, settings(**changes))
+        stage.run(args, settings(**{"semantics": {"path": str(base.folder)}, **changes}))
         return tmp_path / out
 
     return go

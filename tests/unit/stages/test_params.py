@@ -165,6 +165,23 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "filters.near.strategy[1]: got 'nearest', which needs semantic distances, and a score has none",
     ),
     (
+        lambda p: p["semantics"].update(representation="sentence_encoder"),
+        "semantics.path: got 'data/base'; allowed: the encoder's folder, for sentence_encoder is no representation by "
+        "the base; an entry of `hub` brings one",
+    ),
+    (
+        lambda p: p["semantics"].update(path="models/encoder"),
+        "semantics.path: got 'models/encoder'; allowed: data/base, for input_embedding reads the base",
+    ),
+    (
+        lambda p: p["semantics"].update(representation="sentence_encoder", options={"path": "models/encoder"}),
+        "semantics.options.path: got 'models/encoder'; allowed: `semantics.path`, which DVC watches",
+    ),
+    (
+        lambda p: p["semantics"].update(representation="sentence_encoder", path="data/hub/mini"),
+        "semantics.path: got 'data/hub/mini'; allowed: an entry of `hub`",
+    ),
+    (
         lambda p: p["answers"].update(sketch=None),
         "answers.sketch: got nothing, and filters.calm uses interference; allowed: dimensions, batch_size and seed of "
         "the gradients' sketches",
