@@ -197,9 +197,9 @@ class Bench:
 
 
 def sound(material: Material, project: Path) -> Material:
-    """Undo the damage that the embedded task's rows carry; other tasks' rows are taken as they are."""
+    """Undo the damage that the embedded task's rows carry; ParaRel's are sound, and are read twice: that is enough."""
     if material.name != "embedded":
-        return material
+        return replace(material, epochs=2)
     return replace(material, rows=sound_rows(project / "data" / "prepared"))
 
 
