@@ -103,7 +103,7 @@ class Task(Member):
 
     @abstractmethod
     def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield targets that the model itself expects, each with the rows' weights  # (batch,); these sum to 1 per row.
 
@@ -111,7 +111,7 @@ class Task(Member):
             logits: of the model, without gradient.
             targets: the true ones; what is not learned there is not drawn.
             draws: how many to draw where the targets cannot be enumerated.
-            generator: of the lot, on the CPU.
+            generators: of each row's lot, on the CPU; what is drawn for a row depends on no other.
         """
 
     @abstractmethod
