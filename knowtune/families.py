@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from knowtune.errors import unknown
 
@@ -287,6 +287,13 @@ class Scoring(Member):
     batch_size: int = Field(
         default=32, ge=1, description="most rows per forward pass; no result depends on it but by rounding"
     )
+
+    @model_validator(mode="after")
+    def _draws_something(self) -> Self:
+        """Refuse what has no effect."""
+        if self.labels == "true" and self.draws > 1:
+            raise ValueError("draws only with labels: expected")
+        return self
 
 
 class Pool(ABC):
