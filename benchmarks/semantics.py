@@ -36,6 +36,7 @@ from knowtune.semantics import text_distances
 from knowtune.tasks.knowledge import Knowledge
 
 PARTS = ("distances", "sketches", "filter", "memory")
+ROUNDING = 1e-4  # between two logits; a smaller gap is what another order of sums can close
 LONGEST, EXTRA = 8, 4  # tokens of an answer, and beyond its target's length
 TASK = Knowledge()
 
@@ -109,10 +110,13 @@ def distances(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Dat
     there = ours[:: args.loop]
     differ = [i for i, (a, b) in enumerate(zip(there, alone, strict=True)) if a != b]
     print(f"identical answers: {1 - len(differ) / len(alone):.3%} of {len(alone)}; {len(differ)} differ")
+    wide = 0
     for i in differ:
         row = sample.iloc[i]
         found = gap(model, tokenizer, row, there[i], alone[i])
+        wide += found >= ROUNDING
         print(f"  {row['id']}: {alone[i]!r} alone, {there[i]!r} batched; gap {found:.1e}")
+    print(f"differences that rounding does not explain (gap of {ROUNDING:g} or more): {wide}")
 
 
 def batched(model: Any, tokenizer: Any, rows: pd.DataFrame, batch: int) -> tuple[list[str], list[float]]:

@@ -6,7 +6,10 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+from cli.workspace import DEFAULT, OWN, PATHS
 from knowtune.artefacts import text_digest, tree_digest
+from knowtune.errors import Problem, raise_gathered
+from knowtune.settings import PACKAGE, is_local
 from stages.core.params import load_params
 from stages.core.schema import Params
 
@@ -23,6 +26,8 @@ def check_params(path: Path) -> Params:
         UserError: all faults of the file.
     """
     params = load_params(path)
+    if path.resolve() == DEFAULT.resolve():  # any other file works in a workspace, where its paths are settled
+        raise_gathered(str(path), missing_places(params, path.parent))
     if all(run.method != "peft" for run in params.runs.values()):
         return params
     key = text_digest(
@@ -34,3 +39,22 @@ def check_params(path: Path) -> Params:
         STAMP.parent.mkdir(exist_ok=True)
         STAMP.write_text(json.dumps([key, *known][:50]))
     return params
+
+
+def missing_places(params: Params, root: Path) -> list[Problem]:
+    """List the settings that name a file or folder where nothing is. DVC would say which, but not whose setting it is.
+
+    Args:
+        params: good otherwise.
+        root: what relative paths are relative to.
+    """
+    problems = []
+    for section, key in PATHS:
+        given = str(getattr(getattr(params, section), key))
+        if given.startswith(OWN) or (root / given).exists():
+            continue
+        allowed = "a path at which something is"
+        if given.startswith(PACKAGE) or (given.count("/") == 1 and not is_local(given)):
+            allowed += f"; an entry of `hub` with {given!r} as `repo` brings it, into data/hub/NAME"
+        problems.append(Problem(f"{section}.{key}", repr(given), allowed))
+    return problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,7 @@ class Budgeted(Selector):
     num_parameters: int | None = Field(
         default=None, ge=1, description="how many parameters to train, instead of `budget`; the head included"
     )
-    pattern: str | list[str] | None = Field(
+    pattern: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="globs on parameter names that put them in scope; null for all"
     )
     granularity: Literal["global", "parameter"] = Field(

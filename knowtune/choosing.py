@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from knowtune.errors import UserError
 from knowtune.families import MaskedMethod, Method, Selector
 from knowtune.selection import write_choice
 
@@ -79,7 +80,14 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    choice = job.selector.choose(_pool(job, base, folder, work), job.seed)
+    pool = _pool(job, base, folder, work)
+    try:
+        choice = job.selector.choose(pool, job.seed)
+    except UserError as error:
+        option, _, _ = str(error).partition(":")
+        if option not in type(job.selector).model_fields:
+            raise
+        raise UserError(f"selections.{job.name}.options.{error}") from None
     described: dict[str, Any] | None = None
     if job.adapter is not None:
         name, method = job.adapter

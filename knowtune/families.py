@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from knowtune.errors import unknown
 
@@ -103,7 +103,7 @@ class Task(Member):
 
     @abstractmethod
     def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield targets that the model itself expects, each with the rows' weights  # (batch,); these sum to 1 per row.
 
@@ -111,7 +111,7 @@ class Task(Member):
             logits: of the model, without gradient.
             targets: the true ones; what is not learned there is not drawn.
             draws: how many to draw where the targets cannot be enumerated.
-            generator: of the lot, on the CPU.
+            generators: of each row's lot, on the CPU; what is drawn for a row depends on no other.
         """
 
     @abstractmethod
@@ -287,6 +287,13 @@ class Scoring(Member):
     batch_size: int = Field(
         default=32, ge=1, description="most rows per forward pass; no result depends on it but by rounding"
     )
+
+    @model_validator(mode="after")
+    def _draws_something(self) -> Self:
+        """Refuse what has no effect."""
+        if self.labels == "true" and self.draws > 1:
+            raise ValueError("draws only with labels: expected")
+        return self
 
 
 class Pool(ABC):

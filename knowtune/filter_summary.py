@@ -20,7 +20,35 @@ MOST_DISTURBED = 24  # groups whose gradients are compared, the largest
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def summarise(rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chain, limits: Limits) -> dict[str, Any]:
+def compared(seen: Seen, verdict: pd.DataFrame, chain: Chain) -> pd.DataFrame | None:
+    """Give each row's cosine with the mean gradient of the others, among the rows that a filter compared by gradients.
+
+    Of several such filters in a chain the first, which saw most rows. Negative: training on the row works against the
+    others.
+
+    Args:
+        seen: what the base says of the rows.
+        verdict: see `knowtune.filtering.decide`.
+        chain: that decided.
+
+    Returns:
+        id and cosine, on the index of those rows; None where no filter compares gradients.
+    """
+    number = next((number for number, (_, member) in enumerate(chain) if "sketches" in member.needs), None)
+    if number is None:
+        return None
+    here = np.flatnonzero(verdict["step"] >= number)
+    return verdict.iloc[here][["id"]].assign(cosine=oppositions(seen.at(here)))
+
+
+def summarise(
+    rows: pd.DataFrame,
+    seen: Seen,
+    verdict: pd.DataFrame,
+    chain: Chain,
+    limits: Limits,
+    cosines: pd.DataFrame | None = None,
+) -> dict[str, Any]:
     """Count and compare what was kept and dropped.
 
     Args:
@@ -29,6 +57,7 @@ def summarise(rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chai
         verdict: see `knowtune.filtering.decide`.
         chain: that decided.
         limits: within which it decided.
+        cosines: see `compared`.
 
     Returns:
         Numbers for summary.json: `rows`; `distances`, where a strategy looks at them; `groups`; `interference`, where
@@ -38,14 +67,13 @@ def summarise(rows: pd.DataFrame, seen: Seen, verdict: pd.DataFrame, chain: Chai
     names = [f"{number + 1}. {name}" for number, (name, _) in enumerate(chain)]
     dropped = {name: int((step == number).sum()) for number, name in enumerate(names)}
     looks = [number for number, (_, member) in enumerate(chain) if "distance" in member.needs]
-    compares = [number for number, (_, member) in enumerate(chain) if "sketches" in member.needs]
     groups = rows[limits.group]
     return {
         "rows": {"read": len(rows), "kept": int((step == len(chain)).sum()), "dropped": dropped},
         "stratify": limits.stratify,
         "distances": _distances(verdict["distance"].to_numpy(), step, names, looks) if looks else None,
         "groups": _shares(groups, step == len(chain), limits.group),
-        "interference": _interference(groups, seen, step, compares[0]) if compares else None,
+        "interference": None if cosines is None else _interference(rows, groups, seen, cosines),
     }
 
 
@@ -97,17 +125,15 @@ def _shares(groups: pd.Series[str], kept: np.ndarray[Any, Any], by: str) -> dict
     }
 
 
-def _interference(groups: pd.Series[str], seen: Seen, step: np.ndarray[Any, Any], number: int) -> dict[str, Any]:
+def _interference(rows: pd.DataFrame, groups: pd.Series[str], seen: Seen, cosines: pd.DataFrame) -> dict[str, Any]:
     """Compare the gradients of the rows that a strategy saw: between groups, and each with all others."""
-    here = np.flatnonzero(step >= number)
+    here = rows.index.get_indexer(cosines.index)
     seen, groups = seen.at(here), groups.iloc[here]
     sizes = groups.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     names = sorted(sizes.index[:MOST_DISTURBED])
-    opposition = oppositions(seen)
+    found = zip(QUANTILES, np.quantile(cosines["cosine"], QUANTILES), strict=True)
     return {
         "groups": names,
         "cosines": mean_cosines(seen, groups, names),
-        "opposition": {
-            f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(opposition, QUANTILES), strict=True)
-        },
+        "with_the_others": {f"{quantile:g}": float(value) for quantile, value in found},
     }

@@ -18,7 +18,7 @@ count more; 1/N, which changes no ranking; `max_loss`, ours, against mislabelled
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,18 @@ def parameters_in(
         if adapter not in getattr(model, "peft_config", {}):
             known = ", ".join(getattr(model, "peft_config", {})) or "none; attach one first"
             raise UserError(f"scope: no adapter is called {adapter!r}; attached: {known}")
-        named = {name: p for name, p in named.items() if adapter in name.split(".") and p.requires_grad}
+        heads = ".modules_to_save."  # trained whole, whatever is chosen
+        own = {name: p for name, p in named.items() if adapter in name.split(".") and heads not in name}
+        named = {name: p for name, p in own.items() if p.requires_grad}
+        if own and not named:
+            raise UserError(
+                f"scope: adapter {adapter!r} is frozen or not active; `model.set_adapter({adapter!r})`, or load it "
+                "with is_trainable=True"
+            )
     globs = [pattern] if isinstance(pattern, str) else pattern
     for glob in globs or ():
         if not any(fnmatchcase(name, glob) for name in named):
-            hint = nearest(glob, named)
+            hint = _nearest_glob(glob, named)
             raise UserError(
                 f"pattern: {glob!r} matches no parameter" + (f"; did you mean {hint!r}?" if hint else "")
                 + f"; there are {len(named)}, e.g. {', '.join(list(named)[:3])}"
@@ -73,6 +80,16 @@ def parameters_in(
             "Load the model's weights first"
         )
     return named
+
+
+def _nearest_glob(glob: str, names: Iterable[str]) -> str:
+    """Return a glob like this one that matches one of the names at least, or "" where none is similar."""
+    names = list(names)
+    parts = sorted({part for name in names for part in name.split(".")})
+    words = [word if set(word) & set("*?[") else nearest(word, parts) for word in glob.split(".")]
+    mended = ".".join(words)
+    found = "" not in words and mended != glob and any(fnmatchcase(name, mended) for name in names)
+    return mended if found else nearest(glob, names)
 
 
 def fisher_diagonal(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from knowtune.families import Scoring, Task
 
 TOLERANCE = 1e-3  # relative; what the check of the first two examples allows before one example a pass is taken
+ROUNDED = 8  # times a weight's own precision, which the check allows where that is coarser; mixed examples are off by 1
 ROUNDING = 1e-10  # relative to the largest squared gradient; below it lies what float32 makes of zero
 FEWEST_CPU, FEWEST_GPU = 256, 2**14  # tokens a pass, however small the model: below, a pass costs more than it saves
 SAVED_EVERY = 30.0  # seconds between partial results
@@ -195,8 +196,11 @@ class Scorer:
         num_items = torch.stack([self.task.num_items(targets[i : i + 1]) for i in range(len(batch))]).to(device)
         drawn = [(targets, torch.ones(len(batch), device=device))]
         if self.scoring.labels == "expected":
-            lot = torch.Generator().manual_seed(int(text_digest([self.seed, batch])[:15], 16))
-            drawn = list(self.task.expected_targets(logits.detach(), targets, self.scoring.draws, lot))
+            with torch.no_grad():
+                if not bool(self.task.losses(logits, targets).isfinite().all()):  # nothing can be drawn from NaN
+                    raise _NotFiniteError(batch)
+            lots = [self._lot(i) for i in batch]
+            drawn = list(self.task.expected_targets(logits.detach(), targets, self.scoring.draws, lots))
         for number, (labels, weights) in enumerate(drawn, start=1):
             with torch.enable_grad():
                 losses = self.task.losses(logits, labels) / num_items.clamp(min=1)  # (batch,)
@@ -204,6 +208,11 @@ class Scorer:
                 if self.scoring.max_loss is not None:
                     scale = scale * self.scoring.max_loss / losses.detach().clamp(min=self.scoring.max_loss)
                 yield (losses * scale).sum(), number == len(drawn)
+
+    def _lot(self, row: int) -> torch.Generator:
+        """Give the lot of a row's expected labels: by the seed and the row, whatever it is scored together with."""
+        name = self.examples[row].input_ids if self.ids is None else self.ids[row]
+        return torch.Generator().manual_seed(int(text_digest([self.seed, name])[:15], 16))
 
     def _agrees(self, batch: list[int], start: Sums) -> bool:
         """Compare two examples, scored as one batch, with the definition.
@@ -225,11 +234,11 @@ class Scorer:
                 true._add(source, pair, sums)
             noise = ROUNDING * max(largest.values())  # of parameters without influence, as a key's bias in attention
             sums.sign = 1.0
-            off = [
-                name
-                for name, rest in sums.sums.items()
-                if not float(rest.abs().max()) <= TOLERANCE * largest[name] + noise
-            ]
+            allowed = {
+                name: max(TOLERANCE, ROUNDED * torch.finfo(p.dtype).eps) * largest[name] + noise
+                for name, p in self.parameters.items()
+            }
+            off = [name for name, rest in sums.sums.items() if not float(rest.abs().max()) <= allowed[name]]
             reason = f"the gradients of {off[0]} mix examples" if off else ""
         for total in sums.sums.values():
             total.zero_()
@@ -239,19 +248,27 @@ class Scorer:
 
     def _blame(self, batch: list[int]) -> UserError:
         """Find the first example of a batch whose gradient is not finite."""
-        with OneByOne(self.model, self.parameters) as source:
-            for row in batch:
-                alone = Traces(len(self.examples), self.parameters, None)
-                alone.begin([row])
+        names = [f"number {row}" if self.ids is None else self.ids[row] for row in batch]
+        for row, name in zip(batch, names, strict=True):
+            if not self._finite_alone(row):
+                advice = "look at this row, or score in float32 (compute.dtype)"
+                return UserError(f"{self.label}: the gradient of row {name!r} is not finite; {advice}")
+        return UserError(
+            f"{self.label}: the gradients of rows {names[0]!r} to {names[-1]!r} have a sum that is not finite, though "
+            "each alone is; score in float32 (compute.dtype)"
+        )
+
+    def _finite_alone(self, row: int) -> bool:
+        """Tell whether one example's own gradient is finite."""
+        alone = Traces(len(self.examples), self.parameters, None)
+        alone.begin([row])
+        try:
+            with OneByOne(self.model, self.parameters) as source:
                 for loss, last in self._losses(source, [row]):
                     source.backward(loss, alone, again=not last)
-                if not bool(alone.sums.isfinite().all()):
-                    break
-        name = self.ids[row] if self.ids is not None else f"number {row}"
-        return UserError(
-            f"{self.label}: the gradient of row {name!r} is not finite; look at this row, or score in float32 "
-            "(compute.dtype)"
-        )
+        except _NotFiniteError:
+            return False
+        return bool(alone.sums.isfinite().all())
 
 
 def tokens_at_once(model: torch.nn.Module) -> int:

@@ -28,16 +28,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="a name under `filters` in params.yaml")
     parser.add_argument("--train", type=Path, required=True, help="training rows")
     parser.add_argument("--answers", type=Path, required=True, help="folder of the base's answers to them")
-    parser.add_argument("--out", type=Path, required=True, help="folder for kept.jsonl, dropped.jsonl and summary.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for kept.jsonl, dropped.jsonl, summary.json")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Run the chain of strategies on the columns that it reads, then stream the rows into kept and dropped."""
-    from knowtune.artefacts import write_json
+    from knowtune.artefacts import write_json, write_rows
     from knowtune.contract import ROWS
     from knowtune.errors import unknown
     from knowtune.families import member_class
-    from knowtune.filter_summary import summarise
+    from knowtune.filter_summary import compared, summarise
     from knowtune.filtering import Limits, decide
     from knowtune.filters import FILTERS
 
@@ -50,8 +50,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     rows = _gather(args.train, ROWS, _columns(chain))
     seen = _seen(args.answers, chain)
     verdict = decide(rows, seen, chain, where, limits)
-    summary = summarise(rows, seen, verdict, chain, limits)
-    del rows, seen  # before whole rows are read
+    cosines = compared(seen, verdict, chain)
+    summary = summarise(rows, seen, verdict, chain, limits, cosines)
+    if cosines is not None:
+        write_rows(args.out / "cosines.jsonl", cosines)
+    del rows, seen, cosines  # before whole rows are read
     _stream(args.train, verdict, chain, args.out, where)
     write_json(args.out / "summary.json", summary)
     read, kept = summary["rows"]["read"], summary["rows"]["kept"]

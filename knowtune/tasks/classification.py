@@ -72,7 +72,7 @@ class Classification(HeadTask):
         return cross_entropy(logits.float(), targets, reduction="none").unsqueeze(1)
 
     def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every class with its probability: exact."""
         import torch

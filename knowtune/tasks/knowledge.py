@@ -73,7 +73,7 @@ class Knowledge(Task):
         return pad(targets[:, 1:] != IGNORED, (0, 1))
 
     def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Tokens drawn from the model at every learned place, after the true tokens before it."""
         import torch
@@ -82,10 +82,11 @@ class Knowledge(Task):
 
         learned = targets[:, 1:] != IGNORED
         shares = logits[:, -targets.shape[1] :][:, :-1][learned].float().softmax(-1).cpu()  # (learned, vocabulary)
+        of_rows = list(zip(shares.split(learned.sum(1).tolist()), generators, strict=True))
         for _ in range(draws):
             drawn = targets.clone()
-            tokens = torch.multinomial(shares, 1, generator=generator).squeeze(1).to(targets.device)
-            drawn[:, 1:][learned] = tokens
+            tokens = [torch.multinomial(own, 1, generator=lot).squeeze(1) for own, lot in of_rows if len(own)]
+            drawn[:, 1:][learned] = torch.cat(tokens).to(targets.device)
             yield drawn, torch.full((len(targets),), 1 / draws, device=targets.device)
 
     def judge(

@@ -63,11 +63,11 @@ class Regression(HeadTask):
         return (logits[:, :1].float() - targets.unsqueeze(1)).square()
 
     def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generator: torch.Generator
+        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Scores drawn around the model's with variance 1/2, whose -log p is the squared error, but for a constant."""
         import torch
 
         for _ in range(draws):
-            noise = torch.randn(len(targets), generator=generator).to(logits.device)
+            noise = torch.cat([torch.randn(1, generator=lot) for lot in generators]).to(logits.device)
             yield logits[:, 0].float() + noise / 2**0.5, torch.full_like(targets, 1 / draws)

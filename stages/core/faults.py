@@ -281,6 +281,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
             where = (f"filters.{name}.strategy[{i}]", f"filters.{name}.options.{strategy}")
             made.append(member(FILTERS, "filter", strategy, own, where))
         problems.extend(_filter_problems(raw, name, item, made))
+        twice = sorted({str(strategy) for strategy in strategies if strategies.count(strategy) > 1})
+        if twice:
+            problems.append(Problem(f"filters.{name}.strategy", f"{', '.join(twice)} twice", "each strategy once"))
         for extra in set(options if isinstance(options, dict) else ()) - set(map(str, strategies)):
             allowed = "options of a strategy named in `strategy`"
             problems.append(
@@ -326,6 +329,9 @@ def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         if selector is not None and selector.chooses_rows and not selector.masks and trains_on == "all":
             got = f"'all', so that what {item['selection']!r} chooses has no effect"
             problems.append(Problem(f"runs.{name}.train_on", got, "chosen, or a selection that chooses parameters"))
+        if selector is not None and not selector.chooses_rows and trains_on == "chosen":
+            got = f"'chosen', but {item['selection']!r} leaves no row out"
+            problems.append(Problem(f"runs.{name}.train_on", got, "all, or a selection with `samples`"))
         if method is not None and selector is not None and selector.masks != method.uses_mask:
             problems.append(_mask_problem(raw, name, item, selector))
         problems.extend(_training_overrides(raw, name, item))

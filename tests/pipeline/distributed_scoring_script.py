@@ -27,8 +27,9 @@ def main(out: Path) -> None:
     given = (model, rows, Knowledge(), parameters_in(model), Scoring(batch_size=3))
     diagonal = fisher_diagonal(*given, work=out.with_suffix(".work"))
     traces = row_traces(*given)
+    expected = fisher_diagonal(*given[:-1], Scoring(batch_size=3, labels="expected", draws=2))
     if os.environ.get("RANK", "0") == "0":
-        torch.save({**diagonal, "traces": traces}, out)
+        torch.save({**diagonal, "traces": traces, **{f"expected {name}": f for name, f in expected.items()}}, out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ SUMMARY: dict[str, Any] = {
         "cuts": {"2. nearest": [0.8]},
     },
     "groups": {"by": "relation", "number": 2, "names": ["<a> & $b$", ""], "read": [6, 4], "kept": [4, 3]},
-    "interference": {"groups": ["a", "b"], "cosines": [[None, -0.2], [-0.2, 0.4]], "opposition": {"0": -0.5}},
+    "interference": {"groups": ["a", "b"], "cosines": [[None, -0.2], [-0.2, 0.4]], "with_the_others": {"0": -0.5}},
 }
 
 

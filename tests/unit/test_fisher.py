@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from knowtune.families import Scoring, Task
 from knowtune.fisher import fisher_diagonal, parameters_in, row_traces
 from knowtune.gradients import ExampleGradients
 from knowtune.masks import top_entries
+from knowtune.methods.lora import Lora
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.regression import Regression
 from knowtune.uses import Call, UnsupportedError, Whole, uses_of
@@ -259,12 +261,13 @@ class TestLaws:
             expected = sum(float(alone[name].flatten()[indices].sum()) for name, indices in mask.items())
             assert float(found[number]) == pytest.approx(expected, rel=1e-5)
 
-    def test_bfloat16_weights_are_scored_in_float32(self, base: Base) -> None:
-        exact = diagonal(base)
-        found = diagonal(base, model=base.model().to(torch.bfloat16))
-        for name, values in found.items():
-            assert values.dtype == torch.float32
-            assert float(values.sum()) == pytest.approx(float(exact[name].sum()), rel=0.15)
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_added_up_in_float32(self, dtype: torch.dtype, base: Base, capsys: Any) -> None:
+        """300 equal squares: a sum in bfloat16 would stand still at 256 of them."""
+        model, (row, *_) = base.model().to(dtype), encoded(base, fact_rows()).rows
+        expected, _ = by_definition(model, [row], TASK, parameters_in(model))
+        assert_equal(diagonal(base, [row] * 300, model=model), expected, 2e-2)
+        assert "one example at a time" not in capsys.readouterr().err
 
     def test_a_bound_of_the_loss_scales_the_gradient(self, base: Base) -> None:
         model, rows = base.model(), encoded(base, fact_rows()).rows
@@ -295,6 +298,17 @@ class TestExpectedLabels:
                     expected[name] += shares[number, label] * values / len(rows)
         assert_equal(fisher_diagonal(model, rows, task, scope, Scoring(labels="expected", batch_size=6)), expected)
 
+    def test_of_a_row_do_not_depend_on_other_rows(self, base: Base, tmp_path: Path, monkeypatch: Any) -> None:
+        rows = list(encoded(base, fact_rows()).rows)
+        whole = diagonal(base, rows, labels="expected", draws=2, batch_size=32)
+        exact = {name: values.double() for name, values in whole.items()}
+        assert_equal(diagonal(base, rows[::-1], labels="expected", draws=2, batch_size=3), exact, 1e-5)
+        monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+        options = {"labels": "expected", "draws": 2, "batch_size": 3, "work": tmp_path}
+        with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+            diagonal(base, rows, **options)
+        assert_equal(diagonal(base, rows, **options), exact, 1e-5)
+
     def test_of_a_language_model_are_drawn_by_the_seed(self, base: Base) -> None:
         one, again, other = (diagonal(base, labels="expected", seed=seed) for seed in (0, 0, 1))
         name = "model.layers.1.mlp.down_proj.weight"
@@ -305,7 +319,8 @@ class TestExpectedLabels:
         logits = torch.full((2, 4, 5), -50.0)
         logits[0, :, 3] = logits[1, :, 4] = 50.0
         targets = torch.tensor([[IGNORED, IGNORED, 1, 1], [IGNORED, 2, 2, IGNORED]])
-        drawn = list(TASK.expected_targets(logits, targets, 2, torch.Generator().manual_seed(0)))
+        lots = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        drawn = list(TASK.expected_targets(logits, targets, 2, lots))
         assert len(drawn) == 2
         for labels, weights in drawn:
             assert labels.tolist() == [[IGNORED, IGNORED, 3, 3], [IGNORED, 4, 4, IGNORED]]
@@ -321,7 +336,9 @@ class TestExpectedLabels:
         for token in range(len(shares)):
             alone, _ = by_definition(model, [Encoded([1, 5, 9, 30, token], 4, 5)], TASK, scope)
             exact += shares[token] * alone["model.norm.weight"]
-        found = fisher_diagonal(model, [row] * 8, TASK, scope, Scoring(labels="expected", draws=100, batch_size=8))
+        options = {"ids": [str(number) for number in range(8)]}  # equal rows without a name of their own draw the same
+        many = Scoring(labels="expected", draws=100, batch_size=8)
+        found = fisher_diagonal(model, [row] * 8, TASK, scope, many, **options)
         assert float((found["model.norm.weight"].double() - exact).norm() / exact.norm()) < 0.15
 
 
@@ -367,6 +384,32 @@ class TestBadInput:
             "'model.layers.0.mlp.up_proj.weight'?; there are 20, e.g. model.embed_tokens.weight"
         )
 
+    @pytest.mark.parametrize(
+        ("pattern", "meant"),
+        [("*.mpl.*", "*.mlp.*"), ("*.self_atn.*", "*.self_attn.*"), ("*.layer.?.mlp.up*", "*.layers.?.mlp.up*")],
+    )
+    def test_the_glob_that_was_meant(self, pattern: str, meant: str, base: Base) -> None:
+        with pytest.raises(UserError, match=re.escape(f"{pattern!r} matches no parameter; did you mean {meant!r}?")):
+            parameters_in(base.model(), pattern)
+
+    def test_nothing_is_meant_by_anything(self, base: Base) -> None:
+        with pytest.raises(UserError) as caught:
+            parameters_in(base.model(), "*.zzzz.*")
+        assert "did you mean" not in str(caught.value)
+
+    def test_an_adapter_that_is_not_active(self, base: Base) -> None:
+        model = Lora(rank=2, alpha=4).attach(base.model())
+        model.add_adapter("two", model.peft_config["default"])
+        with pytest.raises(UserError, match=r"adapter 'two' is frozen or not active; `model.set_adapter\('two'\)`"):
+            parameters_in(model, adapter="two")
+        model.set_adapter("two")
+        assert parameters_in(model, adapter="two")
+
+    def test_a_head_is_no_part_of_an_adapters_scope(self, encoder: Base) -> None:
+        model = Lora(rank=2, alpha=4).attach(encoder.model())
+        assert any("modules_to_save" in name for name, p in model.named_parameters() if p.requires_grad)
+        assert all("lora_" in name for name in parameters_in(model, adapter="default"))
+
     def test_a_pattern_limits_the_scope(self, base: Base) -> None:
         found = parameters_in(base.model(), ["*.0.mlp.*", "*norm*"])
         assert len(found) == 8
@@ -390,8 +433,9 @@ class TestBadInput:
         with pytest.raises(UserError, match="Fisher information: no parameter is left to score"):
             fisher_diagonal(base.model(), some_rows(), TASK, {}, Scoring())
 
+    @pytest.mark.parametrize("labels", ["true", "expected"])
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_a_gradient_that_is_not_finite_names_the_row(self, base: Base, value: float) -> None:
+    def test_a_gradient_that_is_not_finite_names_the_row(self, base: Base, value: float, labels: Any) -> None:
         model = base.model()
         with torch.no_grad():
             model.model.embed_tokens.weight[77] = value
@@ -400,7 +444,18 @@ class TestBadInput:
         model.lm_head = torch.nn.Linear(64, model.config.vocab_size, bias=False)
         ids = [f"row-{i}" for i in range(6)]
         with pytest.raises(UserError, match=r"x: the gradient of row 'row-4' is not finite; look at this row"):
-            fisher_diagonal(model, rows, TASK, parameters_in(model), Scoring(), ids=ids, label="x")
+            fisher_diagonal(model, rows, TASK, parameters_in(model), Scoring(labels=labels), ids=ids, label="x")
+
+    def test_rows_whose_sum_alone_is_not_finite(self, base: Base) -> None:
+        row = some_rows()[0]
+        largest = max(float(values.sum()) for values in diagonal(base, [row]).values())
+
+        class Huge(type(TASK)):  # type: ignore[misc]
+            def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+                return (1e37 / largest) ** 0.5 * super().losses(logits, targets)  # float32 goes up to 3.4e38
+
+        with pytest.raises(UserError, match=r"the gradients of rows .* have a sum that is not finite, though each"):
+            diagonal(replace(base, task=Huge()), [row] * 40, batch_size=40)
 
     def test_a_model_that_mixes_examples_takes_the_slow_way(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A norm over the batch has no gradient of one example; it is then scored alone."""

@@ -68,6 +68,9 @@ def test_sketches_are_read_where_a_filter_compares_them(tmp_path: Path) -> None:
     out = run(tmp_path, rows, chosen, sketches=seen_of(rows).sketches)
     assert len(read_rows(out / "dropped.jsonl")) == 6
     assert read_json(out / "summary.json")["interference"]["groups"] == ["colour", "town"]
+    told = read_rows(out / "cosines.jsonl").set_index("id")["cosine"]
+    assert told.index.tolist() == rows["id"].tolist()
+    assert told[read_rows(out / "dropped.jsonl")["id"]].max() <= told[read_rows(out / "kept.jsonl")["id"]].min()
     (tmp_path / "answers/sketches.npy").unlink()
     with pytest.raises(UserError, match=r"filter tried: interference needs sketches .* set `answers.sketch`"):
         run(tmp_path, rows, chosen)

@@ -165,6 +165,22 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "filters.near.strategy[1]: got 'nearest', which needs semantic distances, and a score has none",
     ),
     (
+        lambda p: p["filters"]["near"].update(strategy=["clean", "nearest", "nearest"]),
+        "filters.near.strategy: got nearest twice; allowed: each strategy once",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(train_on="chosen"),
+        "runs.lora.train_on: got 'chosen', but 'clean' leaves no row out; allowed: all, or a selection with `samples`",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(draws=3),
+        "allowed: draws only with labels: expected",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(pattern=[]),
+        "selections.fish.options.pattern",
+    ),
+    (
         lambda p: p["semantics"].update(representation="sentence_encoder"),
         "semantics.path: got 'data/base'; allowed: the encoder's folder, for sentence_encoder is no representation by "
         "the base; an entry of `hub` brings one",

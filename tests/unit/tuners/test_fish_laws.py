@@ -105,17 +105,22 @@ def test_trains_what_masked_dense_gradients_train(make):
 
 
 @every_model
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_entries_outside_the_mask_stay_bit_for_bit(make, dtype):
-    model = make().to(dtype)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "autocast"])
+@pytest.mark.parametrize("steps", ["adam", "adam with decay", "sgd with momentum"])
+def test_entries_outside_the_mask_stay_bit_for_bit(make, dtype, steps):
+    model = make().to(torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+    if isinstance(model, Picture) and dtype == "bfloat16":
+        pytest.skip("its input is float32")
     mask = some_entries(model)
     before = plain_state(model)
-    with torch.autocast("cpu", enabled=False):
-        if isinstance(model, Picture) and dtype == torch.bfloat16:
-            pytest.skip("its input is float32")
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "autocast"):
         attached = attach(model, mask, **with_head(model))
         assert all(p.dtype == torch.float32 for n, p in attached.named_parameters() if "fish_" in n)
-        optimizer = adam(attached, weight_decay=0.1)
+        if steps == "sgd with momentum":
+            trained = [p for p in attached.parameters() if p.requires_grad]
+            optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.9)
+        else:
+            optimizer = adam(attached, weight_decay=0.1 if "decay" in steps else 0.0)
         for step in range(4):
             loss_of(attached, 0.5).backward()
             if step % 2:  # two batches per step

