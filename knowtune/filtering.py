@@ -46,8 +46,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
         the chain where it is kept; reason, "" where it is kept.
 
     Raises:
-        UserError: answers of other rows, something that a filter needs is missing, all distances are equal (the id alone
-            would decide), a group is lost, or nothing is left (which nothing allows, for there is nothing to train on).
+        UserError: answers of other rows, something that a filter needs is missing, all distances are equal (ids would
+            decide), a group is lost, or nothing is left (which nothing allows, for there is nothing to train on).
     """
     limits = limits or Limits()
     if len(rows) != len(seen.answers) or not (rows["id"].array == seen.answers["id"].array).all():

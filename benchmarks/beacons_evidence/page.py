@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.beacons_evidence.arms import PLAIN, RATES, WEIGHTINGS, Arm, arms
+from benchmarks.beacons_evidence.picture import draw_changes
 from benchmarks.beacons_evidence.texts import INTRO, LIMITS, RULES, TITLES
 from benchmarks.selection_evidence.results import GRID_SEED, metric_of, shown, verdict
 from knowtune.artefacts import whole
@@ -17,7 +18,9 @@ from knowtune.statistics import mean_interval
 
 LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"
 SHOWN = (LEARNED, "reliability", LOST, "text_drift", PUSHED, "pushed_by")
+JUDGED = (LEARNED, LOST, PUSHED)
 Records = Sequence[dict[str, Any]]
+Changes = dict[Arm, dict[str, dict[str, Any]]]
 
 
 def write_page(work: Path, docs: Path) -> None:
@@ -25,6 +28,8 @@ def write_page(work: Path, docs: Path) -> None:
     tasks = {name: found for name in RATES if (found := read(work / f"{name}.jsonl"))}
     if not any(groups(found) for found in tasks.values()):
         raise SystemExit(f"{work}: no comparison is finished yet; three seeds are needed")
+    titled = {f"{name}, {100 * rate:.0f} % wrong": found for (name, rate), found in changes(tasks).items()}
+    draw_changes(titled, JUDGED, docs / "images" / "evidence-beacons.svg")
     with whole(docs / "evidence-beacons.md") as part:
         part.write_text("\n".join(lines(tasks)).rstrip() + "\n", encoding="utf-8")
 
@@ -76,31 +81,42 @@ def lines(tasks: dict[str, Records]) -> Iterator[str]:
     yield from ["", "## What falls short", "", *LIMITS]
 
 
+def changes(tasks: dict[str, Records]) -> dict[tuple[str, float], Changes]:
+    """Give each arm's differences to plain training by the same method, by task and rate of wrong targets."""
+    found: dict[tuple[str, float], Changes] = {}
+    for name, records in tasks.items():
+        for rate, by_arm in groups(records).items():
+            for arm, own in by_arm.items():
+                plain = by_arm.get(Arm(arm.method, *PLAIN), {})
+                told = {metric: difference(own, plain, metric) for metric in JUDGED}
+                if (arm.filter, arm.weighting) != PLAIN and all(told.values()):
+                    found.setdefault((name, rate), {})[arm] = told  # type: ignore[assignment]
+    return found
+
+
 def verdicts(tasks: dict[str, Records]) -> Iterator[str]:
-    """Yield one line for each filter and weighting: comparisons with plain training by the same method."""
-    yield (
-        "| against plain training | "
-        + " | ".join(f"{name}: better, worse, open" for name in (LEARNED, LOST, PUSHED))
-        + " |"
-    )
-    yield "| --- | --- | --- | --- |"
+    """Yield one line for each filter and weighting: mean difference to plain training, and how often it is shown."""
+    heads = [f"{metric}, {some} wrong targets" for metric in JUDGED for some in ("no", "some")]
+    yield f"| against plain training | {' | '.join(heads)} |"
+    yield "| --- " * (1 + len(heads)) + "|"
+    every = changes(tasks)
     for name in dict.fromkeys(arm.name for arm in arms() if (arm.filter, arm.weighting) != PLAIN):
-        counts = {metric: [0, 0, 0] for metric in (LEARNED, LOST, PUSHED)}
-        for records in tasks.values():
-            for by_arm in groups(records).values():
-                for arm, own in by_arm.items():
-                    for metric in counts:
-                        found = (
-                            difference(own, by_arm.get(Arm(arm.method, *PLAIN), {}), metric)
-                            if arm.name == name
-                            else None
-                        )
-                        if found is not None:
-                            counts[metric][(1, -1, 0).index(verdict(metric, found))] += 1
-        if any(map(any, counts.values())):
-            yield f"| {name} | " + " | ".join(", ".join(map(str, count)) for count in counts.values()) + " |"
+        cells = []
+        for metric in JUDGED:
+            for damaged in (False, True):
+                own = [
+                    told[metric]
+                    for (_, rate), by_arm in every.items()
+                    for arm, told in by_arm.items()
+                    if arm.name == name and (rate > 0) == damaged
+                ]
+                counts = [sum(verdict(metric, one) == way for one in own) for way in (1, -1, 0)]
+                mean = sum(one["mean"] for one in own) / max(1, len(own))
+                cells.append(f"{100 * mean:+.1f} ({', '.join(map(str, counts))})" if own else "–")
+        yield f"| {name} | {' | '.join(cells)} |"
     yield ""
     yield from RULES
+    yield from ["", "![Differences by seed](images/evidence-beacons.svg)", ""]
 
 
 def table(records: Records, by_arm: dict[Arm, dict[int, dict[str, Any]]]) -> Iterator[str]:

@@ -29,9 +29,11 @@ after training than before. All of it is made by
     python -m benchmarks.beacons_evidence --help""".split("\n")
 
 RULES = """\
-Counted over tasks, rates of wrong targets and methods: *better* or *worse* where the 95 % interval of the differences
-by seed to plain training by the same method leaves out zero. Intervals are not corrected for their number: one in
-twenty errs. In the tables below such a number is bold.""".split("\n")
+Mean difference in points, over tasks, rates of wrong targets (*some*: 10 and 30 %) and methods; in brackets how often
+it is *better*, *worse* and *open*: better or worse where the 95 % interval of the differences by seed leaves out zero.
+Intervals are not corrected for their number: one in twenty errs. In the tables below such a number is bold.""".split(
+    "\n"
+)
 
 LIMITS = """\
 - Small models, few rows, one set of facts a task: the intervals cover seeds, not other data or models.

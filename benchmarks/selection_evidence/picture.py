@@ -37,7 +37,7 @@ def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
     """Draw a panel per comparison: learned (up) against lost (right), with intervals and the grid's paths."""
     panels = [group for result in results for group in result.groups]
     columns = min(3, len(panels))
-    figure, axes = _panels(len(panels), columns, 4.0, 3.1)
+    figure, axes = panels_of(len(panels), columns, 4.0, 3.1)
     for ax, group in zip(axes, panels, strict=True):
         for arm in group.arms:
             _draw_arm(ax, group, arm)
@@ -48,7 +48,7 @@ def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
     figure.legend(
         labelled.values(), labelled, loc="outside lower center", ncols=len(labelled), fontsize=8, frameon=False
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_arm(ax: Any, group: Group, arm: str) -> None:
@@ -74,7 +74,7 @@ def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
         ("loses less", -1, lambda group, one, other: group.difference(one, other, group.lost)),
         ("loses less\nat equal learning", -1, lambda group, one, other: group.difference_at_level(one, other)),
     )
-    figure, axes = _panels(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
+    figure, axes = panels_of(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
     for row, (better, towards, find) in enumerate(kinds):
         for column, (one, other) in enumerate(SHOWN):
             ax = axes[row * len(SHOWN) + column]
@@ -90,10 +90,10 @@ def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.set_title(f"{NAMES[one]} against {NAMES[other]}:\n{better} →", fontsize=8)
             ax.tick_params(axis="x", labelsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+def panels_of(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """Make a figure with so many panels."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -109,7 +109,7 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any,
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     """Write an SVG that is the same every time."""
     import matplotlib as mpl
 
