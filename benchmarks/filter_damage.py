@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RATES = (0.0, 0.05, 0.1, 0.2, 0.3)
 CONTRADICTIONS = 0.05
 SHOWN = ("wrong_same", "wrong_other", "contradiction")
-SKETCH = {"dimensions": 256, "batch_size": 32, "seed": 0}
+SKETCH = {"dimensions": 2048, "batch_size": 32, "seed": 0}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "nearest": {"keep": 0.8},
     "band": {"lo": 0.0, "hi": 0.9},
