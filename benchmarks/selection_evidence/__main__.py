@@ -8,9 +8,8 @@ trained parameters and of optimiser steps, with five seeds each, and writes `doc
     python -m benchmarks.selection_evidence --work W --data FOLDER --task pararel cola sst2 rte
     python -m benchmarks.selection_evidence --work W --page
 
-The pieces behind `docs/evidence-larger.md` lie in `benchmarks/selection_evidence/finished`, but for the masks, which
-are made again where they are needed: `--work` with this folder goes on, `--page --name evidence-larger` writes it,
-with a dash for the overlaps of masks that are not there.
+The pieces behind the page lie in `benchmarks/selection_evidence/finished`, but for the masks, which are made again
+where they are needed: `--work` with this folder goes on. Overlaps of masks that are not there are a dash on the page.
 
 FOLDER holds models/, facts/, text/ and glue/, see presets/pararel.yaml and presets/minilm.yaml. Every finished
 training is a line in W: a killed run goes on. A process uses one thread; tasks can run side by side, one process each.
@@ -37,8 +36,7 @@ def main() -> None:
     parser.add_argument("--task", nargs="+", choices=TASKS, default=[], help="what to run")
     parser.add_argument("--parts", type=int, help="only so many of a task's comparisons, in their order")
     parser.add_argument("--seeds", type=int, default=5, help="only so many of the five, to see all tasks sooner")
-    parser.add_argument("--page", action="store_true", help="write docs/NAME.md from what is finished")
-    parser.add_argument("--name", default="evidence", help="of the page")
+    parser.add_argument("--page", action="store_true", help="write docs/evidence.md from what is finished")
     args = parser.parse_args()
     for name in args.task:
         if args.data is None and name != "embedded":
@@ -47,7 +45,7 @@ def main() -> None:
     if args.page:
         from benchmarks.selection_evidence.page import write_page
 
-        write_page(args.work, ROOT / "docs", args.name)
+        write_page(args.work, ROOT / "docs")
 
 
 def run_task(name: str, args: argparse.Namespace) -> None:

@@ -44,29 +44,29 @@ CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is b
 )
 
 
-def write_page(work: Path, docs: Path, name: str) -> None:
-    """Write the page NAME.md and its figures."""
+def write_page(work: Path, docs: Path) -> None:
+    """Write the page and its figures."""
     results = read_results(work, list(TASKS))
     if not results:
         raise SystemExit(f"{work}: no comparison is finished yet")
     (docs / "images").mkdir(parents=True, exist_ok=True)
-    draw_plane(results, docs / "images" / f"{name}-plane.svg")
-    draw_differences(results, docs / "images" / f"{name}-differences.svg")
-    text = "\n".join(lines(results, work, name)).rstrip() + "\n"
-    with whole(docs / f"{name}.md") as part:
+    draw_plane(results, docs / "images" / "evidence-plane.svg")
+    draw_differences(results, docs / "images" / "evidence-differences.svg")
+    text = "\n".join(lines(results, work)).rstrip() + "\n"
+    with whole(docs / "evidence.md") as part:
         part.write_text(text, encoding="utf-8")
 
 
-def lines(results: Sequence[TaskResults], work: Path, name: str) -> Iterator[str]:
+def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     """Yield the page."""
     yield from intro()
     yield from ["", "## In short", ""]
     yield from headlines(results)
     yield from ["", "## Verdicts", ""]
     yield from verdicts(results)
-    yield from ["", f"![Learned against lost](images/{name}-plane.svg)", ""]
+    yield from ["", "![Learned against lost](images/evidence-plane.svg)", ""]
     yield from PLANE
-    yield from ["", f"![Differences by seed](images/{name}-differences.svg)", ""]
+    yield from ["", "![Differences by seed](images/evidence-differences.svg)", ""]
     yield from ["", "## Forgetting at equal learning", ""]
     yield from equal_learning(results)
     for result in results:
