@@ -145,6 +145,7 @@ def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
     yield f"| comparison | seeds | learned | lost: {' | '.join(NAMES[arm] for arm in arms)} |"
     yield "| --- " * (3 + len(arms)) + "|"
     groups = [group for result in results for group in result.groups if group.whole_seeds]
+    groups = [group for group in groups if group.level > group.learned[1]]  # an arm that learns nothing sets no level
     for group in groups:
         cells = []
         for arm in arms:

@@ -48,7 +48,7 @@ EQUAL = """\
 A higher learning rate learns more and forgets more, so the arms' chosen rates may compare different things. Here is
 what each arm loses at one common level of learning, nine tenths of the worst arm's best: read off its trainings at all
 rates of the grid, between two rates by a straight line, from the base on.
-With one seed it is a description, no test.""".split("\n")
+With one seed it is a description, no test. A task that some arm does not learn at all has no such level.""".split("\n")
 
 RULES = """\
 Counted over the comparisons below (task, budget, rows). *for*: the 95 % interval of the differences by seed lies wholly
