@@ -35,7 +35,7 @@ class Weighting(Member):
 
     form: Literal["linear", "exponential"] = Field(default="linear", description="see knowtune/weighting.py")
     alpha: float = Field(
-        default=0.5, ge=-100, le=100, description="positive: the far count more; negative: less; 0: all alike"
+        default=-0.5, ge=-100, le=100, description="positive: the far count more; negative: less; 0: all alike"
     )
     lowest: float = Field(default=0.2, ge=1e-6, le=1, description="weights are clipped before they are normalised")
     highest: float = Field(default=5.0, ge=1, le=1e6, description="weights are clipped before they are normalised")

@@ -69,7 +69,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["runs"]["lora"].update(selection="claen"),
-        "runs.lora.selection: got 'claen'; allowed: all, clean, fish, ird, near; did you mean 'clean'?",
+        "runs.lora.selection: got 'claen'; allowed: all, clean, fish, ird; did you mean 'clean'?",
     ),
     (
         lambda p: p["selections"]["all"].update(filter="everythin"),
