@@ -73,7 +73,7 @@ Cut, for all arms alike, so that the whole fits on two shared cores:
   trained or tested); the 128-row comparisons take the rates chosen for all rows. *(edge)* marks a chosen rate at the
   end of the grid.
 - Five seeds are meant. Where time ended a task there are three, see the column *seeds*: their intervals are wide.
-- RTE is learned by no arm: all stay at chance, so it says something of forgetting alone.
+- CoLA and RTE are learned by no arm: all stay at chance, so they say something of forgetting alone.
 - Times are CPU time on a machine that others used as well.
 - AdamW, cosine schedule with a tenth of the steps as warm-up, no weight decay, clipping at 1.""".split("\n")
 
