@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from cli.workspace import DEFAULT, OWN, PATHS
+from cli.workspace import DEFAULT, PATHS, is_own
 from knowtune.artefacts import text_digest, tree_digest
 from knowtune.errors import Problem, raise_gathered
+from knowtune.families import member_class
+from knowtune.filters import FILTERS
 from knowtune.settings import PACKAGE, is_local
 from stages.core.params import load_params
 from stages.core.schema import Params
@@ -28,6 +31,8 @@ def check_params(path: Path) -> Params:
     params = load_params(path)
     if path.resolve() == DEFAULT.resolve():  # any other file works in a workspace, where its paths are settled
         raise_gathered(str(path), missing_places(params, path.parent))
+    if params.answers.sketch is not None and not reads_sketches(params):
+        print(f"{path}: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
     if all(run.method != "peft" for run in params.runs.values()):
         return params
     key = text_digest(
@@ -41,6 +46,12 @@ def check_params(path: Path) -> Params:
     return params
 
 
+def reads_sketches(params: Params) -> bool:
+    """Tell whether a filter compares gradients."""
+    named = {strategy for chosen in params.filters.values() for strategy in chosen.strategy}
+    return any("sketches" in member_class(FILTERS, "filter", name).needs for name in named)
+
+
 def missing_places(params: Params, root: Path) -> list[Problem]:
     """List the settings that name a file or folder where nothing is. DVC would say which, but not whose setting it is.
 
@@ -51,7 +62,7 @@ def missing_places(params: Params, root: Path) -> list[Problem]:
     problems = []
     for section, key in PATHS:
         given = str(getattr(getattr(params, section), key))
-        if given.startswith(OWN) or (root / given).exists():
+        if is_own(section, given) or (root / given).exists():
             continue
         allowed = "a path at which something is"
         if given.startswith(PACKAGE) or (given.count("/") == 1 and not is_local(given)):

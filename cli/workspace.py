@@ -29,7 +29,7 @@ DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
-OWN = ("data/hub/", "data/base")  # outs of the workspace itself, not the project's
+FETCHED, BASE = "data/hub/", "data/base"  # outs of the workspace itself, not the project's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +111,11 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
     Raises:
         UserError: DATA is not given, a package is not installed, or there is nothing at a path.
     """
-    places = [(raw[section], key, f"{section}.{key}") for section, key in PATHS]
-    for section, key, name in places:
+    for section_name, key in PATHS:
+        section, name = raw[section_name], f"{section_name}.{key}"
         given = str(section[key])
         first, _, rest = given.partition("/")
-        if given.startswith(OWN):
+        if is_own(section_name, given):
             continue
         if first == "DATA":
             if data is None:
@@ -129,6 +129,11 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
             raise UserError(f"{where}: {name}: {given} is {path}, and nothing is there")
         section[key] = str(path.resolve())
     return raw
+
+
+def is_own(section: str, given: str) -> bool:
+    """Tell whether a path is where the pipeline itself writes: what it fetched, or the base that semantics read."""
+    return given.startswith(FETCHED) or (section == "semantics" and given == BASE)
 
 
 def _write_if_changed(path: Path, value: dict[str, Any]) -> None:

@@ -32,19 +32,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.artefacts import write_json
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
-    if params.answers.sketch is not None and not reads_sketches(params):
-        print("validate: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
     prune(args.pipeline, args.lock, params)
     write_json(args.out, {"valid": True})
-
-
-def reads_sketches(params: Params) -> bool:
-    """Tell whether a filter compares gradients."""
-    from knowtune.families import member_class
-    from knowtune.filters import FILTERS
-
-    named = {strategy for chosen in params.filters.values() for strategy in chosen.strategy}
-    return any("sketches" in member_class(FILTERS, "filter", name).needs for name in named)
 
 
 def prune(pipeline: Path, lock: Path, params: Params) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.checks import missing_places
+from cli.checks import missing_places, reads_sketches
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
 
@@ -45,3 +45,10 @@ def test_a_setting_that_names_what_is_not_there(section: str, key: str, given: s
 
 def test_the_committed_ones_are_there() -> None:
     assert missing_places(load_params(ROOT / "params.yaml"), ROOT) == []
+
+
+def test_sketches_that_no_filter_reads_are_seen() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert reads_sketches(params)
+    params.filters.pop("calm")
+    assert not reads_sketches(params)

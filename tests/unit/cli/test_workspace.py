@@ -69,6 +69,14 @@ def test_the_folder_that_texts_are_compared_by_is_a_path(given: str, settled: st
     assert found == settled.format(root=tmp_path)
 
 
+def test_the_project_s_own_base_can_be_the_base_of_a_workspace(tmp_path: Path) -> None:
+    for name in ("a", "data/base"):
+        (tmp_path / name).mkdir(parents=True)
+    settled = settle_paths(paths("a", "a", "data/base"), tmp_path, None, "my.yaml")
+    assert settled["base"]["path"] == f"{tmp_path}/data/base"
+    assert settled["semantics"]["path"] == "data/base"
+
+
 def test_what_the_hub_brings_is_the_workspace_s_own(tmp_path: Path) -> None:
     (tmp_path / "text.jsonl").write_text("")
     raw = paths("data/hub/facts", "text.jsonl", "data/hub/model")

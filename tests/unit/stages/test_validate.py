@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.core.params import load_params
-from stages.validate import families, prune_folder, prune_lock, reads_sketches
+from stages.validate import families, prune_folder, prune_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,10 +50,3 @@ def test_folders_lose_unnamed_members(tmp_path: Path) -> None:
     prune_folder(tmp_path, {"lora"})
     assert [path.name for path in tmp_path.iterdir()] == ["lora"]
     prune_folder(tmp_path / "missing", set())
-
-
-def test_sketches_that_no_filter_reads_are_seen() -> None:
-    params = load_params(ROOT / "params.yaml")
-    assert reads_sketches(params)
-    params.filters.pop("calm")
-    assert not reads_sketches(params)
