@@ -124,6 +124,7 @@ def small(params: dict[str, Any]) -> None:
     params["filters"] = {"clean": {"strategy": ["clean"], "allow_lost": True}}
     params["selections"] = {"clean": {"filter": "clean", "strategy": "everything"}}
     params["mixtures"] = {}
+    params["answers"]["sketch"] = None  # no filter here reads it
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
     params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 40}}}
 
