@@ -23,13 +23,14 @@ from ruamel.yaml import YAML
 from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
 from knowtune.settings import local_path
+from stages.core.faults import BASE
 from stages.core.params import read_yaml
 
 DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
-FETCHED, BASE = "data/hub/", "data/base"  # outs of the workspace itself, not the project's
+FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
