@@ -7,14 +7,13 @@ decoding would write, found with one forward pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from knowtune.encoding import IGNORED, batches_by_length, encode_rows, encode_texts, pad
 from knowtune.progress import progress
-from knowtune.states import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,67 +123,3 @@ def read_texts(
             count[i] = max(len(ids[i]) - 1, 1)
             loss[i] = total / count[i]
     return pd.DataFrame({"loss": loss, "num_tokens": count})
-
-
-@torch.inference_mode()
-def greedy_answers(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    batch_size: int,
-    max_new_tokens: int | Sequence[int],
-    label: str = "answers",
-) -> list[str]:
-    """Let the model continue each prompt greedily, batched by length, padded on the left, with the KV cache.
-
-    Equal prompts are asked once: a shorter answer is the beginning of a longer one.
-
-    Args:
-        model: left as it is, generators included.
-        tokenizer: the base's.
-        prompts: blanks at their ends are left out.
-        batch_size: prompts that are asked at a time. Another batch changes logits in their last bits, and so an answer
-            only where two tokens are equally likely up to these.
-        max_new_tokens: where answers end at the latest; one number, or one per prompt. A batch ends with its last.
-        label: what the progress bar says.
-    """
-    device = next(model.parameters()).device
-    prompts = [prompt.rstrip(" ") for prompt in prompts]
-    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    longest: dict[str, int] = {}
-    for prompt, limit in zip(prompts, limits, strict=True):
-        longest[prompt] = max(limit, longest.get(prompt, 0))
-    ids = encode_texts(tokenizer, list(longest), 2**31)
-    texts, ends, widest = list(longest), list(longest.values()), max(map(len, ids), default=0) + 1
-    size = [
-        end * widest + len(row) for end, row in zip(ends, ids, strict=True)
-    ]  # of like ends first, of like length then
-    filling = int(tokenizer.pad_token_id or 0)
-    written: dict[str, list[int]] = {}
-    with evaluating(model):
-        for batch in progress(batches_by_length(size, batch_size), label):
-            rows = [ids[i] for i in batch]
-            input_ids = pad(rows, filling, left=True).to(device)
-            mask = pad([[1] * len(row) for row in rows], 0, left=True).to(device)
-            until = _Ends(torch.tensor([ends[i] for i in batch], device=device) + input_ids.shape[1])
-            found = model.generate(
-                input_ids=input_ids,
-                attention_mask=mask,
-                max_new_tokens=max(ends[i] for i in batch),
-                stopping_criteria=[until],
-                do_sample=False,
-                pad_token_id=filling,
-            )
-            written.update(zip([texts[i] for i in batch], found[:, input_ids.shape[1] :].tolist(), strict=True))
-    cut = [written[prompt][:limit] for prompt, limit in zip(prompts, limits, strict=True)]
-    return [text.strip() for text in tokenizer.batch_decode(cut, skip_special_tokens=True)] if cut else []
-
-
-class _Ends:
-    """Tells generation which rows are as long as they may become."""
-
-    def __init__(self, lengths: torch.Tensor) -> None:
-        self.lengths = lengths  # (batch,)
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
-        return self.lengths <= input_ids.shape[1]

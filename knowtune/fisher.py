@@ -23,7 +23,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from knowtune.errors import UserError, nearest
-from knowtune.scoring import Diagonal, Scorer, Traces
+from knowtune.scoring import Scorer
+from knowtune.sums import Diagonal, Traces
 
 if TYPE_CHECKING:
     import torch

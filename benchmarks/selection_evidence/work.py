@@ -155,18 +155,25 @@ class Bench:
                 yield from self.grid(arm, part)
             for seed in self.seeds:
                 for arm in part.arms:
-                    rates = part.learning_rates if part.every_rate else [self.learning_rate(arm, part)]
-                    yield from (Setting(arm, part.rank, part.train_on, seed, rate) for rate in rates)
+                    yield from self.of_seed(arm, part, seed)
 
     def left(self) -> int:
         """Count the trainings that are still to do."""
-        every = sum(
-            len(part.arms) * ((len(part.learning_rates) - 1) * len(self.seeds) if part.every_rate
-                         else len(part.learning_rates) + len(self.seeds))
-            for part in self.material.parts
-        )  # fmt: skip
-        done = [record for record in self.store.records.values() if record["identity"] == self.identity]
-        return every - len([record for record in done if record["what"] == "training"])
+        left = set()
+        for part in self.material.parts:
+            for arm in part.arms:
+                left.update(self.grid(arm, part))
+                for seed in self.seeds:
+                    try:
+                        left.update(self.of_seed(arm, part, seed))
+                    except KeyError:  # the grid is not done, and says nothing yet
+                        left.add(Setting(arm, part.rank, part.train_on, seed, 0.0))
+        return sum(self._key(setting) not in self.store.records for setting in left)
+
+    def of_seed(self, arm: str, part: Part, seed: int) -> list[Setting]:
+        """List a seed's trainings of an arm, at the learning rate that was chosen or at all of them."""
+        rates = part.learning_rates if part.every_rate else [self.learning_rate(arm, part)]
+        return [Setting(arm, part.rank, part.train_on, seed, rate) for rate in rates]
 
     def grid(self, arm: str, part: Part) -> list[Setting]:
         """List the trainings that an arm's learning rate is chosen by."""

@@ -127,7 +127,7 @@ class Knowledge(Task):
         extra_tokens: int | None = None,
     ) -> list[str]:
         """Let the model go on greedily; equal prompts are asked once."""
-        from knowtune.evaluation import greedy_answers
+        from knowtune.answering import greedy_answers
 
         limits = [max_new_tokens] * len(rows)
         if extra_tokens is not None:

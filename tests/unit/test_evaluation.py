@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from knowtune.answering import greedy_answers
 from knowtune.base import Base
 from knowtune.encoding import Encoded, encode_rows, encode_texts
-from knowtune.evaluation import forward, greedy_answers, judge_logits, judge_rows, read_texts
+from knowtune.evaluation import forward, judge_logits, judge_rows, read_texts
 
 from .helpers import COLOURS, NAMES, TOWNS, fact_rows, row, table
 
@@ -129,59 +130,6 @@ class TestReadTexts:
     def test_no_texts(self, base: Base, tokenizer: Any) -> None:
         found = read_texts(base.model(), tokenizer, TEXTS[:0], 2, 8, "x")
         assert (len(found), found.columns.tolist()) == (0, ["loss", "num_tokens"])
-
-
-class TestGreedyAnswers:
-    def test_batched_equals_one_by_one(self, base: Base, tokenizer: Any) -> None:
-        model, prompts = base.model(), [*fact_rows()["prompt"], "The", "Where does Ada live, and who is Bob"]
-        one = greedy_answers(model, tokenizer, prompts, 1, 6)
-        assert greedy_answers(model, tokenizer, prompts, 7, 6) == one
-        assert greedy_answers(model, tokenizer, prompts, 100, 6) == one
-        assert len(set(one)) > 3
-
-    def test_an_answer_is_a_hand_loop_over_the_first_choices(self, base: Base, tokenizer: Any) -> None:
-        model, prompts = base.model(), fact_rows()["prompt"].tolist()
-        expected = []
-        for prompt in prompts:
-            ids = encode_texts(tokenizer, [prompt.rstrip(" ")], 64)[0]
-            start = len(ids)
-            while len(ids) < start + 5 and ids[-1] != tokenizer.eos_token_id:
-                with torch.inference_mode():
-                    ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-            expected.append(tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
-        assert greedy_answers(model, tokenizer, prompts, 8, 5) == expected
-
-    def test_no_prompts(self, base: Base, tokenizer: Any) -> None:
-        assert greedy_answers(base.model(), tokenizer, [], 8, 5) == []
-
-    def test_each_prompt_has_an_end_of_its_own(self, base: Base, tokenizer: Any) -> None:
-        model, prompts = base.model(), ["Ada", "The hat of", "Bob lives in", "x", "Ada"]
-        ends = [1, 6, 3, 4, 5]
-        alone = [greedy_answers(model, tokenizer, [p], 1, end)[0] for p, end in zip(prompts, ends, strict=True)]
-        for size in (1, 2, 5):
-            assert greedy_answers(model, tokenizer, prompts, size, ends) == alone
-        assert alone[4].startswith(alone[0])
-        assert len(alone[4]) > len(alone[0])
-
-    def test_equal_prompts_are_asked_once_and_no_longer_than_needed(self, base: Base, tokenizer: Any) -> None:
-        model, asked = base.model(), []
-        generate = model.generate
-        model.generate = lambda **given: asked.append(given) or generate(**given)  # type: ignore[func-returns-value]
-        greedy_answers(model, tokenizer, ["Ada", "Bob", "Ada ", "Ada"], 8, [1, 1, 3, 2])
-        assert [len(given["input_ids"]) for given in asked] == [2]
-        assert asked[0]["max_new_tokens"] == 3
-        calls = []
-        hook = model.register_forward_hook(lambda *_: calls.append(1))
-        greedy_answers(model, tokenizer, ["The hat of Ada is", "The"], 8, 2)
-        hook.remove()
-        assert len(calls) == 2, "one pass a token"
-
-    def test_a_model_in_training_mode_answers_as_it_is(self, base: Base, tokenizer: Any) -> None:
-        model, prompts = base.model(), fact_rows()["prompt"].tolist()
-        expected = greedy_answers(model, tokenizer, prompts, 8, 4)
-        for layer in model.model.layers:  # type: ignore[union-attr]
-            layer.mlp.act_fn = torch.nn.Sequential(layer.mlp.act_fn, torch.nn.Dropout(0.9))  # type: ignore[union-attr]
-        assert greedy_answers(model.train(), tokenizer, prompts, 8, 4) == expected
 
 
 def test_forward_leaves_virtual_tokens_out(base: Base) -> None:

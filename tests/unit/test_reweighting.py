@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from knowtune.answering import greedy_answers
 from knowtune.base import Base
 from knowtune.encoding import IGNORED
 from knowtune.errors import UserError
-from knowtune.evaluation import greedy_answers
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.reweighting import STATE, Reweighting, open_reweighting
