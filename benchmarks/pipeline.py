@@ -1,6 +1,6 @@
 """How long the embedded default takes, where the time goes, and what it fills on disk.
 
-    python benchmarks/pipeline.py            # measures in a temporary copy of the project; about 8 minutes
+    python benchmarks/pipeline.py            # measures in a temporary copy of the project; about 10 minutes
     python benchmarks/pipeline.py --write    # also writes benchmarks/costs.json, which `make plan` reads
     python benchmarks/pipeline.py --tools    # what tracking and Prefect add: three further runs, about 20 minutes
 

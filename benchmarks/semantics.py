@@ -6,7 +6,8 @@
 distances   answers and distances of N prompts, against `generate` and a distance for one prompt after the other. The
             loop runs over every k-th prompt (--loop) and its time is scaled; both sides in one process, the loop in two
             halves, before and after ours. Answers that differ are listed with the gap between the two largest logits
-            where they part: only rounding may explain it.
+            where they part: only rounding may explain it. For both sides, garbage collection leaves out what was loaded
+            before, as it does in the pipeline's warm process.
 sketches    against a frozen forward and backward pass, and bytes a row.
 filter      the exact filter `mean_variance` on 1,000,000 distances.
 memory      (Linux only) peak of a process of its own that runs the stage's loop over N rows of one-token answers of a
@@ -16,6 +17,7 @@ memory      (Linux only) peak of a process of its own that runs the stage's loop
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -96,6 +98,7 @@ def distances(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Dat
     half = len(sample) // 2
     by_loop(model, tokenizer, sample.head(8))  # warm both sides
     batched(model, tokenizer, rows.head(256), args.batch)
+    gc.freeze()
     start = time.perf_counter()
     alone = by_loop(model, tokenizer, sample.iloc[:half])
     between = time.perf_counter()

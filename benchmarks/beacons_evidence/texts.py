@@ -40,6 +40,6 @@ LIMITS = """\
 - Bases that do not know the new facts: a distance tells whether a target is of the right kind, hardly whether it is
   right. On a base that knows half of the facts, filters by distance could do better.
 - One learning rate for all arms of a method. Weights change the size of steps, and an own rate might suit them better.
-- Three seeds where five are meant, see the column *seeds*: the intervals are wide, and many differences stay open.
+- Five seeds: the intervals are wide, and many differences stay open.
 - Learning rates come from 6e-4, 2e-3 and 6e-3; on the embedded task all methods took the largest, the grid's edge.
 - `keep` and `alpha` were not tuned.""".split("\n")

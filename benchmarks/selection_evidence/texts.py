@@ -72,7 +72,6 @@ Cut, for all arms alike, so that the whole fits on two shared cores:
 - Learning rates are chosen with one seed, by the loss on validation rows (of facts: other wordings than those that are
   trained or tested); the 128-row comparisons take the rates chosen for all rows. *(edge)* marks a chosen rate at the
   end of the grid.
-- Five seeds are meant. Where time ended a task there are three, see the column *seeds*: their intervals are wide.
 - CoLA and RTE are learned by no arm: all stay at chance, so they say something of forgetting alone.
 - Times are CPU time on a machine that others used as well.
 - AdamW, cosine schedule with a tenth of the steps as warm-up, no weight decay, clipping at 1.""".split("\n")
