@@ -91,6 +91,11 @@ def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
             f"- **{NAMES[one]} against {NAMES[other]}**: learned more in {learned.count(1)} of {len(learned)} "
             f"comparisons and less in {learned.count(-1)}; lost less in {lost.count(1)} and more in {lost.count(-1)}."
         )
+    for group in groups:
+        found = [(arm, group.difference_at_level(arm, "lora")) for arm in (*ARMS, *VARIANTS) if arm != "lora"]
+        if any(each for _, each in found):
+            texts = "; ".join(f"{NAMES[arm]} {marked(group.lost, each)}" for arm, each in found if each)
+            yield f"- **At equal learning** ({group.title}), lost beside LoRA, in points: {texts}."
     for arm in ("fish", "ird"):
         shares = [
             statistics.median(float(r["cpu"]) for r in result.selections if (r["arm"], r["rank"]) == (arm, group.rank))
