@@ -5,8 +5,8 @@
     python benchmarks/pipeline.py --tools    # what tracking and Prefect add: three further runs, about 20 minutes
 
 It prints, stage by stage, the stage's own work and what lies around it (imports, DVC, process starts), then the same
-for the whole, the no-op `dvc repro` and the no-op `make run`. Claims held against it: at most 8 minutes and 3 GB for
-four runs x 3 seeds on two quiet cores; at most a quarter of the time is not the stages' own; a no-op under 2 s.
+for the whole, the no-op `dvc repro` and the no-op `make run`. Held against it: at most 75 s for a run of three seeds,
+3 GB for all; at most a quarter of the time is not the stages' own; a no-op under 2 s.
 """
 
 from __future__ import annotations

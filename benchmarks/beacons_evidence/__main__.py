@@ -50,7 +50,7 @@ def run_task(name: str, args: argparse.Namespace) -> None:
 
     from benchmarks.beacons_evidence.work import Bench, sound
     from benchmarks.selection_evidence.materials import material
-    from benchmarks.selection_evidence.work import alone
+    from benchmarks.selection_evidence.store import alone
 
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
     torch.set_num_threads(1)

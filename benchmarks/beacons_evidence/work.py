@@ -21,7 +21,8 @@ from benchmarks.beacons_evidence.arms import FILTERS, GRID, METHODS, PLAIN, RATE
 from benchmarks.filter_damage import sound_rows
 from benchmarks.selection_evidence.materials import Material
 from benchmarks.selection_evidence.results import GRID_SEED
-from benchmarks.selection_evidence.work import BATCH, ITEM_COLUMNS, SEEDS, Store
+from benchmarks.selection_evidence.store import Store
+from benchmarks.selection_evidence.work import BATCH, ITEM_COLUMNS, SEEDS
 from knowtune.artefacts import text_digest
 from knowtune.damage import plant
 from knowtune.families import MaskedMethod, Method, Seen, member_class

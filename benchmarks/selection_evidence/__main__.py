@@ -53,7 +53,8 @@ def run_task(name: str, args: argparse.Namespace) -> None:
     import torch
 
     from benchmarks.selection_evidence.materials import material
-    from benchmarks.selection_evidence.work import Bench, alone
+    from benchmarks.selection_evidence.store import alone
+    from benchmarks.selection_evidence.work import Bench
 
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
     torch.set_num_threads(1)

@@ -15,7 +15,6 @@ from benchmarks.selection_evidence.results import (
     ARMS,
     NAMES,
     PAIRS,
-    ROWS_ALONE,
     VARIANTS,
     Group,
     TaskResults,
@@ -24,24 +23,9 @@ from benchmarks.selection_evidence.results import (
     shown,
     verdict,
 )
-from benchmarks.selection_evidence.texts import COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
+from benchmarks.selection_evidence.texts import CLAIMS, COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
 from knowtune.artefacts import whole
 from knowtune.statistics import mean_interval
-
-CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is better
-    ("fish", "random", "all", "FISH's mask beats a random mask"),
-    ("ird", "random", "all", "IRD's mask beats a random mask"),
-    ("ird", "fish", "all", "IRD's mask beats FISH's"),
-    ("ird", "random", "chosen", "IRD's mask and rows beat both by lot"),
-    ("ird", "fish", "chosen", "IRD's mask and rows beat FISH's mask and rows by lot"),
-    (ROWS_ALONE, "lora", "chosen", "for LoRA, IRD's rows beat rows by lot"),
-    ("magnitude", "random", "all", "the largest weights beat a random mask"),
-    ("random", "lora", "all", "a random mask beats LoRA"),
-    ("fish", "lora", "all", "FISH beats LoRA"),
-    ("ird", "lora", "all", "IRD beats LoRA"),
-    ("fish-even", "fish", "all", "equal shares of every tensor beat FISH's global choice"),
-    ("random-linear", "random", "all", "a lot among linear layers beats one among all parameters"),
-)
 
 
 def write_page(work: Path, docs: Path) -> None:

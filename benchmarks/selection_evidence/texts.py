@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.selection_evidence.results import ROWS_ALONE
+
 TASKS = {
     "embedded": "Embedded: new facts for the model built here",
     "pararel": "ParaRel: new facts for a story model that knows others",
@@ -9,6 +11,21 @@ TASKS = {
     "sst2": "SST-2: good and bad reviews, MiniLM",
     "rte": "RTE: entailment, MiniLM",
 }
+
+CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is better
+    ("fish", "random", "all", "FISH's mask beats a random mask"),
+    ("ird", "random", "all", "IRD's mask beats a random mask"),
+    ("ird", "fish", "all", "IRD's mask beats FISH's"),
+    ("ird", "random", "chosen", "IRD's mask and rows beat both by lot"),
+    ("ird", "fish", "chosen", "IRD's mask and rows beat FISH's mask and rows by lot"),
+    (ROWS_ALONE, "lora", "chosen", "for LoRA, IRD's rows beat rows by lot"),
+    ("magnitude", "random", "all", "the largest weights beat a random mask"),
+    ("random", "lora", "all", "a random mask beats LoRA"),
+    ("fish", "lora", "all", "FISH beats LoRA"),
+    ("ird", "lora", "all", "IRD beats LoRA"),
+    ("fish-even", "fish", "all", "equal shares of every tensor beat FISH's global choice"),
+    ("random-linear", "random", "all", "a lot among linear layers beats one among all parameters"),
+)
 
 
 def intro() -> list[str]:

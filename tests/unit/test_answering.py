@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as t
-from peft import get_peft_model
+from peft import get_peft_config, get_peft_model
 
 from knowtune.answering import greedy_answers
 from knowtune.base import Base
@@ -118,7 +118,7 @@ def by_generate(model: Any, tokenizer: Any, prompt: str, end: int) -> list[int]:
 
 
 @pytest.mark.parametrize("make", [gpt2, sliding, recurrent, hybrid], ids=lambda make: make.__name__)
-def test_other_architectures_write_what_generate_does(make: Any, base: Base, tokenizer: Any) -> None:
+def test_other_architectures_write_what_generate_does(make: Any, tokenizer: Any) -> None:
     torch.manual_seed(1)
     model, ends = make().eval(), [1 + i % 6 for i in range(len(PROMPTS))]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -142,8 +142,6 @@ def test_recurrent_states_keep_all_their_rows(make: Any, tokenizer: Any) -> None
 @pytest.mark.filterwarnings("ignore:Position ids are not supported")  # PEFT's, for any prompt that it goes before
 @pytest.mark.parametrize("kind", ["LORA", "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING"])
 def test_adapters_answer_in_a_batch_as_alone(kind: str, base: Base, tokenizer: Any) -> None:
-    from peft import get_peft_config
-
     options = {"r": 4, "init_lora_weights": False} if kind == "LORA" else {"num_virtual_tokens": 3}
     torch.manual_seed(0)
     config = get_peft_config({"peft_type": kind, "task_type": "CAUSAL_LM", **options})
