@@ -56,8 +56,9 @@ class Authored:
                 wording = (number + offset) % len(templates)
                 key = f"{relation}:{subject}"
                 prompt = templates[wording].replace("{subject}", subject) + " "
-                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, "", target, ""))
-        return pd.DataFrame(rows, columns=ROW_COLUMNS, dtype="str")
+                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, target))
+        named = ["id", "fact", "relation", "subject", "wording", "prompt", "target"]
+        return pd.DataFrame(rows, columns=named, dtype="str").reindex(columns=ROW_COLUMNS, fill_value="")
 
 
 def read_authored(folder: Path, text: Path | None = None) -> Authored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from knowtune.contract import ROW_COLUMNS
 from knowtune.settings import is_template, template_columns
 from knowtune.sources import MissingColumnError, Reader, text_of
 
@@ -13,16 +14,7 @@ if TYPE_CHECKING:
 
     from knowtune.families import Task
 
-EMPTY = {
-    "fact": "",
-    "relation": "",
-    "subject": "",
-    "wording": "",
-    "prompt": "",
-    "text_pair": "",
-    "target": "",
-    "aliases": "",
-}
+EMPTY = dict.fromkeys(ROW_COLUMNS[1:], "")
 
 
 def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase) -> Reader:

@@ -59,8 +59,9 @@ def row(
     fact: str = "",
     pair: str = "",
     aliases: str = "",
+    layout: str = "",
 ) -> list[str]:
-    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, pair, target, aliases]
+    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, pair, target, aliases, layout]
 
 
 def table(*rows: list[str]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class TestPrompts:
         cells, reason = prompted({"q": " The capital of Chile is ", "a": " Santiago "})
         assert cells == {
             "fact": "", "relation": "", "subject": "", "wording": "", "prompt": "The capital of Chile is ",
-            "text_pair": "", "target": "Santiago", "aliases": "",
+            "text_pair": "", "target": "Santiago", "aliases": "", "layout": "",
         }  # fmt: skip
         assert reason == ""
 
