@@ -19,14 +19,13 @@ from knowtune.damage import plant
 from knowtune.errors import UserError
 from knowtune.progress import progress
 from knowtune.records import CHUNK
-from knowtune.sources import Raw
+from knowtune.sources import ROLES, Raw
 from knowtune.statistics import share_of
 
 if TYPE_CHECKING:
     from knowtune.base import Base
 
 SPECIALS = 8  # more tokens than a tokenizer puts around and between texts
-ROLES = ("train", "validation", "test", "known")
 
 
 @dataclass(frozen=True)

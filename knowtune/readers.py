@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.contract import ROW_COLUMNS
 from knowtune.settings import is_template, template_columns
-from knowtune.sources import MissingColumnError, Reader, text_of
+from knowtune.sources import MissingColumnError, Reader, Reading, text_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ EMPTY = dict.fromkeys(ROW_COLUMNS[1:], "")
 
 
 def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase) -> Reader:
-    """Make the function that reads a record.
+    """Make the function that reads a record into its rows.
 
     Args:
         columns: as in params.yaml. With `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and
@@ -29,13 +29,13 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
     """
     if "messages" in columns:
         chat = Chat(tokenizer)
-        return lambda record: _described(record, columns, *chat.read(_get(record, columns["messages"])))
+        return lambda record: [_described(record, columns, *chat.read(_get(record, columns["messages"])))]
     if "label" in columns:
-        return lambda record: _labelled(record, columns, task)
-    return lambda record: _prompted(record, columns, task)
+        return lambda record: [_labelled(record, columns, task)]
+    return lambda record: [_prompted(record, columns, task)]
 
 
-def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> tuple[dict[str, str], str]:
+def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
     """Read prompt and answers."""
     prompt = _filled(columns["prompt"], record)
     if prompt and not is_template(columns["prompt"]):
@@ -48,7 +48,7 @@ def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task)
     return _described(record, columns, prompt, answers, "")
 
 
-def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> tuple[dict[str, str], str]:
+def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
     """Read text, second text and label."""
     pair = _filled(columns["text_pair"], record) if columns.get("text_pair") else ""
     try:
@@ -56,12 +56,12 @@ def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task)
     except ValueError as error:
         raise ValueError(f"{columns['label']}: {error}") from None
     cells = {**EMPTY, "prompt": _filled(columns["text"], record), "text_pair": pair}
-    return {**cells, "target": answers[0] if answers else ""}, ""
+    return Reading({**cells, "target": answers[0] if answers else ""})
 
 
 def _described(
     record: Mapping[str, Any], columns: Mapping[str, Any], prompt: str, answers: Sequence[str], reason: str
-) -> tuple[dict[str, str], str]:
+) -> Reading:
     """Add what is said about the fact."""
     if any("\n" in alias for alias in answers[1:]):
         reason = reason or "a further right answer has a line break"
@@ -70,7 +70,8 @@ def _described(
     fact = ":".join(_text(record, name) for name in ([facts] if isinstance(facts, str) else facts))
     further = "\n".join(answers[1:])
     target = answers[0] if answers else ""
-    return {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}, reason
+    cells = {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}
+    return Reading(cells, reason)
 
 
 class Chat:

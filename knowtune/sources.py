@@ -6,7 +6,7 @@ does not have) stops at once, with file and line. What is wrong with one row bec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from knowtune.facts import read_authored
 from knowtune.records import CHUNK, read_records
 
 READ_COLUMNS = [*ROW_COLUMNS, "reason"]
+ROLES = ("train", "validation", "test", "known")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,25 @@ class Raw:
     by_fact: bool
 
 
-# Turns a record into cells (ROW_COLUMNS without id) and a reason; raises ValueError for what is wrong with the file.
-Reader = Callable[[dict[str, Any]], tuple[dict[str, str], str]]
+@dataclass(frozen=True)
+class Reading:
+    """A row as a reader makes it of a record.
+
+    Args:
+        cells: ROW_COLUMNS without id; "" for a fact of its own.
+        reason: why the row cannot be used, or "".
+        role: what the row is for, of ROLES; None for what its file is for.
+        part: tells this row from the others of its record, which share its id; "" where there is but one.
+    """
+
+    cells: dict[str, str]
+    reason: str = ""
+    role: str | None = None
+    part: str = ""
+
+
+# Turns a record into its rows; raises ValueError for what is wrong with the file.
+Reader = Callable[[dict[str, Any]], list[Reading]]
 
 
 def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
@@ -81,27 +99,22 @@ def read_files(
     Args:
         data: folder of the files.
         files: for train, validation, test and known: a file name, several, or None.
-        reader: turns a record into cells; see `knowtune.readers.reader_for`.
+        reader: turns a record into rows; see `knowtune.readers.reader_for`.
         columns: `id` and, where rows belong to facts, `fact`; see `knowtune.readers`.
         text: a file of general text.
         text_column: its column.
     """
-
-    def read(role: str) -> pd.DataFrame:
-        names, seen = files.get(role) or [], dict[str, int]()
-        paths = [data / name for name in ([names] if isinstance(names, str) else names)]
-        tables = [_table(path, reader, columns.get("id"), seen) for path in paths]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=READ_COLUMNS, dtype="str")
-
-    found = [text_of(_column(record, text_column, text, number)) for number, record in read_records(text)]
-    return Raw(
-        read("train"),
-        read("validation"),
-        read("test"),
-        read("known"),
-        _texts(found),
-        by_fact=bool(columns.get("fact")),
-    )
+    texts = [text_of(_column(record, text_column, text, number)) for number, record in read_records(text)]
+    tables: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
+    seen: dict[tuple[str, str], int] = {}
+    for role in ROLES:
+        names = files.get(role) or []
+        for name in [names] if isinstance(names, str) else names:
+            for found, table in _tables(data / name, reader, columns.get("id"), role, seen):
+                tables[found].append(table)
+    empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
+    rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
+    return Raw(**rows, texts=_texts(texts), by_fact=bool(columns.get("fact")))
 
 
 def _texts(texts: Sequence[str]) -> pd.DataFrame:
@@ -109,32 +122,37 @@ def _texts(texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"id": [f"text:{i}" for i in range(len(texts))], "text": list(texts)}, dtype="str")
 
 
-def _table(path: Path, reader: Reader, id_column: str | None, seen: dict[str, int]) -> pd.DataFrame:
-    """Read a file into READ_COLUMNS, a chunk at a time, so that only its texts stay in memory.
+def _tables(
+    path: Path, reader: Reader, id_column: str | None, role: str, seen: dict[tuple[str, str], int]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Read a file into READ_COLUMNS, a chunk of a role at a time, so that only its texts stay in memory.
 
     A missing id becomes a digest of the row and the number of its occurrence, counted in `seen` over a role's files.
     """
-    tables, chunk = [], []
+    chunks: dict[str, list[tuple[str, ...]]] = {}
     for number, record in read_records(path):
         try:
-            cells, reason = reader(record)
+            readings = reader(record)
         except MissingColumnError as error:
             raise missing_column(str(error), record, path, number) from None
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None
-        if id_column:
-            row_id = text_of(_column(record, id_column, path, number))
-        else:
-            digest = text_digest(list(cells.values()))[:16]
-            seen[digest] = seen.get(digest, -1) + 1
-            row_id = f"{digest}:{seen[digest]}"
-        cells["fact"] = cells["fact"] or row_id
-        chunk.append((row_id, *(cells[column] for column in ROW_COLUMNS[1:]), reason))
-        if len(chunk) == CHUNK:
-            tables.append(pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str"))
-            chunk = []
-    tables.append(pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str"))
-    return pd.concat(tables, ignore_index=True)
+        given = text_of(_column(record, id_column, path, number)) if id_column else ""
+        for reading in readings:
+            cells, of_role = reading.cells, reading.role or role
+            if id_column:
+                row_id = f"{given}:{reading.part}" if reading.part else given
+            else:
+                digest = text_digest(list(cells.values()))[:16]
+                seen[of_role, digest] = seen.get((of_role, digest), -1) + 1
+                row_id = f"{digest}:{seen[of_role, digest]}"
+            rest = (cells[column] for column in ROW_COLUMNS[2:])
+            chunk = chunks.setdefault(of_role, [])
+            chunk.append((row_id, cells["fact"] or row_id, *rest, reading.reason))
+            if len(chunk) == CHUNK:
+                yield of_role, pd.DataFrame(chunks.pop(of_role), columns=READ_COLUMNS, dtype="str")
+    for of_role, chunk in chunks.items():
+        yield of_role, pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str")
 
 
 class MissingColumnError(KeyError):

@@ -12,8 +12,8 @@ import pytest
 from knowtune.base import Base
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError
-from knowtune.preparing import ROLES, Limits, Prepared, prepare
-from knowtune.sources import Raw
+from knowtune.preparing import Limits, Prepared, prepare
+from knowtune.sources import ROLES, Raw
 from knowtune.tasks.regression import Regression
 
 from .helpers import row, table

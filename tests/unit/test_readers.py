@@ -7,7 +7,7 @@ import pytest
 
 from knowtune.encoding import encode_rows
 from knowtune.readers import reader_for
-from knowtune.sources import MissingColumnError
+from knowtune.sources import MissingColumnError, Reading
 from knowtune.tasks.regression import Regression
 
 from .helpers import REVIEWS, TASK
@@ -40,7 +40,13 @@ def talker(tokenizer: Any) -> Any:
 
 
 def prompted(record: dict[str, Any], tokenizer: Any = None, **columns: Any) -> tuple[dict[str, str], str]:
-    return reader_for({**PROMPT, **columns}, TASK, tokenizer)(record)
+    return alone(reader_for({**PROMPT, **columns}, TASK, tokenizer)(record))
+
+
+def alone(readings: list[Reading]) -> tuple[dict[str, str], str]:
+    """Cells and reason of a record's only row, which is for what its file is for."""
+    assert [(reading.role, reading.part) for reading in readings] == [(None, "")]
+    return readings[0].cells, readings[0].reason
 
 
 class TestPrompts:
@@ -119,7 +125,7 @@ class TestPrompts:
 class TestChats:
     def read(self, tokenizer: Any, messages: Any, template: str = PLAIN_TEMPLATE) -> tuple[dict[str, str], str]:
         tokenizer.chat_template = template
-        return reader_for(CHAT, TASK, tokenizer)({"chat": messages})
+        return alone(reader_for(CHAT, TASK, tokenizer)({"chat": messages}))
 
     @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
     def test_the_last_message_is_the_target(self, talker: Any, template: str) -> None:
@@ -176,7 +182,7 @@ class TestChats:
 
 class TestLabels:
     def read(self, record: dict[str, Any], task: Any = REVIEWS, **columns: Any) -> dict[str, str]:
-        cells, reason = reader_for({**LABEL, **columns}, task, None)(record)  # type: ignore[arg-type]
+        cells, reason = alone(reader_for({**LABEL, **columns}, task, None)(record))  # type: ignore[arg-type]
         assert reason == ""
         return cells
 

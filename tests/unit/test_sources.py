@@ -11,8 +11,8 @@ import pytest
 from knowtune import sources
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError
-from knowtune.readers import reader_for
-from knowtune.sources import READ_COLUMNS, Raw, read_embedded, read_files, text_of
+from knowtune.readers import EMPTY, reader_for
+from knowtune.sources import READ_COLUMNS, ROLES, Raw, Reading, read_embedded, read_files, text_of
 
 from .helpers import REVIEWS, TASK
 
@@ -122,6 +122,36 @@ class TestReadFiles:
         whole = read(folder, files={"train": ["train.jsonl", "test.jsonl"]}).train
         monkeypatch.setattr(sources, "CHUNK", 1)
         assert read(folder, files={"train": ["train.jsonl", "test.jsonl"]}).train.equals(whole)
+
+    @pytest.mark.parametrize("id_column", ["key", None])
+    def test_a_record_gives_rows_of_several_roles(
+        self, folder: Path, id_column: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def reader(record: dict[str, Any]) -> list[Reading]:
+            cells = {**EMPTY, "fact": str(record["key"])}
+            return [
+                Reading({**cells, "prompt": record["a"]}),
+                Reading({**cells, "prompt": record["b"]}, role="test", part="other:0"),
+                Reading({**cells, "prompt": record["b"]}, "why not", role="known", part="near:0"),
+            ]
+
+        write(folder / "train.jsonl", *[{"key": i, "a": f"a{i}", "b": f"b{i}"} for i in range(3)])
+        write(folder / "more.jsonl", {"key": 9, "a": "a9", "b": "b9"})
+        monkeypatch.setattr(sources, "CHUNK", 2)
+        files = {"train": "train.jsonl", "validation": "more.jsonl"}
+        found = read_files(folder, files, reader, {"id": id_column, "fact": "key"}, folder / "text.jsonl", "text")
+        prompts = {role: getattr(found, role)["prompt"].tolist() for role in ROLES}
+        assert prompts == {
+            "train": ["a0", "a1", "a2"], "validation": ["a9"], "test": ["b0", "b1", "b2", "b9"],
+            "known": ["b0", "b1", "b2", "b9"],
+        }  # fmt: skip
+        assert found.known["reason"].tolist() == ["why not"] * 4
+        assert found.test["fact"].tolist() == ["0", "1", "2", "9"]
+        if id_column:
+            assert found.validation["id"].tolist() == ["9"]
+            assert found.test["id"].tolist() == ["0:other:0", "1:other:0", "2:other:0", "9:other:0"]
+        else:
+            assert all(found.test["id"].str.endswith(":0"))
 
     @pytest.mark.parametrize(("value", "text"), [(None, ""), (" x ", "x"), (3, "3"), (1.5, "1.5"), (float("nan"), "")])
     def test_cells_are_text(self, folder: Path, value: Any, text: str) -> None:
