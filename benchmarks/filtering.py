@@ -97,6 +97,7 @@ def make_rows(folder: Path, count: int) -> None:
                 "target": f"theory of {i % 997} groups",
                 "aliases": "",
                 "layout": "",
+                "old": "",
             }
             said = {"answer": f"theory of {i % 7} rings", "correct": False, "num_tokens": 25}
             train.write(json.dumps(row) + "\n")

@@ -3,8 +3,9 @@
 A *fact* is a subject, a relation and a target; a *row* is one wording of a fact: the model reads prompt + target,
 character by character. `aliases` are further right answers, one a line. For a classifier, `prompt` is the text,
 `text_pair` the second text or "", and `target` the label's name or the score. `layout` is "" for a plain row, else what
-a chat template or a prompt template adds, see `knowtune.encoding`. Row ids never change downstream. A row
-that a filter has seen carries `distance`: how far the pristine base's own answer is from the target in meaning.
+a chat template or a prompt template adds, see `knowtune.encoding`. `old` are the answers that the target replaces, one
+a line, or "". Row ids never change downstream. A row that a filter has seen carries `distance`: how far the pristine
+base's own answer is from the target in meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from knowtune.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW_COLUMNS = ["id", "fact", "relation", "subject", "wording", "prompt", "text_pair", "target", "aliases", "layout"]
+_described = ["id", "fact", "relation", "subject", "wording"]
+ROW_COLUMNS = [*_described, "prompt", "text_pair", "target", "aliases", "layout", "old"]
 ITEM_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)
@@ -36,6 +38,7 @@ _row = {
     "target": _text,  # may be empty: planted damage passes the schema and is the filters' business
     "aliases": _text,
     "layout": _text,
+    "old": _text,
 }
 ROWS = pa.DataFrameSchema(_row, strict=True, ordered=True, name="training rows")
 ITEMS = pa.DataFrameSchema(

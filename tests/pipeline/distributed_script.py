@@ -69,7 +69,7 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     base = Tiny({}, work, Compute(), Knowledge())
     tokenizer = base.tokenizer()
     texts = [(f"w{i + 2} " * (1 + i % 3), f"w{2 * i + 3} w{30 - i}") for i in range(24)]  # three steps an epoch
-    cells = [[str(i), "f", "r", "s", "0", prompt, "", target, "", ""] for i, (prompt, target) in enumerate(texts)]
+    cells = [[str(i), "f", "r", "s", "0", prompt, "", target, "", "", ""] for i, (prompt, target) in enumerate(texts)]
     table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.05 * i for i in range(24)])
     rows = Rows(base.task.encode(tokenizer, table), [1.0] * 24, table["id"].tolist())
     options = {"alpha": 1.0, "granularity": granularity, "refresh_steps": 1, "batch_size": 3}

@@ -60,8 +60,9 @@ def row(
     pair: str = "",
     aliases: str = "",
     layout: str = "",
+    old: str = "",
 ) -> list[str]:
-    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, pair, target, aliases, layout]
+    return [row_id, fact or f"{relation}:{subject}", relation, subject, "0", prompt, pair, target, aliases, layout, old]
 
 
 def table(*rows: list[str]) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from .helpers import answers_for, row, table
 
 def test_the_columns_of_a_row() -> None:
     assert ROW_COLUMNS == [
-        "id", "fact", "relation", "subject", "wording", "prompt", "text_pair", "target", "aliases", "layout"
+        "id", "fact", "relation", "subject", "wording", "prompt", "text_pair", "target", "aliases", "layout",
+        "old",
     ]  # fmt: skip
     assert list(ROWS.columns) == ROW_COLUMNS
     assert list(ITEMS.columns) == [*ROW_COLUMNS, "kind"]

@@ -44,10 +44,10 @@ def test_wordings_rotate_with_the_number_of_the_fact(folder: Path) -> None:
     known = read_authored(folder).rows("known", range(1))
     assert known.columns.tolist() == ROW_COLUMNS
     assert known.iloc[0].tolist() == [
-        "symbol:sodium:0", "symbol:sodium", "symbol", "sodium", "0", "The symbol of sodium is ", "", "NA", "", ""
+        "symbol:sodium:0", "symbol:sodium", "symbol", "sodium", "0", "The symbol of sodium is ", "", "NA", "", "", ""
     ]  # fmt: skip
     assert known.iloc[1].tolist() == [
-        "symbol:neon:2", "symbol:neon", "symbol", "neon", "2", "One writes neon as ", "", "Ne", "", ""
+        "symbol:neon:2", "symbol:neon", "symbol", "neon", "2", "One writes neon as ", "", "Ne", "", "", ""
     ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class TestPrompts:
         cells, reason = prompted({"q": " The capital of Chile is ", "a": " Santiago "})
         assert cells == {
             "fact": "", "relation": "", "subject": "", "wording": "", "prompt": "The capital of Chile is ",
-            "text_pair": "", "target": "Santiago", "aliases": "", "layout": "",
+            "text_pair": "", "target": "Santiago", "aliases": "", "layout": "", "old": "",
         }  # fmt: skip
         assert reason == ""
 

@@ -72,7 +72,7 @@ class TestReadFiles:
         first = found.train.iloc[0].to_dict()
         assert {k: v for k, v in first.items() if k != "id"} == {
             "fact": "town:Ada", "relation": "town", "subject": "Ada", "wording": "", "prompt": "Ada lives in ",
-            "text_pair": "", "target": "Rome", "aliases": "", "layout": "", "reason": "",
+            "text_pair": "", "target": "Rome", "aliases": "", "layout": "", "old": "", "reason": "",
         }  # fmt: skip
         assert found.texts.to_dict("list") == {"id": ["text:0", "text:1"], "text": ["One.", "Two."]}
         assert (len(found.validation), found.known.columns.tolist()) == (0, READ_COLUMNS)
