@@ -138,15 +138,13 @@ def cell(score: dict[str, Any]) -> str:
 
 def ask(rows: Any, base: Path, place: Path) -> Any:
     """Run the answers stage on rows, with sketches of the gradients where it makes them."""
-    from ruamel.yaml import YAML
-
     from knowtune.artefacts import read_rows, write_rows
+    from stages.core.params import read_yaml, write_yaml
 
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
+    params = read_yaml(ROOT / "params.yaml")
     params["tracking"]["store"] = "none"
     params["answers"]["sketch"] = SKETCH
-    yaml.dump(params, place / "params.yaml")
+    write_yaml(place / "params.yaml", params)
     write_rows(place / "train.jsonl", rows)
     command = ["-m", "stages.answers", "--train", "train.jsonl", "--base", str(base), "--out", "answers"]
     with contextlib.suppress(FileExistsError):

@@ -118,14 +118,13 @@ def make_sketches(path: Path, count: int, dimensions: int) -> None:
 
 def make_params(folder: Path) -> None:
     """Write a params file with all filters."""
-    from ruamel.yaml import YAML
+    from stages.core.params import read_yaml, write_yaml
 
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
+    params = read_yaml(ROOT / "params.yaml")
     params["tracking"]["store"] = "none"
     params["answers"]["sketch"] = {"dimensions": 64, "batch_size": 32, "seed": 0}
     params["filters"] |= FILTERS
-    yaml.dump(params, folder / "params.yaml")
+    write_yaml(folder / "params.yaml", params)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = """
 import resource, sys
@@ -91,8 +89,9 @@ def make_base(folder: Path) -> None:
 
 def make_params(folder: Path) -> None:
     """Write a params file whose source is the one file."""
-    yaml = YAML()
-    params = yaml.load(ROOT / "params.yaml")
+    from stages.core.params import read_yaml, write_yaml
+
+    params = read_yaml(ROOT / "params.yaml")
     params["tracking"]["store"] = "none"
     params["base"] = {"model": "folder", "path": "model"}
     params["source"] = {
@@ -107,7 +106,7 @@ def make_params(folder: Path) -> None:
     }  # fmt: skip
     params["prepare"] = {"seed": 0, "max_facts": None, "max_known": None, "max_texts": None, "max_items": 2000,
                          "max_rejected": 0.01, "damage": dict.fromkeys(params["prepare"]["damage"], 0)}  # fmt: skip
-    yaml.dump(params, folder / "params.yaml")
+    write_yaml(folder / "params.yaml", params)
 
 
 if __name__ == "__main__":

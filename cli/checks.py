@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from cli.workspace import DEFAULT, PATHS, is_own
+from cli.workspace import DEFAULT, PATHS, SIGNS, is_own
 from knowtune.artefacts import text_digest, tree_digest
 from knowtune.errors import Problem, raise_gathered
 from knowtune.families import member_class
@@ -53,7 +53,9 @@ def reads_sketches(params: Params) -> bool:
 
 
 def missing_places(params: Params, root: Path) -> list[Problem]:
-    """List the settings that name a file or folder where nothing is. DVC would say which, but not whose setting it is.
+    """List the settings that name a place where nothing is, or that no command can name.
+
+    DVC would say which place, but not whose setting it is.
 
     Args:
         params: good otherwise.
@@ -62,6 +64,10 @@ def missing_places(params: Params, root: Path) -> list[Problem]:
     problems = []
     for section, key in PATHS:
         given = str(getattr(getattr(params, section), key))
+        if SIGNS.search(given):
+            allowed = 'a path without signs that a shell reads, such as " $ ` and \\; make a link to it'
+            problems.append(Problem(f"{section}.{key}", repr(given), allowed))
+            continue
         if is_own(section, given) or (root / given).exists():
             continue
         allowed = "a path at which something is"

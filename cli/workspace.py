@@ -2,7 +2,8 @@
 
 A workspace is a small DVC repository below `workspaces/`, untracked by git, which shares the project's code by
 links and its cache by name. Paths in its params are made absolute, so that they mean what they meant where the file
-was written: relative to the project's root. Its data/ holds outs only.
+was written: relative to the project's root. Paths with signs that a shell reads are reached by links. Its data/ holds
+outs only.
 
 A preset is a params file under `presets/`. Its paths may begin with DATA/, the folder that the user gives, or with
 PACKAGE/name/, the folder of an installed Python package.
@@ -13,23 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
 from knowtune.settings import local_path
 from stages.core.faults import BASE
-from stages.core.params import read_yaml
+from stages.core.params import read_yaml, write_yaml
 
 DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
+# What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
+SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
 FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
@@ -96,7 +97,7 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
         link = folder / name
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(name, folder))
-    _write_if_changed(folder / "params.yaml", settled)
+    _write_if_changed(folder / "params.yaml", link_odd_paths(settled, folder))
     return folder.resolve()
 
 
@@ -132,6 +133,25 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
     return raw
 
 
+def link_odd_paths(settled: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make links in a workspace for paths with signs that a shell reads, and name the links instead.
+
+    Args:
+        settled: params with absolute paths.
+        folder: the workspace.
+    """
+    for section, key in PATHS:
+        path = Path(settled[section][key])
+        if SIGNS.search(str(path)):
+            link = folder / "links" / f"{section}-{key}" / SIGNS.sub("_", path.name)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink() or link.readlink() != path:
+                link.unlink(missing_ok=True)
+                link.symlink_to(path)
+            settled[section][key] = str(link.relative_to(folder))
+    return settled
+
+
 def is_own(section: str, given: str) -> bool:
     """Tell whether a path is where the pipeline itself writes: what it fetched, or the base that semantics read."""
     return given.startswith(FETCHED) or (section == "semantics" and given == BASE)
@@ -141,8 +161,7 @@ def _write_if_changed(path: Path, value: dict[str, Any]) -> None:
     """Write YAML, but leave an equal file's time as it is."""
     if path.is_file() and read_yaml(path) == value:
         return
-    with whole(path) as part, part.open("w", encoding="utf-8") as file:
-        YAML(typ="safe", pure=True).dump(value, file)
+    write_yaml(path, value)
 
 
 def _dvc(folder: Path, *arguments: str) -> None:

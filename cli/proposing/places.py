@@ -40,15 +40,14 @@ def written(path: Path, root: Path) -> str:
     """Write a path for a preset: relative to the project where it lies in it, else absolute.
 
     Raises:
-        UserError: the path has a sign that means something in a shell.
+        UserError: the path is not UTF-8.
     """
     whole = path.resolve()
     shown = str(whole.relative_to(root.resolve())) if whole.is_relative_to(root.resolve()) else str(whole)
-    signs = sorted(set(re.findall(r'["$`\\\n]', shown)))
-    if signs:
-        raise UserError(
-            f"{shown!r}: a path of the pipeline may not have {' '.join(map(repr, signs))}; rename the file or folder"
-        )
+    try:
+        shown.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{shown!r}: the name is not UTF-8; rename the file or folder") from None
     return str(whole) if shown.startswith(SPECIAL) else shown
 
 

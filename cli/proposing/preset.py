@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from cli.proposing.numbers import BATCH, Numbers
 from cli.proposing.trial import HELD_OUT
+from stages.core.params import yaml_text
 
 METRICS = {
     "knowledge": ["reliability", "generalisation", "text_drift", "text_loss", "pushed_away", "pushed_by"],
@@ -59,25 +57,26 @@ class Preset:
         roles = {role: self.files.get(role) for role in ("train", "validation", "test", "known")}
         held_out = {role: 0 if roles[role] else share for role, share in HELD_OUT.items()}
         lora = {"rank": n.rank, "alpha": 2 * n.rank}
-        runs = [f"lora: {{selection: clean, method: lora, options: {flow(lora)}, seeds: {flow(n.seeds)}}}"]
+        runs = [f"lora: {{selection: clean, method: lora, options: {_flow(lora)}, seeds: {_flow(n.seeds)}}}"]
         if n.full_rate is not None:
-            training = flow({"learning_rate": n.full_rate})
-            runs.append(f"full: {{selection: clean, method: full, training: {training}, seeds: {flow(n.seeds)}}}")
+            training = _flow({"learning_rate": n.full_rate})
+            runs.append(f"full: {{selection: clean, method: full, training: {training}, seeds: {_flow(n.seeds)}}}")
         filled = {
-            **{name: flow(value) for name, value in vars(n).items()},
+            **{name: _flow(value) for name, value in vars(n).items()},
             "about": "\n".join(f"# {comment(line)}" for line in self.about),
             "name": self.name,
-            "task": flow(self.task),
-            "hub": "".join(f"\n  {name}: {flow(entry)}" for name, entry in self.hub.items()) or " {}",
-            "data": flow(self.data),
-            "text": flow(self.text),
-            "text_column": flow(self.text_column),
-            "files": flow(roles),
-            "held_out": flow(held_out),
-            "columns": "".join(f"\n    {key}: {flow(value)}" for key, value in self.columns.items()),
-            "max_rejected": flow(self.max_rejected),
-            "base": flow(self.base),
-            "metrics": flow(METRICS[kind]),
+            "experiment": _flow(self.name),
+            "task": _flow(self.task),
+            "hub": "".join(f"\n  {_flow(name)}: {_flow(entry)}" for name, entry in self.hub.items()) or " {}",
+            "data": _flow(self.data),
+            "text": _flow(self.text),
+            "text_column": _flow(self.text_column),
+            "files": _flow(roles),
+            "held_out": _flow(held_out),
+            "columns": "".join(f"\n    {key}: {_flow(value)}" for key, value in self.columns.items()),
+            "max_rejected": _flow(self.max_rejected),
+            "base": _flow(self.base),
+            "metrics": _flow(METRICS[kind]),
             "batch": BATCH,
             "schedule": "cosine" if kind == "knowledge" else "linear",
             "runs": "".join(f"\n  {run}" for run in runs),
@@ -85,23 +84,9 @@ class Preset:
         return TEMPLATE.read_text(encoding="utf-8").format_map(filled)
 
 
-def flow(value: Any) -> str:
-    """Write a value as YAML on one line, quoted where it needs to be."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(flow(item) for item in value) + "]"
-    if isinstance(value, float):
-        return f"{value:.8f}".rstrip("0") + ("0" if value == int(value) else "")
-    if not isinstance(value, str):
-        return "null" if value is None else str(value).lower()
-    out = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.width = 2**20
-    yaml.allow_unicode = True
-    yaml.default_flow_style = True
-    yaml.dump([value], out)  # in a list, so that signs of flow style are quoted too
-    return out.getvalue().strip()[1:-1]
+def _flow(value: Any) -> str:
+    """Write a value as YAML on one line."""
+    return yaml_text(value, one_line=True)
 
 
 def comment(line: str) -> str:

@@ -33,8 +33,22 @@ def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
         raw: as read from YAML.
         deep: also check PEFT's own options, which imports PEFT (seconds).
     """
-    problems = _structure(raw) + _references(raw) + _hub(raw) + _members(raw, deep=deep) + _task(raw)
+    problems = _structure(raw) + _references(raw) + _hub(raw) + _members(raw, deep=deep) + _task(raw) + _signs(raw)
     return sorted(set(problems), key=lambda problem: problem.where)
+
+
+def _signs(raw: dict[str, Any]) -> list[Problem]:
+    """Find texts that dvc.lock cannot keep: DVC would write them, read others, and run their stages for ever."""
+    problems, todo = [], list[tuple[str, Any]](raw.items())
+    while todo:
+        where, value = todo.pop()
+        if isinstance(value, str) and "\x85" in value:
+            problems.append(Problem(where, repr(value), "a text without the sign U+0085 (next line)"))
+        elif isinstance(value, dict):
+            todo += [(f"{where}.{key}", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            todo += [(f"{where}[{i}]", item) for i, item in enumerate(value)]
+    return problems
 
 
 def _structure(raw: dict[str, Any]) -> list[Problem]:

@@ -1,20 +1,27 @@
-"""Read params.yaml: every number a person may turn, checked, all faults of a file in one message."""
+"""Read params.yaml: every number a person may turn, checked, all faults of a file in one message. Write YAML, too.
+
+The only module that writes YAML. What it writes comes back equal from DVC's reader and from ours, which are the same.
+"""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
+from knowtune.artefacts import whole
 from knowtune.errors import UserError, raise_gathered
 from stages.core.faults import faults_of
 from stages.core.schema import Params
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read YAML 1.2, as DVC does (so that 1e-3 is a number and a key given twice is an error).
+    """Read YAML 1.2 with DVC's parser (so that 1e-3 is a number, a key given twice an error, and [why?] one for both).
 
     Raises:
         UserError: no such file, or not a YAML mapping.
@@ -22,9 +29,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {error}") from error
+        hint = "\n  a text with ? or : may need quotes" if "flow" in str(error) or "plain scalar" in str(error) else ""
+        raise UserError(f"{path}: not readable as YAML: {error}{hint}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: got {type(value).__name__}; allowed: a mapping of sections")
     return value
@@ -43,3 +51,54 @@ def load_params(path: Path, *, deep: bool = False) -> Params:
     raw = read_yaml(path)
     raise_gathered(str(path), faults_of(raw, deep=deep))
     return Params.model_validate(raw)
+
+
+def yaml_text(value: Any, *, one_line: bool = False) -> str:
+    """Write a value as YAML that `read_yaml` and DVC read back equal, keys in their order.
+
+    Args:
+        value: mappings, lists, texts, numbers, truth values and None.
+        one_line: in flow style, without a line break, to stand anywhere in a file.
+    """
+    # With libyaml, where it is installed: ruamel's own emitter writes texts that libyaml, DVC's parser, cannot read.
+    yaml = YAML(typ="safe")
+    yaml.Representer = _Represented
+    yaml.allow_unicode = True
+    yaml.width = 2**31 - 1
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.default_flow_style = one_line
+    out = io.StringIO()
+    yaml.dump([value] if one_line else value, out)  # in a list, so that signs of flow style are quoted too
+    return out.getvalue().strip()[1:-1] if one_line else out.getvalue()
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write a value as a YAML file, whole or not at all."""
+    with whole(path) as part:
+        part.write_text(yaml_text(value), encoding="utf-8", newline="")
+
+
+class _Represented(SafeRepresenter):
+    """How values are written: no anchors, decimals without an exponent where they fit, line breaks as escapes."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        """Write what comes twice in full."""
+        return True
+
+
+def _text(representer: SafeRepresenter, value: str) -> ScalarNode:
+    """Write a text; one with a line break, or a sign that has no picture, with escapes."""
+    odd = not all(sign.isprintable() for sign in value)
+    return representer.represent_scalar("tag:yaml.org,2002:str", value, style='"' if odd else None)
+
+
+def _decimal(representer: SafeRepresenter, value: float) -> ScalarNode:
+    """Write 5e-05 as 0.00005."""
+    short = f"{value:.8f}".rstrip("0")
+    if short in ("inf", "-inf", "nan") or float(short) != value:
+        return representer.represent_float(value)
+    return representer.represent_scalar("tag:yaml.org,2002:float", short + "0" * short.endswith("."))
+
+
+_Represented.add_representer(str, _text)
+_Represented.add_representer(float, _decimal)

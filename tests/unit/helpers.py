@@ -25,6 +25,7 @@ from knowtune.trainer import Rows
 from knowtune.training import Fitted, Recipe, fit, seed_everything
 from knowtune.weighting import Weighting
 
+PRESETS = ("minilm", "pararel")  # the project's own; others in presets/ are the user's
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
 TASK = Knowledge()
 REVIEWS = Classification(labels=["bad", "good"])

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
     [
         ("source", "data", "facts", "source.data: got 'facts'; allowed: a path at which something is"),
         ("base", "path", "./models/a", "base.path: got './models/a'; allowed: a path at which something is"),
+        ("source", "data", "a $HOME", "source.data: got 'a $HOME'; allowed: a path without signs that a shell reads"),
         (
             "semantics",
             "path",

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from cli import workspace
 from cli.workspace import add_arguments, open_workspace, params_file, settle_paths
 from knowtune.errors import UserError
-from stages.core.params import read_yaml
+from stages.core.params import read_yaml, write_yaml
+
+from ..helpers import PRESETS
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -30,10 +32,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params = read_yaml(PROJECT / "presets/pararel.yaml")
     params["source"] |= {"data": "DATA/facts", "text": "DATA/text/text.jsonl"}
     params["base"]["path"] = "DATA/model"
-    YAML(typ="safe").dump(params, root / "presets/toy.yaml")
+    write_yaml(root / "presets/toy.yaml", params)
     monkeypatch.chdir(root)
     monkeypatch.setattr(workspace, "_dvc", lambda folder, *arguments: (folder / ".dvc").mkdir(exist_ok=True))
-    monkeypatch.setattr(workspace, "_write_if_changed", lambda path, value: YAML(typ="safe").dump(value, path))
     return root
 
 
@@ -146,9 +147,60 @@ def test_two_files_of_one_name_do_not_share_a_workspace(project: Path) -> None:
         open_workspace(Path("toy.yaml"), Path("mine"))
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (PROJECT / "presets").glob("*.yaml")))
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_project_s_presets_are_good(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from cli.checks import check_params
 
     monkeypatch.chdir(PROJECT)
     check_params(workspace.preset_file(preset))
+
+
+ODD = [
+    "it's",
+    'say "a"',
+    "$HOME",
+    "`id`",
+    "back\\slash",
+    "a b",
+    "ünï",
+    "😀",
+    "line\nbreak",
+    "tab\t",
+    "#1",
+    "a: b",
+    "why?",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_path_with_odd_signs_is_what_the_shell_of_a_command_gets(name: str, project: Path) -> None:
+    """The command is put together and run as DVC does it: the value as it is, between double quotes."""
+    (project / f"{name}.jsonl").write_text("found")
+    params = read_yaml(project / "presets/toy.yaml")
+    params["source"]["text"] = f"{name}.jsonl"
+    write_yaml(project / "presets/odd.yaml", params)
+    for _ in range(2):  # the second time the link is there
+        folder = open_workspace(Path("presets/odd.yaml"), Path("mine"))
+    given = read_yaml(folder / "params.yaml")["source"]["text"]
+    done = subprocess.run(f'cat "{given}"', shell=True, cwd=folder, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("found", "")
+    assert Path(given).suffix == ".jsonl"
+
+
+def test_a_link_follows_its_path(project: Path) -> None:
+    params = read_yaml(project / "presets/toy.yaml")
+    for name in ("$a", "$b"):
+        (project / name).mkdir()
+        (project / name / "text.jsonl").write_text(name)
+        params["source"]["text"] = f"{name}/text.jsonl"
+        write_yaml(project / "presets/odd.yaml", params)
+        folder = open_workspace(Path("presets/odd.yaml"), Path("mine"))
+        assert (folder / read_yaml(folder / "params.yaml")["source"]["text"]).read_text() == name
+
+
+def test_presets_of_the_project_are_those_in_git() -> None:
+    """Other presets there are the user's own, and may be half done."""
+    listed = subprocess.run(["git", "ls-files", "presets"], cwd=PROJECT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git repository")
+    assert sorted(PRESETS) == [Path(name).stem for name in listed.stdout.split()]

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 from knowtune.errors import UserError
 from stages.core.params import load_params, read_yaml
 
+from ..helpers import PRESETS
+
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT: dict[str, Any] = read_yaml(ROOT / "params.yaml")
 
@@ -26,9 +28,7 @@ def message(tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, deep: b
     return [line.strip() for line in str(error.value).splitlines()]
 
 
-@pytest.mark.parametrize(
-    "file", ["params.yaml", *(f"presets/{path.name}" for path in sorted((ROOT / "presets").glob("*.yaml")))]
-)
+@pytest.mark.parametrize("file", ["params.yaml", *(f"presets/{name}.yaml" for name in PRESETS)])
 def test_committed_params_are_good(file: str) -> None:
     params = load_params(ROOT / file, deep=True)
     assert params.runs
