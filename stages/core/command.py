@@ -29,7 +29,10 @@ def main(module: str) -> int:
     argv = sys.argv[1:]
     if not {"-h", "--help"} & set(argv):
         join()
-        code = warm.forward(module, argv)
+        try:
+            code = warm.forward(module, argv)
+        except KeyboardInterrupt:
+            return _interrupted(module.rpartition(".")[2])
         if code is not None:
             return code
     for name, value in warm.QUIET.items():
@@ -75,8 +78,7 @@ def execute(module: str, argv: list[str]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
-        return 130
+        return _interrupted(name)
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -85,6 +87,12 @@ def execute(module: str, argv: list[str]) -> int:
     address = os.environ.get("DVC_STAGE", name)  # DVC tells its commands which stage they are
     note_cost(address.rpartition(":")[2], started, time.time())
     return 0
+
+
+def _interrupted(name: str) -> int:
+    """Say that Ctrl-C ended a stage, and return the exit code for it."""
+    print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
+    return 130
 
 
 def _go_offline() -> None:

@@ -1,19 +1,15 @@
-"""A warm process: it imports the heavy libraries once and forks a child for every stage.
+"""A warm process at hand: how one is started, asked and ended; `stages.core.forks` is the process itself.
 
 Importing torch, transformers' Trainer and peft takes 5 to 9 s on a slow core. Thirty stages would spend minutes on
 it. Whoever starts a pipeline (`python -m cli run`) starts this process beside it and names its socket in the
 environment. A stage that finds the socket hands its arguments, folder, environment and open files over and waits
-for the exit code; without the socket, or where it does not answer, the stage runs where it is. dvc.yaml knows
-nothing of it, and the bytes are the same.
-
-Only third-party libraries are imported here, never the project's own code: a child imports that fresh after the fork.
+for the exit code; without the socket, or where nobody answers it (any more), the stage runs where it is. dvc.yaml
+knows nothing of it, and the bytes are the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import json
 import os
 import select
@@ -27,7 +23,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.core.forks import GO, INTERRUPT, READY
+
 SOCKET = "KNOWTUNE_WARM_SOCKET"
+PATIENCE = (
+    120.0  # seconds that a child has to say that it is there; on a busy machine the imports take most of a minute
+)
+SHORT = ("/tmp", "/var/tmp")  # folders with short names, where that of TMPDIR is too long for a socket
 QUIET = {  # no telemetry, no chatter; spinning threads would slow a neighbour on the same cores
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -37,112 +39,55 @@ QUIET = {  # no telemetry, no chatter; spinning threads would slow a neighbour o
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "OMP_WAIT_POLICY": "passive",
 }
-LIBRARIES = (
-    "pydantic",
-    "ruamel.yaml",
-    "pandas",
-    "pandera.pandas",
-    "torch",
-    "transformers.trainer",
-    "transformers.models.llama.modeling_llama",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "peft",
-    "scipy.stats",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_svg",
-)
 
 
 def forward(module: str, argv: list[str]) -> int | None:
     """Let the warm process run a stage.
 
+    Nothing runs twice: the child says that it is there, and starts when it has heard back. Whoever dies before that,
+    the stage has not begun, and runs where it is; a child that dies later takes its stage with it.
+
     Returns:
-        The stage's exit code, or None where there is no warm process to ask.
+        The stage's exit code, or None where no warm process answers.
     """
     path = os.environ.get(SOCKET)
-    if not path:
+    if not path or not Path(path).is_socket():
         return None
+    task = {"module": module, "argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}
+    message = json.dumps(task).encode()
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
         try:
             connection.connect(path)
+            socket.send_fds(connection, [len(message).to_bytes(8, "big")], [0, 1, 2])
+            connection.sendall(message)
+            if connection.recv(1) != READY:
+                raise ConnectionError("no child")
+            connection.sendall(GO)
         except OSError:
+            Path(path).unlink(missing_ok=True)  # later stages need not try
+            print(f"{module}: the warm process does not answer; stages import their libraries again", file=sys.stderr)
             return None
-        task = {"module": module, "argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}
-        message = json.dumps(task).encode()
-        socket.send_fds(connection, [len(message).to_bytes(8, "big")], [0, 1, 2])
-        connection.sendall(message)
-        answer = connection.recv(16)
+        connection.settimeout(None)
+        return _outcome(module, connection)
+
+
+def _outcome(module: str, connection: socket.socket) -> int:
+    """Wait for a child's exit code; Ctrl-C is passed on, and how the stage ends is the child's business."""
+    while True:
+        try:
+            answer = connection.recv(16)
+            break
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):
+                connection.sendall(INTERRUPT)
+        except OSError:
+            answer = b""
+            break
     if not answer:
         print(f"{module}: the stage's process was killed", file=sys.stderr)
         return 137
     return int(answer)
-
-
-def serve(listener: socket.socket) -> None:
-    """Import the libraries, then fork a child per request, until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the children's and the asker's business
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for library in LIBRARIES:
-        importlib.import_module(library)
-    gc.freeze()  # else each collection in a child walks through the libraries' objects: 0.2 s, and their pages copied
-    while True:
-        ready, _, _ = select.select([listener, sys.stdin], [], [])
-        if sys.stdin in ready:
-            return
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            _child(connection)
-        connection.close()
-
-
-def _child(connection: socket.socket) -> None:
-    """Run one stage in the place of the asker, tell its exit code, and end."""
-    code = 1
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        head, files, _, _ = socket.recv_fds(connection, 8, 3)
-        size = int.from_bytes(head, "big")
-        message = b""
-        while len(message) < size:
-            message += connection.recv(size - len(message))
-        task = json.loads(message)
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
-        sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        os.environ.clear()
-        os.environ.update(task["env"])
-        os.chdir(task["cwd"])
-        sys.path[0] = task["cwd"]
-        sys.argv = [task["module"], *task["argv"]]
-        threading.Thread(target=_die_with, args=(connection,), daemon=True).start()
-        from stages.core.command import execute
-
-        code = execute(task["module"], task["argv"])
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        with contextlib.suppress(OSError):
-            connection.sendall(str(code).encode())
-        os._exit(code)
-
-
-def _die_with(connection: socket.socket) -> None:
-    """End this process when the asker is gone, as if the asker itself had been killed."""
-    with contextlib.suppress(OSError):
-        if not connection.recv(1):
-            os._exit(137)
 
 
 @contextlib.contextmanager
@@ -153,32 +98,29 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
         folder: where `stages` is found.
 
     Yields:
-        The environment variable that leads stages to it.
+        The environment variable that leads stages to it; nothing where no socket can be made.
     """
-    with tempfile.TemporaryDirectory(prefix="knowtune-") as place, socket.socket(socket.AF_UNIX) as listener:
-        path = str(Path(place) / "warm")
-        listener.bind(path)
-        listener.listen(64)
+    with contextlib.ExitStack() as stack:
+        listener = _listen(stack)
+        if listener is None:
+            print("no warm process: no folder takes a socket (see TMPDIR); every stage imports its libraries itself")
+            yield {}
+            return
         ending, end = os.pipe()
         server: list[subprocess.Popen[bytes]] = []
 
         def start_when_asked() -> None:
             sources: list[Any] = [listener, ending]
-            if ending not in select.select(sources, [], [])[0]:
-                quiet = {**QUIET, "OPENBLAS_NUM_THREADS": "1"}  # no thread may live in the parent when it forks
-                command = [sys.executable, "-m", "stages.core.warm", str(listener.fileno())]
-                server.append(
-                    subprocess.Popen(
-                        command,
-                        cwd=folder,
-                        stdin=subprocess.PIPE,
-                        start_new_session=True,
-                        pass_fds=[listener.fileno()],
-                        env={**os.environ, **quiet},
-                    )
-                )
+            try:
+                if ending not in select.select(sources, [], [])[0]:
+                    server.append(_start(folder, listener))
+            except OSError as error:
+                print(f"no warm process: {error}; every stage imports its libraries itself", file=sys.stderr)
+            finally:
+                listener.close()  # the server alone holds it: once that is killed, those who ask are told at once
 
         waiting = threading.Thread(target=start_when_asked)
+        path = listener.getsockname()
         waiting.start()
         try:
             yield {SOCKET: path}
@@ -186,7 +128,8 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
             os.write(end, b"x")
             waiting.join()
             for process in server:
-                process.terminate()  # DVC is done, so no stage is left
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)  # DVC is done: whatever stage is left, nobody takes its outs
                 process.wait()
                 if process.stdin:
                     process.stdin.close()
@@ -194,5 +137,36 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
             os.close(end)
 
 
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+def _listen(stack: contextlib.ExitStack) -> socket.socket | None:
+    """Make a socket that only this user reaches; a path of more than about 100 characters is too long for one."""
+    for folder in (None, *SHORT):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as attempt:
+            place = tempfile.TemporaryDirectory(prefix="knowtune-", dir=folder, ignore_cleanup_errors=True)
+            path = Path(attempt.enter_context(place)) / "warm"
+            listener = attempt.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(path))
+            listener.listen(64)
+            stack.enter_context(attempt.pop_all())
+            return listener
+    return None
+
+
+def _start(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the warm process in a session of its own; one that somebody stops is of no use, and is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.core.forks", str(listener.fileno())],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        pass_fds=[listener.fileno()],
+        env={**os.environ, **QUIET, "OPENBLAS_NUM_THREADS": "1"},  # no thread may live in the parent when it forks
+    )
+    threading.Thread(target=_end_if_stopped, args=(process,), daemon=True).start()
+    return process
+
+
+def _end_if_stopped(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process ends or is stopped (SIGSTOP), and kill it then."""
+    with contextlib.suppress(AttributeError, ChildProcessError):  # not every system has waitid
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        process.kill()

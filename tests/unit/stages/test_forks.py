@@ -1,0 +1,206 @@
+"""The warm process under attack: killed and stopped at every point, half a message, folders no socket fits into."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.core.warm import SOCKET, forward, warm_process
+
+ROOT = Path(__file__).resolve().parents[3]
+PATIENCE = 60.0  # seconds
+GONE = "the warm process does not answer"
+STAGE = """
+import pathlib, sys, time
+from stages.core import command
+EXAMPLE = ""
+def arguments(parser): parser.add_argument("--wait", action="store_true")
+def run(args, params):
+    with open("ran", "a") as file: print(file=file)
+    while args.wait and not pathlib.Path("go").exists(): time.sleep(0.01)
+if __name__ == "__main__": sys.exit(command.main("stages.toy"))
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A project with a stage that notes each time it runs, and a warm process that imports no libraries."""
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("knowtune", "params.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "stages/toy.py").write_text(STAGE)
+    libraries(tmp_path, "()")
+    return tmp_path
+
+
+def libraries(toy: Path, names: str) -> None:
+    forks = toy / "stages/core/forks.py"
+    forks.write_text(re.sub(r"LIBRARIES = \([^)]*\)", f"LIBRARIES = {names}", forks.read_text()))
+
+
+@pytest.fixture
+def warm(toy: Path) -> Iterator[dict[str, str]]:
+    with warm_process(toy) as environment:
+        yield environment
+    assert not servers()
+    assert not Path(environment[SOCKET]).exists()
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def servers() -> list[psutil.Process]:
+    """The warm processes that live."""
+    alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in alive if "stages.core.forks" in process.cmdline()]
+
+
+def asker(toy: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stages.toy", *arguments]
+    return subprocess.Popen(
+        command, cwd=toy, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, told = process.communicate(timeout=PATIENCE)
+    return process.returncode, told
+
+
+def times_run(toy: Path) -> int:
+    return (toy / "ran").read_text().count("\n") if (toy / "ran").exists() else 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_killed_or_stopped_while_it_imports(toy: Path, number: int) -> None:
+    (toy / "endless.py").write_text("import time\nopen('importing', 'w').close()\nwhile True: time.sleep(1)\n")
+    libraries(toy, "('endless',)")
+    with warm_process(toy) as environment:
+        process = asker(toy, environment)
+        until((toy / "importing").exists)
+        (server,) = servers()
+        server.send_signal(number)
+        code, told = outcome(process)
+        assert (code, times_run(toy)) == (0, 1)
+        assert GONE in told
+        assert outcome(asker(toy, environment)) == (0, "")  # it is said once
+
+
+def test_killed_between_stages(toy: Path, warm: dict[str, str]) -> None:
+    assert outcome(asker(toy, warm)) == (0, "")
+    (server,) = servers()
+    server.kill()
+    until(lambda: not servers())
+    code, told = outcome(asker(toy, warm))
+    assert (code, times_run(toy)) == (0, 2)
+    assert GONE in told
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_killed_while_a_child_runs(toy: Path, warm: dict[str, str], whole_group: bool) -> None:
+    """The child is a process of its own: it goes on; killed too, its stage was killed. In no case it runs twice."""
+    process = asker(toy, warm, "--wait")
+    until(lambda: times_run(toy))
+    (server,) = servers()
+    children = server.children()
+    os.kill(-server.pid if whole_group else server.pid, signal.SIGKILL)
+    until(lambda: not servers())
+    (toy / "go").touch()
+    code, told = outcome(process)
+    assert code == (137 if whole_group else 0)
+    assert ("the stage's process was killed" in told) == whole_group
+    assert times_run(toy) == 1
+    until(lambda: not any(child.is_running() for child in children))
+
+
+def test_nothing_is_left_of_a_stage_when_all_is_over(toy: Path) -> None:
+    with warm_process(toy) as environment:
+        process = asker(toy, environment, "--wait")
+        until(lambda: times_run(toy))
+        children = servers()[0].children()
+    assert outcome(process)[0] == 137
+    until(lambda: not any(child.is_running() for child in children))
+
+
+def test_an_interrupt_is_the_stages_business(toy: Path, warm: dict[str, str]) -> None:
+    process = asker(toy, warm, "--wait")
+    until(lambda: times_run(toy))
+    process.send_signal(signal.SIGINT)
+    assert outcome(process) == (130, "toy: interrupted; what is finished is kept, run it again to go on\n")
+
+
+@pytest.mark.parametrize("sent", [0, 4, 8, 100])
+def test_half_a_message_starts_nothing_and_stops_nothing(toy: Path, warm: dict[str, str], sent: int) -> None:
+    assert outcome(asker(toy, warm)) == (0, "")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(warm[SOCKET])
+        if sent:
+            socket.send_fds(connection, [(10**6).to_bytes(8, "big")[:sent]], [0, 1, 2])
+        connection.sendall(b"{" * max(0, sent - 8))
+    (server,) = servers()
+    assert outcome(asker(toy, warm)) == (0, "")
+    until(lambda: not server.children())  # nobody waits, or spins, for the rest of it
+    assert times_run(toy) == 2
+
+
+def test_a_socket_on_which_nobody_listens_goes_and_a_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "warm"
+    monkeypatch.setenv(SOCKET, os.path.relpath(path))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))
+        listener.listen()
+        listener.close()
+        assert forward("stages.toy", []) is None
+    assert not path.exists()
+    path.write_text("no socket")
+    assert forward("stages.toy", []) is None
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "missing"])
+def test_a_temporary_folder_that_takes_no_socket(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    if name != "missing":
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what Python has found before
+    with warm_process(toy) as environment:
+        assert outcome(asker(toy, environment)) == (0, "")
+        assert servers()
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_no_folder_at_all(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr("stages.core.warm.SHORT", ())
+    with warm_process(toy) as environment:
+        assert environment == {}
+    assert "no warm process" in capsys.readouterr().out
+
+
+def test_a_process_that_cannot_start(toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warm_process(toy / "missing") as environment:
+        code, told = outcome(asker(toy, environment))
+    assert (code, times_run(toy)) == (0, 1)
+    assert GONE in told
+    assert "no warm process: " in capfd.readouterr().err
