@@ -21,6 +21,7 @@ from knowtune.progress import progress
 from knowtune.records import CHUNK
 from knowtune.sources import ROLES, Raw
 from knowtune.statistics import share_of
+from knowtune.texts import normal_form
 
 if TYPE_CHECKING:
     from knowtune.base import Base
@@ -204,7 +205,7 @@ def _held_out(
             is both trained and tested.
     """
     train = tables["train"]
-    asked = train["prompt"] + "\0" + train["text_pair"]
+    asked = _asked(train)
     if by_fact and len(tables["test"]) and not among(tables["test"]["fact"], train["fact"]).any():
         raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
     kept, rejected = {"train": train}, []
@@ -219,10 +220,20 @@ def _held_out(
         reason = pd.Series("", index=table.index, dtype="str")
         if role != "known" and by_fact:
             reason[~among(table["fact"], train["fact"])] = f"{role}: no training row has its fact"
-        reason[among(table["prompt"] + "\0" + table["text_pair"], asked)] = f"{role}: the prompt is trained too"
+        reason[np.asarray(pc.is_in(_asked(table), value_set=asked))] = f"{role}: the prompt is trained too"
         kept[role] = _where(table, reason == "")
         rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected
+
+
+def _asked(rows: pd.DataFrame) -> pa.ChunkedArray:
+    """Give what each row asks in normal form, for a prompt of another case or Unicode form is no other prompt."""
+    parts = [pa.array([], pa.string())]
+    for start in range(0, len(rows), CHUNK):
+        part = rows.iloc[start : start + CHUNK]
+        pairs = zip(part["prompt"], part["text_pair"], strict=True)
+        parts.append(pa.array([f"{normal_form(prompt)}\0{normal_form(pair)}" for prompt, pair in pairs], pa.string()))
+    return pa.chunked_array(parts)
 
 
 def _refuse_too_many(rejected: pd.DataFrame, num_read: int, allowed: float) -> None:

@@ -19,9 +19,9 @@ CHUNK = 50_000  # rows whose texts are in memory as Python objects at a time
 class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
 
-    Of duplicates (same prompt and target, blanks and case aside) the one with the lowest id stays. Of a contradiction
-    (same prompt, several targets) every row goes, unless one target has at least `majority` of the rows: then the
-    others go.
+    Of duplicates (same prompt and target) the one with the lowest id stays. Of a contradiction (same prompt, several
+    targets) every row goes, unless one target has at least `majority` of the rows: then the others go. What is the same
+    is said by `knowtune.texts.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
     """
 
     reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair")
@@ -61,11 +61,13 @@ class Clean(Filter):
 
 
 def _plain(*texts: pd.Series[str]) -> pd.Series[str]:
-    """Fold case and blanks, so that rows that read the same are the same; several texts of a row become one."""
+    """Give normal forms, so that rows that read the same are the same; several texts of a row become one."""
     import pandas as pd
+
+    from knowtune.texts import normal_form
 
     parts = [pd.Series(dtype="str")]
     for start in range(0, len(texts[0]), CHUNK):
         chunk = zip(*(text.iloc[start : start + CHUNK] for text in texts), strict=True)
-        parts.append(pd.Series([" ␟ ".join(" ".join(t.casefold().split()) for t in row) for row in chunk], dtype="str"))
+        parts.append(pd.Series([" ␟ ".join(map(normal_form, row)) for row in chunk], dtype="str"))
     return pd.concat(parts, ignore_index=True)

@@ -158,6 +158,19 @@ class TestPrepare:
             "prepare: test: not valid evaluation items\n  id: field_uniqueness fails 2 times (row 1: 'x', row 2: 'x')"
         )
 
+    @pytest.mark.parametrize(
+        "spelling",
+        [
+            "the CAPITAL of são tomé is",
+            "The  capital of São\u00a0Tomé is",
+            "The capital of Sa\u0303o Tome\u0301 is\u200b",
+        ],
+    )
+    def test_a_trained_prompt_in_another_spelling_is_rejected(self, spelling: str, run: Run) -> None:
+        train, test = table(row("a", "The capital of São Tomé is ", "t")), table(row("x", "x?", "t"))
+        done = run(raw(train, pd.concat([test, table(row("y", spelling, "t"))], ignore_index=True)), max_rejected=0.5)
+        assert done.rejected[["id", "reason"]].to_numpy().tolist() == [["y", "test: the prompt is trained too"]]
+
     @pytest.mark.parametrize("role", ["validation", "test", "known"])
     def test_a_prompt_that_is_trained_too_is_rejected(self, role: str, run: Run, refused: Refused) -> None:
         tables = {"test": table(row("x", "x?", "t")), "validation": table(), "known": table()}

@@ -89,3 +89,9 @@ def test_rows_and_answers_are_not_touched() -> None:
 def test_the_bounds_of_majority(majority: object) -> None:
     with pytest.raises(ValidationError, match="majority"):
         Clean(majority=majority)  # type: ignore[arg-type]
+
+
+def test_unicode_forms_make_no_difference() -> None:
+    composed, decomposed = "S\u00e3o Tom\u00e9 is", "Sa\u0303o Tome\u0301 is"
+    assert reasons((composed, "x"), (decomposed, "x")) == ["", "duplicate: of id0"]
+    assert reasons(("a \u2018b\u2019", "x"), ("a 'b'\u200b", "y")) == ["contradiction: this prompt has 2 targets"] * 2
