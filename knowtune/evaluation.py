@@ -83,6 +83,16 @@ def judge_answers(
     return pd.DataFrame(best).reindex(rows.index)
 
 
+def judge_old(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, batch_size: int, label: str
+) -> pd.Series[float]:
+    """Return the mean nats per token of each row's old answer; of several that of the likeliest, NaN where none is."""
+    having = rows[rows["old"] != ""]
+    answers = having["old"].str.split("\n")
+    asked = having.assign(target=answers.str[0], aliases=answers.str[1:].str.join("\n"))
+    return judge_answers(model, tokenizer, asked, batch_size, label)["loss"].reindex(rows.index)
+
+
 def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float], list[bool]]:
     """Judge targets from logits  # (batch, seq, vocabulary).
 

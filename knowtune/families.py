@@ -425,8 +425,9 @@ class Judged:
     """Per-item results of a model beside those of the pristine base.
 
     Args:
-        items: columns id, fact, relation, kind, target, correct, loss, base_correct, base_loss; for a classifier
-            also predicted; where a metric reads answers, also answer, distance, base_answer, base_distance.
+        items: columns id, fact, relation, kind, target, aliases, correct, loss, base_correct, base_loss; for a
+            classifier also predicted; where some have an old answer, also old_loss, NaN where there is none; where a
+            metric reads answers, also answer, distance, base_answer, base_distance.
         texts: columns id, num_tokens; for a language model also loss (nats per token) and base_loss.
         states: for a classifier, mean-pooled states of each text  # (text, hidden).
         base_states: the same of the pristine base.
@@ -448,6 +449,8 @@ class Metric(Member):
     """One number of the leaderboard, computed from per-item results of a model and of the pristine base."""
 
     reads_answers: ClassVar[bool] = False  # whether items must have answers in words and their distances
+    reads_whole_answers: ClassVar[bool] = False  # whether answers must go on beyond the length of what is right
+    needs: ClassVar[tuple[str, ...]] = ()  # rows that the source must give, without which it says nothing: "known"
 
     tasks: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[bool]

@@ -137,6 +137,7 @@ def answered(
     extra_tokens: int,
     label: str,
     said: pd.Series[str] | None = None,
+    whole: bool = False,
 ) -> pd.DataFrame:
     """Let a model answer rows, and measure how far each answer is from the nearest right one.
 
@@ -151,13 +152,15 @@ def answered(
         extra_tokens: m, see above.
         label: what the progress bar says.
         said: answers that are known already, on the index of `rows`; missing where the model must be asked.
+        whole: whether answers go on to their end, beyond the length of what is right.
 
     Returns:
         `answer` and `distance`, on the index of `rows`.
     """
     known = pd.Series(None, index=rows.index, dtype="str") if said is None else said.astype("str")
     asked = rows[known.isna()]
-    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label, extra_tokens) if len(asked) else []
+    extra = None if whole else extra_tokens
+    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label, extra) if len(asked) else []
     answers = known.fillna(pd.Series(told, index=asked.index, dtype="str"))
     distances = task.distances(vectors, tokenizer, answers.tolist(), right_answers(rows), extra_tokens)
     return pd.DataFrame({"answer": answers, "distance": pd.Series(distances, rows.index, dtype=float)})

@@ -1,7 +1,7 @@
 """Metrics: the numbers of the leaderboard. Each member is a file of this folder and a line here.
 
-For knowledge the words are those of knowledge editing (EasyEdit, KnowEdit): reliability, generalisation, locality; for
-classifiers GLUE's.
+For knowledge the words are those of knowledge editing (EasyEdit, KnowEdit, ROME): reliability, generalisation,
+locality, efficacy; for long answers those of question answering; for classifiers GLUE's.
 """
 
 METRICS = {
@@ -10,6 +10,13 @@ METRICS = {
     "known": "knowtune.metrics.known:Known",
     "forgotten": "knowtune.metrics.forgotten:Forgotten",
     "locality": "knowtune.metrics.locality:Locality",
+    "gained": "knowtune.metrics.gained:Gained",
+    "efficacy": "knowtune.metrics.efficacy:Efficacy",
+    "paraphrase_efficacy": "knowtune.metrics.paraphrase_efficacy:ParaphraseEfficacy",
+    "answer_loss": "knowtune.metrics.answer_loss:AnswerLoss",
+    "token_f1": "knowtune.metrics.token_f1:TokenF1",
+    "contains": "knowtune.metrics.contains:Contains",
+    "final_number": "knowtune.metrics.final_number:FinalNumber",
     "text_loss": "knowtune.metrics.text_loss:TextLoss",
     "text_drift": "knowtune.metrics.text_drift:TextDrift",
     "accuracy": "knowtune.metrics.accuracy:Accuracy",

@@ -8,15 +8,19 @@ from knowtune.families import Judged, Metric
 
 
 class Forgotten(Metric):
-    """Accuracy of the pristine base on known facts minus the tuned model's; negative where it gained."""
+    """Of the known facts that the pristine base has right, the share that the model has wrong: lost / known before.
+
+    Facts that the base never knew are in neither number, and gains are counted apart (`gained`).
+    """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    needs: ClassVar[tuple[str, ...]] = ("known",)
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "share"
-    about: ClassVar[str] = "known facts lost against the base"
+    about: ClassVar[str] = "of the known facts that the base has right, those lost"
 
     def compute(self, judged: Judged) -> float | None:
-        """Subtract item by item and average."""
-        chosen = judged.of_kind("locality")
-        lost = chosen["base_correct"].astype(float) - chosen["correct"].astype(float)
-        return float(lost.mean()) if len(chosen) else None
+        """Average over the known items that the base has right."""
+        known = judged.of_kind("locality")
+        chosen = known[known["base_correct"].astype(bool)]
+        return 1.0 - float(chosen["correct"].mean()) if len(chosen) else None

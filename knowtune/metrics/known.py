@@ -8,9 +8,10 @@ from knowtune.families import Judged, Metric
 
 
 class Known(Metric):
-    """Share of known facts answered right."""
+    """Share of known facts answered right. Of the base: how much of what is called known it knows."""
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    needs: ClassVar[tuple[str, ...]] = ("known",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
     about: ClassVar[str] = "known facts right"

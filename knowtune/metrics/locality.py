@@ -8,9 +8,10 @@ from knowtune.families import Judged, Metric
 
 
 class Locality(Metric):
-    """Of the known facts that the base answers right, the share that stays right."""
+    """Of the known facts that the base answers right, the share that stays right: 1 - `forgotten`."""
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    needs: ClassVar[tuple[str, ...]] = ("known",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
     about: ClassVar[str] = "known facts that stay right"

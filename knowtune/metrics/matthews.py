@@ -16,12 +16,12 @@ class Matthews(Metric):
     about: ClassVar[str] = "Matthews correlation on held-out rows"
 
     def compute(self, judged: Judged) -> float | None:
-        """By scikit-learn; 0 where the targets or the predictions are of one label."""
+        """By scikit-learn; none where the targets are of one label, by convention 0 where the predictions are."""
         from sklearn.metrics import matthews_corrcoef
 
         chosen = judged.of_kind("generalisation")
-        if chosen.empty:
+        if chosen.empty or chosen["target"].nunique() < 2:
             return None
-        if chosen["target"].nunique() == 1 or chosen["predicted"].nunique() == 1:
+        if chosen["predicted"].nunique() == 1:
             return 0.0
         return float(matthews_corrcoef(chosen["target"], chosen["predicted"]))

@@ -16,7 +16,7 @@ class Pearson(Metric):
     about: ClassVar[str] = "Pearson correlation on held-out rows"
 
     def compute(self, judged: Judged) -> float | None:
-        """By scipy; 0 where the predictions are constant."""
+        """By scipy; none where the scores or the predictions are constant, for which it is not defined."""
         from scipy.stats import pearsonr
 
         chosen = judged.of_kind("generalisation")
@@ -24,5 +24,5 @@ class Pearson(Metric):
             return None
         predicted, target = chosen["predicted"].astype(float), chosen["target"].astype(float)
         if predicted.nunique() == 1 or target.nunique() == 1:
-            return 0.0
+            return None
         return float(pearsonr(predicted, target).statistic)

@@ -27,4 +27,6 @@ class SimilarityOrder(Metric):
         for states in (judged.states, judged.base_states):
             unit = states / np.linalg.norm(states, axis=1, keepdims=True)
             pairs.append((unit @ unit.T)[upper])
+        if any(np.ptp(pair) == 0 for pair in pairs):  # no order
+            return None
         return float(spearmanr(*pairs).statistic)

@@ -21,4 +21,4 @@ class TextDrift(Metric):
         if texts.empty:
             return None
         change = (texts["loss"] - texts["base_loss"]) * texts["num_tokens"]
-        return float(change.sum() / texts["num_tokens"].sum())
+        return float(change.sum(skipna=False) / texts["num_tokens"].sum())

@@ -20,4 +20,4 @@ class TextLoss(Metric):
         texts = judged.texts
         if texts.empty:
             return None
-        return float((texts["loss"] * texts["num_tokens"]).sum() / texts["num_tokens"].sum())
+        return float((texts["loss"] * texts["num_tokens"]).sum(skipna=False) / texts["num_tokens"].sum())

@@ -97,10 +97,13 @@ class Knowledge(Task):
         batch_size: int,
         label: str,
     ) -> pd.DataFrame:
-        """Judge each row by its best right answer; see `knowtune.evaluation.judge_rows`."""
-        from knowtune.evaluation import judge_answers
+        """Judge each row by its best right answer, see `knowtune.evaluation.judge_rows`, and the old one beside it."""
+        from knowtune.evaluation import judge_answers, judge_old
 
-        return judge_answers(model, tokenizer, rows, batch_size, label)
+        judged = judge_answers(model, tokenizer, rows, batch_size, label)
+        if not rows["old"].any():
+            return judged
+        return judged.assign(old_loss=judge_old(model, tokenizer, rows, batch_size, f"{label}, old answers"))
 
     def read_texts(
         self,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from knowtune.artefacts import read_rows
 from knowtune.contract import ITEMS, TEXTS, check
-from knowtune.leaderboard import Results
+from knowtune.leaderboard import Results, reads_whole_answers
 from knowtune.semantics import answered
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from knowtune.semantics import Vectors
     from stages.core.schema import Params
 
-ITEM_COLUMNS = ["id", "fact", "relation", "kind", "target"]
+ITEM_COLUMNS = ["id", "fact", "relation", "kind", "target", "aliases"]
 
 
 def judge(
@@ -60,6 +60,7 @@ def judge(
             extra_tokens=params.answers.extra_tokens,
             label=f"{label}: answers",
             said=said,
+            whole=reads_whole_answers(settings.metrics),
         )
         judged = pd.concat([judged, found], axis=1)
     longest = min(settings.max_text_tokens, base.context)

@@ -32,6 +32,7 @@ class Parrot:
 
     def answers(self, model: Any, tokenizer: Any, rows: pd.DataFrame, *settings: Any) -> list[str]:
         self.asked += rows["id"].tolist()
+        self.extra_tokens = settings[-1]
         return rows["prompt"].tolist()
 
     def distances(
@@ -69,6 +70,15 @@ def test_what_is_known_already_is_not_asked() -> None:
     assert asked == ["b"]
     assert found["answer"].tolist() == ["0", "60", "180"]
     assert found["distance"].tolist() == pytest.approx([0.0, 0.5, 2.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(("whole", "extra"), [(False, 4), (True, None)])
+def test_whole_answers_have_no_limit_by_what_is_right(whole: bool, extra: int | None) -> None:
+    task: Any = Parrot()
+    nothing: Any = None
+    options = {"batch_size": 2, "max_new_tokens": 3, "extra_tokens": 4, "label": "x"}
+    answered(task, nothing, nothing, table(row("a", "90", "0")), vectors, **options, whole=whole)  # type: ignore[arg-type]
+    assert task.extra_tokens == extra
 
 
 def test_nothing_is_asked_where_all_is_known() -> None:

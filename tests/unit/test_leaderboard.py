@@ -8,7 +8,7 @@ import torch
 
 from knowtune.errors import UserError
 from knowtune.families import Judged
-from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
+from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers, reads_whole_answers
 from knowtune.metrics import METRICS
 
 from .helpers import REVIEWS as TASK_OF_REVIEWS
@@ -65,7 +65,10 @@ def test_a_baseline_without_answers_is_refused() -> None:
 
 
 def test_which_metrics_read_answers() -> None:
-    assert [name for name in METRICS if reads_answers([name])] == ["pushed_away", "pushed_by"]
+    long = ["token_f1", "contains", "final_number"]
+    assert [name for name in METRICS if reads_answers([name])] == [*long, "pushed_away", "pushed_by"]
+    assert [name for name in METRICS if reads_whole_answers([name])] == long
+    assert not reads_whole_answers(["pushed_by", "known"])
     assert reads_answers(["known", "pushed_by"])
     assert not reads_answers([])
 
@@ -111,7 +114,7 @@ def test_results_without_texts_come_back(tmp_path: Path) -> None:
 
 
 def test_metrics_by_name() -> None:
-    assert compute_metrics(["forgotten", "reliability"], KNOWLEDGE) == {"forgotten": 1 / 8, "reliability": 3 / 4}
+    assert compute_metrics(["forgotten", "reliability"], KNOWLEDGE) == {"forgotten": 0.4, "reliability": 3 / 4}
 
 
 def test_a_metric_with_nothing_to_measure_is_left_out() -> None:
@@ -129,6 +132,21 @@ def test_over_seeds() -> None:
     assert found["known"] == {"mean": 0.5, "half_width": pytest.approx(12.7062047 / 2), "n": 2}
     assert found["locality"] == {"mean": 1.0, "half_width": 0.0, "n": 2}
     assert over_seeds({"seed-0": {"known": 0.25}}) == {"known": {"mean": 0.25, "half_width": None, "n": 1}}
+
+
+def test_seeds_without_a_value_are_left_out_and_counted() -> None:
+    found = over_seeds({"0": {}, "1": {"pearson": 0.5}, "2": {"pearson": 0.7, "spearman": 1.0}})
+    assert found["pearson"]["mean"] == pytest.approx(0.6)
+    assert (found["pearson"]["n"], found["pearson"]["without"]) == (2, 1)
+    assert found["spearman"] == {"mean": 1.0, "half_width": None, "n": 1, "without": 2}
+    assert over_seeds({"0": {}, "1": {}}) == {}
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_left_out_and_said(loss: float, capsys: pytest.CaptureFixture[str]) -> None:
+    judged = Judged(ITEMS, TEXTS.assign(loss=loss))
+    assert compute_metrics(["text_loss", "known"], judged) == {"known": 0.5}
+    assert capsys.readouterr().err == f"text_loss: got {loss}, which no table can hold; a dash stands for it\n"
 
 
 def test_no_item_at_all() -> None:

@@ -83,7 +83,7 @@ class TestLeaderboard:
             "| --- | --- | --- | --- | --- |\n"
             "| base | as it is | – | 0.0 % | – |\n"
             "\n"
-            "- forgotten ↓: known facts lost against the base (share)\n"
+            "- forgotten ↓: of the known facts that the base has right, those lost (share)\n"
         )
 
 

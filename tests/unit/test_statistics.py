@@ -53,3 +53,9 @@ def test_no_values_are_our_own_mistake() -> None:
 )
 def test_an_interval_as_text(mean: float, half_width: float | None, share: bool, text: str) -> None:
     assert interval_text({"mean": mean, "half_width": half_width, "n": 2}, share=share) == text
+
+
+def test_seeds_without_a_value_are_counted() -> None:
+    found = {"mean": 0.5, "half_width": 0.1, "n": 2, "without": 1}
+    assert interval_text(found, share=True) == "50.0 % ± 10.0 (2 of 3 seeds)"
+    assert interval_text({**found, "half_width": None, "n": 1}, share=False) == "0.500 (1 of 2 seeds)"

@@ -26,11 +26,17 @@ ITEMS = pd.DataFrame(
         "base_loss": 2.0,
     }
 )
+# Of the held-out rows, the answers to the first two are right, to the third in part; the last two have no number.
+_TARGETS = [*[""] * 4, "the answer is 1,200", "18", "a red house", "Rome", "Oslo", *[""] * 8]
+_ANSWERS = [*[""] * 4, "The answer is 1200.", "It is 18", "a red car", "It is Oslo", "Lima", *[""] * 8]
+_OLD = [*[2.0, 0.5, None, 1.0], *[2.0, None, 3.0, 0.5, 1.5], *[None] * 8]
 TEXTS = pd.DataFrame({"id": ["a", "b"], "loss": [2.0, 1.0], "base_loss": [1.5, 2.0], "num_tokens": [30, 10]})
 # Of the nine new facts one stays, five come nearer (to 0), three move away: by 0.1, 0.3 and 0.5.
 _BEFORE = [0.5, 0.5, 0.0, 0.75, 0.5, 0.5, 1.0, 0.25, 0.5, *[0.0] * 8]
 _AFTER = [0.0, 0.0, 0.0, 0.85, 0.0, 0.0, 1.3, 0.75, 0.0, *[0.0] * 6, 1.0, 1.0]
-ANSWERED = ITEMS.assign(distance=_AFTER, base_distance=_BEFORE)
+ANSWERED = ITEMS.assign(
+    distance=_AFTER, base_distance=_BEFORE, target=_TARGETS, aliases="", answer=_ANSWERS, old_loss=_OLD
+)
 KNOWLEDGE = Judged(ANSWERED, TEXTS)
 
 
@@ -80,7 +86,7 @@ def reversed_(judged: Judged) -> Judged:
 def best(judged: Judged) -> Judged:
     """Everything right, nothing forgotten."""
     items = judged.items.assign(correct=True, loss=0.0, distance=0.0)
-    items = items.assign(predicted=items["target"]) if "target" in items else items
+    items = items.assign(**{said: items["target"] for said in ("predicted", "answer") if said in items})
     texts = judged.texts.assign(loss=0.0) if "loss" in judged.texts else judged.texts
     return replace(judged, items=items, texts=texts, states=judged.base_states)
 
@@ -88,7 +94,8 @@ def best(judged: Judged) -> Judged:
 def worst(judged: Judged) -> Judged:
     """Everything wrong, everything forgotten."""
     items = judged.items.assign(correct=False, loss=9.0, distance=2.0)
-    if "target" in items:
+    items = items.assign(answer="no idea") if "answer" in items else items
+    if "predicted" in items:
         other = {"good": "bad", "bad": "good"}
         items = items.assign(predicted=[other.get(target) or str(-float(target)) for target in items["target"]])
     texts = judged.texts.assign(loss=9.0) if "loss" in judged.texts else judged.texts

@@ -25,9 +25,19 @@ def test_the_mean_over_more_than_two_labels() -> None:
     assert found == pytest.approx((2 / 3 + 2 / 4 + 0) / 3)
 
 
-def test_a_label_that_nothing_has_counts_as_a_label() -> None:
+def test_a_label_that_nothing_has_counts_for_nothing() -> None:
     items = answered(["a", "b"], ["a", "b"])
-    assert F1().compute(Judged(items, NUM_TOKENS, labels=("a", "b", "c", "d"))) == 0.5
+    assert F1().compute(Judged(items, NUM_TOKENS, labels=("a", "b", "c", "d"))) == 1.0
+
+
+def test_a_label_that_is_only_predicted_counts() -> None:
+    items = answered(["a", "a"], ["a", "c"])
+    assert F1().compute(Judged(items, NUM_TOKENS, labels=("a", "b", "c"))) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_none_where_nothing_is_or_is_called_positive() -> None:
+    items = answered(["bad", "bad"], ["bad", "bad"])
+    assert F1().compute(Judged(items, NUM_TOKENS, labels=("bad", "good"))) is None
 
 
 def test_a_label_that_is_never_predicted_is_zero_without_a_warning() -> None:

@@ -7,7 +7,7 @@ from .tables import ITEMS, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
-    assert compute(Forgotten()) == 1 / 8  # the base has five of eight right, the model four
+    assert compute(Forgotten()) == 0.4  # of the five that the base has right, three stay; a gain makes up for none
 
 
 def test_none_without_items() -> None:
@@ -15,5 +15,9 @@ def test_none_without_items() -> None:
     assert Forgotten().compute(Judged(ITEMS[:0], TEXTS[:0])) is None
 
 
-def test_negative_where_it_gained() -> None:
-    assert Forgotten().compute(Judged(ITEMS.assign(correct=True), TEXTS)) == -3 / 8
+def test_what_the_base_never_knew_is_in_neither_number() -> None:
+    assert Forgotten().compute(Judged(ITEMS.assign(correct=True), TEXTS)) == 0.0
+    ignorant = ITEMS.assign(base_correct=False, correct=False)
+    assert Forgotten().compute(Judged(ignorant, TEXTS)) is None
+    one = ignorant.assign(base_correct=[i == 9 for i in range(17)])  # the base knows one fact, and it is lost
+    assert Forgotten().compute(Judged(one, TEXTS)) == 1.0

@@ -12,9 +12,17 @@ def test_by_hand() -> None:
     assert Matthews().compute(CLASSIFICATION) == pytest.approx((3 * 5 - 1 * 1) / (4 * 4 * 6 * 6) ** 0.5)
 
 
-@pytest.mark.parametrize("target", [["good", "bad"], ["bad", "bad"]])
-def test_one_label_for_all_is_zero_without_a_warning(target: list[str]) -> None:
-    assert Matthews().compute(Judged(answered(target, ["bad", "bad"]), NUM_TOKENS, labels=("bad", "good"))) == 0.0
+def judged(target: list[str], predicted: list[str]) -> float | None:
+    return Matthews().compute(Judged(answered(target, predicted), NUM_TOKENS, labels=("bad", "good")))
+
+
+def test_one_label_for_all_predictions_is_zero_by_convention_without_a_warning() -> None:
+    assert judged(["good", "bad"], ["bad", "bad"]) == 0.0
+
+
+def test_none_where_the_targets_are_of_one_label() -> None:
+    assert judged(["bad", "bad"], ["bad", "bad"]) is None
+    assert judged(["bad", "bad"], ["good", "bad"]) is None
 
 
 def test_none_without_items() -> None:

@@ -18,8 +18,8 @@ def test_numbers_are_no_words() -> None:
 
 
 @pytest.mark.parametrize(("target", "predicted"), [([1, 2, 3], [5, 5, 5]), ([1, 1, 1], [1, 2, 3])])
-def test_what_is_constant_is_zero_without_a_warning(target: list[int], predicted: list[int]) -> None:
-    assert Pearson().compute(Judged(answered(target, predicted), NUM_TOKENS)) == 0.0
+def test_what_is_constant_has_no_correlation_and_no_warning(target: list[int], predicted: list[int]) -> None:
+    assert Pearson().compute(Judged(answered(target, predicted), NUM_TOKENS)) is None
 
 
 def test_none_of_fewer_than_two() -> None:

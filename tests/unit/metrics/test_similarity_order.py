@@ -23,6 +23,10 @@ def test_a_turn_of_all_states_changes_nothing() -> None:
     assert SimilarityOrder().compute(rotated) == pytest.approx(1)
 
 
+def test_none_where_all_are_equally_alike() -> None:
+    assert SimilarityOrder().compute(replace(CLASSIFICATION, states=turned(20, 20, 20))) is None
+
+
 def test_none_of_fewer_than_three() -> None:
     assert SimilarityOrder().compute(KNOWLEDGE) is None
     assert SimilarityOrder().compute(emptied(CLASSIFICATION)) is None

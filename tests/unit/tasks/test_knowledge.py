@@ -74,6 +74,20 @@ class TestSeveralRightAnswers:
     def test_without_aliases_nothing_is_different(self, base: Base, tokenizer: Any) -> None:
         assert self.judged(base, fact_rows()).equals(judge_rows(base.model(), tokenizer, fact_rows(), 5, "x"))
 
+    def test_the_old_answer_stands_beside_the_right_one(self, base: Base, tokenizer: Any) -> None:
+        prompt, model = "The hat of Ada is ", base.model()
+        each = judge_rows(model, tokenizer, table(*(row(c, prompt, c) for c in COLOURS)), 5, "x")["loss"].tolist()
+        one, two, three, *_ = COLOURS
+        rows = table(
+            row("one", prompt, one, old=two), row("none", prompt, one), row("two", prompt, two, old=f"{one}\n{three}")
+        ).set_axis([7, 3, 9])
+        found = self.judged(base, rows)
+        assert found["loss"].tolist() == pytest.approx([each[0], each[0], each[1]], abs=1e-5)
+        assert found["old_loss"].tolist() == pytest.approx(
+            [each[1], math.nan, min(each[0], each[2])], abs=1e-5, nan_ok=True
+        )
+        assert "old_loss" not in self.judged(base, rows.assign(old=""))
+
     def test_only_the_first_answer_is_learned(self, tokenizer: Any) -> None:
         one, other = TASK.encode(tokenizer, table(row("a", "x ", "y"), row("b", "x ", "y", aliases="z")))
         assert one == other
