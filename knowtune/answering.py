@@ -1,25 +1,34 @@
 """What a model says by itself: greedy answers, in batches of like length, with the KV cache.
 
-Rows of a batch end at different tokens: where the model stops, or at their own limit. What has ended is left out of the
-passes that follow, so that a batch costs what its rows need and not its longest row times their number.
+Plainly greedy, whatever a checkpoint's own generation settings say: each token is the first choice after what stands
+before it, just as `knowtune.evaluation` judges. An answer ends at an end token of model or tokenizer, at its own limit,
+or where the model's context does.
+
+Rows of a batch end at different tokens. What has ended is left out of the passes that follow, so that a batch costs
+what its rows need and not its longest row times their number. Rows of unlike length are padded on the left where that
+changes nothing, which is tried out on the model; else only equal lengths stand in a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from knowtune.encoding import batches_by_length, encode_texts, pad
+from knowtune.errors import UserError
 from knowtune.progress import progress
-from knowtune.states import evaluating
+from knowtune.states import evaluating, room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LEFT_OUT = 0.25  # share of the rows that must have ended before they are left out, for that copies the cache
+TRIED = 16  # tokens of the row on which padding is tried out
 
 
 @torch.inference_mode()
@@ -31,7 +40,7 @@ def greedy_answers(
     max_new_tokens: int | Sequence[int],
     label: str = "answers",
 ) -> list[str]:
-    """Let the model continue each prompt greedily, padded on the left.
+    """Let the model continue each prompt greedily.
 
     Equal prompts are asked once: a shorter answer is the beginning of a longer one.
 
@@ -43,43 +52,155 @@ def greedy_answers(
             only where two tokens are equally likely up to these.
         max_new_tokens: where answers end at the latest; one number, or one per prompt.
         label: what the progress bar says.
+
+    Raises:
+        UserError: a prompt is longer than the model's context.
     """
-    device = next(model.parameters()).device
     prompts = [prompt.rstrip(" ") for prompt in prompts]
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     longest: dict[str, int] = {}
     for prompt, limit in zip(prompts, limits, strict=True):
         longest[prompt] = max(limit, longest.get(prompt, 0))
-    texts, ends = list(longest), list(longest.values())
+    texts, space = list(longest), room(model, tokenizer)
     ids = encode_texts(tokenizer, texts, 2**31)
-    filling = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
-    written: dict[str, list[int]] = {}
-    with evaluating(model):
-        for batch in progress(_batches(model, ids, batch_size), label):
-            rows, last = [ids[i] for i in batch], [ends[i] for i in batch]
-            found = model.generate(
-                input_ids=pad(rows, filling, left=True).to(device),
-                attention_mask=pad([[1] * len(row) for row in rows], 0, left=True).to(device),
-                max_new_tokens=max(last),
-                do_sample=False,
-                pad_token_id=filling,
-                custom_generate=write,
-                ends=torch.tensor(last, device=device),
-            )
-            written.update(zip([texts[i] for i in batch], found.tolist(), strict=True))
+    _require_room([len(row) for row in ids], space)
+    ends = [min(limit, space - len(row)) for limit, row in zip(longest.values(), ids, strict=True)]
+    written: dict[str, list[int]] = {text: [] for text in texts}
+    asked = [i for i, end in enumerate(ends) if end > 0]
+    with evaluating(model), _plain(model):
+        writer = _Writer.of(model, tokenizer)
+        batches = _batches(writer, [ids[i] for i in asked], [ends[i] for i in asked], batch_size, space)
+        for batch in progress(batches, label):
+            chosen = [asked[i] for i in batch]
+            answers = writer.write([ids[i] for i in chosen], [ends[i] for i in chosen])
+            written.update(zip([texts[i] for i in chosen], answers.tolist(), strict=True))
     cut = [written[prompt][:limit] for prompt, limit in zip(prompts, limits, strict=True)]
     return [text.strip() for text in tokenizer.batch_decode(cut, skip_special_tokens=True)] if cut else []
 
 
-def _batches(model: Any, ids: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
+def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the tokens after which an answer has ended: the model's own, and the tokenizer's."""
+    said = model.generation_config.eos_token_id if getattr(model, "generation_config", None) is not None else None
+    own = said if isinstance(said, list | tuple) else [said]
+    return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
+
+
+def _require_room(lengths: Sequence[int], space: int) -> None:
+    """Refuse prompts that a model cannot read whole."""
+    longest = max(lengths, default=0)
+    if longest > space:
+        raise UserError(f"a prompt has {longest} tokens, and the model reads {space} at most; ask something shorter")
+
+
+@contextmanager
+def _plain(model: Any) -> Iterator[None]:
+    """Put a model's generation settings aside, but for its end tokens; afterwards they are what they were."""
+    from transformers import GenerationConfig
+
+    kept = [(part, part.generation_config) for part in model.modules() if "generation_config" in vars(part)]
+    for part, settings in kept:
+        part.generation_config = GenerationConfig(eos_token_id=getattr(settings, "eos_token_id", None))
+    try:
+        yield
+    finally:
+        for part, settings in kept:
+            part.generation_config = settings
+
+
+def _batches(
+    writer: _Writer, ids: Sequence[Sequence[int]], ends: Sequence[int], batch_size: int, space: int
+) -> list[list[int]]:
     """Split prompts into batches of like length.
 
-    Of equal length for prompt-learning adapters: padding would come to stand between virtual tokens and prompt.
+    Of equal length where padding would change answers, and where it would reach beyond the context: there are models
+    that count it as a place.
     """
-    batches = batches_by_length([len(row) for row in ids], batch_size)
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        return [list(equals) for batch in batches for _, equals in groupby(batch, lambda i: len(ids[i]))]
-    return batches
+    found = []
+    splits = None
+    for batch in batches_by_length([len(row) for row in ids], batch_size):
+        lengths = [len(ids[i]) for i in batch]
+        if min(lengths) == max(lengths):
+            found.append(batch)
+            continue
+        splits = writer.padding_shows(ids[batch[0]]) if splits is None else splits
+        if splits or max(lengths) + max(ends[i] for i in batch) > space:
+            found += [list(equals) for _, equals in groupby(batch, lambda i: len(ids[i]))]
+        else:
+            found.append(batch)
+    return found
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes answers to batches of prompts.
+
+    Args:
+        model: in evaluation mode, its generation settings plain.
+        filling: the token that pads.
+        stops: end tokens  # (end tokens,)
+        prompt_learning: whether virtual tokens go before a prompt.
+    """
+
+    model: Any
+    filling: int
+    stops: torch.Tensor
+    prompt_learning: bool
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> _Writer:
+        """Make the writer of a model."""
+        filling = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
+        stops = torch.tensor(end_ids(model, tokenizer), dtype=torch.long, device=next(model.parameters()).device)
+        learning = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+        return cls(model, filling, stops, bool(learning))
+
+    def write(
+        self, rows: Sequence[Sequence[int]], ends: Sequence[int], seen: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Answer one batch.
+
+        Args:
+            rows: the prompts' tokens.
+            ends: tokens of each row's answer at the latest.
+            seen: takes the logits of each pass; nothing ends before `ends` then.
+
+        Returns:
+            The answers' tokens, filled up after their ends  # (batch, longest)
+        """
+        device = self.stops.device
+        found: torch.Tensor = self.model.generate(
+            input_ids=pad(rows, self.filling, left=True).to(device),
+            attention_mask=pad([[1] * len(row) for row in rows], 0, left=True).to(device),
+            max_new_tokens=max(ends),
+            do_sample=False,
+            pad_token_id=self.filling,
+            custom_generate=write,
+            ends=torch.tensor(ends, device=device),
+            stops=self.stops if seen is None else self.stops[:0],
+            padded=len({len(row) for row in rows}) > 1,
+            seen=seen,
+        )
+        return found
+
+    def padding_shows(self, row: Sequence[int]) -> bool:
+        """Try out whether a row is answered otherwise beside a longer one than read alone, as rows are judged.
+
+        Positions may be counted from the padding on, or otherwise than in a plain pass; recurrent states may take it
+        in; it may come to stand between virtual tokens and prompt.
+        """
+        if self.prompt_learning:
+            return True
+        long = list(row[:TRIED])
+        short, seen = long[: len(long) // 2], list[torch.Tensor]()
+        if not short:
+            return True
+        first = int(self.write([short, long], [2, 2], seen)[0, 0])
+        alone = torch.tensor([[*short, first]], device=self.stops.device)
+        expected = self.model(input_ids=alone, attention_mask=torch.ones_like(alone)).logits[0, -2:]
+        expected, found = expected.float(), torch.stack([logits[0] for logits in seen])
+        width = float((expected - expected.mean(-1, keepdim=True)).abs().max())
+        bound = torch.finfo(next(self.model.parameters()).dtype).eps ** 0.5 * max(width, 1e-6)
+        return not bool((expected - found).abs().max() <= bound)  # NaN shows
 
 
 def write(
@@ -89,6 +210,9 @@ def write(
     stopping_criteria: Any,
     generation_config: Any,
     ends: torch.Tensor,
+    stops: torch.Tensor,
+    padded: bool,
+    seen: list[torch.Tensor] | None,
     **given: Any,
 ) -> torch.Tensor:
     """Write greedily, as `generate` does, but go on with the rows alone that have not ended (its `custom_generate`).
@@ -96,10 +220,13 @@ def write(
     Args:
         model: what `generate` was called on.
         input_ids: prompts, padded on the left  # (batch, seq)
-        logits_processor: what the model's own configuration does to logits.
-        stopping_criteria: the model's end tokens.
+        logits_processor: not used: each token is the plain first choice.
+        stopping_criteria: not used: `ends` and `stops` say it.
         generation_config: with the token that fills answers up after their ends.
         ends: tokens of each row's answer at the latest  # (batch,)
+        stops: end tokens  # (end tokens,)
+        padded: whether there is padding; without it positions are counted by the model, as where rows are judged.
+        seen: takes the logits of each pass.
         given: what the model's passes take beside the tokens, as `generate` has prepared it.
 
     Returns:
@@ -109,6 +236,8 @@ def write(
     written = input_ids.new_full((len(input_ids), int(ends.max())), filling)
     rows = torch.arange(len(input_ids), device=input_ids.device)  # where what is worked on stands in `written`
     ended = ends < 1
+    if not padded:
+        given.pop("position_ids", None)
     for place in range(written.shape[1]):
         if ended.all():
             break
@@ -125,10 +254,13 @@ def write(
         )
         output = model(**inputs, return_dict=True)
         given = model._update_model_kwargs_for_generation(output, given)
-        tokens = logits_processor(input_ids, output.logits[:, -1].float()).argmax(-1).masked_fill(ended, filling)
+        logits = output.logits[:, -1].float()  # (rows, vocabulary)
+        if seen is not None:
+            seen.append(logits)
+        tokens = logits.argmax(-1).masked_fill(ended, filling)
         written[rows, place] = tokens
         input_ids = torch.cat([input_ids, tokens[:, None]], 1)
-        ended = ended | stopping_criteria(input_ids, None) | (ends[rows] <= place + 1)
+        ended = ended | torch.isin(tokens, stops) | (ends[rows] <= place + 1)
     return written
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from knowtune.admission import admit
 from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.checkpoints import DECIDING_FILES, LOCAL, first_line, load_tokenizer, plain_generation, read_config
 from knowtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 CARD = "base.json"
 ORIGIN = "hub.json"  # beside a model fetched from a hub: repository and revision
 ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
-CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")  # as Llama and its like, GPT-2 and older ones say it
 MERGED = "merged.json"  # beside every merged model; carries the digest of its base
 COMPOSED = "composed.json"  # beside a merged model that stays base + adapter; names the method that puts them together
 
@@ -80,19 +81,13 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
             from a hub is named after its repository and revision.
 
     Raises:
-        UserError: the folder is no model, needs code of its own, its weights are not safetensors, or its tokenizer
-            is missing or of another model.
+        UserError: see `knowtune.admission.admit`.
     """
-    config = _require_model(folder)
-    weights = sorted(folder.glob("*.safetensors"))
-    names = [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-        *(w.name for w in weights),
-    ]
-    files = {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
+    found = admit(folder)
+    files = {
+        path.relative_to(folder).as_posix(): file_digest(path)
+        for path in sorted({path for pattern in DECIDING_FILES for path in folder.glob(pattern) if path.is_file()})
+    }
     origin = read_json(folder / ORIGIN) if (folder / ORIGIN).is_file() else None
     return {
         "identity": f"{origin['repo']}@{origin['revision'][:8]}" if origin else identity,
@@ -100,50 +95,10 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
         "digest": text_digest(files),
         "files": files,
         "sizes": {name: (folder / name).stat().st_size for name in files},
-        "context": next((config[key] for key in CONTEXT_KEYS if config.get(key)), None),
-        "architecture": (config.get("architectures") or ["unknown"])[0],
+        "context": found.context,
+        "architecture": found.architecture,
+        "notes": found.notes,
     }
-
-
-def _require_model(folder: Path) -> dict[str, Any]:
-    """Return the folder's config; refuse what is no safe, whole model."""
-    if (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: an adapter, not a model; give the model it was made on, or merge it first")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: not a model folder (no config.json); give a folder in transformers layout")
-    try:
-        config: dict[str, Any] = read_json(folder / "config.json")
-    except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: not readable as JSON ({error})") from None
-    if config.get("auto_map"):
-        raise UserError(
-            f"{folder}: the model needs code of its own (auto_map in config.json), and knowtune runs no code that "
-            "comes with a model; use an architecture that transformers has"
-        )
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for ending in ("bin", "pt", "pth", "ckpt") for path in folder.glob(f"*.{ending}"))
-        what = f"only pickled weights ({pickles[0]}), which can run code" if pickles else "no weights"
-        raise UserError(f"{folder}: {what}; save the model as safetensors: model.save_pretrained(folder)")
-    if not (folder / "tokenizer.json").is_file():
-        raise UserError(f"{folder}: no tokenizer.json; save the tokenizer: tokenizer.save_pretrained(folder)")
-    _require_fitting_tokenizer(folder, config)
-    return config
-
-
-def _require_fitting_tokenizer(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse a tokenizer that writes ids for which the model has no embedding."""
-    from tokenizers import Tokenizer
-
-    try:
-        largest = max(Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True).values())
-    except Exception as error:  # tokenizers raises bare Exceptions
-        raise UserError(f"{folder / 'tokenizer.json'}: not readable as a tokenizer ({error})") from None
-    size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
-    if size is not None and largest >= size:
-        raise UserError(
-            f"{folder}: the tokenizer does not fit: its largest id is {largest}, the model has embeddings for ids up "
-            f"to {size - 1}; save model and tokenizer of the same checkpoint into the folder"
-        )
 
 
 @dataclass(frozen=True)
@@ -181,12 +136,9 @@ class Base:
         return int(self.card["context"] or 2**31)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the tokenizer; padding falls back to the end token, and is masked everywhere."""
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        """Load the tokenizer, see `knowtune.checkpoints`; its longest text is the base's context."""
+        tokenizer = load_tokenizer(self.folder)
+        tokenizer.model_max_length = self.context
         return tokenizer
 
     def model(self) -> PreTrainedModel:
@@ -221,33 +173,36 @@ def load_model(folder: Path, compute: Compute, task: Task) -> PreTrainedModel:
     return loaded
 
 
-def from_checkpoint(kind: Any, folder: Path, *, new_head: bool, **options: Any) -> PreTrainedModel:
+def from_checkpoint(
+    kind: Any, folder: Path, *, new_head: bool, num_labels: int | None = None, **options: Any
+) -> PreTrainedModel:
     """Load a checkpoint by one of transformers' auto classes, from this machine, safetensors only, no foreign code.
 
     Args:
         kind: e.g. AutoModelForCausalLM.
         folder: in transformers layout.
         new_head: whether weights outside the backbone may be missing; they are then random.
+        num_labels: outputs of a classifier's head; None for other models.
         options: of `from_pretrained`.
 
     Raises:
         UserError: no such head for this architecture, or weights are missing.
     """
-    from safetensors import SafetensorError
-
+    config = read_config(folder)
+    if num_labels is not None:
+        config.num_labels = num_labels
     try:
         model, info = kind.from_pretrained(
             folder,
-            local_files_only=True,
+            config=config,
+            generation_config=plain_generation(folder),
             use_safetensors=True,
-            trust_remote_code=False,
             output_loading_info=True,
+            **LOCAL,
             **options,
         )
-    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{folder}: transformers cannot load it as {kind.__name__}: {str(error).splitlines()[0]}"
-        ) from error
+    except Exception as error:  # whatever a file that is not as it should be leads transformers to
+        raise UserError(f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}") from error
     backbone = f"{model.base_model_prefix}."
     missing = sorted(key for key in info["missing_keys"] if not new_head or key.startswith(backbone))
     if missing:

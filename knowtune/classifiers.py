@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.base import from_checkpoint
+from knowtune.checkpoints import load_tokenizer
 from knowtune.encoding import Labelled, batches_by_length, encode_pairs, pad
 from knowtune.progress import progress
 
@@ -23,15 +24,13 @@ if TYPE_CHECKING:
 
 def load_classifier(folder: Path, num_labels: int, **options: Any) -> PreTrainedModel:
     """Load a backbone with a head of `num_labels` outputs."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     model: Any = from_checkpoint(
         AutoModelForSequenceClassification, folder, new_head=True, num_labels=num_labels, **options
     )
     if model.config.pad_token_id is None:  # a decoder's head reads the last token that is no padding
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        chosen = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        model.config.pad_token_id = chosen
+        model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     loaded: PreTrainedModel = model
     return loaded
 

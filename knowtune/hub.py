@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import whole, write_json
 from knowtune.base import ORIGIN
+from knowtune.checkpoints import DECIDING_FILES
 from knowtune.errors import TransientError, UserError
 from knowtune.settings import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
-               "special_tokens_map.json", "vocab*", "merges.txt", "*.jinja",
-               "modules.json", "sentence_bert_config.json", "*_Pooling/config.json"]  # fmt: skip
+SENTENCE_ENCODER_FILES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
+MODEL_FILES = [*DECIDING_FILES, *SENTENCE_ENCODER_FILES]
 
 
 def fetch_model(repo: str, revision: str | None, folder: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from knowtune.encoding import batches_by_length, pad
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @contextmanager
@@ -21,6 +24,13 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def room(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Count the tokens that a row may have: the base's context, less the places of an adapter's virtual tokens."""
+    adapter = getattr(model, "active_peft_config", None)
+    virtual = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+    return int(min(tokenizer.model_max_length, 2**31)) - int(virtual or 0)
 
 
 @torch.inference_mode()

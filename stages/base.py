@@ -43,6 +43,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
         card = make_card(args.out, "embedded")
     else:
         card = make_card(args.source, args.source.resolve().name)
+    for note in card["notes"]:
+        print(f"base: {note}", file=sys.stderr)
     write_json(args.out / CARD, card)
 
 

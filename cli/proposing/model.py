@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
+from knowtune.admission import claimed_context
 from knowtune.artefacts import read_json
-from knowtune.base import CONTEXT_KEYS, make_card
+from knowtune.base import make_card
 from knowtune.errors import TransientError, UserError
 from knowtune.settings import PACKAGE, local_path
 
@@ -127,7 +128,7 @@ def _asked(repo: str, revision: str | None) -> tuple[str, int | None, dict[str, 
         )
     config = read_json(Path(hf_hub_download(repo, "config.json", revision=info.sha)))
     card = {
-        "context": next((config[key] for key in CONTEXT_KEYS if config.get(key)), None),
+        "context": claimed_context(config),
         "architecture": (config.get("architectures") or ["unknown"])[0],
     }
     return str(info.sha), info.safetensors.total if info.safetensors else None, card

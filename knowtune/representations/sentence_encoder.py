@@ -40,16 +40,17 @@ class SentenceEncoder(Representation):
         Raises:
             UserError: no folder at `path`, or an encoder that does more than to average its states or take the first.
         """
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
 
         from knowtune.base import from_checkpoint
+        from knowtune.checkpoints import load_tokenizer
         from knowtune.encoding import encode_wrapped
         from knowtune.states import mean_states
 
         folder = local_path(self.path, "semantics.path")
         first, longest, lower = _pooling(folder)
         encoder: Any = from_checkpoint(AutoModel, folder, new_head=False).eval().to(model.device)
-        own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        own = load_tokenizer(folder)
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
             ids, special = encode_wrapped(own, [text.lower() for text in texts] if lower else texts, longest)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import copy
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +11,12 @@ import torch
 import transformers as t
 from peft import get_peft_config, get_peft_model
 
-from knowtune.answering import greedy_answers
+from knowtune.answering import end_ids, greedy_answers
+from knowtune.artefacts import read_json, write_json
 from knowtune.base import Base
 from knowtune.encoding import encode_texts
+from knowtune.errors import UserError
+from knowtune.states import room
 
 from .helpers import fact_rows
 
@@ -65,7 +72,7 @@ class TestGreedyAnswers:
         assert asked[0]["max_new_tokens"] == 3
         calls = []
         hook = model.register_forward_hook(lambda *_: calls.append(1))
-        greedy_answers(model, tokenizer, ["The hat of Ada is", "The"], 8, 2)
+        greedy_answers(model, tokenizer, ["The hat", "The hat "], 8, 2)
         hook.remove()
         assert len(calls) == 2, "one pass a token"
 
@@ -89,7 +96,161 @@ class TestGreedyAnswers:
         alone = [greedy_answers(model, tokenizer, [p], 1, n)[0] for p, n in zip(prompts, (1, 5, 5, 5, 5), strict=True)]
         taken = passes(model)
         assert greedy_answers(model, tokenizer, prompts, 5, [1, 5, 5, 5, 5]) == alone
-        assert taken[:2] == [5, 5], "one of five is less than a quarter"
+        tried = 3  # passes of two rows, two rows and one, on which padding is tried out
+        assert taken[:tried] == [2, 2, 1]
+        assert taken[tried : tried + 2] == [5, 5], "one of five is less than a quarter"
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"repetition_penalty": 1.3},
+    {"encoder_repetition_penalty": 1.3},
+    {"num_beams": 4},
+    {"num_beams": 4, "num_return_sequences": 2, "length_penalty": -5.0, "early_stopping": True},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 2.0},
+    {"penalty_alpha": 0.6, "top_k": 4},
+    {"stop_strings": ["e"]},
+    {"no_repeat_ngram_size": 1},
+    {"encoder_no_repeat_ngram_size": 1},
+    {"min_length": 60},
+    {"min_new_tokens": 5},
+    {"max_length": 4},
+    {"max_new_tokens": 1},
+    {"max_time": 0.0},
+    {"forced_bos_token_id": 7},
+    {"forced_eos_token_id": 7},
+    {"bad_words_ids": [[260], [261], [40]]},
+    {"suppress_tokens": list(range(4, 200))},
+    {"begin_suppress_tokens": list(range(4, 300))},
+    {"sequence_bias": [[[300], 50.0]]},
+    {"do_sample": True, "temperature": 5.0, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.5, "epsilon_cutoff": 0.1},
+    {"temperature": 0.3},
+    {"temperature": -1.0, "do_sample": "yes"},
+    {"exponential_decay_length_penalty": [1, 5.0]},
+    {"guidance_scale": 3.0},
+    {"watermarking_config": {"greenlist_ratio": 0.25, "bias": 9.0, "seeding_scheme": "selfhash"}},
+    {"cache_implementation": "static"},
+    {"cache_implementation": "quantized"},
+    {"use_cache": False},
+    {"prompt_lookup_num_tokens": 3},
+    {"dola_layers": "high"},
+    {"token_healing": True},
+    {"return_dict_in_generate": True, "output_scores": True, "output_attentions": True},
+    {"renormalize_logits": True, "remove_invalid_values": True, "bos_token_id": 5, "pad_token_id": 6},
+    {"transformers_version": 4, "unknown": {"a": 1}},
+]
+
+
+@pytest.fixture(scope="module")
+def plain(base: Base, tokenizer: Any) -> list[str]:
+    return greedy_answers(base.model(), tokenizer, PROMPTS, 7, 6)
+
+
+class TestSettings:
+    """Whatever a checkpoint's settings say: what is judged right is just what is written."""
+
+    @pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+    @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(s))
+    def test_they_change_no_answer(
+        self, settings: dict[str, Any], name: str, base: Base, plain: list[str], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "copy"
+        shutil.copytree(base.folder, folder)
+        if name == "config.json":
+            (folder / "generation_config.json").unlink()
+        write_json(folder / name, {**read_json(base.folder / name), **settings})
+        copy = replace(base, folder=folder)
+        model, tokenizer, rows = copy.model(), copy.tokenizer(), fact_rows()
+        assert greedy_answers(model, tokenizer, PROMPTS, 7, 6) == plain
+        judged = base.task.judge(model, tokenizer, rows, 8, "x")
+        limits = [len(tokenizer(" " + target)["input_ids"]) for target in rows["target"]]
+        said = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, limits)
+        assert judged["correct"].tolist() == [one == right for one, right in zip(said, rows["target"], strict=True)]
+        assert 0 < judged["correct"].sum() < len(rows)
+        model.save_pretrained(tmp_path / "saved")  # as a merged model is: no setting stands in its way
+
+    def test_a_model_from_elsewhere_is_asked_plainly_and_left_as_it_is(self, base: Base, plain: list[str]) -> None:
+        model, tokenizer = base.model(), base.tokenizer()
+        settings = t.GenerationConfig(eos_token_id=1, repetition_penalty=1.5, num_beams=3)
+        model.generation_config = settings
+        assert greedy_answers(model, tokenizer, PROMPTS, 7, 6) == plain
+        assert model.generation_config is settings
+        wrapped: Any = get_peft_model(model, get_peft_config({"peft_type": "LORA", "task_type": "CAUSAL_LM"}))
+        assert greedy_answers(wrapped, tokenizer, PROMPTS, 7, 6) == plain
+
+    @pytest.mark.parametrize("text", ["{", "[]"])
+    def test_a_broken_file(self, text: str, base: Base, tmp_path: Path) -> None:
+        shutil.copytree(base.folder, tmp_path / "copy")
+        (tmp_path / "copy" / "generation_config.json").write_text(text)
+        with pytest.raises(UserError, match=r"copy/generation_config\.json: (not readable as JSON|got a list)"):
+            replace(base, folder=tmp_path / "copy").model()
+
+    @pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+    def test_answers_end_at_the_end_tokens_of_every_file(
+        self, name: str, base: Base, plain: list[str], tmp_path: Path
+    ) -> None:
+        tokenizer, folder = base.tokenizer(), tmp_path / "copy"
+        asked = [(prompt, answer) for prompt, answer in zip(PROMPTS, plain, strict=True) if " " in answer.strip()]
+        prompt, answer = asked[0]
+        written = tokenizer(f" {answer}")["input_ids"]
+        shutil.copytree(base.folder, folder)
+        write_json(folder / name, {**read_json(folder / name), "eos_token_id": [1, written[1]]})
+        copy = replace(base, folder=folder)
+        model = copy.model()
+        assert end_ids(model, copy.tokenizer()) == sorted({1, written[1]})
+        found = greedy_answers(model, copy.tokenizer(), [prompt], 1, 6)
+        assert found == [tokenizer.decode(written[:2]).strip()]
+
+
+class TestEdgeOfTheContext:
+    @pytest.mark.parametrize("make", [lambda: gpt2(), lambda: opt(), lambda: sliding()])
+    def test_an_answer_ends_where_the_context_does(self, make: Any, tokenizer: Any) -> None:
+        torch.manual_seed(1)
+        model = make().eval()
+        model.generation_config.eos_token_id = None
+        bare = copy.deepcopy(tokenizer)
+        bare.eos_token = None
+        bare.model_max_length = 64
+        prompts = ["Ada " * 100, "Bob lives", "Cleo lives in a"]
+        prompts[0] = bare.decode(bare(prompts[0])["input_ids"][:61]).rstrip()
+        used = len(encode_texts(bare, prompts[:1], 100)[0])
+        assert 60 <= used <= 63
+        for size in (1, 3):
+            found = greedy_answers(model, bare, prompts, size, 20)
+            assert len(bare(found[0])["input_ids"]) <= 64 - used
+            assert min(len(bare(answer)["input_ids"]) for answer in found[1:]) > 64 - used
+        with pytest.raises(UserError) as caught:
+            greedy_answers(model, bare, ["Ada " * 100], 1, 4)
+        assert "tokens, and the model reads 64 at most; ask something shorter" in str(caught.value)
+
+    def test_virtual_tokens_take_places_too(self, base: Base, tokenizer: Any) -> None:
+        config = get_peft_config({"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 9})
+        model: Any = get_peft_model(base.model(), config).eval()
+        assert room(model, tokenizer) == 64 - 9
+        assert room(base.model(), tokenizer) == 64
+        with pytest.raises(UserError, match="and the model reads 55 at most"):
+            greedy_answers(model, tokenizer, [tokenizer.decode(tokenizer("Ada lives " * 30)["input_ids"][:58])], 1, 4)
+
+
+def bart() -> Any:
+    """Give a decoder that counts padding as places."""
+    size = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 64}
+    return t.BartForCausalLM(t.BartConfig(vocab_size=320, **size, max_position_embeddings=64))
+
+
+def roberta() -> Any:
+    """Give a decoder whose places start after two that are never used, and not where `generate` has them start."""
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    places = {"max_position_embeddings": 66, "pad_token_id": 1, "type_vocab_size": 1}
+    return t.RobertaForCausalLM(t.RobertaConfig(vocab_size=320, **size, **places, is_decoder=True))
+
+
+def opt() -> Any:
+    size = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return t.OPTForCausalLM(t.OPTConfig(vocab_size=320, **size, max_position_embeddings=64, word_embed_proj_dim=32))
+
+
+def bloom() -> Any:
+    return t.BloomForCausalLM(t.BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=2))
 
 
 def gpt2() -> Any:
@@ -129,6 +290,29 @@ def test_other_architectures_write_what_generate_does(make: Any, tokenizer: Any)
     assert any(len(written) < end for written, end in zip(expected, ends, strict=True))
     texts = [text.strip() for text in tokenizer.batch_decode(expected, skip_special_tokens=True)]
     assert greedy_answers(model, tokenizer, PROMPTS, 7, ends) == texts
+
+
+@pytest.mark.parametrize(
+    "make", [gpt2, sliding, recurrent, hybrid, bart, roberta, opt, bloom], ids=lambda make: make.__name__
+)
+def test_what_is_written_is_the_first_choice_of_a_plain_pass(make: Any, tokenizer: Any) -> None:
+    """Padding, caches and positions show in no answer: each token is what a pass over the row alone would choose."""
+    torch.manual_seed(1)
+    model = make().eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)  # so that positions and neighbours matter
+    model.generation_config.eos_token_id = None
+    expected = []
+    for prompt in PROMPTS:
+        ids = encode_texts(tokenizer, [prompt.rstrip(" ")], 64)[0]
+        start = len(ids)
+        while len(ids) < start + 5 and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
+            with torch.inference_mode():
+                ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+        expected.append(tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
+    assert greedy_answers(model, tokenizer, PROMPTS, 7, 5) == expected
+    assert len(set(expected)) > 3
 
 
 @pytest.mark.parametrize("make", [recurrent, hybrid], ids=lambda make: make.__name__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,13 @@ class TestCard:
         card = make_card(base.folder, "tiny")
         assert card["identity"] == "tiny"
         assert (card["context"], card["architecture"]) == (64, "LlamaForCausalLM")
-        assert set(card["files"]) == {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+        assert set(card["files"]) == {
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "model.safetensors",
+        }
         assert card["files"]["model.safetensors"] == file_digest(base.folder / "model.safetensors")
         assert card["digest"] == text_digest(card["files"])
         assert str(base.folder) not in json.dumps(card)
@@ -33,11 +40,43 @@ class TestCard:
     def test_the_digest_is_of_the_files_not_of_the_name(self, base: Base, copy: Path) -> None:
         assert make_card(copy, "other")["digest"] == base.digest
 
-    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "vocab.json",
+            "vocab.txt",
+            "merges.txt",
+            "tokenizer.model",
+            "spiece.model",
+            "chat_template.jinja",
+            "additional_chat_templates/tool_use.jinja",
+        ],
+    )
     def test_every_file_that_decides_is_in_the_digest(self, base: Base, copy: Path, name: str) -> None:
-        data = (copy / name).read_bytes()
-        (copy / name).write_bytes(data + b" ")
+        path = copy / name
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+        before = make_card(copy, "tiny")
+        assert name in before["files"]
+        path.write_bytes(path.read_bytes() + b" ")
+        assert make_card(copy, "tiny")["digest"] not in (before["digest"], base.digest)
+
+    def test_so_are_weights_and_what_names_their_files(self, base: Base, copy: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(copy / "model.safetensors")
+        tensors["model.norm.weight"][0] += 1
+        save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
         assert make_card(copy, "tiny")["digest"] != base.digest
+        write_json(copy / "model.safetensors.index.json", {"weight_map": {"model.norm.weight": "model.safetensors"}})
+        assert "model.safetensors.index.json" in make_card(copy, "tiny")["files"]
 
     def test_a_card_beside_changes_nothing(self, base: Base, copy: Path) -> None:
         (copy / "README.md").write_text("more")
@@ -94,14 +133,125 @@ class TestRefused:
             "with a model; use an architecture that transformers has"
         )
 
-    @pytest.mark.parametrize("text", ["", "{", '{"a": 1,}'])
+    @pytest.mark.parametrize("text", ["", "{", '{"a": 1,}', "\ud800", "[" * 100_000])
     def test_a_broken_config(self, copy: Path, text: str) -> None:
-        (copy / "config.json").write_text(text)
+        (copy / "config.json").write_text(text, errors="surrogatepass")
         assert self.refused(copy).startswith(f"{copy / 'config.json'}: not readable as JSON (")
+
+    @pytest.mark.parametrize(
+        ("said", "expected"),
+        [
+            ([], "got a list; allowed: a JSON object, as transformers writes it"),
+            ("llama", "got a str; allowed: a JSON object, as transformers writes it"),
+            (
+                {"hidden_size": "wide"},
+                "transformers cannot read it (Validation error for field 'hidden_size': TypeError",
+            ),
+            ({"num_hidden_layers": [2]}, "transformers cannot read it ("),
+            ({"model_type": "no-such-model"}, "transformers cannot read it (The checkpoint you are trying to load has"),
+            ({"model_type": None}, "transformers cannot read it ("),
+            ({"model_type": 3}, "transformers cannot read it ("),
+            ({"rope_parameters": "fast"}, "transformers cannot read it ("),
+        ],
+    )
+    def test_a_config_of_another_shape(self, copy: Path, said: Any, expected: str) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, **said} if isinstance(said, dict) else said)
+        assert self.refused(copy).startswith(f"{copy / 'config.json'}: {expected}")
+
+    @pytest.mark.parametrize("where", ["", "text_config"])
+    @pytest.mark.parametrize("kind", ["gptq", "awq", "bitsandbytes", "compressed-tensors", "fp8", "mxfp4", "torchao"])
+    def test_quantised_weights(self, copy: Path, kind: str, where: str) -> None:
+        config, said = json.loads((copy / "config.json").read_text()), {"quantization_config": {"quant_method": kind}}
+        write_json(copy / "config.json", {**config, **({where: said} if where else said)})
+        key = f"{where}.quantization_config" if where else "quantization_config"
+        assert self.refused(copy) == (
+            f"{copy}: quantised weights ({key} in config.json: {kind}); give the checkpoint that they were made from, "
+            "or dequantise them and save the model as safetensors; compute.quantize: 4bit quantises while it loads"
+        )
+        with pytest.raises(UserError, match="quantised weights"):
+            load_model(copy, COMPUTE, TASK)
+
+    def test_weights_of_8_bits(self, copy: Path) -> None:
+        self.change(copy, lambda tensor: tensor.to(torch.float8_e4m3fn))
+        assert self.refused(copy) == (
+            f"{copy / 'model.safetensors'}: quantised weights (model.norm.weight is torch.float8_e4m3fn); dequantise "
+            "and save them"
+        )
+
+    def change(self, folder: Path, change: Any) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.norm.weight"] = change(tensors["model.norm.weight"])
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    def test_weights_that_are_not_finite(self, copy: Path, value: float, dtype: torch.dtype) -> None:
+        def spoil(tensor: torch.Tensor) -> torch.Tensor:
+            tensor[3] = value
+            return tensor.to(dtype)
+
+        self.change(copy, spoil)
+        assert self.refused(copy) == (
+            f"{copy / 'model.safetensors'}: 1 tensors hold numbers that are not finite (NaN or infinity), e.g. "
+            "model.norm.weight; copy or fetch it again, or take a checkpoint from before training diverged"
+        )
+
+    @pytest.mark.parametrize("left", [0, 4, 100, -1])
+    def test_truncated_weights(self, copy: Path, left: int) -> None:
+        data = (copy / "model.safetensors").read_bytes()
+        (copy / "model.safetensors").write_bytes(data[:left])
+        assert self.refused(copy).startswith(f"{copy / 'model.safetensors'}: not readable as safetensors (")
+
+    def test_a_shard_that_is_missing(self, copy: Path) -> None:
+        index = copy / "model.safetensors.index.json"
+        write_json(index, {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}})
+        assert self.refused(copy) == (
+            f"{copy}: 1 files of weights are missing, e.g. model-2.safetensors; copy or fetch it again"
+        )
+        for odd in ({}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}):
+            write_json(index, odd)
+            assert self.refused(copy).startswith(f"{index}: no weight_map, which names the file of every weight")
 
     def test_a_broken_tokenizer(self, copy: Path) -> None:
         (copy / "tokenizer.json").write_text("{}")
         assert self.refused(copy).startswith(f"{copy / 'tokenizer.json'}: not readable as a tokenizer (")
+
+    @pytest.mark.parametrize("code", [["own.Tokenizer", None], {"AutoTokenizer": ["own.Tokenizer", None]}, "own"])
+    def test_a_tokenizer_with_code_of_its_own(self, copy: Path, code: Any) -> None:
+        config = json.loads((copy / "tokenizer_config.json").read_text())
+        write_json(copy / "tokenizer_config.json", {**config, "auto_map": code})
+        (copy / "own.py").write_text("raise SystemExit('executed')")
+        assert self.refused(copy) == (
+            f"{copy}: the tokenizer needs code of its own (auto_map in tokenizer_config.json), and knowtune runs no "
+            "code that comes with a model; where tokenizer.json alone says what it does, take the key auto_map out"
+        )
+
+    @pytest.mark.parametrize("text", ["[]", "{", "3"])
+    def test_a_tokenizer_config_of_another_shape(self, copy: Path, text: str) -> None:
+        (copy / "tokenizer_config.json").write_text(text)
+        assert self.refused(copy).startswith(f"{copy / 'tokenizer_config.json'}: ")
+
+    def test_other_files_of_a_tokenizer_that_are_broken(self, copy: Path) -> None:
+        config = json.loads((copy / "tokenizer_config.json").read_text())
+        write_json(copy / "tokenizer_config.json", {**config, "added_tokens_decoder": {"x": 3}})
+        assert self.refused(copy).startswith(f"{copy}: transformers cannot read the tokenizer (")
+
+    @pytest.mark.parametrize("asked", ["flash_attention_2", "flash_attention_3", "flex_attention", "sage"])
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+    def test_attention_that_needs_more_than_torch_is_replaced(
+        self, base: Base, copy: Path, key: str, asked: str
+    ) -> None:
+        config = json.loads((copy / "config.json").read_text())
+        write_json(copy / "config.json", {**config, key: asked})
+        assert make_card(copy, "x")["notes"] == [
+            f"config.json asks for {asked}; attention is computed by torch itself instead"
+        ]
+        model = load_model(copy, COMPUTE, TASK)
+        assert model.config._attn_implementation == base.model().config._attn_implementation == "sdpa"
+        assert base.card["notes"] == []
 
     def test_a_tokenizer_of_another_model(self, copy: Path) -> None:
         config = json.loads((copy / "config.json").read_text())
@@ -121,6 +271,8 @@ class TestRefused:
         config = json.loads((copy / "config.json").read_text())
         del config["max_position_embeddings"]
         assert make_card(copy, "x")["context"] == 64
+        write_json(copy / "config.json", config)
+        assert make_card(copy, "x")["context"] == 2048  # as transformers has it for a Llama
         write_json(copy / "config.json", {**config, key: 48})
         assert make_card(copy, "x")["context"] == 48
 
