@@ -7,12 +7,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from cli.workspace import DEFAULT, PATHS, SIGNS, is_own
+from cli.workspace import DEFAULT, SIGNS, is_own
 from knowtune.artefacts import text_digest, tree_digest
 from knowtune.errors import Problem, raise_gathered
 from knowtune.families import member_class
 from knowtune.filters import FILTERS
 from knowtune.settings import PACKAGE, is_local
+from stages.core.faults import PATHS
 from stages.core.params import load_params
 from stages.core.schema import Params
 

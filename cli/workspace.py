@@ -22,13 +22,12 @@ from typing import Any
 
 from knowtune.errors import UserError, unknown
 from knowtune.settings import local_path
-from stages.core.faults import BASE
+from stages.core.faults import BASE, PATHS
 from stages.core.params import read_yaml, write_yaml
 
 DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
-PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
 # What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
 SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
 FETCHED = "data/hub/"  # outs of the workspace itself, not the project's

@@ -31,11 +31,11 @@ class Build(BaseModel):
     num_layers: int = Field(ge=1, le=24)
     num_heads: int = Field(ge=1, le=32)
     context: int = Field(ge=32, le=4096)
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=1e-6, le=1e4)
     text_repeats: float = Field(ge=0, le=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, lt=1)
-    seed: int = Field(ge=0)
+    batch_size: int = Field(ge=1, lt=2**31)
+    learning_rate: float = Field(gt=1e-12, lt=1)
+    seed: int = Field(ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Build:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+LONG = 400  # characters of what a person wrote that a message repeats
+
 
 class UserError(ValueError):
     """A fault in what the user gave. The command line prints it without a traceback."""
@@ -34,12 +36,17 @@ class Problem:
     def __str__(self) -> str:
         """Give the fault as one line."""
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"{self.where}: got {self.got}; allowed: {self.allowed}{hint}"
+        return f"{_cut(self.where)}: got {_cut(self.got)}; allowed: {self.allowed}{hint}"
+
+
+def _cut(text: str) -> str:
+    """Shorten what nobody would read to its end."""
+    return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text)} characters)"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the known name most like `name`, or "" where none is similar."""
-    matches = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(str(name)[:LONG], list(known), n=1, cutoff=0.5)
     return matches[0] if matches else ""
 
 

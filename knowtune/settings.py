@@ -21,9 +21,14 @@ def template_columns(template: str) -> list[str]:
     """List the columns that a template names.
 
     Raises:
-        ValueError: its braces do not pair up.
+        ValueError: its braces do not pair up, or hold more than a name.
     """
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    columns = []
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if form or conversion:
+            raise ValueError(f"{{{name}}} with a format; allowed in braces: the name of a column alone")
+        columns += [] if name is None else [name]
+    return columns
 
 
 def is_local(repo: str) -> bool:

@@ -42,7 +42,7 @@ class MeanVariance(Filter):
     reads: ClassVar[tuple[str, ...] | None] = ()
 
     keep: float = Field(default=0.9, gt=0, le=1, description="share of the rows that stays, rounded up")
-    spread: float = Field(default=1.0, ge=0, allow_inf_nan=False, description="lambda: what spread is worth")
+    spread: float = Field(default=1.0, ge=0, le=1e6, description="lambda: what spread is worth")
     form: Literal["deviation", "variance"] = Field(
         default="deviation", description="measure of spread: standard deviation, or variance"
     )

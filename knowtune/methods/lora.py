@@ -21,7 +21,7 @@ class Lora(Method):
     """Train a low-rank change of the linear layers. More of PEFT's variants: `method: peft, type: lora`."""
 
     rank: int = Field(ge=1, le=4096, description="rank r of the change")
-    alpha: float = Field(gt=0, description="the change is scaled by alpha / r")
+    alpha: float = Field(gt=1e-6, le=1e6, description="the change is scaled by alpha / r")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: str | list[str] = Field(default="all-linear", description="module names, or all-linear")
 

@@ -72,7 +72,9 @@ class Ird(Informed):
     """Shrink rows and parameters in turn by their Fisher information."""
 
     samples: int | None = Field(default=128, ge=1, description="rows that the last round leaves; null for all")
-    rounds: int = Field(default=4, ge=1, description="how often both ranges shrink, each time by the same rate")
+    rounds: int = Field(
+        default=4, ge=1, le=1000, description="how often both ranges shrink, each time by the same rate"
+    )
     order: Literal["parameters_first", "samples_first"] = Field(
         default="parameters_first", description="which of the two shrinks first in a round"
     )

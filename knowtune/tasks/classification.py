@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Classification(HeadTask):
     """Right when the label is the model's first choice."""
 
-    labels: list[Annotated[str, Field(min_length=1)]] = Field(
+    labels: list[Annotated[str, Field(pattern=r"\S")]] = Field(
         min_length=2, description="names of the labels; number i in a data file is the i-th, counted from 0"
     )
 

@@ -6,18 +6,22 @@ The only module that writes YAML. What it writes comes back equal from DVC's rea
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from knowtune.artefacts import whole
 from knowtune.errors import UserError, raise_gathered
 from stages.core.faults import faults_of
+from stages.core.plain import load_plain, shown
 from stages.core.schema import Params
+
+MOST_BYTES = 2**20  # of a params file; it is read at the start of every stage
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -27,15 +31,49 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: no such file, or not a YAML mapping.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file" if not path.exists() else f"{path}: no file")
     try:
-        value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        hint = "\n  a text with ? or : may need quotes" if "flow" in str(error) or "plain scalar" in str(error) else ""
-        raise UserError(f"{path}: not readable as YAML: {error}{hint}") from error
+        text = path.read_text(encoding="utf-8")
+        refuse_unmerged(path, text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that references share
+            value = load_plain(text)
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        at = f"byte {error.start}: {error.reason}"
+        raise UserError(f"{path}: not text in UTF-8 ({at}); save it as UTF-8 in your editor") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not readable as YAML: brackets or lists far too deep in each other") from error
+    except Exception as error:  # ruamel lets through whatever int, float, date and its own code raise on odd text
+        raise UserError(f"{path}: not readable as YAML: {_reason(error)}") from error
     if not isinstance(value, dict):
-        raise UserError(f"{path}: got {type(value).__name__}; allowed: a mapping of sections")
+        got = "nothing, the file is empty" if value is None else f"{type(value).__name__} {shown(value, 80)}"
+        raise UserError(f"{path}: got {got}; allowed: a mapping of sections")
     return value
+
+
+def refuse_unmerged(path: Path, text: str) -> None:
+    """Refuse a file in which git left both sides of a merge.
+
+    Raises:
+        UserError: with the line.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("<<<<<<< ", ">>>>>>> ")):
+            raise UserError(f"{path}: line {number}: a merge that git did not finish; keep one of the two sides")
+
+
+def _reason(error: Exception) -> str:
+    """Say what the parser says, with line and column, without its advice to programmers."""
+    if not isinstance(error, MarkedYAMLError):
+        return str(error) or type(error).__name__
+    words = " ".join(text for text in (error.context, error.problem) if text)
+    hint = "; a text with ? or : may need quotes" if "flow" in words or "plain scalar" in words else ""
+    mark = error.problem_mark or error.context_mark
+    return f"{words}{hint}" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {words}{hint}"
 
 
 def load_params(path: Path, *, deep: bool = False) -> Params:
@@ -48,6 +86,9 @@ def load_params(path: Path, *, deep: bool = False) -> Params:
     Raises:
         UserError: names every fault: key, got, allowed, nearest name.
     """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > MOST_BYTES:
+        raise UserError(f"{path}: got a file of {size} bytes; allowed: up to {MOST_BYTES}")
     raw = read_yaml(path)
     raise_gathered(str(path), faults_of(raw, deep=deep))
     return Params.model_validate(raw)

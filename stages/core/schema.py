@@ -2,22 +2,82 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from knowtune.embedded import Build
 from knowtune.weighting import Weighting
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # DVC reads a dot as a path
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems allow
+
+
+def _said(text: str) -> str:
+    """Refuse a text in which nothing can be seen."""
+    if not any(letter.isprintable() and not letter.isspace() for letter in text):
+        raise ValueError("a text that says something, not blanks")
+    return text
+
+
+def _one_line(text: str) -> str:
+    """Refuse a name with line breaks, tabs, or blanks around it."""
+    if text != text.strip() or len(text.splitlines()) > 1 or "\t" in text:
+        raise ValueError("one line, without blanks around it")
+    return text
+
+
+def _path(text: str) -> str:
+    """Refuse a path that the system cannot have."""
+    if len(os.fsencode(text)) > LONGEST_PATH or any(len(os.fsencode(p)) > LONGEST_NAME for p in text.split("/")):
+        raise ValueError(f"a path of up to {LONGEST_PATH} bytes, each name in it of up to {LONGEST_NAME}")
+    return text
+
+
+def _file(text: str) -> str:
+    """Refuse a file's name that means several files, or one outside of its folder."""
+    if "*" in text:
+        raise ValueError("the name of one file; several are a list of names")
+    if PurePosixPath(text).is_absolute() or ".." in text.split("/") or not PurePosixPath(text).name:
+        raise ValueError("a file's name below `source.data`")
+    return text
+
+
+def _sane(number: float) -> float:
+    """Refuse a number that is as good as none, or that no step survives."""
+    if number and not 1e-12 <= number <= 1e12:
+        raise ValueError("between 1e-12 and 1e12")
+    return number
+
+
+def _once(values: list[Any]) -> list[Any]:
+    """Refuse a list that says a thing twice."""
+    if any(value in values[:i] for i, value in enumerate(values)):
+        raise ValueError("each once")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]  # DVC reads a dot as a path
+Text = Annotated[str, AfterValidator(_said)]
+Line = Annotated[Text, AfterValidator(_one_line)]
+Place = Annotated[Text, AfterValidator(_path)]  # odd signs are the workspace's business
+FileName = Annotated[Place, AfterValidator(_file)]
+FileNames = FileName | Annotated[list[FileName], Field(min_length=1), AfterValidator(_once)]
+Split = Annotated[str, Field(pattern=r"^\w+([.-]\w+)*$", max_length=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_sane)]
+Rate = Annotated[Positive, Field(lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 
 class Section(BaseModel):
     """A section of params.yaml: no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Compute(Section):
@@ -44,33 +104,33 @@ class Tracking(Section):
     """Whether MLflow remembers what is run, and under which experiment."""
 
     store: Literal["mlflow", "none"]
-    experiment: str = Field(min_length=1)
+    experiment: Annotated[Line, Field(max_length=200)]
 
 
 class Wordings(Section):
     """How many wordings of a new fact are for what."""
 
-    train: int = Field(ge=1)
-    validation: int = Field(ge=0)
-    test: int = Field(ge=1)
+    train: Count
+    validation: Natural
+    test: Count
 
 
 class EmbeddedSource(Section):
     """The authored facts."""
 
     format: Literal["embedded"]
-    data: str = Field(min_length=1)
-    text: str = Field(min_length=1)
+    data: Place
+    text: Place
     wordings: Wordings
 
 
 class Files(Section):
     """File names below `source.data`; several files are read one after the other."""
 
-    train: str | list[str]
-    validation: str | list[str] | None
-    test: str | list[str] | None
-    known: str | list[str] | None
+    train: FileNames
+    validation: FileNames | None
+    test: FileNames | None
+    known: FileNames | None
 
 
 class HeldOut(Section):
@@ -83,33 +143,33 @@ class HeldOut(Section):
 class FactColumns(Section):
     """Which columns of the files say what a row is about; a list is joined with ':'. null: there is none."""
 
-    id: str | None
-    fact: str | list[str] | None
-    relation: str | None
-    subject: str | None
-    wording: str | None
+    id: Text | None
+    fact: Text | Annotated[list[Text], Field(min_length=1), AfterValidator(_once)] | None
+    relation: Text | None
+    subject: Text | None
+    wording: Text | None
 
 
 class PromptColumns(FactColumns):
     """Rows of prompt and target: each a column, or a template of columns in braces. A target may be a list."""
 
-    prompt: str = Field(min_length=1)
-    target: str = Field(min_length=1)
+    prompt: Text
+    target: Text
 
 
 class ChatColumns(FactColumns):
     """Rows of chat messages: the last one is the target, those before it are the prompt."""
 
-    messages: str = Field(min_length=1)
+    messages: Text
 
 
 class LabelColumns(Section):
     """Rows of text, or two texts, with a label or a score."""
 
-    id: str | None
-    text: str = Field(min_length=1)
-    text_pair: str | None
-    label: str = Field(min_length=1)
+    id: Text | None
+    text: Text
+    text_pair: Text | None
+    label: Text
 
 
 def kind_of_columns(columns: Any) -> str:
@@ -122,9 +182,9 @@ class FileSource(Section):
     """Files of one's own: JSON lines, CSV or Parquet, by their ending."""
 
     format: Literal["files"]
-    data: str = Field(min_length=1)
-    text: str = Field(min_length=1)
-    text_column: str = Field(min_length=1)
+    data: Place
+    text: Place
+    text_column: Text
     files: Files
     held_out: HeldOut
     columns: Annotated[
@@ -139,7 +199,7 @@ class HubModel(Section):
     """A model of the hub at a pinned revision (the whole hash of a commit); a path is a local copy and has none."""
 
     kind: Literal["model"]
-    repo: str = Field(min_length=1)
+    repo: Place
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
 
 
@@ -147,12 +207,12 @@ class HubDataset(Section):
     """A data set of the hub at a pinned revision, written as SPLIT.jsonl."""
 
     kind: Literal["dataset"]
-    repo: str = Field(min_length=1)
+    repo: Place
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None
-    config: str | None
-    splits: list[str] = Field(min_length=1)
+    config: Line | None
+    splits: Annotated[list[Split], Field(min_length=1), AfterValidator(_once)]
     streaming: bool
-    max_rows: int | None = Field(ge=1)
+    max_rows: Count | None
 
 
 class Damage(Section):
@@ -167,11 +227,11 @@ class Damage(Section):
 class Prepare(Section):
     """What is read of the source, and how."""
 
-    seed: int = Field(ge=0)
-    max_facts: int | None = Field(ge=1)
-    max_known: int | None = Field(ge=1)
-    max_texts: int | None = Field(ge=1)
-    max_items: int | None = Field(ge=1)
+    seed: Seed
+    max_facts: Count | None
+    max_known: Count | None
+    max_texts: Count | None
+    max_items: Count | None
     max_rejected: Share
     damage: Damage
 
@@ -180,7 +240,7 @@ class EmbeddedBase(Section):
     """The base model that the pipeline builds itself."""
 
     model: Literal["embedded"]
-    path: str = Field(min_length=1)
+    path: Place
     build: Build
 
 
@@ -188,7 +248,7 @@ class FolderBase(Section):
     """A base model in a local folder, in transformers layout."""
 
     model: Literal["folder"]
-    path: str = Field(min_length=1)
+    path: Place
 
 
 class Semantics(Section):
@@ -198,16 +258,16 @@ class Semantics(Section):
     """
 
     representation: str
-    path: str = Field(min_length=1)
+    path: Place
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class Sketch(Section):
     """Random projections of the training rows' gradients, which the filter `interference` compares."""
 
-    dimensions: int = Field(ge=8)
-    batch_size: int = Field(ge=1)
-    seed: int = Field(ge=0)
+    dimensions: int = Field(ge=8, lt=2**31)
+    batch_size: Count
+    seed: Seed
 
 
 class Answers(Section):
@@ -216,41 +276,41 @@ class Answers(Section):
     An answer ends `extra_tokens` after the length of its row's longest right answer, at `max_new_tokens` at the latest.
     """
 
-    batch_size: int = Field(ge=1)
+    batch_size: Count
     max_new_tokens: int = Field(ge=1, le=4096)
-    extra_tokens: int = Field(ge=0)
+    extra_tokens: Natural
     sketch: Sketch | None
 
 
 class Evaluate(Section):
     """How models are judged."""
 
-    batch_size: int = Field(ge=1)
-    max_text_tokens: int = Field(ge=8)
-    metrics: list[str] = Field(min_length=1)
+    batch_size: Count
+    max_text_tokens: int = Field(ge=8, lt=2**31)
+    metrics: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
 
 
 class Merge(Section):
     """Which merged models are kept, and how far merged may differ from attached."""
 
     keep: Literal["all", "best"]
-    parity: float = Field(gt=0)
-    parity_rows: int = Field(ge=1)
+    parity: Positive
+    parity_rows: Count
 
 
 class Training(Section):
     """How runs train, where a run does not say otherwise."""
 
-    epochs: float = Field(gt=0)
-    batch_size: int = Field(ge=1)
-    accumulation: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, lt=1)
+    epochs: Annotated[Positive, Field(le=1e6)]
+    batch_size: Count
+    accumulation: Count
+    learning_rate: Rate
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: Natural
     weight_decay: float = Field(ge=0, lt=1)
-    max_grad_norm: float = Field(gt=0)
-    log_steps: int = Field(ge=1)
-    checkpoint_steps: int = Field(ge=1)
+    max_grad_norm: Positive
+    log_steps: Count
+    checkpoint_steps: Count
     keep_best: bool
 
 
@@ -270,9 +330,9 @@ class FilterParams(Section):
 class BriefParams(Section):
     """A short training at a constant rate."""
 
-    steps: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, lt=1)
-    batch_size: int = Field(ge=1)
+    steps: Count
+    learning_rate: Rate
+    batch_size: Count
 
 
 class MethodParams(Section):
@@ -290,9 +350,9 @@ class MethodParams(Section):
 class AdapterParams(MethodParams):
     """The adapter whose parameters a selection chooses among, and how long it is trained before it is scored."""
 
-    warmup_steps: int = Field(ge=1)
-    learning_rate: float = Field(gt=0, lt=1)
-    batch_size: int = Field(ge=1)
+    warmup_steps: Count
+    learning_rate: Rate
+    batch_size: Count
 
 
 class SelectionParams(Section):
@@ -319,13 +379,13 @@ class RunParams(MethodParams):
 class MixtureParams(Section):
     """A named mixture of runs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
     runs: list[str] = Field(alias="from", min_length=2)
-    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    weights: list[Positive] | None = None
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 class Params(Section):

@@ -14,7 +14,9 @@ from tests.pipeline.conftest import ROOT
 
 FAMILIES = ("filters", "selectors", "methods", "mixtures", "metrics", "tasks", "representations")
 # They decide whether a stage runs, not what it computes (docs/decisions/0006).
-PLUMBING = {f"stages.core.{name}" for name in ("command", "params", "schema", "faults", "warm", "forks")}
+PLUMBING = {
+    f"stages.core.{name}" for name in ("command", "params", "schema", "faults", "plain", "shape", "warm", "forks")
+}
 REGISTRIES = {f"knowtune.{family}" for family in FAMILIES} | {"knowtune", "stages", "stages.core"}
 NOT_USED = {"evaluate-mixture": {"methods"}}  # a mixture is a plain checkpoint: no method opens it
 STAGES: dict[str, dict[str, Any]] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]

@@ -22,8 +22,8 @@ def test_the_columns_that_a_template_names(template: str, columns: list[str]) ->
     assert template_columns(template) == columns
 
 
-@pytest.mark.parametrize("template", ["{q", "q} {a}", "{a}}"])
-def test_braces_that_do_not_pair_up(template: str) -> None:
+@pytest.mark.parametrize("template", ["{q", "q} {a}", "{a}}", "{a:>9}", "{a!r}", "{a:{b}}"])
+def test_braces_that_do_not_pair_up_or_hold_more_than_a_name(template: str) -> None:
     with pytest.raises(ValueError, match=r"[{}]|expected"):
         template_columns(template)
 
