@@ -34,7 +34,7 @@ from knowtune.base import Compute, load_model
 from knowtune.contract import ROW_COLUMNS
 from knowtune.encoding import encode_texts
 from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.semantics import text_distances
+from knowtune.semantics import right_answers, text_distances
 from knowtune.tasks.knowledge import Knowledge
 
 PARTS = ("distances", "sketches", "filter", "memory")
@@ -126,7 +126,7 @@ def batched(model: Any, tokenizer: Any, rows: pd.DataFrame, batch: int) -> tuple
     """Answer and compare as the stage does."""
     answers = TASK.answers(model, tokenizer, rows, batch, LONGEST, "answers", EXTRA)
     vectors = InputEmbedding().opened(model, tokenizer)
-    return answers, TASK.distances(vectors, tokenizer, answers, rows["target"].tolist(), EXTRA)
+    return answers, TASK.distances(vectors, tokenizer, answers, right_answers(rows), EXTRA)
 
 
 @torch.inference_mode()
@@ -139,7 +139,7 @@ def by_loop(model: Any, tokenizer: Any, rows: pd.DataFrame) -> list[str]:
         written = model.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=limit,
                                  do_sample=False, pad_token_id=0)  # fmt: skip
         answers.append(tokenizer.decode(written[0, asked.shape[1] :], skip_special_tokens=True).strip())
-        text_distances(vectors, answers[-1:], [target])
+        text_distances(vectors, answers[-1:], [[target]])
     return answers
 
 
@@ -243,7 +243,7 @@ def stream(count: int, how: str) -> None:
             answers = rows["target"].str[1:].tolist()
             if how == "asked":
                 answers = TASK.answers(model, tokenizer, rows, 128, 1, label, 0)
-            found = TASK.distances(vectors, tokenizer, answers, rows["target"].tolist(), 0)
+            found = TASK.distances(vectors, tokenizer, answers, right_answers(rows), 0)
             table = {"id": rows["id"], "answer": answers, "correct": False, "num_tokens": 3, "distance": found}
             write_rows(path, check(pd.DataFrame(table), ANSWERS, "answers"))
 

@@ -1,8 +1,11 @@
 """From rows of text to tokens: which tokens are read, and which are learned.
 
 A row of a language model reads `<s>` + prompt + target + `</s>`, character by character (start and end where the
-tokenizer has them). Labels are -100 on everything but the target and the end token. Whether a fact was answered right
-is judged on the target's tokens alone. A row of a classifier reads text and, where there is one, a second text.
+tokenizer has them). Labels are -100 on everything but the target and the end token. Where a row has a layout (see
+`knowtune.layouts`), what a template wrote after the target is read and learned in place of the end token, and earlier
+turns of the assistant are learned as well. Control tokens that are written in a cell are text. Whether a fact was
+answered right is judged on the target's tokens alone. A row of a classifier reads text and, where there is one, a
+second text.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from knowtune.layouts import PLAIN, Layout, Range
+from knowtune.tokens import control_tokens, ordinary_tokens, tokenise
+
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
@@ -25,19 +32,25 @@ class Encoded:
     """One row of a language model as tokens.
 
     Args:
-        input_ids: start token, prompt, target, end token.
+        input_ids: start token, prompt, target, end token or ending.
         target_start: index of the target's first token.
-        target_end: index after the target's last token; the end token, where there is one, stands here.
+        target_end: index after the target's last token; the end token or the ending's first one, where there is one,
+            stands here.
+        turns: ranges of the prompt's tokens that are learned too.
     """
 
     input_ids: list[int]
     target_start: int
     target_end: int
+    turns: tuple[Range, ...] = ()
 
     @property
     def labels(self) -> list[int]:
-        """Labels for training: -100 on the prompt, the ids of target and end token after it."""
-        return [IGNORED] * self.target_start + self.input_ids[self.target_start :]
+        """Labels for training: -100 on the prompt but its learned turns, the ids of target and ending after it."""
+        labels = [IGNORED] * self.target_start + self.input_ids[self.target_start :]
+        for start, stop in self.turns:
+            labels[start:stop] = self.input_ids[start:stop]
+        return labels
 
     @property
     def target_mask(self) -> list[bool]:
@@ -52,7 +65,8 @@ class Encoded:
     @property
     def num_learned(self) -> int:
         """Tokens that training learns from this row."""
-        return len(self.input_ids) - max(self.target_start, 1)
+        earlier = sum(stop - max(start, 1) for start, stop in self.turns)  # nothing stands before the first token
+        return len(self.input_ids) - max(self.target_start, 1) + earlier
 
 
 @dataclass(frozen=True)
@@ -82,36 +96,95 @@ class Labelled:
         return int(self.has_target)
 
 
-def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[str], targets: Iterable[str]) -> list[Encoded]:
-    """Tokenise prompt and target as one text, so that their border is where the tokenizer puts it.
+def encode_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Iterable[str],
+    targets: Iterable[str],
+    layouts: Iterable[str] | None = None,
+) -> list[Encoded]:
+    """Tokenise prompt, target and ending as one text, so that their border is where the tokenizer puts it.
 
     Blanks at the prompt's end belong to the target's first token, as most tokenizers have it.
+
+    Args:
+        tokenizer: the base's.
+        prompts: one per row.
+        targets: one per row.
+        layouts: one per row, see `knowtune.layouts`; None: all rows are plain.
     """
-    prompts, targets = list(prompts), list(targets)
-    if not prompts:
-        return []
-    joined = [
-        prompt + target if target else prompt.rstrip(" ") for prompt, target in zip(prompts, targets, strict=True)
+    prompts = list(prompts)
+    plans = [PLAIN] * len(prompts) if layouts is None else map(Layout.read, layouts)
+    rows = list(zip(prompts, targets, plans, strict=True))
+    befores = [prompt if target else prompt.rstrip(" ") for prompt, target, _ in rows]
+    texts = [before + target + layout.ending for before, (_, target, layout) in zip(befores, rows, strict=True)]
+    meant = [layout.meant(len(before), len(t)) for before, (_, t, layout) in zip(befores, rows, strict=True)]
+    return [
+        _encoded(tokenizer, tokens, before, target, layout)
+        for tokens, before, (_, target, layout) in zip(tokenise(tokenizer, texts, meant), befores, rows, strict=True)
     ]
-    batch: Any = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True)
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    encoded = []
-    for prompt, ids, offsets in zip(prompts, batch["input_ids"], batch["offset_mapping"], strict=True):
-        length, border = len(prompt.rstrip(" ")), len(ids)
-        while border and offsets[border - 1][1] > length:
-            border -= 1
-        encoded.append(Encoded([*start, *ids, *end], len(start) + border, len(start) + len(ids)))
-    return encoded
+
+
+def layouts_of(rows: pd.DataFrame) -> list[str] | None:
+    """Give the layouts of a table's rows; None where all are plain."""
+    return rows["layout"].tolist() if "layout" in rows and rows["layout"].any() else None
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, tokens: tuple[list[int], list[Range]], before: str, target: str, layout: Layout
+) -> Encoded:
+    """Find the target and the learned turns among a row's tokens."""
+    ids, ranges = tokens
+    start = _start(tokenizer, layout, ids)
+    border = _first_after(ranges, len(before.rstrip(" ")), len(ids))
+    last = len(ids)
+    if layout.ending:
+        last = _first_from(ranges, len(before) + len(target), border)
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None and not layout.ending else []
+    turns = []
+    for first, stop in layout.turns:
+        begun = _first_after(ranges, len(before[:first].rstrip(" ")), border)
+        turns.append((len(start) + begun, len(start) + min(_first_from(ranges, stop, begun), border)))
+    learned = tuple((first, stop) for first, stop in turns if first < stop)
+    return Encoded([*start, *ids, *end], len(start) + border, len(start) + last, learned)
+
+
+def _first_after(ranges: Sequence[Range], place: int, before: int) -> int:
+    """Return the first of the tokens, up to `before`, that reach beyond a character's place."""
+    while before and ranges[before - 1][1] > place:
+        before -= 1
+    return before
+
+
+def _first_from(ranges: Sequence[Range], place: int, after: int) -> int:
+    """Return the first of the tokens, from `after` on, that begins at a character's place or beyond."""
+    while after < len(ranges) and ranges[after][0] < place:
+        after += 1
+    return after
+
+
+def _start(tokenizer: PreTrainedTokenizerBase, layout: Layout, ids: Sequence[int]) -> list[int]:
+    """Give the start token where there is one, unless the row's template has written it or means none."""
+    start = tokenizer.bos_token_id
+    if start is None or not layout.start or (layout.markup and list(ids[:1]) == [start]):
+        return []
+    return [start]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], layouts: Sequence[str] | None = None
+) -> list[list[int]]:
+    """Tokenise what a model is asked: start token and prompt, without the blanks at its end."""
+    texts = [prompt.rstrip(" ") for prompt in prompts]
+    plans = [PLAIN] * len(texts) if layouts is None else [Layout.read(layout).asked() for layout in layouts]
+    meant = [plan.meant(len(text), 0) for plan, text in zip(plans, texts, strict=True)]
+    read = tokenise(tokenizer, texts, meant)
+    return [[*_start(tokenizer, plan, ids), *ids] for plan, (ids, _) in zip(plans, read, strict=True)]
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Tokenise running text, start token first, cut at `max_tokens`."""
-    if not len(texts):
-        return []
-    batch: Any = tokenizer(list(texts), add_special_tokens=False)
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    return [[*start, *ids][:max_tokens] for ids in batch["input_ids"]]
+    return [[*start, *ids][:max_tokens] for ids, _ in tokenise(tokenizer, texts)]
 
 
 def encode_wrapped(
@@ -122,9 +195,9 @@ def encode_wrapped(
     Returns:
         Tokens of each text; and for each of them 1 where it is the text's own, 0 where it is special.
     """
-    batch: Any = tokenizer(list(texts), truncation=max_tokens is not None, max_length=max_tokens)
     start, special = tokenizer.bos_token_id, set(tokenizer.all_special_ids)
-    ids = [[start, *row] if start is not None and row[:1] != [start] else row for row in batch["input_ids"]]
+    read = [ids for ids, _ in _wrapped(tokenizer, texts, [], max_tokens)]
+    ids = [[start, *row] if start is not None and row[:1] != [start] else row for row in read]
     own = [[int(token not in special) for token in row] for row in ids]
     return ids, own
 
@@ -147,14 +220,49 @@ def encode_pairs(
     """
     if not len(texts):
         return []
-    given = (list(texts), list(pairs)) if any(pairs) else (list(texts),)
-    batch: Any = tokenizer(*given, truncation=max_tokens is not None, max_length=max_tokens)
-    segments = batch["token_type_ids"] if "token_type_ids" in batch else [None] * len(texts)
     filling = int(tokenizer.pad_token_id or 0)
     return [
-        Labelled(ids, segment, label, filling)
-        for ids, segment, label in zip(batch["input_ids"], segments, labels, strict=True)
+        Labelled(ids, segments, label, filling)
+        for (ids, segments), label in zip(_wrapped(tokenizer, texts, pairs, max_tokens), labels, strict=True)
     ]
+
+
+def _wrapped(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str], max_tokens: int | None
+) -> list[tuple[list[int], list[int] | None]]:
+    """Tokenise texts, or pairs of them, with the tokenizer's own special tokens around them and none within.
+
+    Returns:
+        Tokens and segments of each; no segments where the tokenizer makes none.
+    """
+    given = (list(texts), list(pairs)) if any(pairs) else (list(texts),)
+    batch: Any = tokenizer(
+        *given,
+        truncation=max_tokens is not None,
+        max_length=max_tokens,
+        split_special_tokens=True,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=tokenizer.is_fast,
+        verbose=False,
+    )
+    control, found = control_tokens(tokenizer), []
+    for i, (ids, around) in enumerate(zip(batch["input_ids"], batch["special_tokens_mask"], strict=True)):
+        segments = batch["token_type_ids"][i] if "token_type_ids" in batch else None
+        stray = [
+            place for place, token in enumerate(ids) if tokenizer.is_fast and not around[place] and token in control
+        ]
+        for place in reversed(stray):  # a word of the vocabulary that is a control token: no tokenizer splits it
+            text = given[batch.encodings[i].sequence_ids[place] or 0][i]
+            written = text[slice(*batch["offset_mapping"][i][place])].strip()
+            if written == control[ids[place]]:
+                letters = ordinary_tokens(tokenizer, written)
+                ids = [*ids[:place], *letters, *ids[place + 1 :]][:max_tokens]
+                if segments is not None:
+                    segments = [*segments[:place], *[segments[place]] * len(letters), *segments[place + 1 :]][
+                        :max_tokens
+                    ]
+        found.append((ids, segments))
+    return found
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

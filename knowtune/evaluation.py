@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from knowtune.encoding import IGNORED, batches_by_length, encode_rows, encode_texts, pad
+from knowtune.encoding import IGNORED, batches_by_length, encode_rows, encode_texts, layouts_of, pad
 from knowtune.progress import progress
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def judge_rows(
     Args:
         model: in evaluation mode; left as it is.
         tokenizer: the base's.
-        rows: with prompt and target.
+        rows: with prompt and target, and layout where they are not plain.
         batch_size: rows per forward pass; results depend on it in the last bits.
         label: what the progress bar says.
 
@@ -53,7 +53,7 @@ def judge_rows(
         `correct` (bool), `loss` (mean nats per target token) and `said` (the target where greedy decoding would write
         just it and end, else None: the pass does not show what would be written), on the index of `rows`.
     """
-    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"])
+    encoded = encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
     correct, loss, ended = [False] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for batch in progress(batches_by_length([len(e.input_ids) for e in encoded], batch_size), label):
         chosen = [encoded[i] for i in batch]
@@ -76,7 +76,7 @@ def judge_answers(
         return judge_rows(model, tokenizer, rows, batch_size, label)
     right = pd.concat([rows["target"], rows["aliases"].str.split("\n").explode()])  # each on the index of its row
     right = right[right != ""]
-    asked = pd.DataFrame({"prompt": rows.loc[right.index, "prompt"].tolist(), "target": right.tolist()})
+    asked = rows.loc[right.index].assign(target=right.tolist()).reset_index(drop=True)
     judged = judge_rows(model, tokenizer, asked, batch_size, label).set_index(right.index)
     grouped = judged.groupby(level=0, sort=False)
     best = {"correct": grouped["correct"].any(), "loss": grouped["loss"].min(), "said": grouped["said"].first()}

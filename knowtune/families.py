@@ -171,7 +171,7 @@ class Task(Member):
         vectors: Callable[[Sequence[str]], torch.Tensor],
         tokenizer: PreTrainedTokenizerBase,
         answers: Sequence[str],
-        targets: Sequence[str],
+        targets: Sequence[Sequence[str]],
         extra_tokens: int,
     ) -> list[float]:
         """Return how far answers are from targets in meaning, in [0, 2]; NaN where the task has no distance.
@@ -180,7 +180,7 @@ class Task(Member):
             vectors: see `Representation.opened`.
             tokenizer: the base's.
             answers: see `answers`.
-            targets: what is right; several right answers stand one a line.
+            targets: what is right: one answer or several.
             extra_tokens: m; a written answer is cut to the length of the right one, and m tokens more to end a word.
         """
 

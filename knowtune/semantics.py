@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from knowtune.progress import progress
+from knowtune.tokens import tokenise
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ def cosine_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def text_distances(
     vectors: Vectors,
     answers: Sequence[str],
-    targets: Sequence[str],
+    targets: Sequence[Sequence[str]],
     cut: Callable[[Sequence[str], Sequence[str]], list[str]] | None = None,
     label: str = "distances",
 ) -> list[float]:
@@ -64,12 +65,12 @@ def text_distances(
     Args:
         vectors: see `knowtune.families.Representation.opened`.
         answers: of a model.
-        targets: what is right; several right answers stand one a line, and the nearest counts.
+        targets: what is right: one answer or several, of which the nearest counts.
         cut: shortens answers to what is to be compared with their right answers; None: as they are.
         label: what the progress bar says.
     """
-    rows = [row for row, target in enumerate(targets) for _ in target.split("\n")]
-    rights = [right for target in targets for right in target.split("\n")]
+    rows = [row for row, target in enumerate(targets) for _ in target]
+    rights = [right for target in targets for right in target]
     said = [answers[row] for row in rows]
     said = said if cut is None else cut(said, rights)
     nearest = [2.0] * len(answers)
@@ -103,16 +104,23 @@ def cut_to_length(
 ) -> list[str]:
     """Cut each answer to as many tokens as its right answer has; a word cut through goes on, up to `extra_tokens` (m).
 
-    So "Rome. It is" is compared with "Rome" as "Rome", but "Romeo" as itself.
+    So "Rome. It is" is compared with "Rome" as "Rome", but "Romeo" as itself. White space around an answer counts only
+    where the right answer has some there: a base that begins a line first has still said "Rome".
     """
-    if not answers:
-        return []
-    said = tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    counts = [len(ids) for ids in tokenizer(list(rights), add_special_tokens=False)["input_ids"]]
-    return [
+    answers = [_trimmed(answer, right) for answer, right in zip(answers, rights, strict=True)]
+    said = [offsets for _, offsets in tokenise(tokenizer, answers)]
+    counts = [len(ids) for ids, _ in tokenise(tokenizer, list(rights))]
+    cut = [
         answer[: _end(answer, [end for _, end in offsets], count, extra_tokens)]
         for answer, offsets, count in zip(answers, said, counts, strict=True)
     ]
+    return [_trimmed(answer, right) for answer, right in zip(cut, rights, strict=True)]
+
+
+def _trimmed(answer: str, right: str) -> str:
+    """Leave out white space at an answer's ends where the right answer has none."""
+    answer = answer if right[:1].isspace() else answer.lstrip()
+    return answer if right[-1:].isspace() else answer.rstrip()
 
 
 def _end(answer: str, ends: Sequence[int], count: int, extra: int) -> int:
@@ -166,9 +174,10 @@ def answered(
     return pd.DataFrame({"answer": answers, "distance": pd.Series(distances, rows.index, dtype=float)})
 
 
-def right_answers(rows: pd.DataFrame) -> list[str]:
-    """Give all right answers of each row, one a line, the target first."""
-    return (rows["target"] + "\n" + rows["aliases"]).str.rstrip("\n").tolist()
+def right_answers(rows: pd.DataFrame) -> list[list[str]]:
+    """Give all right answers of each row, the target first; it may have several lines, the others have one each."""
+    pairs = zip(rows["target"], rows["aliases"], strict=True)
+    return [[target, *(aliases.split("\n") if aliases else [])] for target, aliases in pairs]
 
 
 def learned(items: pd.DataFrame) -> pd.DataFrame:

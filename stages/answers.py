@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,10 @@ def _answers(
     return by_parts(args.train, work, ".jsonl", "answers", answer)
 
 
-def _begins(answer: str, targets: str) -> bool:
-    """Tell whether an answer begins with what is right."""
-    return any(answer.casefold().startswith(right.casefold()) for right in targets.split("\n") if right)
+def _begins(answer: str, rights: Sequence[str]) -> bool:
+    """Tell whether an answer begins with what is right, whatever white space goes before it."""
+    said = answer.lstrip().casefold()
+    return any(said.startswith(right.lstrip().casefold()) for right in rights if right.strip())
 
 
 def _sketches(

@@ -34,7 +34,7 @@ from knowtune.pools import ModelPool
 from knowtune.representations.input_embedding import InputEmbedding
 from knowtune.reweighting import Plan, open_reweighting
 from knowtune.selectors.fish import Fish
-from knowtune.semantics import answered
+from knowtune.semantics import answered, right_answers
 from knowtune.sketches import Sketcher, sketch_rows
 from knowtune.training import encode, fit, seed_everything
 from knowtune.weighting import Weighting
@@ -119,7 +119,7 @@ class Bench:
         rates = {"wrong": wrong, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
         rows, planted = plant(self.material.rows, rates, seed)
         distances = self.base.task.distances(
-            self.vectors, self.tokenizer, self.answers.reindex(rows["id"]).tolist(), rows["target"].tolist(),
+            self.vectors, self.tokenizer, self.answers.reindex(rows["id"]).tolist(), right_answers(rows),
             ASKING["extra_tokens"],
         )  # fmt: skip
         answers = pd.DataFrame({"id": rows["id"], "distance": distances}, index=rows.index)

@@ -21,14 +21,15 @@ class InputEmbedding(Representation):
         """Average rows of the embedding."""
         import torch
 
+        from knowtune.tokens import tokenise
+
         table = model.get_input_embeddings().weight
         assert isinstance(table, torch.Tensor)
         table = table.detach()  # (vocabulary, width)
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
-            special = set(tokenizer.all_special_ids)  # a data file might hold one, written out
-            read = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-            ids = [[token for token in row if token not in special] for row in read]
+            special = set(tokenizer.all_special_ids)  # what the vocabulary has not
+            ids = [[token for token in row if token not in special] for row, _ in tokenise(tokenizer, texts)]
             flat = torch.tensor([token for row in ids for token in row], dtype=torch.long, device=table.device)
             starts = torch.tensor([0, *(len(row) for row in ids[:-1])], device=table.device).cumsum(0)
             return torch.nn.functional.embedding_bag(flat, table, starts, mode="mean").float().cpu()

@@ -117,7 +117,7 @@ class HeadTask(Task):
         vectors: Callable[[Sequence[str]], torch.Tensor],
         tokenizer: PreTrainedTokenizerBase,
         answers: Sequence[str],
-        targets: Sequence[str],
+        targets: Sequence[Sequence[str]],
         extra_tokens: int,
     ) -> list[float]:
         """Compare whole names of labels."""

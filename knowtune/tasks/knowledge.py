@@ -39,9 +39,9 @@ class Knowledge(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Prompt and target as one text."""
-        from knowtune.encoding import encode_rows
+        from knowtune.encoding import encode_rows, layouts_of
 
-        return encode_rows(tokenizer, rows["prompt"], rows["target"])
+        return encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
 
     def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Pad on the right, masked."""
@@ -142,7 +142,7 @@ class Knowledge(Task):
         vectors: Callable[[Sequence[str]], torch.Tensor],
         tokenizer: PreTrainedTokenizerBase,
         answers: Sequence[str],
-        targets: Sequence[str],
+        targets: Sequence[Sequence[str]],
         extra_tokens: int,
     ) -> list[float]:
         """Compare answers, cut to the length of what is right."""
@@ -155,10 +155,12 @@ class Knowledge(Task):
 
 def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> list[int]:
     """Count the tokens of each row's longest right answer, where it stands in the text."""
-    from knowtune.encoding import encode_rows
+    from knowtune.encoding import encode_rows, layouts_of
+    from knowtune.semantics import right_answers
 
-    rights = [[target, *aliases.split("\n")] for target, aliases in zip(rows["target"], rows["aliases"], strict=True)]
-    prompts = [prompt for prompt, right in zip(rows["prompt"], rights, strict=True) for _ in right]
-    encoded = iter(encode_rows(tokenizer, prompts, [one for right in rights for one in right]))
+    rights = right_answers(rows)
+    places = [place for place, right in enumerate(rights) for _ in right]
+    asked = rows.iloc[places].assign(target=[one for right in rights for one in right])
+    encoded = iter(encode_rows(tokenizer, asked["prompt"], asked["target"], layouts_of(asked)))
     spans = [[next(encoded) for _ in right] for right in rights]
     return [max(row.target_end - row.target_start for row in found) for found in spans]

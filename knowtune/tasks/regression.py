@@ -46,7 +46,7 @@ class Regression(HeadTask):
         vectors: Callable[[Sequence[str]], torch.Tensor],
         tokenizer: PreTrainedTokenizerBase,
         answers: Sequence[str],
-        targets: Sequence[str],
+        targets: Sequence[Sequence[str]],
         extra_tokens: int,
     ) -> list[float]:
         """Say that a score has no distance in meaning."""

@@ -36,7 +36,7 @@ class Parrot:
         return rows["prompt"].tolist()
 
     def distances(
-        self, vectors: Any, tokenizer: Any, answers: list[str], targets: list[str], extra_tokens: int
+        self, vectors: Any, tokenizer: Any, answers: list[str], targets: list[list[str]], extra_tokens: int
     ) -> list[float]:
         return text_distances(vectors, answers, targets)
 

@@ -158,7 +158,7 @@ class TestMeasuring:
             other.get_input_embeddings().weight.mul_(torch.rand(1, 64) + 0.5)
         answers = greedy_answers(other, base.tokenizer(), ROWS["prompt"].tolist(), 24, 4)
         vectors = plan().representation.opened(base.model(), base.tokenizer())
-        expected = text_distances(vectors, answers, ROWS["target"].tolist())
+        expected = text_distances(vectors, answers, [[target] for target in ROWS["target"]])
         assert found.measure(other, 0, 1).tolist() == pytest.approx(expected, abs=1e-12)
         assert max(expected) > 0.1
 

