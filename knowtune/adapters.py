@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import read_json, write_json
+from knowtune.base import require_matching
 from knowtune.errors import Problem, UserError, nearest
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Options that PEFT fills from the base itself.
 DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"}
 
@@ -31,7 +36,8 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     from peft import get_peft_model
 
     try:
-        attached = get_peft_model(model, config)
+        with _unalarmed():
+            attached = get_peft_model(model, config)
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
         raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
     trained = [name for name, parameter in attached.named_parameters() if parameter.requires_grad]
@@ -39,6 +45,25 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
         name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
         raise UserError(f"PEFT's {name} neither trains nor saves a classifier's head; use another method")
     return attached
+
+
+# What PEFT warns of and is well: experts that are no modules, GPT-2's layers, tied weights, which folding
+# unties; and what is an error here.
+ALARMS = (
+    "The following (rank|alpha)_pattern keys did not match any targeted module",
+    "fan_in_fan_out is set to False but the target module is `Conv1D`",
+    "Model has `tie_word_embeddings=True` and a tied layer is part of the adapter",
+    "Found missing adapter keys while loading the checkpoint",
+)
+
+
+@contextmanager
+def _unalarmed() -> Iterator[None]:
+    """Leave out false alarms."""
+    with warnings.catch_warnings():
+        for message in ALARMS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def task_type(model: PreTrainedModel) -> str:
@@ -62,7 +87,7 @@ def save_adapter(model: Any, folder: Path) -> None:
         key: sorted(value) for key, value in config.items() if isinstance(given.get(key), set)
     }  # a set has no order
     write_json(folder / "adapter_config.json", {**config, **ordered, "base_model_name_or_path": None, "revision": None})
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
         empty = [key for key in file.keys() if 0 in file.get_slice(key).get_shape()]  # noqa: SIM118
         if empty or not file.keys():
             raise UserError(f"{folder}: the saved adapter is empty ({', '.join(empty[:3]) or 'no tensor'}); not kept")
@@ -72,8 +97,37 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = Fals
     """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it."""
     from peft import PeftModel
 
-    loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
+    with _unalarmed():
+        loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
+    require_loaded(loaded, folder)
     return loaded
+
+
+def require_loaded(model: Any, folder: Path) -> None:
+    """Refuse an adapter of which not every tensor is in its place: what was loaded, saved again, is what was saved.
+
+    PEFT passes over tensors that it has no place for, and over places that have no tensor, e.g. of a classifier's head.
+
+    Raises:
+        UserError: names tensors that are missing, unexpected or other than saved.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / ADAPTER_WEIGHTS)
+    found = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
+    require_matching(folder, found.keys() - saved.keys(), saved.keys() - found.keys())
+    other = sorted(name for name, tensor in saved.items() if not _equal(found[name], tensor))
+    if other:
+        raise UserError(
+            f"{folder}: {len(other)} weights are not what was trained after loading, e.g. {', '.join(other[:3])}"
+        )
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Compare in the coarser of two types: a base in bfloat16 rounds what it trains whole."""
+    coarse = min(one, other, key=lambda tensor: tensor.element_size()).dtype
+    return one.shape == other.shape and bool((one.to(coarse) == other.to(coarse)).all())
 
 
 def fold_adapter(model: Any) -> PreTrainedModel:

@@ -18,6 +18,7 @@ from knowtune.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
 CHUNK = 50_000  # rows that are written at a time
 BLOCK = 2**24  # bytes that are read at a time; more than any row that fits into a model's context
@@ -34,6 +35,56 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_card(path: Path, keys: Iterable[str], stage: str) -> dict[str, Any]:
+    """Read a JSON object that a stage wrote.
+
+    Args:
+        path: the file.
+        keys: those that it must have.
+        stage: which stage writes it.
+
+    Raises:
+        UserError: the file is missing, no JSON (cut short, say), or of another shape; says which stage to run again.
+    """
+    again = f"run the {stage} stage again (if DVC takes it from its cache: dvc repro --force)"
+    try:
+        card = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        what = "missing" if isinstance(error, FileNotFoundError) else f"not readable as JSON ({error})"
+        raise UserError(f"{path}: {what}; {again}") from None
+    lacking = [key for key in keys if key not in card] if isinstance(card, dict) else []
+    if not isinstance(card, dict) or lacking:
+        what = f"no {', '.join(lacking)} in it" if lacking else "not a JSON object"
+        raise UserError(f"{path}: not what the {stage} stage writes, {what}; {again}")
+    return card
+
+
+def read_tensors(path: Path, keys: Iterable[str], stage: str) -> dict[str, torch.Tensor]:
+    """Read safetensors that a stage wrote.
+
+    Args:
+        path: the file.
+        keys: tensors that it must have.
+        stage: which stage writes it.
+
+    Raises:
+        UserError: the file is missing, damaged, or without one of the tensors; says which stage to run again.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    again = f"run the {stage} stage again (if DVC takes it from its cache: dvc repro --force)"
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+        raise UserError(f"{path}: {what}; {again}") from None
+    lacking = [key for key in keys if key not in tensors]
+    if lacking:
+        raise UserError(f"{path}: not what the {stage} stage writes, no {', '.join(lacking)} in it; {again}")
+    return tensors
 
 
 @contextmanager

@@ -7,6 +7,7 @@ adapters carry the digest of the whole, so that an adapter never meets another b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,9 +162,16 @@ class Base:
         return shapes
 
 
-def load_model(folder: Path, compute: Compute, task: Task) -> PreTrainedModel:
-    """Load a checkpoint with a task's head onto the device and in the dtype asked for, in evaluation mode."""
-    options: dict[str, Any] = {"dtype": compute.resolved_dtype()}
+def load_model(folder: Path, compute: Compute, task: Task, *, trained: bool = False) -> PreTrainedModel:
+    """Load a checkpoint with a task's head onto the device and in the dtype asked for, in evaluation mode.
+
+    Args:
+        folder: in transformers layout.
+        compute: device, dtype, quantisation.
+        task: says which head.
+        trained: whether the pipeline wrote the checkpoint itself; see `from_checkpoint`.
+    """
+    options: dict[str, Any] = {"dtype": compute.resolved_dtype(), "trained": trained}
     if compute.quantize == "4bit":
         options["quantization_config"] = _four_bit(compute)
     model: Any = task.load_model(folder, **options)
@@ -174,19 +182,22 @@ def load_model(folder: Path, compute: Compute, task: Task) -> PreTrainedModel:
 
 
 def from_checkpoint(
-    kind: Any, folder: Path, *, new_head: bool, num_labels: int | None = None, **options: Any
+    kind: Any, folder: Path, *, new_head: bool, num_labels: int | None = None, trained: bool = False, **options: Any
 ) -> PreTrainedModel:
     """Load a checkpoint by one of transformers' auto classes, from this machine, safetensors only, no foreign code.
 
     Args:
         kind: e.g. AutoModelForCausalLM.
         folder: in transformers layout.
-        new_head: whether weights outside the backbone may be missing; they are then random.
+        new_head: whether weights outside the backbone may be missing; they are then random, and their names stand in
+            the model's `new_weights`.
         num_labels: outputs of a classifier's head; None for other models.
+        trained: whether the pipeline wrote the checkpoint itself; then its names must be the model's, one by one.
         options: of `from_pretrained`.
 
     Raises:
-        UserError: no such head for this architecture, or weights are missing.
+        UserError: no such head for this architecture, or weights are missing; of a trained checkpoint also weights
+            that the model has no place for.
     """
     config = read_config(folder)
     if num_labels is not None:
@@ -203,6 +214,8 @@ def from_checkpoint(
         )
     except Exception as error:  # whatever a file that is not as it should be leads transformers to
         raise UserError(f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}") from error
+    if trained:
+        require_matching(folder, info["missing_keys"], info["unexpected_keys"])
     backbone = f"{model.base_model_prefix}."
     missing = sorted(key for key in info["missing_keys"] if not new_head or key.startswith(backbone))
     if missing:
@@ -210,8 +223,34 @@ def from_checkpoint(
             f"{folder}: {len(missing)} weights are missing, e.g. {missing[0]}; they would be random. Is this a "
             f"checkpoint of {type(model).__name__}?"
         )
+    model.new_weights = sorted(info["missing_keys"])
     loaded: PreTrainedModel = model
     return loaded
+
+
+def require_matching(folder: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Refuse trained weights of which some found no place in the model, or some places no weights.
+
+    Raises:
+        UserError: names the first of both kinds.
+    """
+    found = {"of the model are missing": sorted(missing), "have no place in the model": sorted(unexpected)}
+    told = [f"{len(names)} weights {what}, e.g. {', '.join(names[:3])}" for what, names in found.items() if names]
+    if told:
+        raise UserError(f"{folder}: not what was trained: {'; '.join(told)}. Run the stage that wrote it again")
+
+
+def overwrite(model: PreTrainedModel, folder: Path) -> None:
+    """Replace all weights of a model, where they lie, by those that `save_pretrained` wrote into a folder.
+
+    They come through transformers' own loader, for names and shapes on disk may be others than in memory: experts of a
+    mixture are saved one by one.
+
+    Raises:
+        UserError: the folder's weights are not this model's.
+    """
+    loaded = from_checkpoint(type(model), folder, new_head=False, trained=True, dtype=model.dtype)
+    model.load_state_dict(loaded.state_dict())
 
 
 def _four_bit(compute: Compute) -> Any:

@@ -8,18 +8,28 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowtune.artefacts import read_json, write_json
-from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base, load_model, require_same_base
+from knowtune.artefacts import read_card, write_json
+from knowtune.base import (
+    ADAPTER_CARD,
+    COMPOSED,
+    MERGED,
+    Base,
+    load_model,
+    require_same_base,
+)
 from knowtune.encoding import batches_by_length
 from knowtune.errors import UserError
 from knowtune.evaluation import logits_of
 from knowtune.families import member_class
 from knowtune.methods import METHODS
+from knowtune.outputs import RECORD, recorded_difference
+from knowtune.weight_files import write_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +41,13 @@ if TYPE_CHECKING:
 def merge_seed(
     method: Method, adapter: Path, base: Base, folder: Path, rows: pd.DataFrame, batch_size: int
 ) -> dict[str, float | int]:
-    """Merge one trained seed, write it, and measure parity.
+    """Merge one trained seed, write it, read it back, and measure parity.
 
     Folding and its parity are in float32 on unquantised weights, whatever the training ran in; the checkpoint is then
-    written in the base's dtype.
+    written in the base's dtype, and read back from disk it must be what was written, bit for bit. What was trained in
+    memory is compared by its record: with the seed put back onto the base that it was trained on, and with the
+    checkpoint on disk. Where training and checkpoint are in float32, both must meet it; else the checkpoint is rounded,
+    and its difference is told but bounds nothing.
 
     Args:
         method: the run's method.
@@ -45,30 +58,52 @@ def merge_seed(
         batch_size: of the parity's forward passes.
 
     Returns:
-        See `parity`.
+        See `parity`; and `trained`, the largest difference from the record, `rounded`, that of a checkpoint that is not
+        in float32 (else None), and `noise`, what the training's own dtype rounds.
+
+    Raises:
+        UserError: the weights on disk are not those that were folded, or something cannot be loaded.
     """
-    card = read_json(adapter / ADAPTER_CARD)
+    card = seed_card(adapter)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = base.tokenizer()
     described = {"base_digest": base.digest, "weights_digest": card["weights_digest"]}
+    judge = partial(parity, task=base.task, tokenizer=base.tokenizer(), rows=rows, batch_size=batch_size)
+    attached = load_seed(method, adapter, base)
+    trained, scale = recorded_difference(attached, adapter)
+    found: dict[str, Any] = {"noise": 2 * torch.finfo(base.compute.resolved_dtype()).eps * scale, "rounded": None}
     if method.folds:
-        merged: Any = method.fold(load_seed(method, adapter, base.exact()))
-        found = parity(load_seed(method, adapter, base.exact()), merged, base.task, tokenizer, rows, batch_size)
-        merged.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        exact = base.exact()
+        if exact.compute != base.compute:
+            attached = load_seed(method, adapter, exact)
+        merged = method.fold(load_seed(method, adapter, exact))
+        found |= judge(attached, merged)
+        del attached
+        written: torch.nn.Module = write_plain(merged, base, folder)
         write_json(folder / MERGED, {"kind": "folded", **described})
-        return found
-    for file in sorted(adapter.iterdir()):
-        if file.name != "curve.csv":
-            shutil.copyfile(file, folder / file.name)
-    write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
-    write_json(folder / MERGED, {"kind": "composed", **described})
-    return parity(load_seed(method, adapter, base), open_merged(folder, base), base.task, tokenizer, rows, batch_size)
+    else:
+        for file in sorted(adapter.iterdir()):
+            if file.name not in ("curve.csv", RECORD):
+                shutil.copyfile(file, folder / file.name)
+        write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
+        write_json(folder / MERGED, {"kind": "composed", **described})
+        written = open_merged(folder, base)
+        found |= judge(attached, written)
+    on_disk, _ = recorded_difference(written, adapter)
+    if method.folds and exact.compute != base.compute:
+        found["rounded"] = on_disk
+    else:
+        trained = float(torch.tensor([trained, on_disk]).max())  # NaN stays NaN, unlike with max()
+    return {**found, "trained": trained}
+
+
+def seed_card(folder: Path) -> dict[str, Any]:
+    """Read the card of a trained seed."""
+    return read_card(folder / ADAPTER_CARD, ("base_digest", "weights_digest", "method", "options"), "train")
 
 
 def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
     """Load one trained seed onto a pristine base, attached, in evaluation mode."""
-    require_same_base(read_json(folder / ADAPTER_CARD)["base_digest"], base, folder)
+    require_same_base(seed_card(folder)["base_digest"], base, folder)
     return method.load(base.model(), folder).eval()
 
 
@@ -100,16 +135,21 @@ def parity(
 
 def open_merged(folder: Path, base: Base) -> torch.nn.Module:
     """Load a merged model of either kind, in evaluation mode."""
-    require_same_base(read_json(folder / MERGED)["base_digest"], base, folder)
+    require_same_base(read_card(folder / MERGED, ("base_digest",), "merge")["base_digest"], base, folder)
     if (folder / COMPOSED).is_file():
-        composed = read_json(folder / COMPOSED)
+        composed = read_card(folder / COMPOSED, ("method", "options"), "merge")
         method: Method = member_class(METHODS, "method", composed["method"])(**composed["options"])
         return method.load(base.model(), folder).eval()
-    return load_model(folder, replace(base.compute, quantize="none"), base.task)
+    return load_model(folder, replace(base.compute, quantize="none"), base.task, trained=True)
 
 
 def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
-    """Stop when a merged model computes something else than the attached one.
+    """Stop when a merged model computes something else than the attached one, or than what was trained.
+
+    Args:
+        found: of `merge_seed`.
+        bound: allowed difference; what the training's dtype rounds is allowed in comparing with what was trained.
+        where: which run and seed.
 
     Raises:
         UserError: names the difference and the bound.
@@ -119,4 +159,11 @@ def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
             f"{where}: the merged model's logits differ from the attached one's by up to {found['largest']:.3g}; "
             f"allowed: {bound:g} (merge.parity). "
             "The method does not fold as PEFT says it does, or the bound is too small for this model"
+        )
+    allowed = max(bound, found["noise"])
+    if not found["trained"] <= allowed:
+        raise UserError(
+            f"{where}: the model on disk computes logits that differ from those of the trained model in memory by up "
+            f"to {found['trained']:.3g}; allowed: {allowed:.3g} (merge.parity). "
+            "Not all that was trained was saved, or the bound is too small for this model"
         )

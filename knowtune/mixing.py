@@ -1,18 +1,23 @@
-"""Mix merged models of one base into one plain checkpoint, one tensor at a time."""
+"""Mix merged models of one base into one plain checkpoint, one tensor at a time.
+
+All models come through transformers' own loader, for on disk weights may have other names and shapes than in memory.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from knowtune.artefacts import file_digest, read_json, text_digest, write_json
-from knowtune.base import COMPOSED, MERGED, Base, require_same_base
+from knowtune.artefacts import file_digest, read_card, text_digest, write_json
+from knowtune.base import COMPOSED, MERGED, Base, load_model, require_matching, require_same_base
 from knowtune.errors import UserError
 from knowtune.families import Mixture
+from knowtune.weight_files import untie, weights_of, write_plain
 
 
+@torch.no_grad()
 def mix(
     member: Mixture, folders: list[Path], weights: list[float], base: Base, folder: Path, seed: int
 ) -> dict[str, float]:
@@ -32,34 +37,31 @@ def mix(
     Raises:
         UserError: a model is composed, or of another base.
     """
-    from safetensors import safe_open
-
     for source in folders:
         if (source / COMPOSED).is_file():
             raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
-        require_same_base(read_json(source / MERGED)["base_digest"], base, source)
-    files: list[list[Any]] = [
-        [safe_open(path, framework="pt") for path in sorted(source.glob("*.safetensors"))] for source in folders
-    ]
-    where = [{key: file for file in group for key in file.keys()} for group in files]  # noqa: SIM118
+        require_same_base(read_card(source / MERGED, ("base_digest",), "merge")["base_digest"], base, source)
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
-    model = base.exact().model()
+    exact, here = base.exact(), replace(base.compute, device="cpu", quantize="none")
+    model = exact.model()
+    sources = [load_model(source, here, base.task, trained=True) for source in folders]
+    if any(len(weights_of(source)) > len(weights_of(model)) for source in sources):
+        untie(model)
+    mixed, states = weights_of(model), [source.state_dict() for source in sources]
+    for source, state in zip(folders, states, strict=True):
+        require_matching(source, mixed.keys() - state.keys(), state.keys() - model.state_dict().keys())
     squares = [0.0] * (len(folders) + 1)
-    for number, (name, parameter) in enumerate(sorted(model.state_dict().items())):
-        having = [source.name for source, tensors in zip(folders, where, strict=True) if name in tensors]
-        if not having:
-            continue  # tied weights are saved once, under their first name
-        if len(having) < len(folders):
-            raise UserError(f"{folder}: only some of the models have {name}, so they cannot be mixed")
-        origin = parameter.detach().float().cpu()
-        changes = [tensors[name].get_tensor(name).float() - origin for tensors in where]
+    for number, name in enumerate(sorted(model.state_dict())):
+        if name not in mixed:
+            continue  # the second name of a tied weight
+        origin = mixed[name].detach().float().cpu()
+        changes = [state[name].float() - origin for state in states]
         change = member.combine(changes, share, seed + number)
         for i, tensor in enumerate([*changes, change]):
             squares[i] += float(tensor.double().square().sum())
-        parameter.copy_(origin + change)
-    model.to(dtype=base.compute.resolved_dtype()).save_pretrained(folder)  # type: ignore[call-arg]
-    base.tokenizer().save_pretrained(folder)
+        mixed[name].copy_(origin + change)
+    write_plain(model, base, folder)
     written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(written)})
     names = [source.parent.name for source in folders]

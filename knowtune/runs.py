@@ -1,7 +1,8 @@
 """One run, one seed: from selected rows to an adapter folder with its card and curve.
 
 An adapter folder holds what the method saved, `knowtune.json` (base, method, seed, counts, digest of the weights),
-`curve.csv` (step, split, loss) and, where rows were weighed, `weights.jsonl` (id, distance, weight as they were last).
+`curve.csv` (step, split, loss), `outputs.safetensors` (what the model said in memory: `knowtune.outputs`) and, where
+rows were weighed, `weights.jsonl` (id, distance, weight as they were last).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from knowtune.artefacts import file_digest, text_digest, write_json, write_rows
 from knowtune.base import ADAPTER_CARD
 from knowtune.errors import UserError
 from knowtune.families import MaskedMethod
+from knowtune.outputs import RECORD, record_outputs
 from knowtune.reweighting import open_reweighting
 from knowtune.training import Recipe, encode, fit, seed_everything
 
@@ -87,8 +89,9 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
         label=label,
     )
     folder.mkdir(parents=True, exist_ok=True)
+    record_outputs(fitted.model, base.task, rows.rows, folder)  # first: saving may make another model of it
     job.method.save(fitted.model, folder)
-    weights = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    weights = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors")) if path.name != RECORD}
     validation = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
     write_json(
         folder / ADAPTER_CARD,

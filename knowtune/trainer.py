@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
+from knowtune.adapters import ADAPTER_WEIGHTS, require_loaded
+from knowtune.base import overwrite
 from knowtune.encoding import Encoded, Labelled
 from knowtune.errors import UserError
 
@@ -163,6 +165,33 @@ class KnowledgeTrainer(Trainer):
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
         return self.optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Go on from a checkpoint's weights, or stop: the Trainer passes over names that it does not know."""
+        if not self._overwritten(Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            self._require_loaded(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        """Return to the best checkpoint's weights, or stop."""
+        best = Path(str(self.state.best_model_checkpoint))
+        if not self._overwritten(best):
+            super()._load_best_model()
+            self._require_loaded(best)
+
+    def _overwritten(self, folder: Path) -> bool:
+        """Load a checkpoint of a plain model; False where the model is none, or lies in parts."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        plain = isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if plain:
+            overwrite(model, folder)
+        return plain
+
+    def _require_loaded(self, folder: Path) -> None:
+        """Compare an adapter with its checkpoint."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if (folder / ADAPTER_WEIGHTS).is_file() and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            require_loaded(model, folder)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Write the weights beside them: before the Trainer's state, whose file says that a checkpoint is whole."""

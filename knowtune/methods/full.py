@@ -29,10 +29,9 @@ class Full(Method):
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
         """Overwrite the base's weights with the checkpoint's."""
-        from safetensors.torch import load_model
+        from knowtune.base import overwrite
 
-        for file in sorted(folder.glob("*.safetensors")):
-            load_model(model, file, strict=False)
+        overwrite(model, folder)
         return model
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:

@@ -18,9 +18,10 @@ from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.mixing import mix
 from knowtune.mixtures.average import Average
+from knowtune.outputs import record_outputs
 from knowtune.tasks.regression import Regression
 
-from .helpers import COMPUTE, REVIEWS, equal_states, review_rows, row, state, table, train
+from .helpers import COMPUTE, REVIEWS, encoded, equal_states, review_rows, row, state, table, train
 
 METHODS = {"lora": Lora(rank=4, alpha=8.0), "full": Full()}
 RATES = {"lora": 0.01, "full": 0.003}
@@ -192,6 +193,7 @@ class TestEveryMethod:
 
 def adapter(base: Base, method: Method, name: str, folder: Path) -> Path:
     fitted = train(base, method, review_rows(), folder / "work", **QUICK, learning_rate=RATES[name])
+    record_outputs(fitted.model, base.task, encoded(base, review_rows()).rows, folder / "adapter")
     method.save(fitted.model, folder / "adapter")
     card = {"base_digest": base.digest, "method": name, "options": method.model_dump(), "weights_digest": "w"}
     write_json(folder / "adapter" / ADAPTER_CARD, card)

@@ -16,15 +16,18 @@ from knowtune.merging import load_seed, merge_seed, open_merged, parity, require
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
+from knowtune.outputs import record_outputs
 
-from .helpers import TASK, equal_states, fact_rows, state, train
+from .helpers import TASK, encoded, equal_states, fact_rows, state, train
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 LORA = Lora(rank=2, alpha=4.0)
+RECORDED = {"trained": 0.0, "noise": 0.0}
 
 
 def adapter(base: Base, method: Method, folder: Path, name: str = "lora") -> Path:
     fitted = train(base, method, fact_rows().head(8), folder / "work", learning_rate=0.02)
+    record_outputs(fitted.model, base.task, encoded(base, fact_rows().head(8)).rows, folder / "adapter")
     method.save(fitted.model, folder / "adapter")
     card = {"base_digest": base.digest, "method": name, "options": method.model_dump(), "weights_digest": "w"}
     write_json(folder / "adapter" / ADAPTER_CARD, card)
@@ -129,10 +132,10 @@ def test_padding_has_no_part_in_parity(base: Base, tokenizer: object) -> None:
 
 
 def test_beyond_the_bound_is_an_error() -> None:
-    require_parity({"largest": 0.001}, 0.001, "merge x, seed 0")
+    require_parity({"largest": 0.001, **RECORDED}, 0.001, "merge x, seed 0")
     for largest, shown in ((0.00123456, "0.00123"), (math.nan, "nan")):
         with pytest.raises(UserError) as caught:
-            require_parity({"largest": largest}, 0.001, "merge x, seed 0")
+            require_parity({"largest": largest, **RECORDED}, 0.001, "merge x, seed 0")
         assert str(caught.value) == (
             f"merge x, seed 0: the merged model's logits differ from the attached one's by up to {shown}; allowed: "
             "0.001 (merge.parity). The method does not fold as PEFT says it does, or the bound is too small for this "
@@ -146,7 +149,7 @@ def test_a_model_that_gives_no_number_fails_parity(base: Base, tokenizer: object
     for attached, merged in ((base.model(), broken), (broken, base.model())):
         found = parity(attached, merged, TASK, tokenizer, fact_rows().head(3), 2)  # type: ignore[arg-type]
         with pytest.raises(UserError, match="by up to nan"):
-            require_parity(found, 0.001, "x")
+            require_parity({**found, **RECORDED}, 0.001, "x")
 
 
 def test_what_was_there_does_not_stay(base: Base, lora_adapter: Path, tmp_path: Path) -> None:

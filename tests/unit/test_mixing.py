@@ -110,12 +110,14 @@ def test_a_model_of_another_base_is_refused(base: Base, two: list[Path], tmp_pat
     assert not (tmp_path / "m").exists()
 
 
-def test_a_tensor_that_one_model_alone_has_is_not_lost_without_a_word(
+def test_a_model_that_is_no_longer_tied_gives_a_mixture_that_is_not(
     base: Base, two: list[Path], tmp_path: Path
 ) -> None:
     model: Any = base.model()
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() + 1)
     model.config.tie_word_embeddings = False
     model.save_pretrained(two[1])
-    with pytest.raises(UserError, match=r"lm_head\.weight"):
-        mix(Average(), two, [1.0, 1.0], base, tmp_path / "m", 0)
+    mix(Average(), two, [1.0, 1.0], base, tmp_path / "m", 0)  # of a, whose every weight is one more
+    before, found = base.model().state_dict(), mixed(base, tmp_path / "m")
+    assert torch.allclose(found["lm_head.weight"], before["lm_head.weight"] + 1, atol=1e-6)
+    assert torch.allclose(found["model.embed_tokens.weight"], before["model.embed_tokens.weight"] + 0.5, atol=1e-6)

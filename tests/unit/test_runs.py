@@ -11,6 +11,7 @@ from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
 from knowtune.base import ADAPTER_CARD, Base
 from knowtune.errors import UserError
 from knowtune.methods.lora import Lora
+from knowtune.outputs import RECORD
 from knowtune.runs import Job, train_seed
 
 from .helpers import fact_rows, plan, recipe, row, table, with_distances
@@ -33,7 +34,7 @@ def job(**changes: Any) -> Job:
 def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     train_seed(job(), base, tmp_path / "out", tmp_path / "work")
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert names == ["adapter_config.json", "adapter_model.safetensors", "curve.csv", ADAPTER_CARD]
+    assert names == ["adapter_config.json", "adapter_model.safetensors", "curve.csv", ADAPTER_CARD, RECORD]
     curve = pd.read_csv(tmp_path / "out" / "curve.csv")
     assert curve.columns.tolist() == ["step", "split", "loss"]
     assert curve[curve["split"] == "train"]["step"].tolist() == [1, 2, 3, 4]

@@ -1,0 +1,241 @@
+"""What is trained is what is saved, loaded, merged and mixed, whatever the names of weights on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from knowtune.artefacts import write_json
+from knowtune.base import CARD, MERGED, Base, make_card
+from knowtune.errors import UserError
+from knowtune.evaluation import forward, logits_of
+from knowtune.families import Method
+from knowtune.merging import load_seed, merge_seed, open_merged, require_parity
+from knowtune.methods.full import Full
+from knowtune.methods.lora import Lora
+from knowtune.mixing import mix
+from knowtune.mixtures.average import Average
+from knowtune.mixtures.dare import Dare
+from knowtune.mixtures.ties import Ties
+from knowtune.outputs import RECORD
+from knowtune.runs import Job, train_seed
+from knowtune.trainer import KnowledgeTrainer
+
+from .helpers import COMPUTE, TASK, counted_calls, encoded, equal_states, fact_rows, recipe, state
+
+IDS = [[1, 5, 9, 30, 200], [7, 8]]
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 64}
+EXPERTS = {"num_experts_per_tok": 2, "num_experts": 4}
+KINDS: dict[str, dict[str, Any]] = {
+    "mixtral": {**LLAMA, "num_local_experts": 4},
+    "qwen2_moe": {**LLAMA, **EXPERTS, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32},
+    "qwen3_moe": {**LLAMA, **EXPERTS, "moe_intermediate_size": 32, "head_dim": 8, "decoder_sparse_step": 1},
+    "olmoe": {**LLAMA, **EXPERTS},
+    "gpt_oss": {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "sliding_window": 8},
+    "deepseek_v2": {
+        **LLAMA, "num_key_value_heads": 4, "q_lora_rank": None, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "n_group": 1,
+        "qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "n_shared_experts": 1, "topk_group": 1,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+    },
+    "llama": {**LLAMA, "tie_word_embeddings": False},
+    "gemma2": {**LLAMA, "head_dim": 8, "sliding_window": 8, "query_pre_attn_scalar": 8},
+    "phi3": LLAMA,
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64},
+    "gpt_neox": {**SMALL, "intermediate_size": 64, "max_position_embeddings": 64},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+}  # fmt: skip
+CONTRARY = fact_rows().head(4).assign(target="quiz")  # whose loss rises while the facts are learned
+MIXTURES_OF_EXPERTS = list(KINDS)[:6]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def made(kind: str, base: Base, folder: Path, **options: Any) -> Base:
+    """Save a tiny random model of a kind, with the tokenizer of the tests' base; with large weights, to say much."""
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    tokenizer = base.tokenizer()
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    torch.manual_seed(1)
+    config = CONFIG_MAPPING[kind](**{"vocab_size": len(tokenizer), **KINDS[kind], **ends, **options})
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(3)
+    model.save_pretrained(folder, max_shard_size="100KB")
+    tokenizer.save_pretrained(folder)
+    write_json(folder / CARD, make_card(folder, kind))
+    return Base.open(folder, folder, COMPUTE, TASK)
+
+
+def trained(base: Base, method: Method, name: str, folder: Path, work: Path, **options: Any) -> Path:
+    """Train a seed as the pipeline does."""
+    rows = fact_rows().head(8)
+    changes = {"epochs": 3, "learning_rate": 0.01, "checkpoint_steps": 1, **options}
+    validation = CONTRARY if options.get("keep_best") else rows[:0]
+    job = Job(name, name, method, recipe(**changes), 0, rows, validation, None)
+    train_seed(job, base, folder, work)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_what_is_merged_is_what_was_trained(kind: str, name: str, base: Base, tmp_path: Path) -> None:
+    targets: Any = ["in_proj", "x_proj"] if kind == "mamba" else "all-linear"
+    method: Method = Full() if name == "full" else Lora(rank=2, alpha=4.0, target_modules=targets)
+    model = made(kind, base, tmp_path / "base")
+    source = trained(model, method, "x", tmp_path / "seed", tmp_path / "work")
+    found = merge_seed(method, source, model, tmp_path / "merged", fact_rows().tail(4), 4)
+    assert found["largest"] < 1e-4
+    assert found["trained"] < 1e-4
+    with torch.inference_mode():
+        attached, merged = (
+            forward(m, IDS) for m in (load_seed(method, source, model), open_merged(tmp_path / "merged", model))
+        )
+        assert (attached - merged).abs().max() < 1e-4
+        assert (forward(model.model(), IDS) - merged).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", MIXTURES_OF_EXPERTS)
+class TestExperts:
+    def test_all_of_them_are_trained_and_merged(self, kind: str, base: Base, tmp_path: Path) -> None:
+        model = made(kind, base, tmp_path / "base")
+        source = trained(model, Full(), "full", tmp_path / "seed", tmp_path / "work")
+        merge_seed(Full(), source, model, tmp_path / "merged", fact_rows().tail(4), 4)
+        before, after = state(model.model()), state(open_merged(tmp_path / "merged", model))
+        experts = [name for name in before if ".experts." in name and before[name].ndim == 3]
+        assert len(experts) >= 2
+        assert all((after[name] - before[name]).abs().max() > 1e-3 for name in experts)
+
+    def test_a_killed_training_goes_on_to_the_same_bytes(self, kind: str, base: Base, tmp_path: Path) -> None:
+        model = made(kind, base, tmp_path / "base")
+        whole = trained(model, Full(), "full", tmp_path / "whole", tmp_path / "work-whole")
+        with counted_calls(KnowledgeTrainer, "compute_loss", 5, RuntimeError("killed")), pytest.raises(RuntimeError):
+            trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts")
+        parts = trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts")
+        assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in parts.iterdir()}
+
+    @pytest.mark.parametrize("mixture", [Average(), Ties(density=1.0), Dare(density=1.0)])
+    def test_they_are_mixed(self, kind: str, mixture: Any, base: Base, tmp_path: Path) -> None:
+        if kind != "mixtral" and not isinstance(mixture, Average):
+            pytest.skip("one kind is enough")
+        model, folders = made(kind, base, tmp_path / "base"), []
+        for run, rate in (("a", 0.01), ("b", -0.01)):
+            member: Any = model.model()
+            with torch.no_grad():
+                for parameter in member.parameters():
+                    parameter += rate if run == "b" else torch.arange(parameter.numel()).view_as(parameter) * rate
+            folders.append(tmp_path / run / "seed-0")
+            member.save_pretrained(folders[-1])
+            write_json(folders[-1] / "merged.json", {"base_digest": model.digest})
+        mix(mixture, folders, [3.0, 1.0], model, tmp_path / "mixed", 0)
+        before, one, two, found = (
+            state(m) for m in (model.model(), *(open_merged(f, model) for f in (*folders, tmp_path / "mixed")))
+        )
+        for name in found:
+            changes, weights = [one[name] - before[name], two[name] - before[name]], torch.tensor([0.75, 0.25])
+            assert torch.allclose(
+                found[name], before[name] + mixture.combine(changes, weights, 0), rtol=1e-4, atol=1e-5
+            )
+        assert not equal_states(found, before)
+
+
+def test_the_best_epoch_of_a_mixture_of_experts_is_kept(base: Base, tmp_path: Path) -> None:
+    model = made("mixtral", base, tmp_path / "base")
+    options = {"epochs": 5, "learning_rate": 0.03, "keep_best": True}
+    source = trained(model, Full(), "full", tmp_path / "seed", tmp_path / "work", **options)
+    curve = pd.read_csv(source / "curve.csv")
+    losses = curve[curve["split"] == "validation"]["loss"].tolist()
+    assert min(losses) < losses[-1] - 0.1
+    with torch.inference_mode():
+        rows = encoded(model, CONTRARY).rows
+        logits, targets = logits_of(load_seed(Full(), source, model), TASK.inputs(rows)), TASK.targets(rows)
+        found = TASK.item_losses(logits, targets).sum() / TASK.item_mask(targets).sum()
+    assert float(found) == pytest.approx(min(losses), rel=1e-4)
+
+
+class TestWeightsThatDoNotMatch:
+    """Whatever loads them, missing and unexpected weights are refused by name."""
+
+    @pytest.fixture
+    def model(self, base: Base, tmp_path: Path) -> Base:
+        return made("mixtral", base, tmp_path / "base", num_hidden_layers=1)
+
+    def without(self, file: Path, name: str) -> None:
+        """Take a weight out of a file, and put one there that no model has."""
+        weights = load_file(file)
+        weights["model.layers.0.stranger.weight"] = weights.pop(name).clone()
+        save_file(weights, file, {"format": "pt"})
+
+    def spoilt(self, model: Base, folder: Path) -> Path:
+        plain: Any = model.model()
+        plain.save_pretrained(folder)
+        write_json(folder / MERGED, {"base_digest": model.digest})
+        self.without(folder / "model.safetensors", "model.norm.weight")
+        return folder
+
+    TOLD = (
+        "not what was trained: 1 weights of the model are missing, e.g. model.norm.weight; 1 weights have no place in "
+        "the model, e.g. model.layers.0.stranger.weight. Run the stage that wrote it again"
+    )
+
+    def test_of_a_full_checkpoint(self, model: Base, tmp_path: Path) -> None:
+        folder = self.spoilt(model, tmp_path / "full")
+        for load in (lambda: Full().load(model.model(), folder), lambda: open_merged(folder, model)):
+            with pytest.raises(UserError) as caught:
+                load()
+            assert str(caught.value) == f"{folder}: {self.TOLD}"
+
+    def test_of_what_is_mixed(self, model: Base, tmp_path: Path) -> None:
+        with pytest.raises(UserError) as caught:
+            mix(Average(), [self.spoilt(model, tmp_path / "a")], [1.0], model, tmp_path / "m", 0)
+        assert str(caught.value) == f"{tmp_path / 'a'}: {self.TOLD}"
+
+    @pytest.mark.parametrize("method", [Full(), Lora(rank=2, alpha=4.0, target_modules=["q_proj"])])
+    def test_of_a_checkpoint_that_training_goes_on_from(self, model: Base, method: Method, tmp_path: Path) -> None:
+        with counted_calls(KnowledgeTrainer, "compute_loss", 3, RuntimeError("killed")), pytest.raises(RuntimeError):
+            trained(model, method, "x", tmp_path / "seed", tmp_path / "work")
+        folder = tmp_path / "work" / "checkpoints" / "checkpoint-2"
+        file = next(folder.glob("*model.safetensors"))
+        with safe_open(file, framework="pt") as opened:
+            name = sorted(opened.keys())[-1]
+        self.without(file, name)
+        with pytest.raises(UserError, match=f"not what was trained: 1 weights of the model are missing, e.g. {name};"):
+            trained(model, method, "x", tmp_path / "seed", tmp_path / "work")
+
+    def test_of_an_adapter(self, model: Base, tmp_path: Path) -> None:
+        method = Lora(rank=2, alpha=4.0, target_modules=["q_proj"])
+        source = trained(model, method, "lora", tmp_path / "seed", tmp_path / "work")
+        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+        self.without(source / "adapter_model.safetensors", name)
+        with pytest.raises(UserError, match=f"missing, e.g. {name}; 1 weights have no place in the model, e.g. model"):
+            load_seed(method, source, model)
+
+
+def test_a_seed_that_is_not_what_was_trained_does_not_merge(base: Base, tmp_path: Path) -> None:
+    model = made("mixtral", base, tmp_path / "base", num_hidden_layers=1)
+    source = trained(model, Full(), "full", tmp_path / "seed", tmp_path / "work")
+    model.model().save_pretrained(source)  # the base's own weights, under the right names
+    found = merge_seed(Full(), source, model, tmp_path / "merged", fact_rows().tail(4), 4)
+    assert found["largest"] == 0
+    with pytest.raises(UserError, match=r"^x: the model on disk computes logits that differ from those of the trained"):
+        require_parity(found, 0.001, "x")
+
+
+def test_a_seed_without_a_record_does_not_merge(base: Base, tmp_path: Path) -> None:
+    model = made("gpt2", base, tmp_path / "base", n_layer=1)
+    source = trained(model, Full(), "full", tmp_path / "seed", tmp_path / "work")
+    (source / RECORD).unlink()
+    with pytest.raises(UserError, match=rf"^{source / RECORD}: missing; run the train stage again"):
+        merge_seed(Full(), source, model, tmp_path / "merged", fact_rows().tail(4), 4)
