@@ -101,6 +101,7 @@ def make_params(folder: Path) -> None:
         "text_column": "text",
         "files": {"train": "train.jsonl", "validation": None, "test": None, "known": None},
         "held_out": {"validation": 0.01, "test": 0.01},
+        "several_answers": False,
         "columns": {"id": "id", "fact": ["relation", "subject"], "relation": "relation", "subject": "subject",
                     "wording": None, "prompt": "prompt", "target": "target"},
     }  # fmt: skip

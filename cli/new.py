@@ -164,6 +164,7 @@ def _preset(
         text=text,
         text_column=column,
         files=data.files,
+        several_answers=False,
         columns=guess.columns,
         max_rejected=max(floor, min(1.0, round(1.5 * share + 0.01, 2) if share else 0.0)),
         base=model.path,

@@ -18,10 +18,9 @@ from knowtune.contract import ITEMS, REJECTED, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.damage import plant
 from knowtune.errors import UserError
 from knowtune.progress import progress
+from knowtune.prompts import asked_by, hold_out, lots, share_answers
 from knowtune.records import CHUNK
 from knowtune.sources import ROLES, Raw
-from knowtune.statistics import share_of
-from knowtune.texts import normal_form
 
 if TYPE_CHECKING:
     from knowtune.base import Base
@@ -54,6 +53,15 @@ class Limits:
     test: float = 0.0
 
 
+class RejectedError(UserError):
+    """More rows are rejected than may be, or all of them."""
+
+    def __init__(self, message: str, rejected: pd.DataFrame) -> None:
+        """Take the message and the rejected rows with their reasons."""
+        super().__init__(message)
+        self.rejected = rejected
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The tables that `prepare` writes."""
@@ -67,7 +75,9 @@ class Prepared:
     summary: dict[str, Any]
 
 
-def prepare(raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float]) -> Prepared:
+def prepare(
+    raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float], *, several_answers: bool = False
+) -> Prepared:
     """Judge the rows, hold some out, choose how many, plant damage.
 
     Args:
@@ -75,33 +85,40 @@ def prepare(raw: Raw, base: Base, limits: Limits, damage: Mapping[str, float]) -
         base: whose tokenizer, context and task decide which rows can be learned.
         limits: how much is taken.
         damage: see `knowtune.damage`.
+        several_answers: whether rows of one prompt are right answers of each other. Each is learned, and models are
+            judged on the first of them, with the others as further right answers.
 
     Raises:
-        UserError: duplicate ids, a row in both train and test, a fact tested but not trained, too many rejects,
-        nothing left.
+        UserError: duplicate ids, a row in both train and test, a fact tested but not trained.
+        RejectedError: too many rejects, or no training row left.
     """
     judged = {role: _judge(getattr(raw, role), base, role) for role in ROLES}
     tables = {role: kept for role, (kept, _) in judged.items()}
     shares = {"test": limits.test, "validation": limits.validation}
     shares = {role: share for role, share in shares.items() if share and tables[role].empty}
     if shares:
-        tables |= _hold_out(tables["train"], shares, raw.by_fact, limits.seed)
+        train = tables["train"]
+        tables |= hold_out(train, asked_by(train), shares, limits.seed, by_fact=raw.by_fact)
+    if several_answers:
+        tables = {role: share_answers(table, asked_by(table)) for role, table in tables.items()}
     tables, unfit = _held_out(tables, by_fact=raw.by_fact)
     blank = raw.texts["text"] == ""
     empty_texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
     rejected = [gone for _, gone in judged.values()] + unfit
     rejected.append(empty_texts.assign(reason="retention: the text is empty"))
     out = pd.concat(rejected, ignore_index=True)
-    _refuse_too_many(out, sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts), limits.max_rejected)
+    num_read = sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts)
+    _refuse(out, num_read, len(tables["train"]), limits.max_rejected)
     facts = _draw(tables["train"]["fact"].drop_duplicates(), limits.max_facts, limits.seed)
     new = {"train": _where(tables["train"], among(tables["train"]["fact"], facts))}
     for role in ("validation", "test"):
         new[role] = _where(tables[role], among(tables[role]["fact"], facts)) if raw.by_fact else tables[role]
-    if new["train"].empty:
-        raise UserError("prepare: no training row is left; look at the source and at its column mapping")
     known = _some(tables["known"], limits.max_known, limits.seed)
     texts = _some(raw.texts[~blank], limits.max_texts, limits.seed).reset_index(drop=True)
-    test = _items(new["train"], new["test"], known, limits, learns_facts=base.task.learned == "generalisation")
+    judged_on = [new["train"], new["test"], known]
+    if several_answers:
+        judged_on = [_where(rows, ~asked_by(rows).duplicated()) for rows in judged_on]
+    test = _items(*judged_on, limits=limits, learns_facts=base.task.learned == "generalisation")
     train, planted = plant(new["train"].reset_index(drop=True), damage, limits.seed)
     summary = {
         "facts": len(facts),
@@ -168,33 +185,6 @@ def _judge_tokens(rows: pd.DataFrame, reason: pd.Series[str], base: Base, role: 
                 reason.loc[index] = f"{len(row.input_ids)} tokens, and the base's context is {base.context}"
 
 
-def _hold_out(rows: pd.DataFrame, shares: Mapping[str, float], by_fact: bool, seed: int) -> dict[str, pd.DataFrame]:
-    """Part the training rows by lot.
-
-    Args:
-        rows: all of them.
-        shares: role -> share that is held out for it.
-        by_fact: hold out other wordings of what is trained: of each fact one row at least stays.
-        seed: of the lot.
-
-    Returns:
-        Rows per role, and of "train" the rest. Where targets are labels, the same share of each.
-    """
-    order = rows[["id", "fact", "target"]].iloc[_lots(rows["id"], seed + 1).argsort(kind="stable")]
-    if by_fact:
-        order = order[order.groupby("fact").cumcount() > 0]  # the first of each fact stays
-    elif order["target"].nunique() < len(order) / 2:  # labels, or answers as few: spread each evenly over the order
-        place = order.groupby("target").cumcount() + _lots(order["target"], seed + 2) / 2.0**64
-        order = order.loc[(place / order["target"].map(order["target"].value_counts())).sort_values().index]
-    parts, first, held = {}, 0, pd.Series(False, index=rows.index)
-    for role, share in shares.items():
-        chosen = order.index[first : first + share_of(share, len(rows))]
-        held[chosen] = True
-        parts[role] = rows[rows.index.isin(chosen)]
-        first += len(chosen)
-    return {"train": rows[~held], **parts}
-
-
 def _held_out(
     tables: Mapping[str, pd.DataFrame], *, by_fact: bool
 ) -> tuple[dict[str, pd.DataFrame], list[pd.DataFrame]]:
@@ -205,7 +195,7 @@ def _held_out(
             is both trained and tested.
     """
     train = tables["train"]
-    asked = _asked(train)
+    asked = asked_by(train)
     if by_fact and len(tables["test"]) and not among(tables["test"]["fact"], train["fact"]).any():
         raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
     kept, rejected = {"train": train}, []
@@ -220,35 +210,36 @@ def _held_out(
         reason = pd.Series("", index=table.index, dtype="str")
         if role != "known" and by_fact:
             reason[~among(table["fact"], train["fact"])] = f"{role}: no training row has its fact"
-        reason[np.asarray(pc.is_in(_asked(table), value_set=asked))] = f"{role}: the prompt is trained too"
+        reason[among(asked_by(table), asked)] = f"{role}: the prompt is trained too"
         kept[role] = _where(table, reason == "")
         rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected
 
 
-def _asked(rows: pd.DataFrame) -> pa.ChunkedArray:
-    """Give what each row asks in normal form, for a prompt of another case or Unicode form is no other prompt."""
-    parts = [pa.array([], pa.string())]
-    for start in range(0, len(rows), CHUNK):
-        part = rows.iloc[start : start + CHUNK]
-        pairs = zip(part["prompt"], part["text_pair"], strict=True)
-        parts.append(pa.array([f"{normal_form(prompt)}\0{normal_form(pair)}" for prompt, pair in pairs], pa.string()))
-    return pa.chunked_array(parts)
+def _refuse(rejected: pd.DataFrame, num_read: int, num_train: int, allowed: float) -> None:
+    """Stop when more rows are rejected than may be, or none is left to learn; say why, with an example each."""
+    if num_train and len(rejected) <= allowed * num_read:
+        return
+    said = rejected["reason"].str.replace(r"\d+ tokens", "too many tokens", regex=True)
+    lines = [f"prepare: {len(rejected)} of {num_read} rows are rejected"]
+    if not num_train:
+        lines[0] += ", and no training row is left; look at the source and at its column mapping"
+    else:
+        lines[0] += f"; allowed: a share of {allowed} (prepare.max_rejected)"
+    for reason, count in said.value_counts().head(10).items():
+        row = rejected[said == reason].iloc[0]
+        shown = ", ".join(f"{name} {_short(row[name])}" for name in ("prompt", "target") if row[name])
+        lines.append(f"  {count}: {reason}; e.g. row {row['id']!r}" + (f": {shown}" if shown else ""))
+    raise RejectedError("\n".join(lines), rejected)
 
 
-def _refuse_too_many(rejected: pd.DataFrame, num_read: int, allowed: float) -> None:
-    """Stop when more rows are rejected than may be."""
-    if len(rejected) > allowed * num_read:
-        reasons = rejected["reason"].str.replace(r"\d+ tokens", "too many tokens", regex=True).value_counts().head(10)
-        first = ", ".join(rejected["id"].head(5))
-        raise UserError(
-            f"prepare: {len(rejected)} of {num_read} rows are rejected ({reasons.to_dict()}; first: {first}); allowed: "
-            f"a share of {allowed} (prepare.max_rejected)"
-        )
+def _short(text: str) -> str:
+    """Show the beginning of a text."""
+    return repr(text if len(text) <= 60 else f"{text[:59]}…")
 
 
 def _items(
-    train: pd.DataFrame, test: pd.DataFrame, known: pd.DataFrame, limits: Limits, *, learns_facts: bool
+    train: pd.DataFrame, test: pd.DataFrame, known: pd.DataFrame, *, limits: Limits, learns_facts: bool
 ) -> pd.DataFrame:
     """Put the evaluation items together: of knowledge, trained and known rows too."""
     kinds = {"generalisation": _some(test, limits.max_items, limits.seed)}
@@ -271,12 +262,7 @@ def _draw(names: pd.Series[str], count: int | None, seed: int) -> pd.Series[str]
     """Draw `count` names by a hash of name and seed: independent of their order, and growing with the count."""
     if count is None or count >= len(names):
         return names
-    return names.iloc[_lots(names, seed).argsort(kind="stable")[:count]]
-
-
-def _lots(names: pd.Series[str], seed: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """Give each name its lot."""
-    return pd.util.hash_array(names.to_numpy(dtype=object), hash_key=f"{seed:016d}"[-16:], categorize=False)
+    return names.iloc[lots(names, seed).argsort(kind="stable")[:count]]
 
 
 def among(values: pd.Series[str], known: pd.Series[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:

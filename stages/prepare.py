@@ -1,7 +1,7 @@
 """Read the source, judge its rows, plant damage, and write the tables that every later stage reads.
 
 Rows read = training, validation, test rows + rejected ones (with reasons). What was planted lies apart, for the
-report alone.
+report alone. Where too many rows are rejected, the rejected ones alone are written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, planted and a summary."""
     from knowtune.artefacts import write_json, write_rows
-    from knowtune.preparing import Limits, prepare
+    from knowtune.errors import UserError
+    from knowtune.preparing import Limits, RejectedError, prepare
     from knowtune.readers import reader_for
     from knowtune.sources import read_embedded, read_files
     from stages.core.models import open_base
@@ -36,14 +37,19 @@ def run(args: argparse.Namespace, params: Params) -> None:
     if isinstance(source, EmbeddedSource):
         counts = source.wordings
         raw = read_embedded(args.data, args.text, counts.train, counts.validation, counts.test)
-        held_out = {}
+        held_out, several_answers = {}, False
     else:
         columns = source.columns.model_dump()
         reader = reader_for(columns, base.task, base.tokenizer())
         raw = read_files(args.data, source.files.model_dump(), reader, columns, args.text, source.text_column)
-        held_out = source.held_out.model_dump()
+        held_out, several_answers = source.held_out.model_dump(), source.several_answers
     limits = Limits(**params.prepare.model_dump(exclude={"damage"}), **held_out)
-    made = prepare(raw, base, limits, params.prepare.damage.model_dump())
+    try:
+        made = prepare(raw, base, limits, params.prepare.damage.model_dump(), several_answers=several_answers)
+    except RejectedError as error:  # DVC removes what is there before the next try, not now
+        path = args.out / "rejected.jsonl"
+        write_rows(path, error.rejected)
+        raise UserError(f"{error}\nall of them, with their reasons: {path.resolve()}") from None
     for table in ("train", "validation", "test", "retention", "rejected", "planted"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
     write_json(args.out / "summary.json", made.summary)

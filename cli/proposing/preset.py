@@ -32,6 +32,7 @@ class Preset:
         text: `source.text`.
         text_column: its column.
         files: roles that have files.
+        several_answers: `source.several_answers`.
         columns: the mapping.
         max_rejected: share.
         base: `base.path`.
@@ -46,6 +47,7 @@ class Preset:
     text: str
     text_column: str
     files: dict[str, str]
+    several_answers: bool
     columns: dict[str, Any]
     max_rejected: float
     base: str
@@ -73,6 +75,7 @@ class Preset:
             "text_column": _flow(self.text_column),
             "files": _flow(roles),
             "held_out": _flow(held_out),
+            "several_answers": _flow(self.several_answers),
             "columns": "".join(f"\n    {key}: {_flow(value)}" for key, value in self.columns.items()),
             "max_rejected": _flow(self.max_rejected),
             "base": _flow(self.base),

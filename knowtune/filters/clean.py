@@ -20,11 +20,12 @@ class Clean(Filter):
     """Drop rows by rules. It sees no wrong target that nothing contradicts.
 
     Of duplicates (same prompt and target) the one with the lowest id stays. Of a contradiction (same prompt, several
-    targets) every row goes, unless one target has at least `majority` of the rows: then the others go. What is the same
-    is said by `knowtune.texts.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
+    targets) every row goes, unless one target has at least `majority` of the rows: then the others go. Rows that name
+    the same right answers do not contradict each other, whichever of them is the target. What is the same is said by
+    `knowtune.texts.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
     """
 
-    reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair")
+    reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair", "aliases")
 
     empty: bool = Field(default=True, description="drop rows without a target")
     duplicates: bool = Field(default=True, description="drop all but one of equal rows")
@@ -42,14 +43,17 @@ class Clean(Filter):
         if self.empty:
             reasons[(target == "").to_numpy()] = "empty: the target has no text"
         codes = {"prompt": prompt.factorize()[0], "target": target.factorize()[0]}
+        codes["right"] = _right(target, rows["aliases"]).factorize()[0]
         asked = pd.DataFrame({**codes, "id": rows["id"]}, index=rows.index)
         del prompt, target  # numbers take a tenth of the memory
         if self.contradictions:
             open_pairs = asked[reasons == ""]
-            by_prompt = open_pairs.groupby("prompt")["target"]
-            num_targets = by_prompt.transform("nunique")
-            share = open_pairs.groupby(["prompt", "target"])["target"].transform("size") / by_prompt.transform("size")
-            against = num_targets.index[(num_targets > 1) & ((share < self.majority) | (share <= 0.5))]
+            by_prompt = open_pairs.groupby("prompt")
+            num_targets = by_prompt["target"].transform("nunique")
+            several = (num_targets > 1) & (by_prompt["right"].transform("nunique") > 1)
+            agree = [open_pairs.groupby(["prompt", key])["id"].transform("size") for key in ("target", "right")]
+            share = agree[0].combine(agree[1], max) / by_prompt["id"].transform("size")
+            against = num_targets.index[several & ((share < self.majority) | (share <= 0.5))]
             reasons[against] = "contradiction: this prompt has " + num_targets[against].astype(str) + " targets"
         if self.duplicates:
             left = asked[reasons == ""]
@@ -58,6 +62,24 @@ class Clean(Filter):
             again = twins.index[first_id != twins["id"]]
             reasons[again] = "duplicate: of " + first_id[again]
         return reasons
+
+
+def _right(target: pd.Series[str], aliases: pd.Series[str]) -> pd.Series[str]:
+    """Name all that is right of each row, in one order; where there are no aliases, that is the target."""
+    import pandas as pd
+
+    from knowtune.texts import normal_form
+
+    given = (aliases != "").to_numpy()
+    if not given.any():
+        return target
+    further = aliases[given].str.split("\n")
+    answers = [
+        "\n".join(sorted({one, *map(normal_form, more)})) for one, more in zip(target[given], further, strict=True)
+    ]
+    right = target.copy()
+    right[given] = pd.array(answers, dtype="str")
+    return right
 
 
 def _plain(*texts: pd.Series[str]) -> pd.Series[str]:

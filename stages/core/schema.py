@@ -39,7 +39,8 @@ def _file(text: str) -> str:
     """Refuse a file's name that means several files, or one outside of its folder."""
     if "*" in text:
         raise ValueError("the name of one file; several are a list of names")
-    if PurePosixPath(text).is_absolute() or ".." in text.split("/") or not PurePosixPath(text).name:
+    named = PurePosixPath(text).name or text == "."  # the file that `source.data` itself is
+    if PurePosixPath(text).is_absolute() or ".." in text.split("/") or not named:
         raise ValueError("a file's name below `source.data`")
     return text
 
@@ -179,7 +180,10 @@ def kind_of_columns(columns: Any) -> str:
 
 
 class FileSource(Section):
-    """Files of one's own: JSON lines, CSV or Parquet, by their ending."""
+    """Files of one's own: JSON lines, CSV or Parquet, by their ending.
+
+    `several_answers`: rows of one prompt are right answers of each other, no contradiction.
+    """
 
     format: Literal["files"]
     data: Place
@@ -187,6 +191,7 @@ class FileSource(Section):
     text_column: Text
     files: Files
     held_out: HeldOut
+    several_answers: bool
     columns: Annotated[
         Annotated[PromptColumns, Tag("prompts")]
         | Annotated[ChatColumns, Tag("chats")]

@@ -85,6 +85,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
             "text_column": "body",
             "files": {"train": "train.jsonl", "validation": None, "test": "test.jsonl", "known": None},
             "held_out": {"validation": 0.1, "test": 0},
+            "several_answers": False,
             "columns": {"id": None, "text": "review", "text_pair": None, "label": "label"},
         }
         params["base"] = {"model": "folder", "path": "data/hub/encoder"}

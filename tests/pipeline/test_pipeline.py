@@ -312,6 +312,7 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
             "text_column": "body",
             "files": {"train": names["train"], "validation": None, "test": [names["test"]], "known": None},
             "held_out": {"validation": 0.2, "test": 0},
+            "several_answers": False,
             "columns": {**columns, "prompt": "question", "target": "answer"},
         }
         params["prepare"]["damage"] = dict.fromkeys(params["prepare"]["damage"], 0)

@@ -12,11 +12,13 @@ import pytest
 from knowtune.base import Base
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError
-from knowtune.preparing import Limits, Prepared, prepare
+from knowtune.filters.clean import Clean
+from knowtune.preparing import Limits, Prepared, RejectedError, prepare
+from knowtune.prompts import share_answers
 from knowtune.sources import ROLES, Raw
 from knowtune.tasks.regression import Regression
 
-from .helpers import row, table
+from .helpers import row, seen_of, table
 
 NO_DAMAGE = {"wrong": 0.0, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
 Run = Callable[..., Prepared]
@@ -55,7 +57,8 @@ def run(base: Base) -> Run:
     """Prepare with a base; what it does not say is without limit or damage."""
 
     def prepared(source: Raw, damage: dict[str, float] = NO_DAMAGE, base: Base = base, **changes: Any) -> Prepared:
-        return prepare(source, base, limits(**changes), damage)
+        several = changes.pop("several_answers", False)
+        return prepare(source, base, limits(**changes), damage, several_answers=several)
 
     return prepared
 
@@ -135,8 +138,8 @@ class TestPrepare:
         rows = [row(f"bad{i}", f"p{i}", "", fact="f") for i in range(6)]
         source = raw(table(*rows, row("a", "p", "t", fact="f")), table(row("x", "x?", "t", fact="f")))
         assert refused(source, max_rejected=0.5) == (
-            "prepare: 6 of 8 rows are rejected ({'train: the target is empty': 6}; "
-            "first: bad0, bad1, bad2, bad3, bad4); allowed: a share of 0.5 (prepare.max_rejected)"
+            "prepare: 6 of 8 rows are rejected; allowed: a share of 0.5 (prepare.max_rejected)\n"
+            "  6: train: the target is empty; e.g. row 'bad0': prompt 'p0'"
         )
         assert len(run(source, max_rejected=0.75).rejected) == 6
 
@@ -181,8 +184,8 @@ class TestPrepare:
         assert done.test["id"].tolist() == ["a", "x"]
         assert len(done.validation) == 0
         assert refused(source) == (
-            f"prepare: 1 of 3 rows are rejected ({{'{role}: the prompt is trained too': 1}}; first: y); "
-            "allowed: a share of 0.0 (prepare.max_rejected)"
+            "prepare: 1 of 3 rows are rejected; allowed: a share of 0.0 (prepare.max_rejected)\n"
+            f"  1: {role}: the prompt is trained too; e.g. row 'y': prompt 'p', target 't'"
         )
 
     def test_no_fact_is_tested(self, refused: Refused) -> None:
@@ -306,7 +309,8 @@ class TestJudging:
         rows = [row(f"b{i}", "qz " * (40 + i), "t", fact="f") for i in range(5)]
         source = raw(table(*rows, row("a", "p", "t", fact="f")), table(row("x", "x?", "t", fact="f")))
         message = refused(source, max_rejected=0.5)
-        assert "({'train: too many tokens, and the base's context is 64': 5}; " in message.replace('"', "'")
+        assert "\n  5: train: too many tokens, and the base's context is 64; e.g. row 'b0': prompt 'qz qz " in message
+        assert max(map(len, message.splitlines())) < 200
 
     def test_kept_and_rejected_are_what_was_read(self, run: Run) -> None:
         def some(kind: str) -> pd.DataFrame:
@@ -391,6 +395,82 @@ class TestTasks:
         assert done.rejected["reason"].tolist() == ["train: the target is empty"]
 
 
+class TestNothingLeft:
+    def test_it_says_why_by_reason_with_an_example(self, run: Run) -> None:
+        train = table(*(row(f"b{i}", f"p{i}", "", fact="f") for i in range(3)), row("c", "", "t"))
+        train["reason"] = ["", "", "messages: the last is by 'user', not by 'assistant'", ""]
+        with pytest.raises(RejectedError) as caught:
+            run(raw(train, table(), by_fact=False), max_rejected=1.0)
+        assert str(caught.value) == (
+            "prepare: 4 of 4 rows are rejected, and no training row is left; look at the source and at its column "
+            "mapping\n"
+            "  2: train: the target is empty; e.g. row 'b0': prompt 'p0'\n"
+            "  1: train: messages: the last is by 'user', not by 'assistant'; e.g. row 'b2': prompt 'p2'\n"
+            "  1: train: the prompt is empty; e.g. row 'c': target 't'"
+        )
+        assert caught.value.rejected["id"].tolist() == ["b0", "b1", "b2", "c"]
+
+
+def references(prompts: int, each: int) -> Raw:
+    rows = [
+        row(f"r{p}:{i}", f"name[{p}]", f"{p} in words {i}", fact=f"r{p}:{i}")
+        for p in range(prompts)
+        for i in range(each)
+    ]
+    return raw(table(*rows), table(), texts=["Text."], by_fact=False)
+
+
+class TestSeveralAnswers:
+    def test_a_prompt_goes_with_all_its_rows(self, run: Run) -> None:
+        done = run(references(8, 5), test=0.1, validation=0.05, several_answers=True)
+        assert len(done.rejected) == 0
+        assert (len(done.train), len(done.validation)) == (30, 5)  # a prompt each, though two rows were wanted
+        judged = done.test[done.test["kind"] == "generalisation"]
+        parts = [set(t["prompt"]) for t in (done.train, done.validation, judged)]
+        assert [len(part) for part in parts] == [6, 1, 1]
+        assert len(set.union(*parts)) == 8
+
+    def test_each_row_is_learned_and_one_of_a_prompt_judged(self, run: Run) -> None:
+        done = run(references(4, 3), test=0.25, several_answers=True)
+        assert done.train.groupby("prompt")["target"].nunique().tolist() == [3, 3, 3]
+        assert done.summary["test"] == {"generalisation": 1, "reliability": 3}
+        item = done.test.iloc[0]
+        name = item["prompt"].removeprefix("name[").removesuffix("]")
+        assert [item["target"], *item["aliases"].split("\n")] == [f"{name} in words {i}" for i in range(3)]
+        second = done.train[done.train["id"].str.endswith(":1")].iloc[0]
+        name = second["prompt"].removeprefix("name[").removesuffix("]")
+        assert second["aliases"] == f"{name} in words 0\n{name} in words 2"
+
+    def test_the_filter_clean_keeps_them_and_drops_a_planted_contradiction(self, run: Run) -> None:
+        def dropped(train: pd.DataFrame) -> list[str]:
+            return train["id"][Clean().reasons(train, seen_of(train)) != ""].tolist()
+
+        done = run(references(6, 3), several_answers=True)
+        assert dropped(done.train) == []
+        assert len(dropped(run(references(6, 3)).train)) == 18
+        damaged = run(references(6, 3), damage={**NO_DAMAGE, "contradictions": 0.05}, several_answers=True)
+        assert set(damaged.planted["id"]) <= set(dropped(damaged.train))
+
+    def test_own_further_answers_stay_first_and_line_breaks_become_blanks(self) -> None:
+        rows = table(row("a", "p", "x"), row("b", "p", "y\nz"), row("c", "p", "x"), row("d", "q", "x"))
+        rows.loc[[0, 3], "aliases"] = ["own\nx2", "kept"]
+        shared = share_answers(rows, rows["prompt"])
+        assert shared["aliases"].tolist() == ["own\nx2\ny z", "x\nown\nx2", "own\nx2\ny z", "kept"]
+
+    def test_a_single_prompt_is_trained(self, run: Run) -> None:
+        done = run(references(1, 9), test=0.5, validation=0.4, several_answers=True)
+        assert (len(done.train), len(done.validation), done.summary["test"]) == (9, 0, {"reliability": 1})
+
+    def test_wordings_of_facts_under_one_prompt_stay_together(self, run: Run) -> None:
+        rows = [row(f"{f}:{w}:{i}", f"{f} in words {w}", f"t{f}.{i}", fact=f"f{f}")
+                for f in range(6) for w in range(3) for i in range(2)]  # fmt: skip
+        done = run(raw(table(*rows), table()), test=0.3, several_answers=True)
+        held = done.test[done.test["kind"] == "generalisation"]
+        assert (len(done.train), len(held)) == (24, 6)  # twelve rows of six prompts, for eleven are wanted
+        assert set(done.train["fact"]) == {f"f{f}" for f in range(6)}
+        assert not set(held["prompt"]) & set(done.train["prompt"])
+
+
 class TestHoldOut:
     def labels(self, done: Prepared) -> dict[str, Counter[str]]:
         test = done.test[done.test["kind"] == "generalisation"]
@@ -454,6 +534,6 @@ class TestHoldOut:
     def test_the_same_prompt_is_not_trained_and_tested(self, decoder: Base, run: Run) -> None:
         source = reviews(20)
         source.train["prompt"] = [f"review {i // 2}" for i in range(20)]
-        done = run(source, base=decoder, test=0.5, max_rejected=1.0)
+        done = run(source, base=decoder, test=0.5)
         assert not set(done.train["prompt"]) & set(done.test["prompt"])
-        assert len(done.train) + len(done.test) + len(done.rejected) == 20
+        assert (len(done.train), len(done.test), len(done.rejected)) == (10, 10, 0)

@@ -95,3 +95,20 @@ def test_unicode_forms_make_no_difference() -> None:
     composed, decomposed = "S\u00e3o Tom\u00e9 is", "Sa\u0303o Tome\u0301 is"
     assert reasons((composed, "x"), (decomposed, "x")) == ["", "duplicate: of id0"]
     assert reasons(("a \u2018b\u2019", "x"), ("a 'b'\u200b", "y")) == ["contradiction: this prompt has 2 targets"] * 2
+
+
+def several(*rows: tuple[str, str, str], **options: object) -> list[str]:
+    made = table(*(row(f"id{i}", prompt, target) for i, (prompt, target, _) in enumerate(rows)))
+    made["aliases"] = [aliases for *_, aliases in rows]
+    return Clean(**options).reasons(made, seen_of(made)).tolist()  # type: ignore[arg-type]
+
+
+def test_rows_that_name_the_same_right_answers_do_not_contradict_each_other() -> None:
+    two = "contradiction: this prompt has 2 targets"
+    assert several(("p", "x", "y\nz"), ("p", "y", "Z \nx"), ("p", "z", "x\ny")) == ["", "", ""]
+    assert several(("p", "x", "y"), ("p", "y", "")) == [two, two]
+    assert several(("p", "x", "a"), ("p", "x", "b"), ("q", "y", "x")) == ["", "duplicate: of id0", ""]
+    three = "contradiction: this prompt has 3 targets"
+    assert several(("p", "x", "y"), ("p", "y", "x"), ("p", "w", "x\ny")) == [three] * 3
+    assert several(("p", "x", "y"), ("p", "y", "x"), ("p", "w", "x\ny"), majority=0.6) == ["", "", three]
+    assert several(("p", "x", "y"), ("p", "y", "x"), ("p", "x", "y")) == ["", "", "duplicate: of id0"]

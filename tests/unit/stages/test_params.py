@@ -303,7 +303,8 @@ def of_files(params: dict[str, Any], columns: dict[str, Any] | None = None, **ch
     params["source"] = {
         "format": "files", "data": "data/own", "text": "data/own/text.jsonl", "text_column": "text",
         "files": {"train": "train.csv", "validation": None, "test": None, "known": None},
-        "held_out": {"validation": 0.1, "test": 0.1}, "columns": {**(columns or PROMPTS)}, **changes,
+        "held_out": {"validation": 0.1, "test": 0.1}, "several_answers": False,
+        "columns": {**(columns or PROMPTS)}, **changes,
     }  # fmt: skip
 
 
