@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from knowtune.artefacts import read_json, write_json
 from knowtune.base import require_matching
 from knowtune.errors import Problem, UserError, nearest
+from knowtune.weight_files import tie_again, untie
 
 if TYPE_CHECKING:
     import torch
@@ -30,21 +31,45 @@ DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_att
 def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Module:
     """Wrap a pristine base by PEFT; the adapter's random start follows torch's global seed.
 
+    What of the model is new, as its checkpoint has it not, is trained and saved whole: a classifier's head and all that
+    lies between it and the backbone.
+
     Raises:
-        UserError: PEFT cannot attach it to this model, or leaves a classifier's head out.
+        UserError: PEFT cannot attach it to this model, or leaves out what is new.
     """
     from peft import get_peft_model
 
+    name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    new = list(getattr(model, "new_weights", []))
+    chosen_by_peft = getattr(config, "target_modules", None) == "all-linear"  # PEFT then writes what it chose
+    _keep_whole(model, config, {weight.split(".")[0] for weight in new})
     try:
-        with _unalarmed():
+        with unalarmed():
             attached = get_peft_model(model, config)
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
-        raise UserError(f"PEFT cannot attach {config.peft_type}: {error}") from error
-    trained = [name for name, parameter in attached.named_parameters() if parameter.requires_grad]
-    if config.task_type == "SEQ_CLS" and not any("modules_to_save" in name for name in trained):
-        name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+        told = f"PEFT cannot attach {config.peft_type}: {error}"
+        remedy = "name layers of the backbone in target_modules, instead of all-linear"
+        raise UserError(f"{told.rstrip('.')}; {remedy}" if chosen_by_peft else told) from error
+    trained = [weight for weight, parameter in attached.named_parameters() if parameter.requires_grad]
+    if config.task_type == "SEQ_CLS" and not any("modules_to_save" in weight for weight in trained):
         raise UserError(f"PEFT's {name} neither trains nor saves a classifier's head; use another method")
+    plain = [f".{weight.replace('modules_to_save.default.', '')}" for weight in trained if "modules_to_save" in weight]
+    left = [weight for weight in new if not any(kept.endswith(f".{weight}") for kept in plain)]
+    if left:
+        raise UserError(
+            f"PEFT's {name} neither trains nor saves {', '.join(left[:3])}, which the base has not, so that they would "
+            "stay random; use another method"
+        )
     return attached
+
+
+def _keep_whole(model: PreTrainedModel, config: Any, modules: set[str]) -> None:
+    """Let PEFT train modules whole, and put no adapter into them."""
+    if not modules or not hasattr(config, "modules_to_save"):
+        return
+    config.modules_to_save = sorted({*(config.modules_to_save or []), *modules})
+    if hasattr(config, "exclude_modules") and config.exclude_modules is None:
+        config.exclude_modules = {path for path, _ in model.named_modules() if path.split(".")[0] in modules}
 
 
 # What PEFT warns of and is well: experts that are no modules, GPT-2's layers, tied weights, which folding
@@ -53,12 +78,14 @@ ALARMS = (
     "The following (rank|alpha)_pattern keys did not match any targeted module",
     "fan_in_fan_out is set to False but the target module is `Conv1D`",
     "Model has `tie_word_embeddings=True` and a tied layer is part of the adapter",
+    "You have passed exclude_modules=.* but no modules were excluded",
+    "Setting `save_embedding_layers` to `True` as embedding layers found in `target_modules`",
     "Found missing adapter keys while loading the checkpoint",
 )
 
 
 @contextmanager
-def _unalarmed() -> Iterator[None]:
+def unalarmed() -> Iterator[None]:
     """Leave out false alarms."""
     with warnings.catch_warnings():
         for message in ALARMS:
@@ -79,7 +106,8 @@ def save_adapter(model: Any, folder: Path) -> None:
     """
     from safetensors import safe_open
 
-    model.save_pretrained(folder)
+    with unalarmed():
+        model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     config = read_json(folder / "adapter_config.json")
     given = model.peft_config["default"].to_dict()
@@ -97,7 +125,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = Fals
     """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it."""
     from peft import PeftModel
 
-    with _unalarmed():
+    with unalarmed():
         loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
     require_loaded(loaded, folder)
     return loaded
@@ -115,7 +143,8 @@ def require_loaded(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     saved = load_file(folder / ADAPTER_WEIGHTS)
-    found = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
+    with unalarmed():
+        found = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
     require_matching(folder, found.keys() - saved.keys(), saved.keys() - found.keys())
     other = sorted(name for name, tensor in saved.items() if not _equal(found[name], tensor))
     if other:
@@ -130,17 +159,39 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.shape == other.shape and bool((one.to(coarse) == other.to(coarse)).all())
 
 
-def fold_adapter(model: Any) -> PreTrainedModel:
+def fold_adapter(model: Any, *, keep_ties: bool = False) -> PreTrainedModel:
     """Write the adapter into the base's weights and give the plain model back.
+
+    Weights that are tied in the base, and were changed apart, are apart in the plain model: an adapter of the output
+    layer alone must not change the embeddings.
+
+    Args:
+        model: the base with the adapter.
+        keep_ties: whether the adapter changes all uses of a tied weight by itself.
 
     Raises:
         UserError: the merged weights are not finite.
     """
+    tied = not keep_ties and untie(model)
     try:
-        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
-    except ValueError as error:
+        with unalarmed():
+            _unwrap_whole(model)
+            merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
         raise UserError(f"PEFT cannot fold the adapter, or the merged weights are not finite: {error}") from error
+    if tied:
+        tie_again(merged)
     return merged
+
+
+def _unwrap_whole(model: Any) -> None:
+    """Put modules that were trained whole in their places; some types of PEFT can do so for single layers alone."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, ModulesToSaveWrapper):
+                setattr(parent, name, child.unload_and_optionally_merge_module(True, True, None))
 
 
 def config_class(peft_type: str) -> type[PeftConfig]:

@@ -150,17 +150,6 @@ class Base:
         """Give the same base in float32 and unquantised: for folding and mixing, whatever the training ran in."""
         return replace(self, compute=replace(self.compute, dtype="float32", quantize="none"))
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Parameter names and shapes, read from the weight files' headers alone."""
-        from safetensors import safe_open
-
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name in self.card["files"]:
-            if name.endswith(".safetensors"):
-                with safe_open(self.folder / name, framework="pt") as file:
-                    shapes.update({key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
-        return shapes
-
 
 def load_model(folder: Path, compute: Compute, task: Task, *, trained: bool = False) -> PreTrainedModel:
     """Load a checkpoint with a task's head onto the device and in the dtype asked for, in evaluation mode.

@@ -89,9 +89,10 @@ def pooled_states(
 
 
 def head_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Name the parameters of a classifier's head; none for other models."""
+    """Name the parameters of a classifier's head and of all else that its checkpoint has not; none for other models."""
     plain: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
     if not type(plain).__name__.endswith("ForSequenceClassification"):
         return {}
-    named = {name: p for name, p in model.named_parameters() if set(name.split(".")) & set(HEADS)}
+    heads = {*HEADS, *(weight.split(".")[0] for weight in getattr(plain, "new_weights", []))}
+    named = {name: p for name, p in model.named_parameters() if set(name.split(".")) & heads}
     return {name: p for name, p in named.items() if "original_module" not in name.split(".")}

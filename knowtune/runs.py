@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from knowtune.artefacts import file_digest, text_digest, write_json, write_rows
 from knowtune.base import ADAPTER_CARD
+from knowtune.checkpoints import first_line
 from knowtune.errors import UserError
+from knowtune.evaluation import logits_of
 from knowtune.families import MaskedMethod
 from knowtune.outputs import RECORD, record_outputs
 from knowtune.reweighting import open_reweighting
 from knowtune.training import Recipe, encode, fit, seed_everything
 
 if TYPE_CHECKING:
-    import torch
-
     from knowtune.base import Base
     from knowtune.families import Method
     from knowtune.reweighting import Plan
+    from knowtune.trainer import Rows
+
+MOVED = 0.01  # how far a rehearsal moves what would be trained
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     """Train one seed and write its adapter folder.
 
     Raises:
-        UserError: a row is longer than the base's context, nothing to train, a non-finite loss, an empty adapter.
+        UserError: a row is longer than the base's context, nothing to train, a non-finite loss, an empty adapter; a
+            method that this model cannot be computed or merged with, before anything is trained.
     """
     tokenizer = base.tokenizer()
     label = f"train {job.name}, seed {job.seed}"
@@ -71,6 +76,8 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     reweighting = (
         None if job.reweight is None else open_reweighting(job.reweight, job.rows, rows, base, tokenizer, label)
     )
+    if job.method.is_adapter:
+        rehearse(job.method, base, rows, label)
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
     model = _attach(job, base)
     fitted = fit(
@@ -128,3 +135,34 @@ def _attach(job: Job, base: Base) -> torch.nn.Module:
     if not isinstance(job.method, MaskedMethod):
         raise UserError(f"train {job.name}: {job.method_name} cannot use the parameter mask of its selection; use fish")
     return job.method.attach_masked(base.model(), job.mask, job.start)
+
+
+@torch.inference_mode()
+def rehearse(method: Method, base: Base, rows: Rows, label: str) -> None:
+    """Attach, compute the shortest row and fold, with values as if trained, so that what cannot be fails at once.
+
+    Numbers are compared in float32 alone, in which folding is done; 4-bit weights are not folded.
+
+    Raises:
+        UserError: the method cannot be computed on this model, does not fold, or folds to another model.
+    """
+    with torch.inference_mode(False):
+        model = method.attach(base.model()).eval()
+    inputs = base.task.inputs([min(rows.rows, key=lambda row: len(row.input_ids))])
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += MOVED * torch.randn_like(parameter)
+    try:
+        attached = logits_of(model, inputs)
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
+        raise UserError(f"{label}: the base cannot be computed with this method: {first_line(error)}") from error
+    if not method.folds or base.compute.quantize != "none":
+        return
+    with torch.inference_mode(False):
+        folded = method.fold(model)
+    found = float((logits_of(folded, inputs) - attached).abs().max())
+    if base.compute.resolved_dtype() is torch.float32 and found > max(0.01, 1e-3 * float(attached.abs().max())):
+        raise UserError(
+            f"{label}: merged, this method would compute something else on this base than trained, by {found:.2g} in a "
+            "logit, even before training; use other options or another method"
+        )

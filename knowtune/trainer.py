@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel, Trainer
 
-from knowtune.adapters import ADAPTER_WEIGHTS, require_loaded
+from knowtune.adapters import ADAPTER_WEIGHTS, require_loaded, unalarmed
 from knowtune.base import overwrite
 from knowtune.encoding import Encoded, Labelled
 from knowtune.errors import UserError
@@ -165,6 +165,11 @@ class KnowledgeTrainer(Trainer):
         kind, options = self.get_optimizer_cls_and_kwargs(self.args)
         self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
         return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Save a checkpoint's weights, without false alarms."""
+        with unalarmed():
+            super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Go on from a checkpoint's weights, or stop: the Trainer passes over names that it does not know."""

@@ -83,3 +83,20 @@ def untie(model: Any) -> bool:
         for config in (model.config, model.config.get_text_config()):
             config.tie_word_embeddings = False
     return tied
+
+
+def tie_again(model: PreTrainedModel) -> None:
+    """Tie what `untie` has untied, where all of it is still equal, up to the last bits of a sum."""
+    configs = (model.config, model.config.get_text_config())
+    for config in configs:
+        config.tie_word_embeddings = True
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    equal = all(
+        torch.allclose(model.get_parameter(one), model.get_parameter(other), rtol=1e-5, atol=1e-7)
+        for one, other in pairs
+    )
+    if equal:
+        model.tie_weights()
+        return
+    for config in configs:
+        config.tie_word_embeddings = False

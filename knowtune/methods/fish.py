@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from knowtune.errors import UserError
 from knowtune.families import MaskedMethod
@@ -63,7 +63,8 @@ class Fish(MaskedMethod):
         return load_adapter(model, folder)
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
-        """Write the values into the weights."""
+        """Write the values into the weights; those of a tied one are of all its uses."""
         from knowtune.adapters import fold_adapter
 
-        return fold_adapter(model)
+        plan: Any = model
+        return fold_adapter(model, keep_ties=plan.peft_config["default"].peft_type == "FISH")

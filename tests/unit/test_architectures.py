@@ -13,12 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from knowtune.artefacts import write_json
 from knowtune.base import CARD, MERGED, Base, make_card
+from knowtune.classifiers import head_parameters
 from knowtune.errors import UserError
 from knowtune.evaluation import forward, logits_of
 from knowtune.families import Method
 from knowtune.merging import load_seed, merge_seed, open_merged, require_parity
+from knowtune.methods.fish import Fish
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
+from knowtune.methods.peft import Peft
 from knowtune.mixing import mix
 from knowtune.mixtures.average import Average
 from knowtune.mixtures.dare import Dare
@@ -27,7 +30,19 @@ from knowtune.outputs import RECORD
 from knowtune.runs import Job, train_seed
 from knowtune.trainer import KnowledgeTrainer
 
-from .helpers import COMPUTE, TASK, counted_calls, encoded, equal_states, fact_rows, recipe, state
+from .helpers import (
+    COMPUTE,
+    REVIEWS,
+    TASK,
+    counted_calls,
+    encoded,
+    equal_states,
+    fact_rows,
+    recipe,
+    review_rows,
+    state,
+    word_pieces,
+)
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -105,6 +120,121 @@ def test_what_is_merged_is_what_was_trained(kind: str, name: str, base: Base, tm
         )
         assert (attached - merged).abs().max() < 1e-4
         assert (forward(model.model(), IDS) - merged).abs().max() > 0.01
+
+
+LORA = {"type": "lora", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+TIED: dict[str, tuple[dict[str, Any], bool]] = {  # options, and whether what is merged is still tied
+    "neither": (LORA, True),
+    "the output layer": ({**LORA, "target_modules": ["lm_head"]}, False),
+    "the embeddings": ({**LORA, "target_modules": ["embed_tokens"]}, False),
+    "both": ({**LORA, "target_modules": ["embed_tokens", "lm_head"]}, False),
+    "both alike": ({**LORA, "target_modules": ["embed_tokens"], "ensure_weight_tying": True}, True),
+    "the output layer, whole": ({**LORA, "modules_to_save": ["lm_head"]}, False),
+    "the embeddings, whole": ({**LORA, "modules_to_save": ["embed_tokens"]}, False),
+    "both alike, whole": ({**LORA, "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}, True),
+    "some tokens": ({**LORA, "trainable_token_indices": [5, 9, 300]}, True),
+    "some tokens of the output layer": ({**LORA, "trainable_token_indices": {"lm_head": [5, 9, 300]}}, False),
+    "tokens alone": ({"type": "trainable_tokens", "token_indices": [5, 9, 300]}, True),
+    "another type": ({"type": "ia3", "target_modules": ["lm_head"], "feedforward_modules": []}, False),
+}
+
+
+@pytest.mark.parametrize("what", TIED)
+def test_an_adapter_on_a_tied_base_merges_to_what_was_trained(what: str, base: Base, tmp_path: Path) -> None:
+    options, tied = TIED[what]
+    method = Peft(**options)
+    source = trained(base, method, "peft", tmp_path / "seed", tmp_path / "work")
+    found = merge_seed(method, source, base, tmp_path / "merged", fact_rows().tail(4), 4)
+    require_parity(found, 1e-3, "x")
+    merged: Any = open_merged(tmp_path / "merged", base)
+    assert (merged.lm_head.weight is merged.model.embed_tokens.weight) == tied
+    assert merged.config.tie_word_embeddings == tied
+    with torch.inference_mode():
+        assert (forward(merged, IDS) - forward(base.model(), IDS)).abs().max() > 1e-3
+
+
+def test_masks_keep_ties(base: Base, tmp_path: Path) -> None:
+    method, rows = Fish(), fact_rows().head(8)
+    mask = {"model.embed_tokens.weight": torch.arange(0, 320 * 64, 3)}
+    train_seed(Job("x", "fish", method, recipe(), 0, rows, rows[:0], mask), base, tmp_path / "seed", tmp_path / "work")
+    require_parity(merge_seed(method, tmp_path / "seed", base, tmp_path / "merged", rows, 4), 1e-4, "x")
+    merged: Any = open_merged(tmp_path / "merged", base)
+    assert merged.lm_head.weight is merged.model.embed_tokens.weight
+    changed = (merged.lm_head.weight != base.model().lm_head.weight).flatten()  # type: ignore[union-attr]
+    assert changed[mask["model.embed_tokens.weight"]].any()
+    changed[mask["model.embed_tokens.weight"]] = False
+    assert not changed.any()
+
+
+BERT = {**SMALL, "intermediate_size": 64, "max_position_embeddings": 48}
+CLASSIFIERS: dict[str, tuple[dict[str, Any], set[str]]] = {  # a masked language model's config; what is new
+    "deberta-v2": (BERT, {"pooler", "classifier"}),
+    "distilbert": (
+        {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 48},
+        {"pre_classifier", "classifier"},
+    ),
+    "roberta": ({**BERT, "type_vocab_size": 1, "pad_token_id": 0}, {"classifier"}),
+    "electra": ({**BERT, "embedding_size": 32}, {"classifier"}),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+class TestNewHeads:
+    """All that a classifier's checkpoint has not is trained and saved, or the method is refused before training."""
+
+    @pytest.fixture
+    def model(self, kind: str, tmp_path: Path) -> Base:
+        from transformers import CONFIG_MAPPING, AutoModelForMaskedLM
+
+        words, folder = word_pieces(), tmp_path / "base"
+        torch.manual_seed(1)
+        config = CONFIG_MAPPING[kind](**{"vocab_size": len(words), **CLASSIFIERS[kind][0]})
+        AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+        words.save_pretrained(folder)
+        write_json(folder / CARD, make_card(folder, kind))
+        return Base.open(folder, folder, COMPUTE, REVIEWS)
+
+    def seed(self, model: Base, method: Method, folder: Path, mask: Any = None) -> Path:
+        rows = review_rows().head(8)
+        job = Job("x", "x", method, recipe(learning_rate=0.02), 0, rows, rows[:0], mask)
+        train_seed(job, model, folder / "seed", folder / "work")
+        return folder / "seed"
+
+    @pytest.mark.parametrize("name", ["lora", "ia3", "full", "fish"])
+    def test_they_are_trained_saved_and_merged(self, kind: str, name: str, model: Base, tmp_path: Path) -> None:
+        ia3 = {"type": "ia3", "target_modules": "all-linear", "feedforward_modules": []}
+        methods: dict[str, Method] = {
+            "lora": Lora(rank=2, alpha=4.0),
+            "ia3": Peft(**ia3),
+            "full": Full(),
+            "fish": Fish(),
+        }
+        torch.manual_seed(0)
+        before = model.model()
+        head = head_parameters(before)
+        assert {parameter.split(".")[0] for parameter in head} == CLASSIFIERS[kind][1]
+        named = [n for n, p in before.named_parameters() if n not in head and p.ndim > 1]
+        mask = {n: torch.arange(5) for n in named} if name == "fish" else None
+        source = self.seed(model, methods[name], tmp_path, mask)
+        torch.manual_seed(99)  # what is new on loading is other than what was new in training
+        found = merge_seed(methods[name], source, model, tmp_path / "merged", review_rows().tail(6), 6)
+        require_parity(found, 1e-4, "x")
+        torch.manual_seed(0)
+        fresh, merged = state(model.model()), state(open_merged(tmp_path / "merged", model))
+        assert all(not torch.equal(fresh[parameter], merged[parameter]) for parameter in head)
+
+    def test_a_head_that_would_stay_random_is_refused(self, kind: str, model: Base, tmp_path: Path) -> None:
+        method = Peft(type="trainable_tokens", token_indices=[3], target_modules=["word_embeddings"])  # type: ignore[call-arg]
+        with pytest.raises(UserError, match="trainable_tokens"):
+            self.seed(model, method, tmp_path)
+        assert not (tmp_path / "work").exists()
+
+    def test_what_cannot_be_computed_is_refused_before_training(self, kind: str, model: Base, tmp_path: Path) -> None:
+        if kind != "deberta-v2":
+            pytest.skip("the others have what prefixes need")
+        with pytest.raises(UserError, match=r"^train x, seed 0: the base cannot be computed with this method: "):
+            self.seed(model, Peft(type="prefix_tuning", num_virtual_tokens=2), tmp_path)  # type: ignore[call-arg]
+        assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("kind", MIXTURES_OF_EXPERTS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
 from knowtune.base import ADAPTER_CARD, Base
@@ -104,3 +105,24 @@ def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path)
         "use a selection whose filter has `clean`"
     )
     assert not (tmp_path / "out").exists()
+
+
+class Forgetful(Lora):
+    def fold(self, model: torch.nn.Module) -> Any:
+        return model.unload()  # type: ignore[operator]
+
+
+def test_a_method_that_folds_to_another_model_is_refused_before_training(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^train lora, seed 3: merged, this method would compute something else"):
+        train_seed(job(method=Forgetful(rank=2, alpha=4.0)), base, tmp_path / "out", tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_all_linear_where_peft_refuses_one_of_them_names_the_remedy(base: Base, tmp_path: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model: Any = MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=16, num_hidden_layers=1, state_size=4))
+    with pytest.raises(UserError) as caught:
+        Lora(rank=2, alpha=4.0).attach(model)
+    assert "'out_proj' is incompatible with Mamba" in str(caught.value)
+    assert str(caught.value).endswith("; name layers of the backbone in target_modules, instead of all-linear")
