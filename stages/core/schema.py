@@ -191,7 +191,7 @@ class FileSource(Section):
     text_column: Text
     files: Files
     held_out: HeldOut
-    several_answers: bool
+    several_answers: bool = False
     columns: Annotated[
         Annotated[PromptColumns, Tag("prompts")]
         | Annotated[ChatColumns, Tag("chats")]

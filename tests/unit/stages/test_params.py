@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from knowtune.errors import UserError
 from stages.core.params import load_params, read_yaml
+from stages.core.schema import FileSource, Params
 
 from ..helpers import PRESETS
 
@@ -32,6 +33,13 @@ def message(tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, deep: b
 def test_committed_params_are_good(file: str) -> None:
     params = load_params(ROOT / file, deep=True)
     assert params.runs
+
+
+def test_several_answers_need_not_be_said() -> None:
+    raw = read_yaml(ROOT / "presets/pararel.yaml")
+    del raw["source"]["several_answers"]
+    source = Params.model_validate(raw).source
+    assert isinstance(source, FileSource) and source.several_answers is False
 
 
 LORA: dict[str, Any] = {
