@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.artefacts import read_json, write_json
+from knowtune.artefacts import read_card, read_json, read_tensors, write_json
 from knowtune.base import require_matching
+from knowtune.checkpoints import first_line
 from knowtune.errors import Problem, UserError, nearest
 from knowtune.weight_files import tie_again, untie
 
@@ -122,12 +123,24 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = False) -> torch.nn.Module:
-    """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it."""
+    """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it.
+
+    Raises:
+        UserError: a file of it is missing, damaged or of another shape, or not all of it has a place in the model.
+    """
     from peft import PeftModel
 
-    with unalarmed():
-        loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
-    require_loaded(loaded, folder)
+    read_card(folder / "adapter_config.json", {"peft_type": str})
+    read_tensors(folder / ADAPTER_WEIGHTS)
+    try:
+        with unalarmed():
+            loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
+        require_loaded(loaded, folder)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a file that is not as it should be leads PEFT to
+        told = f"{folder}: PEFT cannot put the adapter onto this model ({first_line(error)})"
+        raise UserError(f"{told}; run the stage that wrote it again") from error
     return loaded
 
 
@@ -140,9 +153,8 @@ def require_loaded(model: Any, folder: Path) -> None:
         UserError: names tensors that are missing, unexpected or other than saved.
     """
     from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    saved = load_file(folder / ADAPTER_WEIGHTS)
+    saved = read_tensors(folder / ADAPTER_WEIGHTS)
     with unalarmed():
         found = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
     require_matching(folder, found.keys() - saved.keys(), saved.keys() - found.keys())

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from knowtune.errors import UserError
@@ -37,37 +38,38 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_card(path: Path, keys: Iterable[str], stage: str) -> dict[str, Any]:
+def read_card(path: Path, shape: Mapping[str, type | UnionType], stage: str = "") -> dict[str, Any]:
     """Read a JSON object that a stage wrote.
 
     Args:
         path: the file.
-        keys: those that it must have.
-        stage: which stage writes it.
+        shape: keys that it must have, with the types of their values.
+        stage: which stage writes it; "" where several do.
 
     Raises:
         UserError: the file is missing, no JSON (cut short, say), or of another shape; says which stage to run again.
     """
-    again = f"run the {stage} stage again (if DVC takes it from its cache: dvc repro --force)"
     try:
         card = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
-        what = "missing" if isinstance(error, FileNotFoundError) else f"not readable as JSON ({error})"
-        raise UserError(f"{path}: {what}; {again}") from None
-    lacking = [key for key in keys if key not in card] if isinstance(card, dict) else []
-    if not isinstance(card, dict) or lacking:
-        what = f"no {', '.join(lacking)} in it" if lacking else "not a JSON object"
-        raise UserError(f"{path}: not what the {stage} stage writes, {what}; {again}")
+        raise _unusable(
+            path, "missing" if isinstance(error, FileNotFoundError) else f"no JSON ({error})", stage
+        ) from None
+    if not isinstance(card, dict):
+        raise _unusable(path, "no JSON object", stage)
+    odd = [key for key, kind in shape.items() if key not in card or not isinstance(card[key], kind)]
+    if odd:
+        raise _unusable(path, f"of another shape, see {', '.join(odd)}", stage)
     return card
 
 
-def read_tensors(path: Path, keys: Iterable[str], stage: str) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, keys: Iterable[str] = (), stage: str = "") -> dict[str, torch.Tensor]:
     """Read safetensors that a stage wrote.
 
     Args:
         path: the file.
         keys: tensors that it must have.
-        stage: which stage writes it.
+        stage: which stage writes it; "" where several do.
 
     Raises:
         UserError: the file is missing, damaged, or without one of the tensors; says which stage to run again.
@@ -75,16 +77,21 @@ def read_tensors(path: Path, keys: Iterable[str], stage: str) -> dict[str, torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    again = f"run the {stage} stage again (if DVC takes it from its cache: dvc repro --force)"
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
-        raise UserError(f"{path}: {what}; {again}") from None
+        raise _unusable(
+            path, "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})", stage
+        ) from None
     lacking = [key for key in keys if key not in tensors]
     if lacking:
-        raise UserError(f"{path}: not what the {stage} stage writes, no {', '.join(lacking)} in it; {again}")
+        raise _unusable(path, f"of another shape, no {', '.join(lacking)} in it", stage)
     return tensors
+
+
+def _unusable(path: Path, what: str, stage: str) -> UserError:
+    """Make the error of a file that a stage wrote and that cannot be used."""
+    return UserError(f"{path}: {what}; run the {stage + ' stage' if stage else 'stage that wrote it'} again")
 
 
 @contextmanager

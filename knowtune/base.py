@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.admission import admit
-from knowtune.artefacts import file_digest, read_json, text_digest
+from knowtune.artefacts import file_digest, read_card, read_json, read_tensors, text_digest
 from knowtune.checkpoints import DECIDING_FILES, LOCAL, first_line, load_tokenizer, plain_generation, read_config
 from knowtune.errors import UserError
 
@@ -188,6 +188,8 @@ def from_checkpoint(
         UserError: no such head for this architecture, or weights are missing; of a trained checkpoint also weights
             that the model has no place for.
     """
+    if trained:
+        read_card(folder / "config.json", {})
     config = read_config(folder)
     if num_labels is not None:
         config.num_labels = num_labels
@@ -202,7 +204,11 @@ def from_checkpoint(
             **options,
         )
     except Exception as error:  # whatever a file that is not as it should be leads transformers to
-        raise UserError(f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}") from error
+        if trained:
+            for file in sorted(folder.glob("*.safetensors")):
+                read_tensors(file)  # says which is damaged
+        told = f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}"
+        raise UserError(f"{told}. Run the stage that wrote it again" if trained else told) from error
     if trained:
         require_matching(folder, info["missing_keys"], info["unexpected_keys"])
     backbone = f"{model.base_model_prefix}."

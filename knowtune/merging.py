@@ -23,6 +23,7 @@ from knowtune.base import (
     load_model,
     require_same_base,
 )
+from knowtune.checkpoints import first_line
 from knowtune.encoding import batches_by_length
 from knowtune.errors import UserError
 from knowtune.evaluation import logits_of
@@ -98,7 +99,21 @@ def merge_seed(
 
 def seed_card(folder: Path) -> dict[str, Any]:
     """Read the card of a trained seed."""
-    return read_card(folder / ADAPTER_CARD, ("base_digest", "weights_digest", "method", "options"), "train")
+    shape = {"base_digest": str, "weights_digest": str, "method": str, "options": dict}
+    return read_card(folder / ADAPTER_CARD, shape, "train")
+
+
+def method_of(card: Mapping[str, Any], path: Path) -> Method:
+    """Make the method that a card names.
+
+    Raises:
+        UserError: there is no such method, or it has other options.
+    """
+    try:
+        method: Method = member_class(METHODS, "method", card["method"])(**card["options"])
+    except ValueError as error:
+        raise UserError(f"{path}: names no method of this version ({first_line(error)}); run its stage again") from None
+    return method
 
 
 def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
@@ -135,11 +150,10 @@ def parity(
 
 def open_merged(folder: Path, base: Base) -> torch.nn.Module:
     """Load a merged model of either kind, in evaluation mode."""
-    require_same_base(read_card(folder / MERGED, ("base_digest",), "merge")["base_digest"], base, folder)
+    require_same_base(read_card(folder / MERGED, {"base_digest": str}, "merge")["base_digest"], base, folder)
     if (folder / COMPOSED).is_file():
-        composed = read_card(folder / COMPOSED, ("method", "options"), "merge")
-        method: Method = member_class(METHODS, "method", composed["method"])(**composed["options"])
-        return method.load(base.model(), folder).eval()
+        composed = read_card(folder / COMPOSED, {"method": str, "options": dict}, "merge")
+        return method_of(composed, folder / COMPOSED).load(base.model(), folder).eval()
     return load_model(folder, replace(base.compute, quantize="none"), base.task, trained=True)
 
 

@@ -40,7 +40,7 @@ def mix(
     for source in folders:
         if (source / COMPOSED).is_file():
             raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
-        require_same_base(read_card(source / MERGED, ("base_digest",), "merge")["base_digest"], base, source)
+        require_same_base(read_card(source / MERGED, {"base_digest": str}, "merge")["base_digest"], base, source)
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
     exact, here = base.exact(), replace(base.compute, device="cpu", quantize="none")

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write items.jsonl and texts.jsonl with a `seed` column, and metrics.json: per seed, and mean with interval."""
     import pandas as pd
 
-    from knowtune.artefacts import read_json, write_json, write_rows
+    from knowtune.artefacts import read_card, write_json, write_rows
     from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
     from knowtune.merging import open_merged
     from stages.core.judging import judge
@@ -52,7 +52,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
     write_rows(args.out / "items.jsonl", pd.concat(all_items, ignore_index=True))
     write_rows(args.out / "texts.jsonl", pd.concat(all_texts, ignore_index=True))
     found = args.merged / "parity.json"  # mixtures have none
-    parity = max(seed["largest"] for seed in read_json(found).values()) if found.is_file() else None
+    parity = None
+    if found.is_file():
+        seeds = read_card(found, {}, "merge").values()
+        parity = max(max(seed["largest"], seed["trained"]) for seed in seeds)
     write_json(args.out / "metrics.json", {"seeds": metrics, "summary": over_seeds(metrics), "parity": parity})
 
 

@@ -1,7 +1,7 @@
 """Merge a run's adapters: plain checkpoints where the method folds, else composed artefacts; record parity.
 
-Parity is the difference of logits, merged against attached, on held-out rows; beyond the bound of params.yaml the
-stage fails.
+Parity is the difference of logits: merged against attached, on held-out rows, and read back from disk against what the
+trained model said in memory. Beyond the bound of params.yaml the stage fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Merge every seed, or the one with the lowest validation loss (`merge.keep: best`)."""
-    from knowtune.artefacts import read_json, read_rows, write_json
+    from knowtune.artefacts import read_card, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.errors import UserError, unknown
     from knowtune.merging import merge_seed, require_parity
@@ -40,7 +40,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     base, method = open_base(params, args.base), method_of(settings)
     seeds = list(settings.seeds)
     if params.merge.keep == "best":
-        losses = {seed: read_json(args.adapters / f"seed-{seed}" / ADAPTER_CARD)["validation_loss"] for seed in seeds}
+        shape = {"validation_loss": float | int | None}
+        cards = {seed: read_card(args.adapters / f"seed-{seed}" / ADAPTER_CARD, shape, "train") for seed in seeds}
+        losses = {seed: card["validation_loss"] for seed, card in cards.items()}
         if None in losses.values():
             raise UserError("params.yaml: merge.keep: got 'best'; allowed without validation rows: 'all'")
         seeds = [min(seeds, key=lambda seed: (losses[seed], seed))]
@@ -51,7 +53,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     for seed in seeds:
         adapter, folder = args.adapters / f"seed-{seed}", args.out / f"seed-{seed}"
         found[seed] = merge_seed(method, adapter, base, folder, rows, params.evaluate.batch_size)
-        print(f"merge {args.name}: seed {seed}: logits differ by up to {found[seed]['largest']:.2e}")
+        told = f"logits differ by up to {found[seed]['largest']:.2e} attached, {found[seed]['trained']:.2e} as trained"
+        print(f"merge {args.name}: seed {seed}: {told}")
         require_parity(found[seed], params.merge.parity, f"merge {args.name}, seed {seed}")
     write_json(args.out / "parity.json", {f"seed-{seed}": value for seed, value in found.items()})
 

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Gather what params.yaml names, and nothing else."""
     import pandas as pd
 
-    from knowtune.artefacts import read_json, read_rows, write_json
+    from knowtune.artefacts import read_card, read_json, read_rows, write_json
     from knowtune.base import ADAPTER_CARD
     from knowtune.damage import PLANTED_COLUMNS
     from knowtune.filter_picture import draw_filter
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     curves = []
     for name, settings in params.runs.items():
         metrics = read_json(args.evaluated / "runs" / name / "metrics.json")
-        card = read_json(args.adapters / name / f"seed-{settings.seeds[0]}" / ADAPTER_CARD)
+        path = args.adapters / name / f"seed-{settings.seeds[0]}" / ADAPTER_CARD
+        card = read_card(path, {"num_trainable": int}, "train")
         method = settings.type or settings.method
         entries.append(
             Entry(

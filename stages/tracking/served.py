@@ -25,7 +25,7 @@ class Tuned(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the base, refuse a wrong one, put the adapter on."""
-        from knowtune.artefacts import read_json
+        from knowtune.artefacts import read_card
         from knowtune.base import ADAPTER_CARD, CARD, Base, Compute, make_card
         from knowtune.families import member_class
         from knowtune.merging import load_seed
@@ -33,7 +33,7 @@ class Tuned(PythonModel):  # type: ignore[misc]
         from knowtune.tasks import TASKS
 
         adapter, config = Path(context.artifacts["adapter"]), context.model_config
-        card = read_json(adapter / ADAPTER_CARD)
+        card = read_card(adapter / ADAPTER_CARD, {"task": dict, "method": str, "options": dict}, "train")
         options = dict(card["task"])
         task: Any = member_class(TASKS, "task", options.pop("kind"))(**options)
         folder, compute = Path(config["base"]), Compute(**config["compute"])

@@ -101,7 +101,7 @@ def test_what_is_no_record_is_refused(fault: str, base: Base, tmp_path: Path) ->
     told = {
         "missing": "missing; ",
         "cut short": "damaged (",
-        "another file": "not what the train stage writes, no outputs, logits, logsumexp",
+        "another file": "of another shape, no outputs, logits, logsumexp",
         "another model": "a record of another model; ",
     }
     with pytest.raises(UserError) as caught:
