@@ -6,6 +6,7 @@ The only library module besides a method's own that knows PEFT's configs.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import typing
 import warnings
 from collections.abc import Iterator
@@ -56,12 +57,31 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
         raise UserError(f"PEFT's {name} neither trains nor saves a classifier's head; use another method")
     plain = [f".{weight.replace('modules_to_save.default.', '')}" for weight in trained if "modules_to_save" in weight]
     left = [weight for weight in new if not any(kept.endswith(f".{weight}") for kept in plain)]
+    if chosen_by_peft:
+        _tell_of_experts(attached)
     if left:
         raise UserError(
             f"PEFT's {name} neither trains nor saves {', '.join(left[:3])}, which the base has not, so that they would "
             "stay random; use another method"
         )
     return attached
+
+
+def _tell_of_experts(attached: torch.nn.Module) -> None:
+    """Say when all-linear leaves experts out: where they are one large parameter, they are no linear layers."""
+    changed = {name.split(".experts.")[0] for name, p in attached.named_parameters() if p.requires_grad}
+    left = [
+        name
+        for name, parameter in attached.named_parameters()
+        if parameter.ndim == 3 and ".experts." in name and name.split(".experts.")[0] not in changed
+    ]
+    if left:
+        kinds = sorted({name.rpartition("experts.")[2] for name in left})
+        print(
+            f"all-linear: the experts of this model are no linear layers and stay as they are; to train them too, take "
+            f"method peft, type lora, with target_parameters: [{', '.join(f'experts.{kind}' for kind in kinds)}]",
+            file=sys.stderr,
+        )
 
 
 def _keep_whole(model: PreTrainedModel, config: Any, modules: set[str]) -> None:

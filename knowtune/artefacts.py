@@ -120,12 +120,19 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     Args:
         path: the file.
         columns: the columns that an empty file is to have.
+
+    Raises:
+        UserError: the file is missing, or no JSON lines (cut short, say).
     """
     import pandas as pd
 
-    if path.stat().st_size == 0:
-        return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
-    return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
+    try:
+        if path.stat().st_size == 0:
+            return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
+        return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
+    except (OSError, ValueError) as error:
+        what = "missing" if isinstance(error, FileNotFoundError) else f"not rows of the pipeline ({error})"
+        raise _unusable(path, what, "") from None
 
 
 def count_rows(path: Path) -> int:

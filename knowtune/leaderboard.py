@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from knowtune.artefacts import read_rows, write_rows
+from knowtune.artefacts import read_rows, read_tensors, write_rows
 from knowtune.errors import UserError
 from knowtune.families import Judged, Metric, member_class
 from knowtune.metrics import METRICS
@@ -49,10 +49,8 @@ class Results:
     @classmethod
     def read(cls, folder: Path) -> Results:
         """Read what `write` wrote."""
-        from safetensors.torch import load_file
-
         texts = read_rows(folder / "texts.jsonl", ["id", "num_tokens"])
-        return cls(read_rows(folder / "items.jsonl"), texts, load_file(folder / "states.safetensors").get("states"))
+        return cls(read_rows(folder / "items.jsonl"), texts, read_tensors(folder / "states.safetensors").get("states"))
 
 
 def beside_base(own: Results, base: Results, task: Task) -> Judged:

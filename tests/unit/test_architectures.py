@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from knowtune.adapters import ADAPTER_WEIGHTS
 from knowtune.artefacts import write_json
 from knowtune.base import CARD, MERGED, Base, make_card
 from knowtune.classifiers import head_parameters
@@ -369,3 +371,49 @@ def test_a_seed_without_a_record_does_not_merge(base: Base, tmp_path: Path) -> N
     (source / RECORD).unlink()
     with pytest.raises(UserError, match=rf"^{source / RECORD}: missing; run the train stage again"):
         merge_seed(Full(), source, model, tmp_path / "merged", fact_rows().tail(4), 4)
+
+
+KINDS_LEFT_OUT = [("gpt_oss", True), ("qwen2_moe", True), ("mixtral", False), ("llama", False)]
+
+
+@pytest.mark.parametrize(("kind", "told"), KINDS_LEFT_OUT)
+def test_all_linear_says_when_it_leaves_experts_out(
+    kind: str, told: bool, base: Base, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = made(kind, base, tmp_path / "base", num_hidden_layers=1)
+    attached = Lora(rank=2, alpha=4.0).attach(model.model())
+    remedy = "target_parameters: [experts.down_proj, experts.gate_up_proj]\n"
+    assert (remedy in capsys.readouterr().err) == told
+    trains = any(".experts." in name and p.requires_grad for name, p in attached.named_parameters())
+    assert trains == (kind == "mixtral")
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "llama"])
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_in_bfloat16_it_is_what_was_trained_but_for_rounding(kind: str, name: str, base: Base, tmp_path: Path) -> None:
+    exact = made(kind, base, tmp_path / "base", num_hidden_layers=1)
+    model = replace(exact, compute=replace(COMPUTE, dtype="bfloat16"))
+    method: Method = Full() if name == "full" else Lora(rank=2, alpha=4.0)
+    source = trained(model, method, name, tmp_path / "seed", tmp_path / "work")
+    found = merge_seed(method, source, model, tmp_path / "merged", fact_rows().tail(4), 4)
+    require_parity(found, 1e-3, "x")
+    assert found["largest"] < 1e-4  # folding is in float32
+    assert found["trained"] == 0  # the seed itself, put back
+    assert found["rounded"] < 0.5  # the checkpoint is in bfloat16
+    assert (found["rounded"] == 0) == (name == "full")
+    model.model().save_pretrained(source) if name == "full" else save_file(
+        {key: 0 * tensor for key, tensor in load_file(source / ADAPTER_WEIGHTS).items()}, source / ADAPTER_WEIGHTS
+    )
+    with pytest.raises(UserError, match="the trained model in memory"):  # what was lost is more than rounding
+        require_parity(merge_seed(method, source, model, tmp_path / "lost", fact_rows().tail(4), 4), 1e-3, "x")
+
+
+def test_a_full_checkpoint_may_lie_in_several_files(base: Base, tmp_path: Path) -> None:
+    model = made("mixtral", base, tmp_path / "base")
+    changed: Any = model.model()
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter += 1
+    changed.save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    assert equal_states(state(Full().load(model.model(), tmp_path / "shards")), state(changed))
