@@ -30,6 +30,7 @@ PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 # What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
 SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
+NO_GIT = "no_scm"  # DVC's own setting
 FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
@@ -73,6 +74,7 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
 
     check_params(params)
     if params.resolve() == DEFAULT.resolve():
+        follow_git(Path.cwd())
         return Path.cwd()
     folder = Path("workspaces") / params.stem
     origin = folder / "origin.json"
@@ -98,6 +100,21 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
             link.symlink_to(os.path.relpath(name, folder))
     _write_if_changed(folder / "params.yaml", link_odd_paths(settled, folder))
     return folder.resolve()
+
+
+def follow_git(project: Path) -> None:
+    """Let DVC work in a project without git, such as an unpacked archive, and with git again once there is some.
+
+    What is set lies in `.dvc/config.local`, which belongs to this copy alone: DVC's experiments need git.
+    """
+    settings = project / ".dvc/config", project / ".dvc/config.local"
+    shared, own = (path.is_file() and NO_GIT in path.read_text(encoding="utf-8") for path in settings)
+    found = any((folder / ".git").exists() for folder in (project, *project.parents))
+    if found and own:
+        _dvc(project, "config", "--local", "--unset", f"core.{NO_GIT}")
+    elif not found and not own and not shared and settings[0].is_file():
+        print("no git here: DVC works without; `dvc exp` and the commit in MLflow need `git init`", file=sys.stderr)
+        _dvc(project, "config", "--local", f"core.{NO_GIT}", "true")
 
 
 def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str) -> dict[str, Any]:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli import workspace
-from cli.workspace import add_arguments, open_workspace, params_file, settle_paths
+from cli.workspace import add_arguments, follow_git, open_workspace, params_file, settle_paths
 from knowtune.errors import UserError
 from stages.core.params import read_yaml, write_yaml
 
@@ -204,3 +205,21 @@ def test_presets_of_the_project_are_those_in_git() -> None:
     if listed.returncode != 0:
         pytest.skip("not a git repository")
     assert sorted(PRESETS) == [Path(name).stem for name in listed.stdout.split()]
+
+
+def test_a_project_works_without_git_and_with_it_again(tmp_path: Path) -> None:
+    def dvc() -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", "status", "-q"], cwd=tmp_path, capture_output=True
+        ).returncode
+
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    assert dvc() == 255  # "is not a git repository"
+    for _ in range(2):
+        follow_git(tmp_path)
+        assert dvc() == 0
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    follow_git(tmp_path)
+    assert "no_scm" not in (tmp_path / ".dvc/config.local").read_text()
+    assert dvc() == 0
