@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from knowtune.filters import FILTERS
 from knowtune.settings import PACKAGE, is_local
 from stages.core.faults import PATHS
 from stages.core.params import load_params
+from stages.core.pipeline import read_stages
 from stages.core.schema import Params
 
 STAMP = Path(".work/checked.json")
@@ -63,13 +65,20 @@ def missing_places(params: Params, root: Path) -> list[Problem]:
         root: what relative paths are relative to.
     """
     problems = []
+    written = {Path(out).parts[:2] for stage in read_stages(root).values() for out in stage.outs}
     for section, key in PATHS:
         given = str(getattr(getattr(params, section), key))
         if SIGNS.search(given):
             allowed = 'a path without signs that a shell reads, such as " $ ` and \\; make a link to it'
             problems.append(Problem(f"{section}.{key}", repr(given), allowed))
             continue
-        if is_own(section, given) or (root / given).exists():
+        if is_own(section, given):
+            continue
+        if Path(os.path.normpath(given)).parts[:2] in written:
+            allowed = "a path that no stage writes; a name of your own below data/ or elsewhere"
+            problems.append(Problem(f"{section}.{key}", f"{given!r}, which a stage writes", allowed))
+            continue
+        if (root / given).exists():
             continue
         allowed = "a path at which something is"
         if given.startswith(PACKAGE) or (given.count("/") == 1 and not is_local(given)):

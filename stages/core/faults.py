@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from knowtune.representations import REPRESENTATIONS
 from knowtune.selectors import SELECTORS
 from knowtune.settings import PACKAGE, is_local, template_columns
 from knowtune.tasks import TASKS
-from stages.core.pipeline import quick_yaml
 from stages.core.plain import unplain
 from stages.core.schema import Params, Training
 from stages.core.shape import as_problems, check_shape
@@ -56,7 +54,7 @@ def _family(raw: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
 
 
 def _places(raw: dict[str, Any]) -> list[Problem]:
-    """Check that no path leads to the project as a whole, or to where stages write."""
+    """Check that no path leads to the project as a whole."""
     problems = []
     for section, key in PATHS:
         given = raw.get(section, {}).get(key, "")
@@ -69,20 +67,7 @@ def _places(raw: dict[str, Any]) -> list[Problem]:
         if here.is_relative_to(place) or parts == ("data",):
             allowed = "a file or folder of its own, not one that holds all of the project"
             problems.append(Problem(f"{section}.{key}", repr(given), allowed))
-        elif "/".join(parts[:2]) in _written():
-            allowed = "a path that no stage writes; a name of your own below data/ or elsewhere"
-            problems.append(Problem(f"{section}.{key}", f"{given!r}, which a stage writes", allowed))
     return problems
-
-
-@cache
-def _written() -> frozenset[str]:
-    """List the files and folders below data/ that stages write."""
-    stages = quick_yaml(Path(__file__).parents[2] / "dvc.yaml")["stages"].values()
-    bodies = [stage.get("do", stage) for stage in stages]
-    outs = [out for body in bodies for key in ("outs", "metrics", "plots") for out in body.get(key, ())]
-    names = [out if isinstance(out, str) else next(iter(out)) for out in outs]
-    return frozenset("/".join(name.split("/")[:2]) for name in names)
 
 
 def _references(raw: dict[str, Any]) -> list[Problem]:

@@ -17,6 +17,13 @@ ROOT = Path(__file__).resolve().parents[3]
     [
         ("source", "data", "facts", "source.data: got 'facts'; allowed: a path at which something is"),
         ("base", "path", "./models/a", "base.path: got './models/a'; allowed: a path at which something is"),
+        (
+            "base",
+            "path",
+            "data/base",
+            "base.path: got 'data/base', which a stage writes; allowed: a path that no stage",
+        ),
+        ("source", "data", "data/../data/prepared/x", "which a stage writes; allowed: a path that no stage writes"),
         ("source", "data", "a $HOME", "source.data: got 'a $HOME'; allowed: a path without signs that a shell reads"),
         (
             "semantics",
