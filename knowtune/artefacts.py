@@ -131,7 +131,7 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
             return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
         return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
     except (OSError, ValueError) as error:
-        what = "missing" if isinstance(error, FileNotFoundError) else f"not rows of the pipeline ({error})"
+        what = "missing" if isinstance(error, FileNotFoundError) else f"not readable ({error})"
         raise _unusable(path, what, "") from None
 
 

@@ -155,12 +155,16 @@ def rehearse(method: Method, base: Base, rows: Rows, label: str) -> None:
     try:
         attached = logits_of(model, inputs)
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
-        raise UserError(f"{label}: the base cannot be computed with this method: {first_line(error)}") from error
+        raise UserError(
+            f"{label}: the base cannot be computed with this method: {first_line(error)}; change other layers of it "
+            "(target_modules), or take another method"
+        ) from error
     if not method.folds or base.compute.quantize != "none":
         return
     with torch.inference_mode(False):
         folded = method.fold(model)
     found = float((logits_of(folded, inputs) - attached).abs().max())
+    folded.to("meta")  # type: ignore[arg-type]  # gives its memory back at once; PEFT's models hold on to themselves
     if base.compute.resolved_dtype() is torch.float32 and found > max(0.01, 1e-3 * float(attached.abs().max())):
         raise UserError(
             f"{label}: merged, this method would compute something else on this base than trained, by {found:.2g} in a "

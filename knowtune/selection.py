@@ -117,7 +117,9 @@ def open_selection(folder: Path) -> Selected:
     try:
         rows = read_rows(folder / "rows.jsonl")
         rows["score"] = rows["score"].astype(float)
-    except (OSError, ValueError, KeyError) as error:
+    except UserError as error:
+        raise UserError(str(error).replace("the stage that wrote it", "the select stage")) from None
+    except (ValueError, KeyError) as error:
         raise UserError(f"{folder / 'rows.jsonl'}: not readable ({error!r}); run the select stage again") from error
     return Selected(check(rows, SELECTED, str(folder)), mask, card["trace"], _read_layers(folder), card, adapter)
 
