@@ -102,10 +102,10 @@ def prepare(
     if several_answers:
         tables = {role: share_answers(table, asked_by(table)) for role, table in tables.items()}
     tables, unfit = _held_out(tables, by_fact=raw.by_fact)
-    blank = raw.texts["text"] == ""
-    empty_texts = raw.texts[blank].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
+    unread = raw.texts["reason"] != ""
+    odd_texts = raw.texts[unread].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
     rejected = [gone for _, gone in judged.values()] + unfit
-    rejected.append(empty_texts.assign(reason="retention: the text is empty"))
+    rejected.append(odd_texts.assign(reason="retention: " + raw.texts["reason"][unread]))
     out = pd.concat(rejected, ignore_index=True)
     num_read = sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts)
     _refuse(out, num_read, len(tables["train"]), limits.max_rejected)
@@ -114,7 +114,7 @@ def prepare(
     for role in ("validation", "test"):
         new[role] = _where(tables[role], among(tables[role]["fact"], facts)) if raw.by_fact else tables[role]
     known = _some(tables["known"], limits.max_known, limits.seed)
-    texts = _some(raw.texts[~blank], limits.max_texts, limits.seed).reset_index(drop=True)
+    texts = _some(raw.texts[~unread][["id", "text"]], limits.max_texts, limits.seed).reset_index(drop=True)
     judged_on = [new["train"], new["test"], known]
     if several_answers:
         judged_on = [_where(rows, ~asked_by(rows).duplicated()) for rows in judged_on]
@@ -149,7 +149,7 @@ def _judge(rows: pd.DataFrame, base: Base, role: str) -> tuple[pd.DataFrame, pd.
             f"prepare: {role}: {again.nunique()} ids are given twice, e.g. {again.iloc[0]!r}; ids must be unique"
         )
     reason = rows["reason"].copy()
-    reason[(rows["target"] == "") & (reason == "")] = "the target is empty"
+    reason[(rows["target"].str.strip() == "") & (reason == "")] = "the target is empty"
     reason[(rows["prompt"].str.strip() == "") & rows["reason"].eq("")] = "the prompt is empty"
     _judge_tokens(rows, reason, base, role)
     gone = reason != ""

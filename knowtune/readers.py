@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from knowtune.cells import take, text_of
 from knowtune.contract import ROW_COLUMNS
-from knowtune.settings import is_template, template_columns
-from knowtune.sources import MissingColumnError, Reader, Reading, text_of
+from knowtune.settings import is_template
+from knowtune.sources import Reader, Reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,13 +25,14 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
     Args:
         columns: as in params.yaml. With `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and
             `target`: each a column, or a template such as "Q: {question} A: ", which stands for itself with every
-            blank. A plain prompt column gets one blank at its end, for the target to follow.
+            blank. A plain prompt column gets one blank at its end, for the target to follow, unless one of
+            them has white space there.
         task: reads targets.
         tokenizer: has the chat template.
     """
     if "messages" in columns:
         chat = Chat(tokenizer)
-        return lambda record: [_described(record, columns, *chat.read(_get(record, columns["messages"])))]
+        return lambda record: [_described(record, columns, *chat.read(take(record, columns["messages"])))]
     if "label" in columns:
         return lambda record: [_labelled(record, columns, task)]
     return lambda record: [_prompted(record, columns, task)]
@@ -38,25 +41,29 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
 def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
     """Read prompt and answers."""
     prompt = _filled(columns["prompt"], record)
-    if prompt and not is_template(columns["prompt"]):
+    answers = _answers(record, columns["target"], task)
+    parted = prompt[-1:].isspace() or any(answer[:1].isspace() for answer in answers[:1])
+    if prompt and not parted and not is_template(columns["prompt"]):
         prompt += " "
-    target = columns["target"]
-    try:
-        answers = task.read_target(_filled(target, record) if is_template(target) else _get(record, target))
-    except ValueError as error:
-        raise ValueError(f"{target}: {error}") from None
     return _described(record, columns, prompt, answers, "")
 
 
 def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
     """Read text, second text and label."""
     pair = _filled(columns["text_pair"], record) if columns.get("text_pair") else ""
-    try:
-        answers = task.read_target(_get(record, columns["label"]))
-    except ValueError as error:
-        raise ValueError(f"{columns['label']}: {error}") from None
+    answers = _answers(record, columns["label"], task)
     cells = {**EMPTY, "prompt": _filled(columns["text"], record), "text_pair": pair}
     return Reading({**cells, "target": answers[0] if answers else ""})
+
+
+def _answers(record: Mapping[str, Any], column: str, task: Task) -> list[str]:
+    """Read what is right."""
+    if is_template(column):
+        return task.read_target(_filled(column, record))
+    try:
+        return task.read_target(take(record, column))
+    except ValueError as error:
+        raise ValueError(f"{column}: {error}") from None
 
 
 def _described(
@@ -66,8 +73,8 @@ def _described(
     if any("\n" in alias for alias in answers[1:]):
         reason = reason or "a further right answer has a line break"
     facts = columns.get("fact") or []
-    named = {name: _text(record, columns[name]) for name in ("relation", "subject", "wording") if columns.get(name)}
-    fact = ":".join(_text(record, name) for name in ([facts] if isinstance(facts, str) else facts))
+    named = {name: _key(record, columns[name]) for name in ("relation", "subject", "wording") if columns.get(name)}
+    fact = ":".join(_key(record, name) for name in ([facts] if isinstance(facts, str) else facts))
     further = "\n".join(answers[1:])
     target = answers[0] if answers else ""
     cells = {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}
@@ -118,20 +125,18 @@ def _filled(column: str, record: Mapping[str, Any]) -> str:
     """Fill a template, or take a column."""
     if not is_template(column):
         return _text(record, column)
-    return column.format_map({name: _text(record, name) for name in template_columns(column)})
+    parts = string.Formatter().parse(column)
+    return "".join(text + (_text(record, name) if name is not None else "") for text, name, _, _ in parts)
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
     """Take a cell as text."""
-    value = _get(record, name)
-    if isinstance(value, dict | list):
-        raise ValueError(f"{name}: got a {type(value).__name__}; allowed: text or a number")
-    return text_of(value)
-
-
-def _get(record: Mapping[str, Any], name: str) -> Any:
-    """Take a cell."""
     try:
-        return record[name]
-    except KeyError:
-        raise MissingColumnError(name) from None
+        return text_of(take(record, name))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _key(record: Mapping[str, Any], name: str) -> str:
+    """Take a cell that names something."""
+    return _text(record, name).strip()

@@ -6,7 +6,7 @@ does not have) stops at once, with file and line. What is wrong with one row bec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from knowtune.artefacts import text_digest
+from knowtune.cells import MissingColumnError, fault_of, key_of, storable, take, text_of
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError, nearest
 from knowtune.facts import read_authored
@@ -33,7 +34,7 @@ class Raw:
         validation: rows for the validation loss.
         test: rows to be judged.
         known: rows that the base knows.
-        texts: id, text.
+        texts: id, text, and a reason as above.
         by_fact: whether rows belong to facts of several wordings, so that what is tested must have been trained.
     """
 
@@ -84,7 +85,7 @@ def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int,
     parts = [("new", range(num_train)), ("new", range(num_train, middle)), ("new", range(middle, middle + num_test))]
     train, validation, test = (authored.rows(split, offsets).assign(reason="") for split, offsets in parts)
     known = authored.rows("known", range(1)).assign(reason="")
-    return Raw(train, validation, test, known, _texts(heldout), by_fact=True)
+    return Raw(train, validation, test, known, texts_table(heldout), by_fact=True)
 
 
 def read_files(
@@ -105,7 +106,6 @@ def read_files(
         text: a file of general text.
         text_column: its column.
     """
-    texts = [text_of(_column(record, text_column, text, number)) for number, record in read_records(text)]
     tables: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
     seen: dict[tuple[str, str], int] = {}
     for role in ROLES:
@@ -115,12 +115,26 @@ def read_files(
                 tables[found].append(table)
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
-    return Raw(**rows, texts=_texts(texts), by_fact=bool(columns.get("fact")))
+    return Raw(**rows, texts=texts_table(_read_texts(text, text_column)), by_fact=bool(columns.get("fact")))
 
 
-def _texts(texts: Sequence[str]) -> pd.DataFrame:
-    """Number the texts."""
-    return pd.DataFrame({"id": [f"text:{i}" for i in range(len(texts))], "text": list(texts)}, dtype="str")
+def _read_texts(path: Path, column: str) -> Iterator[str]:
+    """Read a column of texts."""
+    for number, record in read_records(path):
+        try:
+            yield text_of(take(record, column))
+        except MissingColumnError as error:
+            raise missing_column(str(error), record, path, number) from None
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: {column}: {error}") from None
+
+
+def texts_table(texts: Iterable[str]) -> pd.DataFrame:
+    """Number texts, and say which cannot be used and why."""
+    found = list(texts)
+    reasons = [fault_of(text) or ("" if text.strip() else "the text is empty") for text in found]
+    rows = {"id": [f"text:{i}" for i in range(len(found))], "text": map(storable, found), "reason": reasons}
+    return pd.DataFrame({name: list(cells) for name, cells in rows.items()}, dtype="str")
 
 
 def _tables(
@@ -138,9 +152,10 @@ def _tables(
             raise missing_column(str(error), record, path, number) from None
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {error}") from None
-        given = text_of(_column(record, id_column, path, number)) if id_column else ""
+        given = storable(_id(record, id_column, path, number)) if id_column else ""
         for reading in readings:
-            cells, of_role = reading.cells, reading.role or role
+            cells, reason = _kept(reading)
+            of_role = reading.role or role
             if id_column:
                 row_id = f"{given}:{reading.part}" if reading.part else given
             else:
@@ -149,19 +164,37 @@ def _tables(
                 row_id = f"{digest}:{seen[of_role, digest]}"
             rest = (cells[column] for column in ROW_COLUMNS[2:])
             chunk = chunks.setdefault(of_role, [])
-            chunk.append((row_id, cells["fact"] or row_id, *rest, reading.reason))
+            chunk.append((row_id, cells["fact"] or row_id, *rest, reason))
             if len(chunk) == CHUNK:
                 yield of_role, pd.DataFrame(chunks.pop(of_role), columns=READ_COLUMNS, dtype="str")
     for of_role, chunk in chunks.items():
         yield of_role, pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str")
 
 
-class MissingColumnError(KeyError):
-    """A record has no such column; the message is its name."""
+def _kept(reading: Reading) -> tuple[dict[str, str], str]:
+    """Give cells that can be stored, and why the row cannot be used, or ""."""
+    if not fault_of("".join(reading.cells.values())):
+        return reading.cells, reading.reason
+    faults = {column: fault_of(cell) for column, cell in reading.cells.items()}
+    reason = "; ".join(f"{column}: {fault}" for column, fault in faults.items() if fault)
+    return {column: storable(cell) for column, cell in reading.cells.items()}, reading.reason or reason
 
-    def __str__(self) -> str:
-        """Give the bare name."""
-        return str(self.args[0])
+
+def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
+    """Take the id of a record.
+
+    Raises:
+        UserError: it is empty, or no text.
+    """
+    try:
+        found = key_of(take(record, column))
+    except MissingColumnError as error:
+        raise missing_column(str(error), record, path, number) from None
+    except ValueError as error:
+        raise UserError(f"{path}: line {number}: {column}: {error}") from None
+    if not found:
+        raise UserError(f"{path}: line {number}: {column}: the id is empty; give every row one, or `id: null`")
+    return found
 
 
 def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int) -> UserError:
@@ -171,15 +204,3 @@ def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int
     return UserError(
         f"{path}: line {number}: no column {name!r}; it has {has}" + (f"; did you mean {hint!r}?" if hint else "")
     )
-
-
-def _column(record: Mapping[str, Any], name: str, path: Path, number: int) -> Any:
-    """Take a cell."""
-    if name not in record:
-        raise missing_column(name, record, path, number)
-    return record[name]
-
-
-def text_of(value: Any) -> str:
-    """Read a cell as text; null and NaN are no text."""
-    return "" if value is None or value != value else str(value).strip()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from knowtune.cells import NUMBER, shown, text_of
 from knowtune.tasks.heads import HeadTask
 
 if TYPE_CHECKING:
     import torch
+
+MOST_SHOWN = 20  # labels in a message
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 class Classification(HeadTask):
     """Right when the label is the model's first choice."""
 
     labels: list[Annotated[str, Field(pattern=r"\S")]] = Field(
-        min_length=2, description="names of the labels; number i in a data file is the i-th, counted from 0"
+        min_length=2,
+        description="names; number i in a data file is the i-th, counted from 0, where no name is a number",
     )
 
     learned: ClassVar[str] = "accuracy"
@@ -36,20 +44,43 @@ class Classification(HeadTask):
         return len(self.labels)
 
     def read_target(self, cell: Any) -> list[str]:
-        """Read a label by its name or its number."""
-        if cell is None or cell != cell or cell == "":
+        """Read a label by its name; by its value where names are numbers or truth values, by its place where none is.
+
+        Raises:
+            ValueError: no label is meant, or it is open which.
+        """
+        text = text_of(cell).strip()
+        if not text:
             return []
-        name = str(cell).strip()
-        if name in self.labels:
-            return [name]
-        try:
-            number = float(name) if not isinstance(cell, bool) else int(cell)
-        except ValueError:
-            number = -1
-        if number not in range(len(self.labels)):
-            named = ", ".join(f"{i} or {label!r}" for i, label in enumerate(self.labels))
-            raise ValueError(f"got {cell!r}; allowed: {named} (task.labels)")
-        return [self.labels[int(number)]]
+        value = _value(text)
+        found = (
+            [name for name in self.labels if name.strip() == text]
+            or [name for name in self.labels if value is not None and _value(name) == value]
+            or self._at(value)
+        )
+        if len(found) != 1:
+            raise ValueError(f"got {shown(cell)}; allowed: {self._allowed()} (task.labels)")
+        return found
+
+    def _at(self, value: Decimal | str | None) -> list[str]:
+        """Find the label at a place that a number gives, counted from 0."""
+        if not isinstance(value, Decimal) or not 0 <= value < len(self.labels) or value != int(value):
+            return []
+        return [] if self.named_by_numbers else [self.labels[int(value)]]
+
+    @cached_property
+    def named_by_numbers(self) -> bool:
+        """Whether a number in a file may mean a label by its name, such as "1 star", and so none by its place."""
+        return any(
+            isinstance(_value(name), Decimal) or any(number <= len(self.labels) and number != place for number in said)
+            for place, (name, said) in enumerate(zip(self.labels, map(_said, self.labels), strict=True))
+        )
+
+    def _allowed(self) -> str:
+        """List what a cell may be."""
+        names = [repr(name) if self.named_by_numbers else f"{i} or {name!r}" for i, name in enumerate(self.labels)]
+        more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+        return ", ".join(names[:MOST_SHOWN]) + more
 
     def number(self, target: str) -> float:
         """Give the label's place in the list."""
@@ -80,3 +111,16 @@ class Classification(HeadTask):
         shares = logits.float().softmax(-1)
         for number in range(logits.shape[-1]):
             yield torch.full_like(targets, number), shares[:, number]
+
+
+def _value(text: str) -> Decimal | str | None:
+    """Read the number that a text is, or "true" or "false"; None for other texts."""
+    if NUMBER.fullmatch(text.strip()):
+        return Decimal(text.strip())
+    return text.strip().lower() if text.strip().lower() in ("true", "false") else None
+
+
+def _said(name: str) -> list[int]:
+    """List the whole numbers that a name says, in digits or as a word."""
+    words = [WORDS.index(word) for word in re.findall("[a-z]+", name.lower()) if word in WORDS]
+    return words + [int(digits) for digits in re.findall("[0-9]+", name) if len(digits) <= 6]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from knowtune.cells import texts_of
 from knowtune.families import Task
 
 if TYPE_CHECKING:
@@ -30,12 +31,7 @@ class Knowledge(Task):
 
     def read_target(self, cell: Any) -> list[str]:
         """Read one answer, or a list of them."""
-        cells = cell if isinstance(cell, list) else [cell]
-        odd = next((type(one).__name__ for one in cells if isinstance(one, dict | list)), None)
-        if odd:
-            raise ValueError(f"got a {odd}; allowed: a text, or a list of texts")
-        found = ["" if one is None or one != one else str(one).strip() for one in cells]
-        return list(dict.fromkeys(answer for answer in found if answer))
+        return texts_of(cell)
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Prompt and target as one text."""

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from knowtune.cells import NUMBER, shown, text_of
 from knowtune.tasks.heads import HeadTask
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+LARGEST = 3.4e38  # of what 32 bits hold
 
 
 class Regression(HeadTask):
@@ -24,14 +27,17 @@ class Regression(HeadTask):
         return 1
 
     def read_target(self, cell: Any) -> list[str]:
-        """Read a finite number."""
-        if cell is None or cell != cell or cell == "":
+        """Read a number as it is written, with a point; empty cells say nothing.
+
+        Raises:
+            ValueError: what is no number, or one that 32 bits do not hold.
+        """
+        text = text_of(cell).strip()
+        if not text:
             return []
-        try:
-            score = float(cell)
-        except (TypeError, ValueError):
-            raise ValueError(f"got {cell!r}; allowed: a number") from None
-        return [f"{score:.6g}"] if math.isfinite(score) else []
+        if isinstance(cell, bool) or not NUMBER.fullmatch(text) or abs(float(text)) > LARGEST:
+            raise ValueError(f"got {shown(cell)}; allowed: a number such as 3.5")
+        return [repr(float(text)).removesuffix(".0")]
 
     def number(self, target: str) -> float:
         """Read the score."""

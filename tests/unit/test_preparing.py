@@ -15,7 +15,7 @@ from knowtune.errors import UserError
 from knowtune.filters.clean import Clean
 from knowtune.preparing import Limits, Prepared, RejectedError, prepare
 from knowtune.prompts import share_answers
-from knowtune.sources import ROLES, Raw
+from knowtune.sources import ROLES, Raw, texts_table
 from knowtune.tasks.regression import Regression
 
 from .helpers import row, seen_of, table
@@ -33,11 +33,10 @@ def raw(
     texts: list[str] | None = None,
     by_fact: bool = True,
 ) -> Raw:
-    found = pd.DataFrame({"id": [f"text:{i}" for i in range(len(texts or []))], "text": texts or []}, dtype="str")
     none = table()
     tables = (train, none if validation is None else validation, test, none if known is None else known)
     read = [made if "reason" in made else made.assign(reason=pd.Series("", made.index, dtype="str")) for made in tables]
-    return Raw(*read, found, by_fact=by_fact)
+    return Raw(*read, texts_table(texts or []), by_fact=by_fact)
 
 
 def limits(**changes: Any) -> Limits:

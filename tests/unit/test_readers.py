@@ -51,20 +51,27 @@ def alone(readings: list[Reading]) -> tuple[dict[str, str], str]:
 
 class TestPrompts:
     def test_a_plain_prompt_gets_a_blank_for_the_target_to_follow(self) -> None:
-        cells, reason = prompted({"q": " The capital of Chile is ", "a": " Santiago "})
+        cells, reason = prompted({"q": "The capital of Chile is", "a": "Santiago"})
         assert cells == {
             "fact": "", "relation": "", "subject": "", "wording": "", "prompt": "The capital of Chile is ",
             "text_pair": "", "target": "Santiago", "aliases": "", "layout": "", "old": "",
         }  # fmt: skip
         assert reason == ""
 
+    @pytest.mark.parametrize(
+        ("prompt", "target"), [("Is\n", "so"), ("It is ", "so"), ("It is", " so"), ("Is", "\tso ")]
+    )
+    def test_white_space_between_prompt_and_target_is_enough(self, prompt: str, target: str) -> None:
+        cells, _ = prompted({"q": prompt, "a": target})
+        assert (cells["prompt"], cells["target"]) == (prompt, target)
+
     def test_an_empty_prompt_stays_empty(self) -> None:
-        assert prompted({"q": "  ", "a": "x"})[0]["prompt"] == ""
+        assert prompted({"q": "", "a": "x"})[0]["prompt"] == ""
 
     def test_a_template_stands_for_itself_with_every_blank(self) -> None:
         record = {"question": " Who? ", "n": 3, "answer": "Ada"}
         cells, _ = prompted(record, prompt="Q{n}: {question}\nA:", target="{answer}, of course ")
-        assert (cells["prompt"], cells["target"]) == ("Q3: Who?\nA:", "Ada, of course")
+        assert (cells["prompt"], cells["target"]) == ("Q3:  Who? \nA:", "Ada, of course ")
 
     def test_braces_of_a_cell_are_no_template(self) -> None:
         assert prompted({"q": "{a}", "a": "x"}, prompt="{q} ")[0]["prompt"] == "{a} "
@@ -84,7 +91,7 @@ class TestPrompts:
     def test_a_list_of_targets(self) -> None:
         record = {"q": "x", "a": ["Big Apple", " NYC", None, "Big Apple", "", "New York"]}
         cells, reason = prompted(record)
-        assert (cells["target"], cells["aliases"], reason) == ("Big Apple", "NYC\nNew York", "")
+        assert (cells["target"], cells["aliases"], reason) == ("Big Apple", " NYC\nNew York", "")
 
     @pytest.mark.parametrize("answers", [[], [None], [""]])
     def test_a_list_without_an_answer(self, answers: list[Any]) -> None:
@@ -188,11 +195,11 @@ class TestLabels:
 
     def test_text_and_label(self) -> None:
         cells = self.read({"t": " a film ", "y": 1})
-        assert (cells["prompt"], cells["text_pair"], cells["target"]) == ("a film", "", "good")
+        assert (cells["prompt"], cells["text_pair"], cells["target"]) == (" a film ", "", "good")
 
     def test_two_texts(self) -> None:
         cells = self.read({"t": "a film", "u": " another ", "y": "bad"}, text_pair="u")
-        assert (cells["prompt"], cells["text_pair"], cells["target"]) == ("a film", "another", "bad")
+        assert (cells["prompt"], cells["text_pair"], cells["target"]) == ("a film", " another ", "bad")
 
     def test_templates(self) -> None:
         record = {"title": "X", "t": "fun", "y": 0}
@@ -208,7 +215,7 @@ class TestLabels:
 
     def test_scores(self) -> None:
         assert self.read({"t": "x", "y": "2.50"}, Regression())["target"] == "2.5"
-        with pytest.raises(ValueError, match=r"^y: got 'high'; allowed: a number$"):
+        with pytest.raises(ValueError, match=r"^y: got 'high'; allowed: a number such as 3\.5$"):
             self.read({"t": "x", "y": "high"}, Regression())
 
     @pytest.mark.parametrize("columns", [{"text": "zzz"}, {"label": "zzz"}, {"text_pair": "zzz"}, {"text": "{zzz}"}])

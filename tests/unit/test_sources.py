@@ -12,7 +12,7 @@ from knowtune import sources
 from knowtune.contract import ROW_COLUMNS
 from knowtune.errors import UserError
 from knowtune.readers import EMPTY, reader_for
-from knowtune.sources import READ_COLUMNS, ROLES, Raw, Reading, read_embedded, read_files, text_of
+from knowtune.sources import READ_COLUMNS, ROLES, Raw, Reading, read_embedded, read_files
 
 from .helpers import REVIEWS, TASK
 
@@ -74,7 +74,7 @@ class TestReadFiles:
             "fact": "town:Ada", "relation": "town", "subject": "Ada", "wording": "", "prompt": "Ada lives in ",
             "text_pair": "", "target": "Rome", "aliases": "", "layout": "", "old": "", "reason": "",
         }  # fmt: skip
-        assert found.texts.to_dict("list") == {"id": ["text:0", "text:1"], "text": ["One.", "Two."]}
+        assert found.texts.to_dict("list") == {"id": ["text:0", "text:1"], "text": ["One.", "Two."], "reason": ["", ""]}
         assert (len(found.validation), found.known.columns.tolist()) == (0, READ_COLUMNS)
         assert found.by_fact
 
@@ -153,7 +153,9 @@ class TestReadFiles:
         else:
             assert all(found.test["id"].str.endswith(":0"))
 
-    @pytest.mark.parametrize(("value", "text"), [(None, ""), (" x ", "x"), (3, "3"), (1.5, "1.5"), (float("nan"), "")])
+    @pytest.mark.parametrize(
+        ("value", "text"), [(None, ""), (" x ", " x "), (3, "3"), (1.5, "1.5"), (float("nan"), "")]
+    )
     def test_cells_are_text(self, folder: Path, value: Any, text: str) -> None:
         write(folder / "train.jsonl", line("Ada lives in", value))
         assert read(folder).train["target"].tolist() == [text]
@@ -168,7 +170,7 @@ class TestReadFiles:
 
     def test_labels(self, folder: Path) -> None:
         write(folder / "train.jsonl", {"text": "fun", "label": 1}, {"text": "dull", "label": "bad"})
-        write(folder / "test.jsonl", {"text": "fine", "label": True})
+        write(folder / "test.jsonl", {"text": "fine", "label": "1"})
         found = read(folder, task=REVIEWS)
         assert found.train[["prompt", "target"]].to_numpy().tolist() == [["fun", "good"], ["dull", "bad"]]
         assert found.test["target"].tolist() == ["good"]
@@ -200,7 +202,7 @@ class TestReadFiles:
 
     def test_a_text_in_another_kind_of_file(self, folder: Path) -> None:
         (folder / "text.csv").write_text("body\n One. \n")
-        assert read(folder, text="text.csv", text_column="body").texts["text"].tolist() == ["One."]
+        assert read(folder, text="text.csv", text_column="body").texts["text"].tolist() == [" One. "]
 
     def test_a_missing_column_with_the_nearest(self, folder: Path) -> None:
         assert fails(folder, columns={"prompt": "questoin"}) == (
@@ -235,7 +237,7 @@ class TestReadEmbedded:
         assert found.validation["id"].tolist() == ["r:b:3", "r:c:0"]
         assert found.test["id"].tolist() == ["r:b:0", "r:c:1"]
         assert found.known["id"].tolist() == ["r:a:0", "r:d:3"]
-        assert found.texts.to_dict("list") == {"id": ["text:0"], "text": ["B"]}
+        assert found.texts.to_dict("list") == {"id": ["text:0"], "text": ["B"], "reason": [""]}
         assert found.by_fact
         assert found.train.columns.tolist() == [*ROW_COLUMNS, "reason"]
         assert found.train["prompt"].iloc[0] == "1 b is "
@@ -247,8 +249,3 @@ class TestReadEmbedded:
             "params.yaml: source.wordings: got 2 + 1 + 2; "
             "allowed: up to 4 in all, the wordings of the relation that has fewest"
         )
-
-
-@pytest.mark.parametrize(("value", "text"), [(None, ""), (float("nan"), ""), (" x\n", "x"), (0, "0"), (False, "False")])
-def test_cells_as_text(value: Any, text: str) -> None:
-    assert text_of(value) == text

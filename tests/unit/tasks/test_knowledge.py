@@ -15,8 +15,9 @@ from ..helpers import COLOURS, TASK, fact_rows, row, table
 
 @pytest.mark.parametrize(
     ("cell", "answers"),
-    [("Rome", ["Rome"]), (" Rome ", ["Rome"]), (7, ["7"]), (None, []), (float("nan"), []), ("", []), ([], []),
-     (["Rome", "Roma"], ["Rome", "Roma"]), ([" Rome", "Rome", None, ""], ["Rome"]), ([3, "3.0"], ["3", "3.0"])],
+    [("Rome", ["Rome"]), (" Rome\n", [" Rome\n"]), (7, ["7"]), (None, []), (float("nan"), []), ("", []), ([], []),
+     (["Rome", "Roma"], ["Rome", "Roma"]), (["Rome", "Rome ", None, " ", "Rome"], ["Rome", "Rome "]),
+     ([3, "3.0"], ["3", "3.0"])],
 )  # fmt: skip
 def test_one_answer_or_several(cell: Any, answers: list[str]) -> None:
     assert TASK.read_target(cell) == answers

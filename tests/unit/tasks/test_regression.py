@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from knowtune.cells import Number, shown
 from knowtune.encoding import Labelled
 from knowtune.tasks.regression import Regression
 
@@ -13,22 +14,43 @@ TASK = Regression()
 
 
 @pytest.mark.parametrize(
-    ("cell", "target"), [(3, "3"), (2.5, "2.5"), (" 4.20 ", "4.2"), (0, "0"), (-1e-9, "-1e-09"), (1 / 3, "0.333333")]
+    ("cell", "target"),
+    [
+        (3, "3"),
+        (2.5, "2.5"),
+        (" 4.20 ", "4.2"),
+        (0, "0"),
+        (-1e-9, "-1e-09"),
+        (1 / 3, "0.3333333333333333"),
+        ("1e3", "1000"),
+        (1234567.5, "1234567.5"),
+        (Number("1.10"), "1.1"),
+        ("+.5", "0.5"),
+        ("3.", "3"),
+    ],
 )
 def test_a_score(cell: Any, target: str) -> None:
     assert TASK.read_target(cell) == [target]
 
 
-@pytest.mark.parametrize("cell", [None, "", float("nan"), float("inf"), "nan", "-inf"])
+@pytest.mark.parametrize("cell", [None, "", " ", float("nan")])
 def test_no_score(cell: Any) -> None:
     assert TASK.read_target(cell) == []
 
 
-@pytest.mark.parametrize("cell", ["high", "3,5", [1.0], {"a": 1}])
+@pytest.mark.parametrize(
+    "cell", ["high", "3,5", "nan", "inf", float("inf"), "1e39", "1_000", "０", "0x1", True, 10**400]
+)
 def test_what_is_no_number(cell: Any) -> None:
     with pytest.raises(ValueError) as caught:
         TASK.read_target(cell)
-    assert str(caught.value) == f"got {cell!r}; allowed: a number"
+    assert str(caught.value) == f"got {shown(cell)}; allowed: a number such as 3.5"
+
+
+@pytest.mark.parametrize("cell", [[1.0], {"a": 1}])
+def test_what_is_no_cell(cell: Any) -> None:
+    with pytest.raises(ValueError, match=f"^got a {type(cell).__name__}; allowed: text or a number$"):
+        TASK.read_target(cell)
 
 
 def test_numbers_and_words() -> None:
