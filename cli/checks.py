@@ -13,8 +13,9 @@ from knowtune.artefacts import text_digest, tree_digest
 from knowtune.errors import Problem, raise_gathered
 from knowtune.families import member_class
 from knowtune.filters import FILTERS
+from knowtune.metrics import METRICS
 from knowtune.settings import PACKAGE, is_local
-from stages.core.faults import PATHS
+from stages.core.faults import PATHS, has_known
 from stages.core.params import load_params
 from stages.core.pipeline import read_stages
 from stages.core.schema import Params
@@ -36,6 +37,9 @@ def check_params(path: Path) -> Params:
         raise_gathered(str(path), missing_places(params, path.parent))
     if params.answers.sketch is not None and not reads_sketches(params):
         print(f"{path}: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
+    if has_known(params.model_dump()) and not reads_known(params):
+        named = ", ".join(name for name in METRICS if "known" in member_class(METRICS, "metric", name).needs)
+        print(f"{path}: evaluate.metrics: none reads the known rows that `source` gives; add {named}", file=sys.stderr)
     if all(run.method != "peft" for run in params.runs.values()):
         return params
     key = text_digest(
@@ -47,6 +51,12 @@ def check_params(path: Path) -> Params:
         STAMP.parent.mkdir(exist_ok=True)
         STAMP.write_text(json.dumps([key, *known][:50]))
     return params
+
+
+def reads_known(params: Params) -> bool:
+    """Tell whether a metric looks at what the base knows; those of a classifier need no rows for it."""
+    needs = [member_class(METRICS, "metric", name).needs for name in params.evaluate.metrics]
+    return params.task.kind != "knowledge" or any("known" in need for need in needs)
 
 
 def reads_sketches(params: Params) -> bool:

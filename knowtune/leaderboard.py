@@ -74,6 +74,33 @@ def beside_base(own: Results, base: Results, task: Task) -> Judged:
     return Judged(items, texts, states, base_states, labels=getattr(task, "labels", ()))
 
 
+CONSTANT = {"classification": "majority", "regression": "mean"}  # task -> what its constant answer is called
+
+
+def constant_answer(kind: str, train: pd.DataFrame, test: pd.DataFrame, task: Task) -> tuple[str, Judged] | None:
+    """Judge what needs no model: always the most frequent label of the training rows, or the mean of their scores.
+
+    Args:
+        kind: the task's name; None is returned for one that has no such answer.
+        train: training rows; damaged ones without a target are left out.
+        test: evaluation items.
+        task: has the labels, whose order decides between equally frequent ones.
+
+    Returns:
+        The answer, and the items with it as prediction.
+    """
+    targets = train["target"][train["target"] != ""]
+    if kind not in CONSTANT or targets.empty:
+        return None
+    if kind == "classification":
+        counts = targets.value_counts()
+        answer = max(getattr(task, "labels", counts.index), key=lambda label: counts.get(label, 0))
+    else:
+        answer = f"{targets.astype(float).mean():.6g}"
+    items = test.assign(predicted=answer, correct=test["target"] == answer)
+    return answer, Judged(items, pd.DataFrame({"num_tokens": []}), labels=getattr(task, "labels", ()))
+
+
 def reads_answers(names: Sequence[str]) -> bool:
     """Tell whether one of the named metrics needs answers in words."""
     return any(member_class(METRICS, "metric", name).reads_answers for name in names)

@@ -31,6 +31,7 @@ class Entry:
         num_trainable: trained parameters, where it was trained.
         parity: largest difference of logits, merged against attached.
         summary: metric -> mean, half_width, n.
+        constant: whether it is no model but always one answer.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Entry:
     num_trainable: int | None
     parity: float | None
     summary: Mapping[str, Mapping[str, Any]]
+    constant: bool = False
 
     def cell(self, metric: str) -> str:
         """Give a metric as text: percent for shares, mean ± half-width of the 95 % interval where there are seeds."""
@@ -73,12 +75,39 @@ def leaderboard_rows(entries: Sequence[Entry], metrics: Sequence[str]) -> tuple[
     return head, rows
 
 
-def leaderboard_markdown(entries: Sequence[Entry], metrics: Sequence[str]) -> str:
-    """Write the leaderboard as a Markdown table; mean ± half-width of the 95 % interval over seeds."""
+def legend(metric: str, known: Sequence[int] | None) -> str:
+    """Say in a few words what a metric is, and of how many known facts the base has any to lose.
+
+    Args:
+        metric: its name.
+        known: how many known facts the base has right, and how many there are; None where there are none.
+    """
+    about = _metric(metric).about
+    return (
+        f"{about}; the base has {known[0]} of {known[1]} right" if known and "known" in _metric(metric).needs else about
+    )
+
+
+def leaderboard_markdown(
+    entries: Sequence[Entry],
+    metrics: Sequence[str],
+    known: Sequence[int] | None = None,
+    cautions: Sequence[str] = (),
+) -> str:
+    """Write the leaderboard as a Markdown table; mean ± half-width of the 95 % interval over seeds.
+
+    Args:
+        entries: its lines.
+        metrics: its columns.
+        known: see `legend`.
+        cautions: what makes its numbers say less than they seem to.
+    """
     head, rows = leaderboard_rows(entries, metrics)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
-    about = [f"- {m} {arrow(m)}: {_metric(m).about} ({_metric(m).unit})" for m in metrics]
-    return "\n".join([*lines, "", *about, ""])
+    about = [f"- {m} {arrow(m)}: {legend(m, known)} ({_metric(m).unit})" for m in metrics]
+    mind = ["", *(f"Caution: {caution}." for caution in cautions)] if cautions else []
+    return "\n".join([*lines, "", *about, *mind, ""])
 
 
 def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFrame) -> dict[str, Any]:
@@ -122,6 +151,8 @@ def write_page(
     pictures: Mapping[str, str],
     filter_pictures: Mapping[str, str],
     pushed: PushAway | None,
+    known: Sequence[int] | None = None,
+    cautions: Sequence[str] = (),
 ) -> None:
     """Write one HTML page with everything inside: no script, no link to the network.
 
@@ -136,6 +167,8 @@ def write_page(
         pictures: of selections that choose parameters, by name, as SVG.
         filter_pictures: of filters that drop or compare rows, by name, as SVG.
         pushed: which answers moved away from their targets; None where no answers were asked for.
+        known: see `legend`.
+        cautions: what makes the numbers say less than they seem to.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -146,14 +179,15 @@ def write_page(
     page = environment.get_template("report.html.j2").render(
         head=head,
         rows=rows,
-        about=[(m, _metric(m).about, _metric(m).unit, arrow(m)) for m in metrics],
+        about=[(m, legend(m, known), _metric(m).unit, arrow(m)) for m in metrics],
         filters=filters,
         summary=summary,
-        trade=svg_text(_trade_off(entries, *axes), bbox_inches="tight"),
+        trade=svg_text(_trade_off([e for e in entries if not e.constant], *axes), bbox_inches="tight"),
         curves=svg_text(_learning_curves(curves), bbox_inches="tight"),
         pictures=pictures,
         filter_pictures=filter_pictures,
         pushed=pushed,
+        cautions=cautions,
     )
     path.write_text(page, encoding="utf-8")
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core import command
 from stages.core.schema import Params
+
+if TYPE_CHECKING:
+    from knowtune.base import Base
+    from knowtune.leaderboard import Results
 
 EXAMPLE = "python -m stages.baseline --test data/prepared/test.jsonl --retention data/prepared/retention.jsonl \\\n    --base data/base --out data/baseline"  # noqa: E501
 
@@ -21,10 +26,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write items, texts, the texts' states (of a classifier) and the base's own metrics."""
+    """Write items, texts, the texts' states (of a classifier), the base's own metrics, and what makes them say less."""
     import torch
 
     from knowtune.artefacts import write_json
+    from knowtune.cautions import known_before
     from knowtune.leaderboard import beside_base, compute_metrics, reads_answers
     from stages.core.judging import judge
     from stages.core.models import open_base
@@ -39,6 +45,40 @@ def run(args: argparse.Namespace, params: Params) -> None:
     metrics = compute_metrics(params.evaluate.metrics, beside_base(results, results, base.task))
     write_json(args.out / "metrics.json", metrics)
     print(f"baseline: {metrics}")
+    known, cautions = known_before(results.items), cautions_of(params, base, results, args.test, args.retention)
+    write_json(args.out / "notes.json", {"known": known, "cautions": cautions})
+    if known is not None:
+        print(f"baseline: the base has {known[0]} of {known[1]} known facts right")
+    for caution in cautions:
+        print(f"baseline: caution: {caution}", file=sys.stderr)
+
+
+def cautions_of(params: Params, base: Base, results: Results, test: Path, retention: Path) -> list[str]:
+    """Say what makes numbers on these items and texts say less than they seem to, by what the base does with them.
+
+    Args:
+        params: of the whole pipeline.
+        base: the pristine base.
+        results: its own.
+        test: the items' file.
+        retention: the texts' file.
+    """
+    from knowtune import cautions
+    from knowtune.artefacts import read_rows
+    from knowtune.encoding import Encoded, encode_texts
+    from knowtune.leaderboard import reads_answers
+
+    tokenizer, read = base.tokenizer(), results.texts
+    texts = read_rows(retention, ["id", "text"])["text"].tolist()
+    ids = encode_texts(tokenizer, texts, min(params.evaluate.max_text_tokens, base.context))
+    losses = read["loss"] * read["num_tokens"] if "loss" in read and len(read) else None
+    loss = None if losses is None else float(losses.sum() / read["num_tokens"].sum())
+    found = cautions.of_known(results.items) + cautions.of_texts(loss, ids, tokenizer.unk_token_id)
+    if reads_answers(params.evaluate.metrics):
+        rows = base.task.encode(tokenizer, read_rows(test))
+        lengths = [row.target_end - row.target_start for row in rows if isinstance(row, Encoded)]
+        found += cautions.of_lengths(lengths, params.answers.max_new_tokens)
+    return found
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, planted and a summary."""
     from knowtune.artefacts import write_json, write_rows
+    from knowtune.cautions import of_labels
     from knowtune.errors import UserError
     from knowtune.preparing import Limits, RejectedError, prepare
     from knowtune.readers import reader_for
@@ -52,8 +53,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
         raise UserError(f"{error}\nall of them, with their reasons: {path.resolve()}") from None
     for table in ("train", "validation", "test", "retention", "rejected", "planted"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
-    write_json(args.out / "summary.json", made.summary)
+    warnings = of_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
+    write_json(args.out / "summary.json", {**made.summary, "cautions": warnings})
     print(f"prepare: {made.summary}")
+    for warning in warnings:
+        print(f"prepare: caution: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -39,12 +39,20 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.base import ADAPTER_CARD
     from knowtune.damage import PLANTED_COLUMNS
     from knowtune.filter_picture import draw_filter
-    from knowtune.leaderboard import over_seeds, reads_answers
+    from knowtune.leaderboard import CONSTANT, compute_metrics, constant_answer, over_seeds, reads_answers
+    from knowtune.push_away import shortened
     from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
     from knowtune.selection import CARD, PICTURE
     from stages.core.models import task_of
 
     entries = [Entry("base", "pristine", None, None, over_seeds({"0": read_json(args.baseline / "metrics.json")}))]
+    train, task = read_rows(args.prepared / "train.jsonl"), task_of(params)
+    if constant := constant_answer(params.task.kind, train, read_rows(args.prepared / "test.jsonl"), task):
+        answer, judged = constant
+        found = over_seeds({"0": compute_metrics(params.evaluate.metrics, judged)})
+        entries.append(
+            Entry(CONSTANT[params.task.kind], f"always {shortened(answer)!r}", None, None, found, constant=True)
+        )
     curves = []
     for name, settings in params.runs.items():
         metrics = read_json(args.evaluated / "runs" / name / "metrics.json")
@@ -62,7 +70,6 @@ def run(args: argparse.Namespace, params: Params) -> None:
     for name, mixture in params.mixtures.items():
         metrics = read_json(args.evaluated / "mixtures" / name / "metrics.json")
         entries.append(Entry(name, f"{mixture.strategy} of {', '.join(mixture.runs)}", None, None, metrics["summary"]))
-    train = read_rows(args.prepared / "train.jsonl")
     planted = read_rows(args.prepared / "planted.jsonl", PLANTED_COLUMNS)
     filters = {
         name: score_filter(train, planted, read_rows(args.filtered / name / "dropped.jsonl")) for name in params.filters
@@ -76,10 +83,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
     means = {e.name: {name: value["mean"] for name, value in e.summary.items()} for e in entries}
     write_json(args.out / "metrics.json", means)  # for `dvc metrics`, which makes every number a column
     write_json(args.out / "filters.json", filters)
-    markdown = leaderboard_markdown(entries, params.evaluate.metrics)
+    summary, notes = read_json(args.prepared / "summary.json"), read_json(args.baseline / "notes.json")
+    known, cautions = notes["known"], [*summary["cautions"], *notes["cautions"]]
+    markdown = leaderboard_markdown(entries, params.evaluate.metrics, known, cautions)
     (args.out / "leaderboard.md").write_text(markdown, encoding="utf-8")
-    summary = read_json(args.prepared / "summary.json")
-    task = task_of(params)
     axes = (task.lost, task.learned)
     first = {name: args.selected / name / f"seed-{min(chosen.seeds)}" for name, chosen in params.selections.items()}
     pictures = {
@@ -91,7 +98,20 @@ def run(args: argparse.Namespace, params: Params) -> None:
     filter_pictures = {name: picture for name, picture in drawn.items() if picture is not None}
     pushed = _pushed(args, params) if reads_answers(params.evaluate.metrics) else None
     page = args.out / "index.html"
-    write_page(page, entries, params.evaluate.metrics, filters, table, summary, axes, pictures, filter_pictures, pushed)
+    write_page(
+        page,
+        entries,
+        params.evaluate.metrics,
+        filters,
+        table,
+        summary,
+        axes,
+        pictures,
+        filter_pictures,
+        pushed,
+        known,
+        cautions,
+    )
     print(f"report: {page}")
 
 

@@ -25,10 +25,14 @@ from knowtune.selectors import SELECTORS
 from knowtune.settings import PACKAGE, is_local, template_columns
 from knowtune.tasks import TASKS
 from stages.core.plain import unplain
-from stages.core.schema import Params, Training
+from stages.core.schema import Params, Training, kind_of_columns
 from stages.core.shape import as_problems, check_shape
 
 BASE = "data/base"  # where the base stage puts the pristine base
+REFERENCES = {  # names of the leaderboard's lines of constant answers
+    "classification": {"majority": "the line of the most frequent label"},
+    "regression": {"mean": "the line of the mean score"},
+}
 HUB = "data/hub/"  # where what is fetched goes
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
 
@@ -99,9 +103,10 @@ def _references(raw: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(f"mixtures.{name}.from", f"runs with {sorted(seeds)} seeds", allowed))
         if name in runs:
             problems.append(Problem(f"mixtures.{name}", "a name that a run has too", "a name of its own"))
+    lines = {"base": "the pristine base's line", **REFERENCES.get(raw.get("task", {}).get("kind"), {})}
     for key in ("runs", "mixtures"):
-        if "base" in _family(raw, key):
-            problems.append(Problem(f"{key}.base", "the name of the pristine base's line", "another name"))
+        for name in set(lines) & set(_family(raw, key)):
+            problems.append(Problem(f"{key}.{name}", f"the name of {lines[name]}", "another name"))
     if raw.get("merge", {}).get("keep") == "best" and not _has_validation(raw):
         problems.append(Problem("merge.keep", "'best'", "all, for `source` gives no validation rows"))
     for key in ("runs", "selections"):
@@ -157,10 +162,10 @@ def _task(raw: dict[str, Any]) -> list[Problem]:
     if heads and source.get("format") == "embedded":
         problems.append(Problem("source.format", "'embedded'", f"files; the authored facts are no rows for {kind}"))
     if columns is not None and heads != ("label" in columns):
-        need = "text, text_pair, label" if heads else "prompt and target, or messages"
+        need = "text, text_pair, label" if heads else "prompt and target, messages, or the columns of a case"
         problems.append(Problem("source.columns", f"{', '.join(columns)}", f"{need}, for task.kind is {kind!r}"))
     if columns is not None:
-        problems += _templates(columns)
+        problems += _templates(columns) + _cases(source)
     shares = sum(source.get("held_out", {}).values())
     if shares >= 1:
         problems.append(
@@ -170,15 +175,54 @@ def _task(raw: dict[str, Any]) -> list[Problem]:
     for i, metric in enumerate(raw.get("evaluate", {}).get("metrics", [])):
         if metric in METRICS and metric not in fitting:
             problems.append(Problem(f"evaluate.metrics[{i}]", f"{metric!r}, which {kind} has not", ", ".join(fitting)))
+        elif metric in fitting and "known" in member_class(METRICS, "metric", metric).needs and not has_known(raw):
+            got = f"{metric!r}, and `source` gives no known rows"
+            allowed = "a metric that reads none; or a file of facts that the base knows, at source.files.known"
+            problems.append(Problem(f"evaluate.metrics[{i}]", got, allowed))
+    return problems
+
+
+def has_known(raw: dict[str, Any]) -> bool:
+    """Tell whether the source gives rows that the base knows."""
+    source = raw.get("source", {})
+    if source.get("format") != "files":
+        return True
+    of_cases = source.get("columns", {}).get("locality_prompt") is not None
+    return of_cases or source.get("files", {"known": "?"}).get("known") is not None
+
+
+def _cases(source: dict[str, Any]) -> list[Problem]:
+    """Check what goes with records of whole cases."""
+    columns = source["columns"]
+    if kind_of_columns(columns) != "cases":
+        return []
+    problems = []
+    said = "a case says itself what is tested and what is known"
+    for role in ("validation", "test", "known"):
+        if (name := source.get("files", {}).get(role)) is not None:
+            problems.append(Problem(f"source.files.{role}", repr(name), f"null, for {said}"))
+    for role, share in source.get("held_out", {}).items():
+        if share:
+            problems.append(Problem(f"source.held_out.{role}", repr(share), f"0, for {said}"))
+    prompts, targets = (columns.get(f"locality_{key}") for key in ("prompt", "target"))
+    counts = [len(given) if isinstance(given, list) else int(given is not None) for given in (prompts, targets)]
+    if (
+        {"locality_prompt", "locality_target"} <= set(columns)
+        and counts[1] != counts[0]
+        and counts[1] != min(counts[0], 1)
+    ):
+        allowed = f"{counts[0]}, one for each of source.columns.locality_prompt"
+        problems.append(Problem("source.columns.locality_target", f"{counts[1]} columns", allowed))
     return problems
 
 
 def _templates(columns: dict[str, Any]) -> list[Problem]:
     """Check the braces of prompt templates."""
     problems = []
-    for key in ("prompt", "target", "text", "text_pair"):
-        value = columns.get(key)
-        if value is None or not set("{}") & set(value):
+    keys = ("prompt", "target", "text", "text_pair", "paraphrases", "locality_prompt")
+    given = [(key, one) for key in keys for one in _listed(columns.get(key))]
+    for key, value in given:
+        if not set("{}") & set(value):
             continue
         where = f"source.columns.{key}"
         try:
@@ -189,6 +233,11 @@ def _templates(columns: dict[str, Any]) -> list[Problem]:
             if not named or not all(name.strip() for name in named):
                 problems.append(Problem(where, repr(value), "a template that names columns in braces"))
     return problems
+
+
+def _listed(value: Any) -> list[Any]:
+    """Give a list as it is, nothing as none, and all else as a list of one."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _members(raw: dict[str, Any], *, deep: bool) -> list[Problem]:

@@ -65,6 +65,7 @@ Line = Annotated[Text, AfterValidator(_one_line)]
 Place = Annotated[Text, AfterValidator(_path)]  # odd signs are the workspace's business
 FileName = Annotated[Place, AfterValidator(_file)]
 FileNames = FileName | Annotated[list[FileName], Field(min_length=1), AfterValidator(_once)]
+Columns = Text | Annotated[list[Text], Field(min_length=1), AfterValidator(_once)]
 Split = Annotated[str, Field(pattern=r"^\w+([.-]\w+)*$", max_length=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -145,7 +146,7 @@ class FactColumns(Section):
     """Which columns of the files say what a row is about; a list is joined with ':'. null: there is none."""
 
     id: Text | None
-    fact: Text | Annotated[list[Text], Field(min_length=1), AfterValidator(_once)] | None
+    fact: Columns | None
     relation: Text | None
     subject: Text | None
     wording: Text | None
@@ -173,10 +174,31 @@ class LabelColumns(Section):
     label: Text
 
 
+class CaseColumns(Section):
+    """Records of whole cases: what is learned, how else it is asked, what must not change; see `knowtune.cases`."""
+
+    id: Text | None
+    relation: Text | None
+    subject: Text | None
+    prompt: Text
+    target: Text
+    old: Text | None
+    paraphrases: Columns | None
+    locality_prompt: Columns | None
+    locality_target: Columns | None
+
+
+KINDS_OF_COLUMNS = {
+    **dict.fromkeys(("paraphrases", "locality_prompt", "locality_target", "old"), "cases"),
+    "messages": "chats",
+    "label": "labels",
+}
+
+
 def kind_of_columns(columns: Any) -> str:
-    """Tell which kind of columns a mapping means by the key that only this kind has."""
+    """Tell which kind of columns a mapping means by a key that only this kind has."""
     given = columns if isinstance(columns, dict) else getattr(columns, "__dict__", {})
-    return next((kind for kind, key in (("chats", "messages"), ("labels", "label")) if key in given), "prompts")
+    return next((kind for key, kind in KINDS_OF_COLUMNS.items() if key in given), "prompts")
 
 
 class FileSource(Section):
@@ -195,7 +217,8 @@ class FileSource(Section):
     columns: Annotated[
         Annotated[PromptColumns, Tag("prompts")]
         | Annotated[ChatColumns, Tag("chats")]
-        | Annotated[LabelColumns, Tag("labels")],
+        | Annotated[LabelColumns, Tag("labels")]
+        | Annotated[CaseColumns, Tag("cases")],
         Discriminator(kind_of_columns),
     ]
 

@@ -55,7 +55,7 @@ def read_numbers(outs: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, 
 def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
     """Give the numbers of nested mappings by dotted key."""
     if isinstance(value, Mapping):
-        if set(value) == INTERVAL and prefix:
+        if set(value) - {"without"} == INTERVAL and prefix:
             yield from flat_numbers(value["mean"], prefix)
             yield from flat_numbers(value["half_width"], f"{prefix}.half_width")
             return

@@ -107,6 +107,16 @@ def classifier(project: Project, tmp_path: Path) -> Project:
     return project
 
 
+def majority(data: Path) -> tuple[str, float]:
+    """The most frequent training label, and its share of the test rows."""
+    train, test = (
+        [json.loads(line)["target"] for line in (data / f"prepared/{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "test")
+    )
+    label = max(["negative", "positive"], key=train.count)
+    return label, test.count(label) / len(test)
+
+
 def test_an_encoder_learns_labels(classifier: Project) -> None:
     stages = classifier.run("--params", "reviews.yaml")
     assert {"fetch@encoder", "fetch@reviews", "mix@soup", "evaluate-run@full"} <= set(stages)
@@ -114,6 +124,15 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
     board = json.loads((data / "report/leaderboard.json").read_text())
     assert board["base"]["drift"]["mean"] == pytest.approx(0, abs=1e-9)
     assert board["base"]["similarity_order"]["mean"] == pytest.approx(1)
+    label, share = majority(data)
+    assert list(board) == ["base", "full", "lora", "majority", "soup"]
+    assert board["majority"]["accuracy"] == {"mean": pytest.approx(share), "half_width": None, "n": 1}
+    assert set(board["majority"]) == {"accuracy", "f1", "matthews"}
+    table = (data / "report/leaderboard.md").read_text().splitlines()
+    assert [line.split(" | ")[:2] for line in table[2:4]] == [
+        ["| base", "pristine"],
+        ["| majority", f"always {label!r}"],
+    ]
     for run in ("lora", "full"):
         assert board[run]["accuracy"]["mean"] > 0.9
         assert board[run]["drift"]["mean"] > 0

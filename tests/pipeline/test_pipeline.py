@@ -21,11 +21,15 @@ def weights(project: Project, path: str) -> str:
 def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     board = json.loads((finished.folder / "data/report/leaderboard.json").read_text())
     assert list(board) == ["base", "full", "inside", "ird", "lora", "prefix", "soup"]
-    assert board["base"]["forgotten"]["mean"] == 0
     assert board["prefix"]["reliability"]["n"] == 2
-    measurable = set(finished.params()["evaluate"]["metrics"]) - {"locality"}  # the toy base has nothing right to keep
+    of_known = {"forgotten", "locality"}  # the toy base has nothing right that it could lose
     for entry in board.values():
-        assert set(entry) - {"locality"} == measurable
+        assert set(entry) == set(finished.params()["evaluate"]["metrics"]) - of_known
+    notes = json.loads((finished.folder / "data/baseline/notes.json").read_text())
+    right, num = notes["known"]
+    assert (right, num > 0) == (0, True)
+    (caution,) = [caution for caution in notes["cautions"] if "known facts" in caution]
+    assert caution in (finished.folder / "data/report/leaderboard.md").read_text()
     output = finished.first_run.stdout  # type: ignore[attr-defined]
     assert "data/report/index.html" in output
     assert "prefix_tuning on some" in (finished.folder / "data/report/index.html").read_text()
@@ -317,6 +321,7 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
         }
         params["prepare"]["damage"] = dict.fromkeys(params["prepare"]["damage"], 0)
         params["base"] = {"model": "folder", "path": "data/base"}
+        params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_drift", "pushed_away"]
         params["runs"] = {"lora": {**params["runs"]["lora"], "seeds": [0, 1]}}
         params["mixtures"] = {}
         del params["selections"]["some"]

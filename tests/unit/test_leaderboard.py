@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,7 +9,15 @@ import torch
 
 from knowtune.errors import UserError
 from knowtune.families import Judged
-from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers, reads_whole_answers
+from knowtune.leaderboard import (
+    Results,
+    beside_base,
+    compute_metrics,
+    constant_answer,
+    over_seeds,
+    reads_answers,
+    reads_whole_answers,
+)
 from knowtune.metrics import METRICS
 
 from .helpers import REVIEWS as TASK_OF_REVIEWS
@@ -151,3 +160,36 @@ def test_what_is_not_finite_is_left_out_and_said(loss: float, capsys: pytest.Cap
 
 def test_no_item_at_all() -> None:
     assert compute_metrics(list(METRICS), emptied(KNOWLEDGE)) == {}
+
+
+class TestConstantAnswer:
+    def judged(self, kind: str, train: list[str], test: list[str], task: Any) -> tuple[str, Judged] | None:
+        items = pd.DataFrame({"id": [str(i) for i in range(len(test))], "kind": "generalisation", "target": test})
+        return constant_answer(kind, pd.DataFrame({"target": train}, dtype="str"), items, task)
+
+    def test_the_most_frequent_training_label_is_judged_as_a_model_would_be(self) -> None:
+        found = self.judged(
+            "classification", ["good", "good", "bad", ""], ["good", "bad", "good", "good"], TASK_OF_REVIEWS
+        )
+        assert found is not None
+        answer, judged = found
+        assert answer == "good"
+        measured = compute_metrics(["accuracy", "f1", "matthews", "drift", "similarity_order", "pushed_away"], judged)
+        assert measured == {"accuracy": 0.75, "f1": pytest.approx(2 * 0.75 / 1.75), "matthews": 0.0}
+
+    def test_of_equally_frequent_labels_the_first(self) -> None:
+        found = self.judged("classification", ["good", "bad"], ["good"], TASK_OF_REVIEWS)
+        assert found is not None and found[0] == "bad"
+
+    def test_damaged_rows_without_a_target_do_not_count(self) -> None:
+        found = self.judged("classification", ["", "", "good"], ["good"], TASK_OF_REVIEWS)
+        assert found is not None and found[0] == "good"
+
+    def test_the_mean_of_the_scores_has_no_correlation(self) -> None:
+        found = self.judged("regression", ["1", "2", "4.5"], ["1", "2", "3"], TASK)
+        assert found is not None
+        assert found[0] == "2.5"
+        assert compute_metrics(["pearson", "spearman"], found[1]) == {}
+
+    def test_knowledge_has_none(self) -> None:
+        assert self.judged("knowledge", ["Rome"], ["Rome"], TASK) is None

@@ -77,6 +77,18 @@ class TestLeaderboard:
             ["soup", "ties of lora", "–", "–", "–", "1.500", "–"],
         ]
 
+    def test_how_much_the_base_knew_and_what_to_mind_stand_below(self) -> None:
+        text = leaderboard_markdown(ENTRIES[:1], ["forgotten", "text_loss"], (3, 8), ["it says little", "it is cut"])
+        assert text.endswith(
+            "- forgotten ↓: of the known facts that the base has right, those lost; the base has 3 of 8 right (share)\n"
+            "- text_loss ↓: loss on held-out text (nats per token)\n"
+            "\nCaution: it says little.\nCaution: it is cut.\n"
+        )
+
+    def test_a_bar_in_a_cell_is_no_border(self) -> None:
+        entry = Entry("majority", "always 'a|b'", None, None, {}, constant=True)
+        assert "| majority | always 'a\\|b' | – | – | – |" in leaderboard_markdown([entry], ["forgotten"])
+
     def test_markdown(self) -> None:
         assert leaderboard_markdown(ENTRIES[:1], ["forgotten"]) == (
             "| name | what | trained | forgotten ↓ | parity |\n"
@@ -124,13 +136,14 @@ class TestPage:
         curves: pd.DataFrame = CURVES,
         entries: list[Entry] = ENTRIES,
         pushed: PushAway | None = None,
+        **options: Any,
     ) -> str:
         score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
         path = folder / "report.html"
         pictures = {"fish": "<svg>what fish chose</svg>"}
         axes = ("forgotten", "generalisation")
         cuts = {"near": "<svg>cut</svg>"}
-        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures, cuts, pushed)
+        write_page(path, entries, METRICS, {"clean": score}, curves, SUMMARY, axes, pictures, cuts, pushed, **options)
         return path.read_text("utf-8")
 
     def test_twice_equal_bytes(self, tmp_path: Path) -> None:
@@ -152,6 +165,18 @@ class TestPage:
         text = self.page(tmp_path)
         assert not re.search(r"20\d\d-\d\d-\d\d", text)
         assert "dc:date" not in text
+
+    def test_cautions_stand_below_the_leaderboard(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path, known=(3, 8), cautions=["label '<b>' has no row"])
+        assert "<li>Caution: label &#39;&lt;b&gt;&#39; has no row.</li>" in text
+        assert "those lost; the base has 3 of 8 right (share)" in text
+        assert "Caution" not in self.page(tmp_path)
+
+    def test_a_constant_answer_is_a_line_and_no_point(self, tmp_path: Path) -> None:
+        constant = Entry("majority", "always 'good'", None, None, ENTRIES[0].summary, constant=True)
+        text = self.page(tmp_path, entries=[ENTRIES[0], constant, *ENTRIES[1:]])
+        assert "<td>majority</td><td>always &#39;good&#39;</td>" in text
+        assert len(re.findall("majority", text)) == 1  # in no legend of a picture
 
     def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)

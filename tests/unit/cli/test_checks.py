@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.checks import missing_places, reads_sketches
+from cli.checks import missing_places, reads_known, reads_sketches
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
 
@@ -60,3 +60,12 @@ def test_sketches_that_no_filter_reads_are_seen() -> None:
     assert reads_sketches(params)
     params.filters.pop("calm")
     assert not reads_sketches(params)
+
+
+def test_known_rows_that_no_metric_reads_are_seen() -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    assert reads_known(Params.model_validate(raw))
+    raw["evaluate"]["metrics"] = ["reliability", "text_drift"]
+    assert not reads_known(Params.model_validate(raw))
+    raw["evaluate"]["metrics"] = ["gained"]
+    assert reads_known(Params.model_validate(raw))

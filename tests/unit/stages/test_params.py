@@ -307,7 +307,8 @@ LABELS = {"id": None, "text": "t", "text_pair": None, "label": "y"}
 
 
 def of_files(params: dict[str, Any], columns: dict[str, Any] | None = None, **changes: Any) -> None:
-    """Read files of one's own instead of the authored facts."""
+    """Read files of one's own instead of the authored facts; they have no rows that the base knows."""
+    params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_drift", "pushed_away"]
     params["source"] = {
         "format": "files", "data": "data/own", "text": "data/own/text.jsonl", "text_column": "text",
         "files": {"train": "train.csv", "validation": None, "test": None, "known": None},
@@ -366,6 +367,15 @@ def hub(**entry: Any) -> Callable[[dict[str, Any]], object]:
 
 TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
+        lambda p: of_files(p) or p["evaluate"].update(metrics=["reliability", "gained"]),
+        "evaluate.metrics[1]: got 'gained', and `source` gives no known rows; allowed: a metric that reads none; or a "
+        "file of facts that the base knows, at source.files.known",
+    ),
+    (
+        lambda p: classifies(p) or p["runs"].update(majority=p["runs"]["lora"]),
+        "runs.majority: got the name of the line of the most frequent label; allowed: another name",
+    ),
+    (
         lambda p: p["task"].update(kind="clasification"),
         "task.kind: got 'clasification'; allowed: knowledge, classification, regression; did you mean 'classification",
     ),
@@ -409,8 +419,8 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: of_files(p, LABELS),
-        "source.columns: got id, label, text, text_pair; allowed: prompt and target, or messages, for task.kind is "
-        "'knowledge'",
+        "source.columns: got id, label, text, text_pair; allowed: prompt and target, messages, or the columns of "
+        "a case, for task.kind is 'knowledge'",
     ),
     (lambda p: of_files(p, {**PROMPTS, "promt": "x"}), "source.columns.promt: got an unknown key"),
     (lambda p: of_files(p, {**PROMPTS, "promt": "x"}), "; did you mean 'prompt'?"),

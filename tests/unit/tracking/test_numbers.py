@@ -16,7 +16,10 @@ def test_an_evaluation_gives_the_stages_means_and_each_seeds_numbers(tmp_path: P
     value = {
         "parity": 0.5,
         "seeds": {"0": {"known": 0.1}, "10": {"known": 0.2}, "9": {"known": 0.3}},
-        "summary": {"known": {"mean": 0.2, "half_width": 0.1, "n": 3}, "lost": {"mean": 1, "half_width": None, "n": 1}},
+        "summary": {
+            "known": {"mean": 0.2, "half_width": 0.1, "n": 3},
+            "lost": {"mean": 1, "half_width": None, "n": 1, "without": 2},
+        },
     }
     metrics, seeds = read_numbers({"out": write(tmp_path / "out/metrics.json", value).parent})
     assert metrics == {"parity": 0.5, "known": 0.2, "known.half_width": 0.1, "lost": 1.0}
