@@ -175,12 +175,13 @@ def _require_no_code(folder: Path) -> None:
 
 def _by_its_class(folder: Path) -> Any:
     """Load the tokenizer by its class in transformers, which knows names of special tokens; None where that fails."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     try:
-        return AutoTokenizer.from_pretrained(folder, **LOCAL)
+        known = AutoTokenizer.from_pretrained(folder, **LOCAL)
     except Exception:  # a class that cannot build on these files, or is not there: the file itself is what counts
         return None
+    return known if isinstance(known, PreTrainedTokenizerBase) else None
 
 
 def _names(path: Path, known: Any) -> dict[str, Any]:
