@@ -10,7 +10,7 @@ from typing import Any
 from cli.proposing.columns import Column, look
 from cli.proposing.data import LOOKED, Data, look_at_data, survey
 from cli.proposing.guess import Guess, propose
-from cli.proposing.model import Model, look_at_model, packaged_encoder
+from cli.proposing.model import Model, look_at_model, packaged_encoder, probed
 from cli.proposing.numbers import numbers_for
 from cli.proposing.places import valid_name, written
 from cli.proposing.preset import Preset
@@ -133,7 +133,8 @@ def _tried(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: P
         guess.unsure.append("the rows were not tried with the model, which is still to be fetched")
         return None
     learned = member_class(TASKS, "task", guess.task)(**{k: v for k, v in task.items() if k != "kind"})
-    trial = try_out(data.records, guess.columns, learned, model.card, model.folder, text, data.shown)
+    card = probed(model, learned, guess.unsure)
+    trial = try_out(data.records, guess.columns, learned, card, model.folder, text, data.shown)
     if trial.rejected:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in list(trial.rejected.items())[:3])
         guess.unsure.append(

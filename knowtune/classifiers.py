@@ -29,10 +29,42 @@ def load_classifier(folder: Path, num_labels: int, **options: Any) -> PreTrained
     model: Any = from_checkpoint(
         AutoModelForSequenceClassification, folder, new_head=True, num_labels=num_labels, **options
     )
-    if model.config.pad_token_id is None:  # a decoder's head reads the last token that is no padding
-        model.config.pad_token_id = load_tokenizer(folder).pad_token_id
+    text = model.config.get_text_config()
+    if text.pad_token_id is None:  # without one, transformers takes no batch
+        text.pad_token_id = load_tokenizer(folder).pad_token_id or 0
+    _read_at_the_last_token(model)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _read_at_the_last_token(model: Any) -> None:
+    """Let a decoder's head read the last token by the mask.
+
+    transformers looks for the last token that is not the config's padding token: another one than the tokenizer pads
+    with, one that ends texts too, or virtual tokens before the text, and what a row gives depends on those beside it.
+    Here the state of the last token stands at every place that the head may look at. Heads that get one state of a
+    whole text, and heads that choose it themselves, are left alone.
+    """
+    masks: list[torch.Tensor | None] = [None]
+
+    def keep(module: torch.nn.Module, args: Any, given: dict[str, Any]) -> None:
+        masks[0] = given.get("attention_mask")
+
+    def spread(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        states, mask = args[0], masks[0]
+        if mask is None or mask.ndim != 2 or states.ndim != 3:
+            return None
+        mask = mask[:, -states.shape[1] :]  # prefixes of the cache have a mask, but no states
+        places = torch.arange(mask.shape[1], device=mask.device)
+        last = (places * mask.to(places)).argmax(1)  # (batch,)
+        rows = torch.arange(len(states), device=states.device)
+        return (states[rows, last].unsqueeze(1).expand_as(states),)
+
+    heads = [getattr(model, name, None) for name in HEADS]
+    for head in heads:
+        if isinstance(head, torch.nn.Linear):
+            model.base_model.register_forward_pre_hook(keep, with_kwargs=True)
+            head.register_forward_pre_hook(spread)
 
 
 def classifier_inputs(encoded: Sequence[Labelled]) -> dict[str, torch.Tensor]:
@@ -57,6 +89,17 @@ def head_outputs(model: Any, encoded: Sequence[Labelled], batch_size: int, label
         for i, row in zip(batch, logits, strict=True):
             outputs[i] = row
     return torch.stack([row for row in outputs if row is not None]) if encoded else torch.zeros(0, 1)
+
+
+def depends_on_batch(model: Any, tokenizer: PreTrainedTokenizerBase, context: int | None) -> bool:
+    """Say whether a row's outputs, or a text's states, are others beside a longer row than alone, beyond rounding."""
+    texts, longest = ["1 a", "2 b c d e f g h"], min(context or 32, 32)
+    rows = encode_pairs(tokenizer, texts, [], [0.0] * len(texts), max_tokens=longest)
+    alone, beside = (head_outputs(model, rows, size, "") for size in (1, 2))
+    one, two = (pooled_states(model, tokenizer, texts, size, longest, "")[1] for size in (1, 2))
+    eps = torch.finfo(next(model.parameters()).dtype).eps ** 0.5
+    pairs = ((alone, beside), (one, two))
+    return not all(float((a - b).abs().max()) <= eps * float(a.abs().max()) for a, b in pairs)  # NaN does
 
 
 @torch.inference_mode()

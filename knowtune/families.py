@@ -66,6 +66,22 @@ class Task(Member):
         """
 
     @abstractmethod
+    def require_fit(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None
+    ) -> None:
+        """Run a model on a few tokens, and refuse one that cannot do this task, whatever it is called.
+
+        Args:
+            model: as `load_model` gives it, in evaluation mode.
+            tokenizer: its own.
+            folder: for messages.
+            context: tokens that it can read; None where nothing limits them.
+
+        Raises:
+            UserError: says what it does, and what to give instead.
+        """
+
+    @abstractmethod
     def read_target(self, cell: Any) -> list[str]:
         """Read what a data file says is right: the target first, then further right answers; [] where it says nothing.
 

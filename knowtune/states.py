@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.encoding import batches_by_length, pad
+from knowtune.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+LENGTH = 16  # tokens of a text that a model is tried out on
 
 
 @contextmanager
@@ -63,3 +66,42 @@ def mean_states(
             found.update(zip(rows, means.cpu(), strict=True))
     empty = torch.zeros(model.config.get_text_config().hidden_size)
     return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else empty[None][:0]
+
+
+def plain_ids(model: Any, rows: int, length: int) -> torch.Tensor:
+    """Draw tokens that stand for themselves: not those with which the config starts, ends or fills texts."""
+    config = model.config.get_text_config()
+    marks = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "unk", "sep", "cls", "mask"))
+    special = {token for mark in marks for token in (mark if isinstance(mark, list) else [mark])}
+    plain = torch.tensor([token for token in range(min(config.vocab_size, 4096)) if token not in special])
+    chosen = torch.randint(len(plain), (rows, length), generator=torch.Generator().manual_seed(0))
+    return plain[chosen].to(next(model.parameters()).device)
+
+
+@torch.inference_mode()
+def leaks(model: Any, context: int | None) -> bool:
+    """Say whether what stands later in a text shows before it: in a causal model it does not.
+
+    Two texts are read together, and then each of them with other tokens in its place. What the second text changes in
+    the first is rounding: experts take tokens of all texts together.
+
+    Raises:
+        UserError: the model's numbers are not finite.
+    """
+    ids = plain_ids(model, 4, min(LENGTH, context or LENGTH))
+    start = ids.shape[1] // 2  # of what is changed
+    one, beside, other, another = ids
+    later = torch.cat([one[:start], other[start:]])
+    first, changed, neighbour = (
+        model(input_ids=(pair := torch.stack(rows)), attention_mask=torch.ones_like(pair)).logits[0, :start].float()
+        for rows in ((one, beside), (later, beside), (one, another))
+    )
+    if not bool(torch.isfinite(first).all()):
+        dtype = next(model.parameters()).dtype
+        raise UserError(
+            f"{type(model).__name__}: what it computes in {dtype} is not finite; try compute.dtype: float32"
+        )
+    rounding = float((first - neighbour).abs().max())
+    width = float((first - first.mean(-1, keepdim=True)).abs().max())
+    bound = 16 * rounding + 4 * torch.finfo(next(model.parameters()).dtype).eps * width
+    return bool((first - changed).abs().max() > bound)

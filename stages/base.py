@@ -27,22 +27,27 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     from knowtune.artefacts import write_json
     from knowtune.base import CARD, make_card
+    from knowtune.probing import probe
+    from stages.core.compute import compute_of
+    from stages.core.models import task_of
 
+    compute = compute_of(params)
     if isinstance(params.base, EmbeddedBase):
         from knowtune.embedded import build_base
         from knowtune.facts import read_authored
-        from stages.core.compute import compute_of
         from stages.core.work import work_folder
 
         authored = read_authored(args.source)
-        compute = compute_of(params)
         work = work_folder("base", [params.base.model_dump(), compute.__dict__], [args.source])
         counts = build_base(authored, params.base.build, compute, args.out, work)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a forced run is to train, not to find itself finished
         print(f"base: {counts}")
-        card = make_card(args.out, "embedded")
+        folder = args.out
+        card = make_card(folder, "embedded")
     else:
-        card = make_card(args.source, args.source.resolve().name)
+        folder = args.source
+        card = make_card(folder, folder.resolve().name)
+    card = probe(card, folder, compute, task_of(params))
     for note in card["notes"]:
         print(f"base: {note}", file=sys.stderr)
     write_json(args.out / CARD, card)

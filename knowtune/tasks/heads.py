@@ -39,6 +39,19 @@ class HeadTask(Task):
 
         return load_classifier(folder, self.num_outputs, **options)
 
+    def require_fit(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None
+    ) -> None:
+        """Refuse a model whose answer to a row depends on the rows beside it."""
+        from knowtune.classifiers import depends_on_batch
+        from knowtune.errors import UserError
+
+        if depends_on_batch(model, tokenizer, context):
+            raise UserError(
+                f"{folder}: {type(model).__name__} gives a row another answer beside longer rows than alone: it does "
+                "not leave out padding; give another encoder or decoder"
+            )
+
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Text and second text, with the number to learn."""
         from knowtune.encoding import encode_pairs

@@ -29,6 +29,21 @@ class Knowledge(Task):
 
         return from_checkpoint(AutoModelForCausalLM, folder, new_head=False, **options)
 
+    def require_fit(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None
+    ) -> None:
+        """Refuse a model that reads what it is to predict: it would seem to know everything, and could say nothing."""
+        from knowtune.errors import UserError
+        from knowtune.states import leaks
+
+        if leaks(model, context):
+            raise UserError(
+                f"{folder}: {type(model).__name__} is not causal: what it gives for a token changes with the tokens "
+                "after it, so that it would read what it is to predict; give a model that writes text, set "
+                "is_decoder: true (or is_causal: true) in config.json if this one was trained to, or make it a "
+                "classification"
+            )
+
     def read_target(self, cell: Any) -> list[str]:
         """Read one answer, or a list of them."""
         return texts_of(cell)

@@ -17,7 +17,7 @@ from .helpers import word_pieces
 TEXTS = [
     "Ada lives in Rome , 12345 3.14",
     "  two  blanks\n\n\tand a line  ",
-    "don't e-mail, \"quotes\" (x)!",
+    'don\'t e-mail, "quotes" (x)!',
     "Größe café Ünïcode e\u0301",
     "汉字测试 日本語 한국어",
     "def f(x):\n    return x**2\n",
@@ -64,7 +64,10 @@ class TestLoadTokenizer:
         change(copy / "tokenizer_config.json", tokenizer_class=name)
         file, tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json")), load_tokenizer(copy)
         for text in TEXTS:
-            assert tokenizer(text, add_special_tokens=False)["input_ids"] == file.encode(text, add_special_tokens=False).ids
+            assert (
+                tokenizer(text, add_special_tokens=False)["input_ids"]
+                == file.encode(text, add_special_tokens=False).ids
+            )
             assert tokenizer(text)["input_ids"] == file.encode(text).ids
             assert tokenizer(text, "a")["input_ids"] == file.encode(text, "a").ids
         assert tokenizer.get_vocab() == file.get_vocab()
@@ -99,7 +102,9 @@ class TestLoadTokenizer:
         (copy / "additional_chat_templates").mkdir()
         (copy / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
         tokenizer = load_tokenizer(copy)
-        assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, chat_template="tool_use")
+        assert tokenizer.apply_chat_template(
+            [{"role": "user", "content": "x"}], tokenize=False, chat_template="tool_use"
+        )
         assert tokenizer.convert_tokens_to_ids("▁lives") in tokenizer.all_special_ids
         (copy / "chat_template.jinja").write_text("of a file {{ messages[0].content }}")
         said = [{"role": "user", "content": "x"}]  # type: ignore[assignment]
@@ -140,9 +145,7 @@ class TestEndTokens:
     def test_a_tokenizer_without_one_takes_the_models_and_it_is_said(self, copy: Path) -> None:
         change(copy / "tokenizer_config.json", eos_token=...)
         assert load_tokenizer(copy).eos_token == "</s>"
-        assert make_card(copy, "x")["notes"] == [
-            "the tokenizer names no end token; the model's own is learned: '</s>'"
-        ]
+        assert make_card(copy, "x")["notes"] == ["the tokenizer names no end token; the model's own is learned: '</s>'"]
 
     def test_no_end_token_at_all(self, copy: Path) -> None:
         change(copy / "tokenizer_config.json", eos_token=..., pad_token=...)
