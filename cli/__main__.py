@@ -9,6 +9,7 @@ import sys
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
+from knowtune.secrets import mask_output
 
 
 def main() -> int:
@@ -30,6 +31,7 @@ def main() -> int:
     fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
     new.add_arguments(fresh)
     args = parser.parse_args()
+    mask_output()
     try:
         return _dispatch(args)
     except UserError as error:

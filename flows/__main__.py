@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
+from knowtune.secrets import mask_output
 
 EXAMPLE = "python -m flows --workers 2"
 
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="run stages though nothing has changed")
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
     args = parser.parse_args()
+    mask_output()
     try:
         return _dispatch(args)
     except UserError as error:

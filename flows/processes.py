@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from knowtune.secrets import mask
+
 LAST_LINES = 20
 GRACE = 10.0  # seconds that an interrupted stage has to end
 NETWORK = 75  # EX_TEMPFAIL of sysexits.h: a stage says that trying again may help
@@ -59,7 +61,7 @@ class Processes:
         head: list[str] = []
         tail: deque[str] = deque(maxlen=LAST_LINES)
         for line in process.stdout:
-            if text := line.rstrip():
+            if text := mask(line.rstrip()):
                 tell(text)
                 tail.append(text)
                 head = [*head, text] if len(head) < LAST_LINES else head

@@ -16,6 +16,7 @@ from types import FrameType
 
 from flows.server import QUIET, answers
 from knowtune.errors import UserError
+from knowtune.secrets import mask_output
 
 MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jobs that nothing here asks for
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -29,6 +30,7 @@ PATIENCE = 120.0  # seconds that a server has to start
 
 def main() -> int:
     """Start both, print where they are, and end both when one ends or on Ctrl-C."""
+    mask_output()
     environment = {**QUIET, **MLFLOW_QUIET, **os.environ}
     signal.signal(signal.SIGTERM, _interrupt)
     servers: list[subprocess.Popen[bytes]] = []

@@ -47,7 +47,9 @@ def execute(module: str, argv: list[str]) -> int:
         0, or 1 after an error of the user's, printed without a traceback.
     """
     from knowtune.errors import TransientError, UserError
+    from knowtune.secrets import mask_output
 
+    mask_output()
     stage = importlib.import_module(module)
     name = module.rpartition(".")[2]
     parser = argparse.ArgumentParser(

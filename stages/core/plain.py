@@ -18,6 +18,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from knowtune.errors import Problem
+from knowtune.secrets import has_secret, mask
 
 MOST_LEVELS = 40
 MOST_VALUES = 100_000  # references unfolded
@@ -25,6 +26,7 @@ MOST_LETTERS = 100_000  # of one text: a template may hold a long instruction
 TOO_DEEP = f"more than {MOST_LEVELS} levels, one in the other"
 LARGEST = 2**63 - 1
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+NO_SECRET = "no password or token, for dvc.lock and MLflow keep what stands here; set one by environment, e.g. HF_TOKEN"
 ALLOWED = "a text, a number, true, false, null, a list or a mapping; write anything else in quotes"
 
 
@@ -88,7 +90,7 @@ def _fault(problem: str, node: Node) -> MarkedYAMLError:
 
 
 def unplain(value: Any, where: str = "") -> Iterator[Problem]:
-    """Find what is no plain value: a key that is no text, a date, a number without an end, a control character.
+    """Find what is no plain value: a date, a number without an end, a control character; and what is a secret.
 
     Args:
         value: as read from YAML.
@@ -110,6 +112,8 @@ def unplain(value: Any, where: str = "") -> Iterator[Problem]:
             yield Problem(where, shown(value), "a text without control characters")
         elif len(value) > MOST_LETTERS:
             yield Problem(where, f"a text of {len(value)} characters", f"up to {MOST_LETTERS}")
+        elif has_secret(value):
+            yield Problem(where, shown(mask(value)), NO_SECRET)
     elif isinstance(value, float):
         if not math.isfinite(value):
             yield Problem(where, shown(value), "a finite number")

@@ -274,3 +274,13 @@ def test_nothing_absurd_is_called_good(
     monkeypatch.chdir(ROOT)
     lines = message(tmp_path, of(name, path, value))
     assert any(expected in line for line in lines), lines
+
+
+def test_a_secret_is_refused_and_not_shown(tmp_path: Path) -> None:
+    """DVC would write it into dvc.lock, and MLflow keeps every number and word of the file."""
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text()
+    path.write_text(text.replace("data: data/raw", "data: https://ann:s3cret@host/rows?token=abcdef", 1))
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert "source.data: got 'https://***@host/rows?token=***'; allowed: no password or token" in str(caught.value)
