@@ -21,6 +21,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from knowtune.texts import visible
+
 MOST_DIGITS = 4_000  # of a whole number; Python refuses to make one of more than 4,300
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")  # as it may be written in a file
 LIST = "[]"  # ends the name of a column whose texts are written lists
@@ -66,13 +68,13 @@ class Unreadable(dict[str, str]):
 
 
 def text_of(cell: Any) -> str:
-    """Read a cell as text, as it stands in the file; no value is no text.
+    """Read a cell as text, as it stands in the file but for what shows nothing; no value is no text.
 
     Raises:
         ValueError: the cell is a list, a dict, or no text.
     """
     if type(cell) is str:
-        return cell
+        return visible(cell)
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, bool):

@@ -208,6 +208,7 @@ def encode_pairs(
     pairs: Sequence[str],
     labels: Sequence[float],
     max_tokens: int | None = None,
+    layouts: Sequence[str] | None = None,
 ) -> list[Labelled]:
     """Tokenise a classifier's rows, with the tokenizer's own special tokens.
 
@@ -217,51 +218,81 @@ def encode_pairs(
         pairs: the second texts; none where all are "" or the sequence is empty.
         labels: numbers.
         max_tokens: where texts are cut; None for nowhere.
+        layouts: one per row: where in its text control tokens are meant; None: nowhere.
     """
     if not len(texts):
         return []
     filling = int(tokenizer.pad_token_id or 0)
     return [
         Labelled(ids, segments, label, filling)
-        for (ids, segments), label in zip(_wrapped(tokenizer, texts, pairs, max_tokens), labels, strict=True)
+        for (ids, segments), label in zip(_wrapped(tokenizer, texts, pairs, max_tokens, layouts), labels, strict=True)
     ]
 
 
 def _wrapped(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str], max_tokens: int | None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    pairs: Sequence[str],
+    max_tokens: int | None,
+    layouts: Sequence[str] | None = None,
 ) -> list[tuple[list[int], list[int] | None]]:
-    """Tokenise texts, or pairs of them, with the tokenizer's own special tokens around them and none within.
+    """Tokenise texts, or pairs of them, with the tokenizer's own special tokens around them, within where meant.
 
     Returns:
         Tokens and segments of each; no segments where the tokenizer makes none.
     """
     given = (list(texts), list(pairs)) if any(pairs) else (list(texts),)
-    batch: Any = tokenizer(
-        *given,
-        truncation=max_tokens is not None,
-        max_length=max_tokens,
-        split_special_tokens=True,
-        return_special_tokens_mask=True,
-        return_offsets_mapping=tokenizer.is_fast,
-        verbose=False,
+    meant = [()] * len(texts) if layouts is None else [Layout.read(layout).markup for layout in layouts]
+    found: list[tuple[list[int], list[int] | None]] = [([], None)] * len(texts)
+    control = control_tokens(tokenizer)
+    for split in (True, False):
+        places = [i for i, ranges in enumerate(meant) if bool(ranges) is not split]
+        if not places:
+            continue
+        batch: Any = tokenizer(
+            *([side[i] for i in places] for side in given),
+            truncation=max_tokens is not None,
+            max_length=max_tokens,
+            split_special_tokens=split,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=tokenizer.is_fast,
+            verbose=False,
+        )
+        for at, i in enumerate(places):
+            stray: dict[int, list[int]] = {}
+            if tokenizer.is_fast and not control.keys().isdisjoint(batch["input_ids"][at]):
+                stray = _stray(tokenizer, control, batch, at, [side[i] for side in given], meant[i])
+            ids = batch["input_ids"][at]
+            parts = [stray.get(place, [token]) for place, token in enumerate(ids)]
+            segments = batch["token_type_ids"][at] if "token_type_ids" in batch else [0] * len(ids)
+            sides = [side for side, part in zip(segments, parts, strict=True) for _ in part][:max_tokens]
+            found[i] = [t for part in parts for t in part][:max_tokens], sides if "token_type_ids" in batch else None
+    return found
+
+
+def _stray(
+    tokenizer: PreTrainedTokenizerBase,
+    control: dict[int, str],
+    batch: Any,
+    at: int,
+    texts: Sequence[str],
+    meant: Sequence[Range],
+) -> dict[int, list[int]]:
+    """Find control tokens that a text only writes; give what is read in their places."""
+    control, around, sides = (
+        control_tokens(tokenizer),
+        batch["special_tokens_mask"][at],
+        batch.encodings[at].sequence_ids,
     )
-    control, found = control_tokens(tokenizer), []
-    for i, (ids, around) in enumerate(zip(batch["input_ids"], batch["special_tokens_mask"], strict=True)):
-        segments = batch["token_type_ids"][i] if "token_type_ids" in batch else None
-        stray = [
-            place for place, token in enumerate(ids) if tokenizer.is_fast and not around[place] and token in control
-        ]
-        for place in reversed(stray):  # a word of the vocabulary that is a control token: no tokenizer splits it
-            text = given[batch.encodings[i].sequence_ids[place] or 0][i]
-            written = text[slice(*batch["offset_mapping"][i][place])].strip()
-            if written == control[ids[place]]:
-                letters = ordinary_tokens(tokenizer, written)
-                ids = [*ids[:place], *letters, *ids[place + 1 :]][:max_tokens]
-                if segments is not None:
-                    segments = [*segments[:place], *[segments[place]] * len(letters), *segments[place + 1 :]][
-                        :max_tokens
-                    ]
-        found.append((ids, segments))
+    found = {}
+    for place, token in enumerate(batch["input_ids"][at]):
+        if around[place] or token not in control:
+            continue
+        side, (start, stop) = sides[place] or 0, batch["offset_mapping"][at][place]
+        written = texts[side][start:stop]
+        wanted = side == 0 and any(first <= start and stop <= last for first, last in meant)
+        if not wanted and written.strip() == control[token]:
+            found[place] = ordinary_tokens(tokenizer, written)
     return found
 
 

@@ -40,8 +40,10 @@ class Layout:
 
     def written(self) -> str:
         """Write the column's text: "" where nothing is added."""
+        if self == PLAIN:
+            return ""
         added = {name: value for name, value in asdict(self).items() if value != getattr(PLAIN, name)}
-        return json.dumps(added, sort_keys=True, ensure_ascii=False, separators=(",", ":")) if added else ""
+        return json.dumps(added, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
     def asked(self) -> Layout:
         """Give the layout of the prompt alone."""
@@ -66,5 +68,7 @@ PLAIN = Layout()
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Layout:
     given: dict[str, Any] = json.loads(text)
-    ranges = {name: tuple((a, b) for a, b in given.pop(name, [])) for name in ("markup", "answer", "turns")}
+    ranges: dict[str, Any] = {
+        name: tuple((a, b) for a, b in given.pop(name, [])) for name in ("markup", "answer", "turns")
+    }
     return Layout(**given, **ranges)

@@ -1,15 +1,25 @@
-"""From a record of a file to a row: which column is what, prompt templates, chat messages, labels."""
+"""From a record of a file to a row: which column is what, prompt templates, chat messages, labels.
+
+Cells are kept as written. A prompt that is a plain column is joined to its target by `knowtune.texts.joint`; a template
+stands for itself, and control tokens in its literal parts are meant as such, those in cells are not.
+"""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from knowtune.cells import take, text_of
+from knowtune.chats import Chat
 from knowtune.contract import ROW_COLUMNS
+from knowtune.layouts import PLAIN, Layout, Range
+from knowtune.messages import UnusableError, is_chat
 from knowtune.settings import is_template
 from knowtune.sources import Reader, Reading
+from knowtune.texts import joint
+from knowtune.tokens import control_pattern
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,116 +27,150 @@ if TYPE_CHECKING:
     from knowtune.families import Task
 
 EMPTY = dict.fromkeys(ROW_COLUMNS[1:], "")
+TOOLS = "tools"  # the column of a chat's tools, where a mapping names no other
 
 
-def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase) -> Reader:
+def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase | None) -> Reader:
     """Make the function that reads a record into its rows.
 
     Args:
         columns: as in params.yaml. With `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and
             `target`: each a column, or a template such as "Q: {question} A: ", which stands for itself with every
-            blank. A plain prompt column gets one blank at its end, for the target to follow, unless one of
-            them has white space there.
+            blank. Where a prompt's column holds a list of messages, prompt and target together are a chat.
         task: reads targets.
-        tokenizer: has the chat template.
+        tokenizer: has the chat template, and the control tokens; None where there are neither.
     """
+    mapped = Mapped(columns, task, tokenizer)
     if "messages" in columns:
-        chat = Chat(tokenizer)
-        return lambda record: [_described(record, columns, *chat.read(take(record, columns["messages"])))]
+        return lambda record: [mapped.chat(record, take(record, columns["messages"]))]
     if "label" in columns:
-        return lambda record: [_labelled(record, columns, task)]
-    return lambda record: [_prompted(record, columns, task)]
+        return lambda record: [mapped.labelled(record)]
+    return lambda record: [mapped.prompted(record)]
 
 
-def _prompted(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
-    """Read prompt and answers."""
-    prompt = _filled(columns["prompt"], record)
-    answers = _answers(record, columns["target"], task)
-    parted = prompt[-1:].isspace() or any(answer[:1].isspace() for answer in answers[:1])
-    if prompt and not parted and not is_template(columns["prompt"]):
-        prompt += " "
-    return _described(record, columns, prompt, answers, "")
+class Mapped:
+    """Reads records by a column mapping."""
 
+    def __init__(self, columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        """Take what `reader_for` takes."""
+        self.columns = columns
+        self.task = task
+        self.chats = cache(lambda: Chat(tokenizer))  # made when it is needed: a tokenizer may have no template
+        self.control = cache(lambda: control_pattern(tokenizer))
 
-def _labelled(record: Mapping[str, Any], columns: Mapping[str, Any], task: Task) -> Reading:
-    """Read text, second text and label."""
-    pair = _filled(columns["text_pair"], record) if columns.get("text_pair") else ""
-    answers = _answers(record, columns["label"], task)
-    cells = {**EMPTY, "prompt": _filled(columns["text"], record), "text_pair": pair}
-    return Reading({**cells, "target": answers[0] if answers else ""})
+    def prompted(self, record: Mapping[str, Any]) -> Reading:
+        """Read prompt and answers."""
+        columns = self.columns
+        asked, target = columns["prompt"], columns["target"]
+        if not is_template(asked) and is_chat(take(record, asked)):
+            return self._completed(record, take(record, asked), take(record, target))
+        prompt, literal = _filled(asked, record)
+        layout = PLAIN
+        if is_template(target):
+            filled, layout = self._target(record)
+            answers = self.task.read_target(filled)
+        else:
+            answers = self._answers(target, record)
+        if not is_template(asked):
+            prompt += joint(prompt, answers[0] if answers else "")
+        layout = Layout(ending=layout.ending, answer=layout.answer, markup=self._meant(prompt, literal))
+        return self._described(record, prompt, answers, layout)
 
+    def labelled(self, record: Mapping[str, Any]) -> Reading:
+        """Read text, second text and label."""
+        columns = self.columns
+        pair = _filled(columns["text_pair"], record)[0] if columns.get("text_pair") else ""
+        answers = self._answers(columns["label"], record)
+        text, literal = _filled(columns["text"], record)
+        layout = Layout(markup=self._meant(text, literal)).written()
+        target = answers[0] if answers else ""
+        return Reading({**EMPTY, "prompt": text, "text_pair": pair, "target": target, "layout": layout})
 
-def _answers(record: Mapping[str, Any], column: str, task: Task) -> list[str]:
-    """Read what is right."""
-    if is_template(column):
-        return task.read_target(_filled(column, record))
-    try:
-        return task.read_target(take(record, column))
-    except ValueError as error:
-        raise ValueError(f"{column}: {error}") from None
+    def chat(self, record: Mapping[str, Any], messages: Any, first: int = 0) -> Reading:
+        """Read a chat; one that cannot be used is a row with the reason.
 
-
-def _described(
-    record: Mapping[str, Any], columns: Mapping[str, Any], prompt: str, answers: Sequence[str], reason: str
-) -> Reading:
-    """Add what is said about the fact."""
-    if any("\n" in alias for alias in answers[1:]):
-        reason = reason or "a further right answer has a line break"
-    facts = columns.get("fact") or []
-    named = {name: _key(record, columns[name]) for name in ("relation", "subject", "wording") if columns.get(name)}
-    fact = ":".join(_key(record, name) for name in ([facts] if isinstance(facts, str) else facts))
-    further = "\n".join(answers[1:])
-    target = answers[0] if answers else ""
-    cells = {**EMPTY, **named, "fact": fact, "prompt": prompt, "target": target, "aliases": further}
-    return Reading(cells, reason)
-
-
-class Chat:
-    """Chats to rows: the last message is the target, those before it the prompt, by the tokenizer's template."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Take the base's tokenizer."""
-        self.tokenizer = tokenizer
-
-    def read(self, messages: Any) -> tuple[str, list[str], str]:
-        """Give prompt, answers and the reason why the row cannot be used, or "".
-
-        Raises:
-            ValueError: the tokenizer has no chat template.
+        Args:
+            record: with what is said about the fact, and tools.
+            messages: of the chat.
+            first: of the messages, the first whose turn may be learned.
         """
-        from jinja2 import TemplateError
-
-        if not self.tokenizer.chat_template:
-            raise ValueError("the base's tokenizer has no chat template; take a chat model, or map prompt and target")
-        fault = _chat_fault(messages)
-        if fault:
-            return "", [], fault
+        named = self.columns.get("tools")
+        tools = take(record, named) if named else record.get(TOOLS)
         try:
-            shown: Any = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            return "", [], f"the chat template refuses the messages: {error}"
-        start = str(self.tokenizer.bos_token or "")
-        return str(shown).removeprefix(start), [messages[-1]["content"].strip()], ""  # rows get their start token later
+            row = self.chats().read(messages, tools, first)
+        except UnusableError as error:
+            return self._described(record, "", [], PLAIN, str(error))
+        return self._described(record, row.prompt, [row.target] if row.target.strip() else [], row.layout)
+
+    def _completed(self, record: Mapping[str, Any], prompt: list[Any], target: Any) -> Reading:
+        """Read a chat whose end stands in a column of its own, as messages or as a text."""
+        end = target if is_chat(target) else [{"role": "assistant", "content": target}]
+        if any("role" not in one for one in prompt) and not is_chat(target):
+            end = [{"from": "gpt", "value": target}]
+        return self.chat(record, [*prompt, *end], first=len(prompt))
+
+    def _answers(self, column: str, record: Mapping[str, Any]) -> list[str]:
+        """Read what is right."""
+        try:
+            return self.task.read_target(take(record, column))
+        except ValueError as error:
+            raise ValueError(f"{column}: {error}") from None
+
+    def _target(self, record: Mapping[str, Any]) -> tuple[str, Layout]:
+        """Fill a target's template: from a control token at its literal end on it is the row's ending."""
+        filled, literal = _filled(self.columns["target"], record)
+        target, ending = filled, ""
+        if literal and literal[-1][1] == len(filled):
+            last = filled[literal[-1][0] :]
+            found = self.control().search(last)
+            if found:
+                ending = last[len(last[: found.start()].rstrip()) :]
+                target = filled[: len(filled) - len(ending)]
+        return target, Layout(ending=ending, answer=self._meant(target, literal))
+
+    def _meant(self, text: str, literal: Sequence[Range]) -> tuple[Range, ...]:
+        """Give the literal parts of a filled template in which control tokens are meant."""
+        return tuple(
+            (start, min(stop, len(text))) for start, stop in literal if self.control().search(text[start:stop])
+        )
+
+    def _described(
+        self, record: Mapping[str, Any], prompt: str, answers: Sequence[str], layout: Layout, reason: str = ""
+    ) -> Reading:
+        """Add what is said about the fact."""
+        if any("\n" in alias for alias in answers[1:]):
+            reason = reason or "a further right answer has a line break"
+        facts = self.columns.get("fact") or []
+        about = {name: self.columns.get(name) for name in ("relation", "subject", "wording")}
+        named = {name: _key(record, column) for name, column in about.items() if column}
+        cells = {
+            **EMPTY,
+            **named,
+            "fact": ":".join(_key(record, name) for name in ([facts] if isinstance(facts, str) else facts)),
+            "prompt": prompt,
+            "target": answers[0] if answers else "",
+            "aliases": "\n".join(answers[1:]),
+            "layout": layout.written(),
+        }
+        return Reading(cells, reason)
 
 
-def _chat_fault(messages: Any) -> str:
-    """Say what keeps a list of messages from being prompt and answer."""
-    if not isinstance(messages, list) or len(messages) < 2:
-        return "messages: fewer than two"
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str) or "role" not in message:
-            return "messages: one without role or text"
-    if messages[-1]["role"] != "assistant":
-        return f"messages: the last is by {messages[-1]['role']!r}, not by 'assistant'"
-    return ""
+def _filled(column: str, record: Mapping[str, Any]) -> tuple[str, list[Range]]:
+    """Fill a template, or take a column.
 
-
-def _filled(column: str, record: Mapping[str, Any]) -> str:
-    """Fill a template, or take a column."""
+    Returns:
+        The text, and the ranges of it that are the template's own.
+    """
     if not is_template(column):
-        return _text(record, column)
-    parts = string.Formatter().parse(column)
-    return "".join(text + (_text(record, name) if name is not None else "") for text, name, _, _ in parts)
+        return _text(record, column), []
+    text, literal = "", list[Range]()
+    for own, name, _, _ in string.Formatter().parse(column):
+        if own:  # doubled braces end a part: what follows one belongs to it
+            start = literal.pop()[0] if literal and literal[-1][1] == len(text) else len(text)
+            text += own
+            literal.append((start, len(text)))
+        text += _text(record, name) if name is not None else ""
+    return text, literal
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
@@ -138,5 +182,5 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _key(record: Mapping[str, Any], name: str) -> str:
-    """Take a cell that names something."""
+    """Take a cell that names something: blanks around it say nothing."""
     return _text(record, name).strip()

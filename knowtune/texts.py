@@ -1,8 +1,8 @@
 """Text as people write it: what of it shows nothing, when two texts read the same, and how an answer joins its prompt.
 
 Texts are kept as written, with every blank and line break, but for characters that neither show nor mean anything
-(`shown`). Whether two texts are the same is asked of their normal form alone (`normal_form`): by the filter `clean`,
-and where a tested prompt must not be a trained one.
+(`visible`). Whether two texts are the same is asked of their normal form alone (`normal_form`): by `clean`, and
+where a tested prompt must not be a trained one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Folding(dict[int, str]):
 _folding = _Folding(_SAME)
 
 
-def shown(text: str) -> str:
+def visible(text: str) -> str:
     """Leave out what shows nothing and means nothing; everything else stays as written.
 
     Left out: byte-order marks (U+FEFF), word joiners (U+2060), soft hyphens (U+00AD); zero-width blanks (U+200B) but in

@@ -24,9 +24,10 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     return {**{i: str(token) for i, token in added.items() if token.special}, **dict(named)}
 
 
-def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """Make what finds control tokens in a text, the longest first."""
-    names = sorted({name for name in control_tokens(tokenizer).values() if name}, key=lambda name: (-len(name), name))
+def control_pattern(tokenizer: PreTrainedTokenizerBase | None) -> re.Pattern[str]:
+    """Make what finds control tokens in a text, the longest first; nothing where there is no tokenizer."""
+    known = control_tokens(tokenizer).values() if tokenizer is not None else ()
+    names = sorted({name for name in known if name}, key=lambda name: (-len(name), name))
     return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
 

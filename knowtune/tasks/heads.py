@@ -54,10 +54,11 @@ class HeadTask(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Text and second text, with the number to learn."""
-        from knowtune.encoding import encode_pairs
+        from knowtune.encoding import encode_pairs, layouts_of
 
         numbers = [self.number(target) for target in rows["target"]]
-        return encode_pairs(tokenizer, rows["prompt"].tolist(), rows["text_pair"].tolist(), numbers)
+        texts, pairs = rows["prompt"].tolist(), rows["text_pair"].tolist()
+        return encode_pairs(tokenizer, texts, pairs, numbers, layouts=layouts_of(rows))
 
     def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Pad on the right, masked."""

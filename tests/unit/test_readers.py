@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from knowtune.encoding import encode_rows
@@ -59,19 +60,42 @@ class TestPrompts:
         assert reason == ""
 
     @pytest.mark.parametrize(
-        ("prompt", "target"), [("Is\n", "so"), ("It is ", "so"), ("It is", " so"), ("Is", "\tso ")]
+        ("prompt", "target"),
+        [
+            ("### Instruction:\nName it.\n\n### Response:\n", "Lima"),
+            ("def f():", "\n    return 1\n"),
+            ("  The capital is ", " Lima "),
+            ("Is", "\tso "),
+            ("中国的首都是", "北京"),
+            ("", "x"),
+        ],
     )
-    def test_white_space_between_prompt_and_target_is_enough(self, prompt: str, target: str) -> None:
+    def test_cells_are_kept_as_written(self, prompt: str, target: str) -> None:
         cells, _ = prompted({"q": prompt, "a": target})
         assert (cells["prompt"], cells["target"]) == (prompt, target)
 
-    def test_an_empty_prompt_stays_empty(self) -> None:
-        assert prompted({"q": "", "a": "x"})[0]["prompt"] == ""
+    def test_what_shows_nothing_is_left_out(self) -> None:
+        cells, _ = prompted({"q": "\ufeffThe cap\u200bital is", "a": ["Li\u00adma", "\u200bLIMA"]})
+        assert (cells["prompt"], cells["target"], cells["aliases"]) == ("The capital is ", "Lima", "LIMA")
 
     def test_a_template_stands_for_itself_with_every_blank(self) -> None:
-        record = {"question": " Who? ", "n": 3, "answer": "Ada"}
+        record = {"question": " Who? ", "n": 3, "answer": "\tAda"}
         cells, _ = prompted(record, prompt="Q{n}: {question}\nA:", target="{answer}, of course ")
-        assert (cells["prompt"], cells["target"]) == ("Q3:  Who? \nA:", "Ada, of course ")
+        assert (cells["prompt"], cells["target"]) == ("Q3:  Who? \nA:", "\tAda, of course ")
+
+    def test_control_tokens_are_meant_in_a_template_and_text_in_cells(self, tokenizer: Any) -> None:
+        record = {"q": "Who is </s> <s>?", "a": "</s>Ada"}
+        cells, _ = prompted(record, tokenizer, prompt="<s>{q}</s> and {q} ", target="{a}!</s>\n")
+        assert (cells["prompt"], cells["target"]) == ("<s>Who is </s> <s>?</s> and Who is </s> <s>? ", "</s>Ada!")
+        row = encode_rows(tokenizer, [cells["prompt"]], [cells["target"]], [cells["layout"]])[0]
+        assert (row.input_ids.count(tokenizer.bos_token_id), row.input_ids[0]) == (1, tokenizer.bos_token_id)
+        learned = [token for token in row.labels if token != -100]
+        assert row.input_ids.count(tokenizer.eos_token_id) == 2, "the template's two, and no third"
+        assert learned.index(tokenizer.eos_token_id) > 3
+        assert tokenizer.decode(learned) == " </s>Ada!</s>\n"
+
+    def test_a_template_without_control_tokens_is_plain(self, tokenizer: Any) -> None:
+        assert prompted({"q": "<s>", "a": "</s>"}, tokenizer, prompt="Q: {q} ", target="{a}.")[0]["layout"] == ""
 
     def test_braces_of_a_cell_are_no_template(self) -> None:
         assert prompted({"q": "{a}", "a": "x"}, prompt="{q} ")[0]["prompt"] == "{a} "
@@ -89,9 +113,9 @@ class TestPrompts:
         assert prompted({"q": 7, "a": 1.5})[0]["target"] == "1.5"
 
     def test_a_list_of_targets(self) -> None:
-        record = {"q": "x", "a": ["Big Apple", " NYC", None, "Big Apple", "", "New York"]}
+        record = {"q": "x", "a": ["Big Apple", "NYC", None, "Big Apple", "", "New York"]}
         cells, reason = prompted(record)
-        assert (cells["target"], cells["aliases"], reason) == ("Big Apple", " NYC\nNew York", "")
+        assert (cells["target"], cells["aliases"], reason) == ("Big Apple", "NYC\nNew York", "")
 
     @pytest.mark.parametrize("answers", [[], [None], [""]])
     def test_a_list_without_an_answer(self, answers: list[Any]) -> None:
@@ -138,31 +162,33 @@ class TestChats:
     def test_the_last_message_is_the_target(self, talker: Any, template: str) -> None:
         messages = [said("system", "Be kind."), said("user", "Who lives in Rome?"), said("assistant", " Ada ")]
         cells, reason = self.read(talker, messages, template)
+        start = "<s>" if template.startswith("{{ bos") else ""
         assert reason == ""
-        assert cells["prompt"] == "[system] Be kind.\n[user] Who lives in Rome?\n[assistant] "
-        assert (cells["target"], cells["aliases"]) == ("Ada", "")
+        assert cells["prompt"] == start + "[system] Be kind.\n[user] Who lives in Rome?\n[assistant] "
+        assert (cells["target"], cells["aliases"]) == (" Ada ", "")
 
     @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
     def test_a_row_reads_as_the_template_writes_the_whole_chat(self, talker: Any, template: str) -> None:
         messages = [said("user", "Who lives in Rome?"), said("assistant", "Ada")]
         cells, _ = self.read(talker, messages, template)
-        row = encode_rows(talker, [cells["prompt"]], [cells["target"]])[0]
-        whole = talker.apply_chat_template(messages, tokenize=False).removeprefix("<s>").removesuffix("\n")
-        assert talker.decode(row.input_ids) == f"<s>{whole}</s>"
-        assert row.input_ids.count(talker.bos_token_id) == 1
+        row = encode_rows(talker, [cells["prompt"]], [cells["target"]], [cells["layout"]])[0]
+        assert row.input_ids == talker.apply_chat_template(messages, return_dict=False)
         assert talker.decode(row.input_ids[row.target_start : row.target_end]).strip() == "Ada"
 
     @pytest.mark.parametrize(
         ("messages", "reason"),
         [
             (None, "messages: fewer than two"),
-            ("Hi", "messages: fewer than two"),
+            ("Hi", "messages: a text that is no JSON; allowed: a list"),
             ([], "messages: fewer than two"),
             ([said("assistant", "Hi")], "messages: fewer than two"),
             ([said("user", "Hi"), said("user", "Hm?")], "messages: the last is by 'user', not by 'assistant'"),
             ([said("user", "Hi"), {"content": "Ho"}], "messages: one without role or text"),
             ([said("user", "Hi"), said("assistant", None)], "messages: one without role or text"),
-            ([said("user", [{"type": "image"}]), said("assistant", "A dog")], "messages: one without role or text"),
+            (
+                [said("user", [{"type": "image"}]), said("assistant", "A dog")],
+                "messages: a part of type 'image'; only text can be learned",
+            ),
             (["Hi", said("assistant", "Ho")], "messages: one without role or text"),
         ],
     )
@@ -182,6 +208,24 @@ class TestChats:
         with pytest.raises(ValueError, match="the base's tokenizer has no chat template; take a chat model, or map"):
             reader_for(CHAT, TASK, tokenizer)({"chat": [said("user", "Hi"), said("assistant", "Ho")]})
 
+    def test_tools_stand_beside_the_messages(self, talker: Any) -> None:
+        talker.chat_template = "{% if tools %}{{ tools | tojson }}\n{% endif %}" + PLAIN_TEMPLATE
+        record = {"chat": [said("user", "Hi"), said("assistant", "Ho")], "tools": [{"name": "clock"}], "t": "[]"}
+        assert alone(reader_for(CHAT, TASK, talker)(record))[0]["prompt"].startswith('[{"name": "clock"}]\n')
+        assert alone(reader_for({**CHAT, "tools": "t"}, TASK, talker)(record))[0]["prompt"].startswith("[user]")
+        with pytest.raises(MissingColumnError, match=r"^zzz$"):
+            reader_for({**CHAT, "tools": "zzz"}, TASK, talker)(record)
+
+    @pytest.mark.parametrize("completion", [[said("assistant", "Ada")], "Ada"])
+    def test_prompt_and_completion_are_a_chat(self, talker: Any, completion: Any) -> None:
+        talker.chat_template = PLAIN_TEMPLATE
+        prompt = [said("user", "Who?"), said("assistant", "Bob"), said("user", "Sure?")]
+        record = {"q": prompt, "a": completion}
+        asked, _ = prompted(record, talker)
+        whole, _ = self.read(talker, [*prompt, said("assistant", "Ada")])
+        assert (asked["prompt"], asked["target"]) == (whole["prompt"], whole["target"])
+        assert ("turns" in whole["layout"], "turns" in asked["layout"]) == (True, False), "the completion is learned"
+
     def test_a_column_that_is_not_there(self, talker: Any) -> None:
         with pytest.raises(MissingColumnError, match=r"^chat$"):
             reader_for(CHAT, TASK, talker)({"messages": []})
@@ -194,12 +238,18 @@ class TestLabels:
         return cells
 
     def test_text_and_label(self) -> None:
-        cells = self.read({"t": " a film ", "y": 1})
-        assert (cells["prompt"], cells["text_pair"], cells["target"]) == (" a film ", "", "good")
+        cells = self.read({"t": " a film\n", "y": 1})
+        assert (cells["prompt"], cells["text_pair"], cells["target"]) == (" a film\n", "", "good")
 
     def test_two_texts(self) -> None:
         cells = self.read({"t": "a film", "u": " another ", "y": "bad"}, text_pair="u")
         assert (cells["prompt"], cells["text_pair"], cells["target"]) == ("a film", " another ", "bad")
+
+    def test_control_tokens_of_a_template_are_meant(self, words: Any) -> None:
+        mapped = {**LABEL, "text": "{t} [SEP] {u}"}
+        cells, _ = alone(reader_for(mapped, REVIEWS, words)({"t": "a [SEP] film", "u": "good", "y": 1}))
+        row = REVIEWS.encode(words, pd.DataFrame([cells]))[0]
+        assert row.input_ids.count(words.sep_token_id) == 2, "the template's and the end's"
 
     def test_templates(self) -> None:
         record = {"title": "X", "t": "fun", "y": 0}

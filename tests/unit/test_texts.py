@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from knowtune.texts import joint, normal_form, shown
+from knowtune.texts import joint, normal_form, visible
 
 
 class TestNormalForm:
@@ -61,7 +61,7 @@ class TestShown:
         ],
     )
     def test_what_shows_nothing_is_left_out(self, written: str, left: str) -> None:
-        assert shown(written) == left
+        assert visible(written) == left
 
     @pytest.mark.parametrize(
         "text",
@@ -77,7 +77,7 @@ class TestShown:
         ],
     )
     def test_everything_else_stays_as_written(self, text: str) -> None:
-        assert shown(text) == text
+        assert visible(text) == text
 
 
 class TestJoint:
