@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from knowtune.cases import Cases
 from knowtune.cells import take, text_of
 from knowtune.chats import Chat
 from knowtune.contract import ROW_COLUMNS
@@ -34,12 +35,15 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
     """Make the function that reads a record into its rows.
 
     Args:
-        columns: as in params.yaml. With `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and
+        columns: as in params.yaml. With `paraphrases`: whole cases, see `knowtune.cases`. With `messages`: chats.
+            With `label`: texts with labels or scores. Else `prompt` and
             `target`: each a column, or a template such as "Q: {question} A: ", which stands for itself with every
             blank. Where a prompt's column holds a list of messages, prompt and target together are a chat.
         task: reads targets.
         tokenizer: has the chat template, and the control tokens; None where there are neither.
     """
+    if "paraphrases" in columns:
+        return Cases(columns, task)
     mapped = Mapped(columns, task, tokenizer)
     if "messages" in columns:
         return lambda record: [mapped.chat(record, take(record, columns["messages"]))]

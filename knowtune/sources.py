@@ -115,7 +115,8 @@ def read_files(
                 tables[found].append(table)
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
-    return Raw(**rows, texts=texts_table(_read_texts(text, text_column)), by_fact=bool(columns.get("fact")))
+    by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several wordings
+    return Raw(**rows, texts=texts_table(_read_texts(text, text_column)), by_fact=by_fact)
 
 
 def _read_texts(path: Path, column: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, planted and a summary."""
     from knowtune.artefacts import write_json, write_rows
+    from knowtune.cases import Cases
     from knowtune.cautions import of_labels
     from knowtune.errors import UserError
     from knowtune.preparing import Limits, RejectedError, prepare
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
         columns = source.columns.model_dump()
         reader = reader_for(columns, base.task, base.tokenizer())
         raw = read_files(args.data, source.files.model_dump(), reader, columns, args.text, source.text_column)
+        if isinstance(reader, Cases):
+            print(f"prepare: {reader.told()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers
     limits = Limits(**params.prepare.model_dump(exclude={"damage"}), **held_out)
     try:

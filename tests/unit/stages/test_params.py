@@ -303,6 +303,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PROMPTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None, "prompt": "q", "target": "a"}
+OF_CASES = {
+    "id": "case_id", "relation": None, "subject": "edit.subject", "prompt": "edit.prompt", "target": "edit.new.str",
+    "old": "edit.true.str", "paraphrases": ["a", "b"], "locality_prompt": ["c", "d"], "locality_target": "edit.true",
+}  # fmt: skip
 LABELS = {"id": None, "text": "t", "text_pair": None, "label": "y"}
 
 
@@ -325,10 +329,19 @@ def classifies(params: dict[str, Any], **task: Any) -> None:
     params["evaluate"]["metrics"] = ["accuracy", "drift"]
 
 
+def of_cases(params: dict[str, Any], metrics: tuple[str, ...] = ("reliability", "forgotten"), **columns: Any) -> None:
+    """Read whole cases."""
+    of_files(params, {**OF_CASES, **columns}, held_out={"validation": 0, "test": 0})
+    params["evaluate"]["metrics"] = list(metrics)
+
+
 GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
     "prompts": of_files,
     "templates": lambda p: of_files(p, {**PROMPTS, "prompt": "Q: {q}\nA: ", "target": "{a}."}),
     "chats": lambda p: of_files(p, {**{k: v for k, v in PROMPTS.items() if k not in "prompt target"}, "messages": "m"}),
+    "cases": of_cases,
+    "cases with a target for each locality": lambda p: of_cases(p, locality_target=["e", "f"]),
+    "cases without locality": lambda p: of_cases(p, ("efficacy",), locality_prompt=None, locality_target=None),
     "labels": classifies,
     "scores": lambda p: (
         classifies(p)
@@ -366,6 +379,31 @@ def hub(**entry: Any) -> Callable[[dict[str, Any]], object]:
 
 
 TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda p: of_cases(p, old=None, paraphrase="x"), "source.columns.paraphrase: got an unknown key"),
+    (lambda p: of_cases(p, paraphrases=[]), "source.columns.paraphrases"),
+    (lambda p: of_cases(p, paraphrases=["a", "{b"]), "source.columns.paraphrases: got '{b'"),
+    (
+        lambda p: of_cases(p, locality_target=None),
+        "source.columns.locality_target: got 0 columns; allowed: 2, one for each of source.columns.locality_prompt",
+    ),
+    (lambda p: of_cases(p, locality_target=["a", "b", "c"]), "source.columns.locality_target: got 3 columns"),
+    (lambda p: of_cases(p, locality_prompt=None), "source.columns.locality_target: got 1 columns; allowed: 0"),
+    (
+        lambda p: of_cases(p, locality_prompt=None, locality_target=None),
+        "evaluate.metrics[1]: got 'forgotten', and `source` gives no known rows",
+    ),
+    (
+        lambda p: of_cases(p) or p["source"]["files"].update(test="x.jsonl"),
+        "source.files.test: got 'x.jsonl'; allowed: null, for a case says itself what is tested and what is known",
+    ),
+    (
+        lambda p: of_cases(p) or p["source"]["held_out"].update(validation=0.1),
+        "source.held_out.validation: got 0.1; allowed: 0, for a case says itself what is tested and what is known",
+    ),
+    (
+        lambda p: classifies(p) or p["source"].update(columns=OF_CASES),
+        "for task.kind is 'classification'",
+    ),
     (
         lambda p: of_files(p) or p["evaluate"].update(metrics=["reliability", "gained"]),
         "evaluate.metrics[1]: got 'gained', and `source` gives no known rows; allowed: a metric that reads none; or a "
