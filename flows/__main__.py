@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
@@ -31,6 +33,7 @@ def main() -> int:
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
     args = parser.parse_args()
     mask_output()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return _dispatch(args)
     except UserError as error:
@@ -78,5 +81,20 @@ def _dry(folder: Path, targets: list[str], force: bool) -> int:
     return 0
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Take SIGTERM as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _leave(code: int) -> None:
+    """End; at once where a server has died, which Prefect's threads would try to reach for minutes more."""
+    server = sys.modules.get("flows.server")
+    if server is not None and server.LOST.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+import httpx
+from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
-from prefect.exceptions import TerminationSignal
+from prefect.context import TagsContext
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.runtime import flow_run, task_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.urls import url_for
 
 from flows.artifacts import publish
 from flows.graph import Node
 from flows.processes import Processes
+from flows.server import LOST
 from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole, worth_another_try
 
 RETRY_AFTER = (2, 20)  # seconds
@@ -115,7 +121,9 @@ def _tell(finished: SimpleQueue[tuple[Node, Future]], node: Node, future: Future
     finished.put((node, future))
 
 
-def run_flow(folder: Path, nodes: Sequence[Node], processes: Processes, workers: int, force: bool) -> State[Any]:
+def run_flow(
+    folder: Path, nodes: Sequence[Node], processes: Processes, workers: int, force: bool, page: bool
+) -> State[Any]:
     """Reproduce a graph as a Prefect flow.
 
     Args:
@@ -124,24 +132,50 @@ def run_flow(folder: Path, nodes: Sequence[Node], processes: Processes, workers:
         processes: what runs them.
         workers: how many stages may run at a time.
         force: run stages though nothing has changed.
+        page: print the address of the run's page.
 
     Returns:
         The flow's state; its message says what ran and what failed.
     """
+    name = project_name(folder)
+    last: list[State[None]] = []
 
-    @flow(name="reproduce", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=workers))  # type: ignore[arg-type]
+    @flow(name=name, persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=workers))  # type: ignore[arg-type]
     def reproduce(project: str, workers: int, force: bool) -> State[None]:
-        if page := url_for("flow-run", flow_run.id):
-            print(f"page: {page}", flush=True)
+        if page and (address := url_for("flow-run", flow_run.id)):
+            print(f"page: {address}", flush=True)
         way = Walk(processes, force)
         try:
-            walk(nodes, way, workers)
+            with TagsContext(
+                current_tags=set()
+            ):  # of the run alone; on a task each costs a slow question to the server
+                walk(nodes, way, workers)
         except (KeyboardInterrupt, TerminationSignal):
             processes.stop()
-            return interrupted()
+            last.append(interrupted())
+            return last[-1]
         lines = list(way.lines.values())
-        publish(folder, nodes, lines)
+        last.append(whole(lines))
         get_run_logger().info(summary(lines))
-        return whole(lines)
+        if LOST.is_set():
+            stack.enter_context(
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+            )  # the engine still tries to tell it
+            return last[-1]
+        with suppress(httpx.HTTPError, PrefectHTTPStatusError):  # a server that dies now changes no result
+            publish(folder, nodes, lines)
+        return last[-1]
 
-    return reproduce(folder.name, workers, force, return_state=True)
+    try:
+        with ExitStack() as stack, tags(name):
+            return reproduce(folder.name, workers, force, return_state=True)
+    except Exception:
+        if not last:
+            raise
+        return last[-1]  # the stages have ended; only the server was not told
+
+
+def project_name(folder: Path) -> str:
+    """Name a project's flow, so that its runs stand apart from those of another checkout on the same page."""
+    digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+    return f"{folder.resolve().name}-{digest[:6]}"

@@ -39,17 +39,19 @@ def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> i
     Raises:
         UserError: DVC cannot read the pipeline, or the Prefect server that is asked for does not answer.
     """
-    from flows.server import find_server
+    from flows.server import ServerLostError, find_server
 
     with surroundings(folder) as environment:
         known = lock_entries(folder)
         nodes = read_graph(folder, targets)
-        server = find_server()
+        server = find_server(folder)
         if server is None and not force and not any(node.changed for node in nodes):
             print(f"stages: {len(nodes)} up to date")  # nobody watches, and nothing is worth starting a server for
             return _end(folder, targets)
         try:
             state = _run_flow(folder, nodes, environment, server, workers, force)
+        except ServerLostError:
+            state = _run_flow(folder, nodes, environment, None, workers, force)  # what has been run is up to date now
         finally:
             sort_lock(folder, known, [node.address for node in nodes])
     code = 0 if state.is_completed() else 130 if state.is_cancelled() else 1
@@ -66,11 +68,11 @@ def _run_flow(
     """Import Prefect once it is known where it reports to, and run the flow."""
     from flows.server import prefect_server
 
-    with prefect_server(server):
+    with prefect_server(server, folder):
         from flows.pipeline import run_flow
         from flows.processes import Processes
 
-        return run_flow(folder, nodes, Processes(folder, environment), workers, force)
+        return run_flow(folder, nodes, Processes(folder, environment), workers, force, page=server is not None)
 
 
 def _end(folder: Path, targets: Sequence[str]) -> int:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping
 from types import FrameType
 
-from flows.server import QUIET, answers
+from flows.server import QUIET, home_fault
+from flows.temporary import answers
 from knowtune.errors import UserError
 from knowtune.secrets import mask_output
 
@@ -35,6 +36,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     servers: list[subprocess.Popen[bytes]] = []
     try:
+        if fault := home_fault():
+            raise UserError(f"{fault}; set it to a folder that you may write")
         prefect = f"http://{_place(environment, 'PREFECT_SERVER_API', 4200)}"
         servers.append(_start({"PREFECT_UI_API_URL": f"{prefect}/api", **environment}, "prefect", "server", "start"))
         mlflow = _store(environment)

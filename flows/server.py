@@ -4,34 +4,58 @@ from __future__ import annotations
 
 import logging
 import os
-import urllib.error
-import urllib.request
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+from flows.temporary import HOME, answers, temporary_server
 from knowtune.errors import UserError
 
 LOCAL = "http://127.0.0.1:4200/api"  # where `make serve` listens
 QUIET = {  # no telemetry; time enough to start on a slow machine
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_FORMATTERS_STANDARD_FORMAT": "%(asctime)s | %(message)s",
     "PREFECT_LOGGING_FORMATTERS_STANDARD_FLOW_RUN_FMT": "%(asctime)s | %(message)s",
     "PREFECT_LOGGING_FORMATTERS_STANDARD_TASK_RUN_FMT": "%(asctime)s | %(task_run_name)s | %(message)s",
 }
 ENGINE = ("task_engine", "flow_engine")  # their lines repeat what ours say, and are on the page
+RUNS = ("prefect.flow_runs", "prefect.task_runs")
+TRIES = "prefect._internal.concurrency"  # tells how each try to reach a dead server ends
+PATIENCE = 10.0  # seconds for the last lines to reach the server
+PAUSE, MISSES = 2.0, 3  # seconds between questions, and how many without an answer mean that a server has died
+LOST = threading.Event()  # a server has died while a flow ran
 
 
-def find_server() -> str | None:
+def home_fault() -> str:
+    """Say why the folder in which Prefect keeps its own files cannot be written; "" where it can."""
+    try:
+        home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            return ""
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home of this user is known
+        return f"PREFECT_HOME: {error}"
+
+
+def find_server(folder: Path) -> str | None:
     """Return the API address of the server to tell: the one that is set, or one that answers on this machine.
+
+    Args:
+        folder: the project or a workspace; Prefect's own files go below it where its home cannot be written.
 
     Raises:
         UserError: the one that is set does not answer.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if fault := home_fault():
+        os.environ["PREFECT_HOME"] = str((folder / HOME).resolve())
+        print(f"{fault}; this run keeps Prefect's files in {folder / HOME} instead", file=sys.stderr)
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
@@ -47,34 +71,72 @@ def find_server() -> str | None:
     return url
 
 
+class ServerLostError(Exception):
+    """The server died before the flow had ended."""
+
+
 @contextmanager
-def prefect_server(url: str | None) -> Iterator[None]:
-    """Let Prefect talk to the server of an address, or to a temporary one, for the length of a block."""
+def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
+    """Let Prefect talk to the server of an address, or to a temporary one, for the length of a block.
+
+    Raises:
+        ServerLostError: the block failed, and the server does not answer any more.
+    """
     import prefect.main  # noqa: F401  sets Prefect's logging up
     from prefect import settings
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
 
-    updates: dict[Any, Any] = {settings.PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}
-    if url is None:
-        print("no page to watch: no Prefect server answers; `make serve` in another terminal starts one", flush=True)
-    else:
-        updates[settings.PREFECT_API_URL] = url
-    with settings.temporary_settings(updates), _quiet_console():
+    with ExitStack() as stack:
+        if url is None:
+            hint = "`make serve` in another terminal starts one"
+            print(f"no page to watch: no Prefect server answers; {hint}", flush=True)
+            url = stack.enter_context(temporary_server(folder))
+        updates: dict[Any, Any] = {settings.PREFECT_API_URL: url, settings.PREFECT_CLIENT_MAX_RETRIES: 2}
+        stack.enter_context(settings.temporary_settings(updates))
+        stack.enter_context(_quiet_console())
+        stack.enter_context(_watched(url))
+        try:
+            yield
+        except Exception as error:
+            if answers(url):
+                raise
+            raise ServerLostError from error
+        finally:
+            patience = PATIENCE if answers(url) else 0
+            for worker in (APILogWorker, EventsWorker):  # what they hold is for this server, which may end here
+                worker.drain_all(timeout=patience)
+
+
+@contextmanager
+def _watched(url: str) -> Iterator[None]:
+    """Say once that a server has died, instead of all that Prefect says on each of its tries to reach it."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        missed = 0
+        while missed < MISSES and not ended.wait(PAUSE):
+            missed = 0 if answers(url) else missed + 1
+        if not ended.is_set():
+            LOST.set()
+            logging.getLogger(TRIES).addFilter(lambda record: False)
+            print(f"the Prefect server at {url} has died; the stages go on without a page", file=sys.stderr, flush=True)
+
+    logging.raiseExceptions = False  # Prefect's log handler asks this before it writes what it meets to standard error
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
         yield
-
-
-def answers(url: str) -> bool:
-    """Tell whether a Prefect server answers at an API address."""
-    with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-        return bool(answer.status == 200)
-    return False
+    finally:
+        ended.set()
 
 
 @contextmanager
 def _quiet_console() -> Iterator[None]:
-    """Keep what the engine says of itself off the console; the stages' own lines stay."""
+    """Keep what the engine and its clients say of themselves off the console; the stages' own lines stay."""
 
     def ours(record: logging.LogRecord) -> bool:
-        return record.module not in ENGINE
+        return record.name.startswith(RUNS) and record.module not in ENGINE
 
     from prefect.logging.handlers import PrefectConsoleHandler
 

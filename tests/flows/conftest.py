@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ import psutil
 import pytest
 
 from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
+
+LIMIT = 600.0  # seconds after which a flow is killed, so that no test waits for ever
 
 
 @dataclass
@@ -73,15 +77,20 @@ class Runner:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a group of its own, as a shell gives it, to which tests send signals
         )
         assert process.stdout is not None
+        limit = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
         lines = []
         for line in process.stdout:
             lines.append(line)
             if on_line:
                 on_line(line, psutil.Process(process.pid))
         process.stdout.close()
-        return Flow(process.wait(), "".join(lines), self.api)
+        code = process.wait()
+        limit.cancel()
+        return Flow(code, "".join(lines), self.api)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.pipeline import project_name
 from stages.core.params import read_yaml
 from tests.flows.conftest import ROOT, Flow, Flown, Runner, is_stage
 from tests.pipeline.conftest import Project
@@ -53,6 +54,7 @@ def test_the_page_shows_the_graph_as_dvc_has_it(flown: Flown) -> None:
     assert arrows["merge@short"] == {"train@short", "base", "prepare"}
     assert not any(run["tags"] for run in tasks.values())  # each tag costs its task a slow question to the server
     assert flown.flow.run()["state"]["message"] == f"stages: {len(tasks)} ran"
+    assert flown.flow.run()["tags"] == [project_name(flown.project.folder)]
 
 
 def test_tables_are_on_the_page(flown: Flown) -> None:

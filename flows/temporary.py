@@ -1,0 +1,102 @@
+"""A Prefect server for one flow, where none runs: without pages, in a session of its own, ended with the flow.
+
+In a session of its own a Ctrl-C in the terminal does not reach it, so the flow can still report how it ended. It reads
+its standard input and ends when that closes, as it does when the flow is killed. Its records lie in the project, so
+that no other project's server waits for them or moves them to another version.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from knowtune.errors import UserError
+
+HOME = Path(".work/prefect")
+PATIENCE = 120.0  # seconds to start; a first start makes the tables
+LAST_LINES = 5
+
+
+@contextmanager
+def temporary_server(folder: Path) -> Iterator[str]:
+    """Keep a server for the length of a block.
+
+    Args:
+        folder: the project or a workspace.
+
+    Yields:
+        The address of its API.
+
+    Raises:
+        UserError: it does not start.
+    """
+    home = (folder / HOME).resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as said:
+        listener = socket.create_server(("127.0.0.1", 0))
+        api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        own = {"PREFECT_HOME": str(home), "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API_")}
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.temporary", str(listener.fileno())],
+            env={**others, **own},
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            pass_fds=[listener.fileno()],
+        )
+        listener.close()  # else whoever asks a server that has died would wait here for an answer
+        try:
+            end = time.monotonic() + PATIENCE
+            while not answers(api):
+                if server.poll() is not None or time.monotonic() > end:
+                    said.seek(0)
+                    lines = said.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+                    raise UserError("Prefect's temporary server does not start; it said:\n" + "\n".join(lines))
+                time.sleep(0.1)
+            yield api
+        finally:
+            assert server.stdin is not None
+            server.stdin.close()
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def answers(url: str) -> bool:
+    """Tell whether a Prefect server answers at an API address."""
+    with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def main() -> None:
+    """Serve on the socket of a file number, until standard input closes."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    server = uvicorn.Server(uvicorn.Config(create_app, factory=True, log_level="error", timeout_graceful_shutdown=2))
+
+    def end() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+
+    threading.Thread(target=end, daemon=True).start()
+    server.run([socket.socket(fileno=int(sys.argv[1]))])
+
+
+if __name__ == "__main__":
+    main()
