@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from stages.tracking import drain, reproduction_environment
 from stages.validate import prune
 
 REPORT = Path("data/report")
+CAUTION = "Caution: "  # begins a line of the leaderboard that says what makes its numbers say less
 
 
 def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
@@ -75,6 +77,7 @@ def show(folder: Path) -> None:
         UserError: nothing has been run here yet.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from knowtune.errors import UserError
@@ -83,17 +86,20 @@ def show(folder: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path}: no leaderboard yet; `make run` makes it")
     lines = path.read_text(encoding="utf-8").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    cells = [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
     console = Console()
     shown = fitting([cells[0], *cells[2:]], console.width)
     table = Table(title="what each model learned, and what it forgot", title_justify="left")
     for i in shown:
         table.add_column(cells[0][i], justify="left" if i < 2 else "right", no_wrap=True)
     for row in cells[2:]:
-        table.add_row(*(row[i] for i in shown))
+        table.add_row(*(escape(row[i]) for i in shown))
     console.print(table)
     rest = len(cells[0]) - len(shown)
     print("mean ± 95 % interval over seeds" + (f"; {rest} more columns in the report" if rest else ""))
+    for caution in (line for line in lines if line.startswith(CAUTION)):
+        print(caution)
     print(f"report: {os.path.relpath(folder / REPORT / 'index.html')}")
 
 

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from knowtune.texts import unspaced
+
 if TYPE_CHECKING:
     import pandas as pd
 
 ARTICLES = frozenset({"a", "an", "the"})
-_unspaced = re.compile("([぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿\U00020000-\U0003ffff])")  # kana, Han, Thai
 _number = re.compile(
     r"(?:(?<![\w.)])[-−])?"  # a minus, and not the dash of a range
     r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"  # 1,234.5 or 1234.5 or .5
@@ -30,7 +31,7 @@ def words(text: str) -> list[str]:
     """Split a text into the words that are compared."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = "".join("" if unicodedata.category(character).startswith("P") else character for character in folded)
-    return [word for word in _unspaced.sub(r" \1 ", kept).split() if word not in ARTICLES]
+    return [word for word in unspaced.sub(r" \g<0> ", kept).split() if word not in ARTICLES]
 
 
 def token_f1(answer: str, right: str) -> float:

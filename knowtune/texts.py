@@ -17,7 +17,7 @@ _UNSPACED = (
     "\u2e80-\u312f\u3190-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uf900-\ufaff\ufe30-\ufe4f\uff01-\uff9f"
     "\U00020000-\U0003ffff"
 )
-_unspaced = re.compile(f"[{_UNSPACED}]")
+unspaced = re.compile(f"[{_UNSPACED}]")
 # What shows nothing: byte-order marks, word joiners, soft hyphens; blanks without width but between letters of scripts
 # that part words by them; joiners after an ASCII character, for emoji, Persian and Indic letters are no ASCII.
 _hidden = re.compile(
@@ -85,5 +85,5 @@ def joint(prompt: str, target: str = "") -> str:
         return ""
     if prompt.isascii():
         return " "
-    last = next((letter for letter in reversed(prompt) if letter.isalpha() or _unspaced.match(letter)), "")
-    return "" if _unspaced.match(last) else " "
+    last = next((letter for letter in reversed(prompt) if letter.isalpha() or unspaced.match(letter)), "")
+    return "" if unspaced.match(last) else " "

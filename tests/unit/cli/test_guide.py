@@ -29,7 +29,7 @@ def test_the_whole_params_file_of_own_data_is_good(tmp_path: Path) -> None:
 def test_the_parts_fit_into_it(tmp_path: Path) -> None:
     (whole,) = [block for block in blocks() if block.startswith("threads:")]
     parts = [block.replace("  ...\n", "") for block in blocks() if not block.startswith("threads:")]
-    assert len(parts) == 3
+    assert len(parts) == 5
     for i, part in enumerate(parts):
         (tmp_path / "whole.yaml").write_text(whole, encoding="utf-8")
         merged: dict[str, Any] = read_yaml(tmp_path / "whole.yaml")

@@ -19,3 +19,15 @@ def test_columns_that_fit_name_and_metrics_first() -> None:
 def test_show_before_any_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no leaderboard yet; `make run` makes it"):
         show(tmp_path)
+
+
+def test_show_prints_cautions_and_cells_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data/report").mkdir(parents=True)
+    table = "| name | what | trained | one | parity |\n| --- | --- | --- | --- | --- |\n"
+    row = "| majority | always '[red]a\\|b' | – | 4 % | – |\n"
+    text = f"{table}{row}\n- one: a metric\n\nCaution: it says little.\n"
+    (tmp_path / "data/report/leaderboard.md").write_text(text, encoding="utf-8")
+    show(tmp_path)
+    output = capsys.readouterr().out
+    assert "always '[red]a|b'" in output
+    assert "\nCaution: it says little.\n" in output
