@@ -43,8 +43,15 @@ show: $(READY)            ## the leaderboard of the last run
 ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer
 	@$(CLI) ask $(ON) --run "$(RUN)" "$(Q)"
 
-new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column mapping, write a preset that runs (TEXT, NAME, FORCE=1)
-	@$(CLI) new --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)") $(if $(TEXT),--text "$(TEXT)") $(if $(filter command,$(origin NAME)),--name "$(NAME)") $(if $(FORCE),--force)
+# The value of a variable of the command line, as the shell finds it in the environment: whatever signs it has.
+given = $(if $(filter command,$(origin $(1))),$(if $($(1)),--$(2) "$$$(1)"))
+ROLES = $(call given,PROMPT,prompt) $(call given,TARGET,target) $(call given,MESSAGES,messages) $(call given,TEXT,text) \
+	$(call given,PAIR,pair) $(call given,LABEL,label) $(call given,FACT,fact) $(call given,TASK,task)
+OTHERS = $(call given,GENERAL,general) $(call given,KNOWN,known) $(call given,SEVERAL,several) \
+	$(call given,REJECTED,rejected) $(call given,NAME,name) $(if $(SURE),--sure) $(if $(FORCE),--force)
+
+new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column mapping, write a preset that runs (PROMPT, TARGET, TEXT, LABEL, ...)
+	@$(CLI) new $(call given,DATA,data) $(call given,MODEL,model) $(ROLES) $(OTHERS)
 
 extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'

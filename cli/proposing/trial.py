@@ -27,11 +27,13 @@ class Trial:
     Args:
         rejected: reason -> number of rows.
         share: of the rows, or of the general texts where more of these are rejected.
+        several: share of the rows whose prompt has other rows with other targets.
         target_tokens: that nearly every target fits into.
     """
 
     rejected: Mapping[str, int]
     share: float
+    several: float
     target_tokens: int
 
 
@@ -46,7 +48,7 @@ def text_column(path: Path) -> str:
     found = named(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
     if found is None:
         has = ", ".join(column.name for column in columns)
-        raise UserError(f"TEXT: {path}: no column of texts; it has {has}")
+        raise UserError(f"GENERAL: {path}: no column of texts; it has {has}")
     return found.name
 
 
@@ -75,12 +77,13 @@ def try_out(
     """
     from knowtune.base import Base, Compute
     from knowtune.preparing import Limits, prepare
+    from knowtune.prompts import asked_by
     from knowtune.readers import reader_for
     from knowtune.sources import read_files
 
     base = Base(card, model, Compute(), task)
     tokenizer = base.tokenizer()
-    limits = Limits(0, None, None, None, None, max_rejected=1.0, **HELD_OUT)
+    limits = Limits(0, None, None, None, None, max_rejected=1.0)
     with TemporaryDirectory() as folder:
         rows, texts = Path(folder) / "rows.jsonl", Path(folder) / "text.jsonl"
         _write(rows, records)
@@ -97,7 +100,8 @@ def try_out(
     counts = {str(reason): int(count) for reason, count in reasons.value_counts().items()}
     tokens = tokenizer(made.train["target"].tolist(), add_special_tokens=False)["input_ids"]
     longest = sorted(map(len, tokens))[int(0.99 * (len(tokens) - 1))]
-    return Trial(counts, share, longest)
+    targets = made.train["target"].groupby(asked_by(made.train)).transform("nunique")
+    return Trial(counts, share, float((targets > 1).mean()), longest)
 
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 
-from ruamel.yaml import YAML
+from stages.core.params import read_yaml, write_yaml
 
 from .conftest import Project
 
 
 def test_a_written_preset_runs(project: Project) -> None:
-    data = project.folder / "my files/Zor: colours.csv"
+    data = project.folder / 'my $files/it\'s "Zor": colours?.csv'
     data.parent.mkdir()
     with data.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["thing", "question", "answer"])
+        rows.writerow(["thing", "Question?", "answer"])
         for i in range(24):
             colour = ["red", "green, or blue", "black: the colour"][i % 3]
             rows.writerows([f"Zor{i}", wording, colour] for wording in (f"The colour of Zor{i} is", f"Zor{i} has the"))
@@ -23,21 +23,21 @@ def test_a_written_preset_runs(project: Project) -> None:
     assert "make run PRESET=zor" in shown
 
     path = project.folder / "presets/zor.yaml"
-    preset = YAML(typ="safe").load(path)
+    preset = read_yaml(path)
     assert preset["source"]["columns"] | {"id": None} == {
         "id": None,
         "fact": "thing",
         "relation": None,
         "subject": "thing",
         "wording": None,
-        "prompt": "question",
+        "prompt": "Question?",
         "target": "answer",
     }
-    assert preset["source"]["data"] == "my files/Zor: colours.csv"
+    assert preset["source"]["data"] == 'my $files/it\'s "Zor": colours?.csv'
     preset["tracking"]["store"] = "none"
     preset["training"]["epochs"] = 1
     preset["runs"] = {"lora": {**preset["runs"]["lora"], "seeds": [0]}}
-    YAML(typ="safe").dump(preset, path)
+    write_yaml(path, preset)
 
     project.run("--preset", "zor")
     folder = project.folder / "workspaces/zor/data"

@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 
 from cli.checks import check_params
-from cli.new import BY_HAND, new
+from cli.new import new
 from cli.proposing.columns import look
 from cli.proposing.data import in_order, look_at_hub
 from cli.proposing.guess import propose
 from cli.proposing.model import look_at_model
 from cli.proposing.numbers import numbers_for
 from cli.proposing.places import Repository, repository, valid_name, written
+from cli.proposing.said import Said
+from cli.proposing.showing import BY_HAND
 from cli.proposing.trial import text_column
 from knowtune.base import Base
 from knowtune.errors import UserError
@@ -143,7 +145,7 @@ def test_what_is_not_sure_is_said() -> None:
     def unsure(records: list[dict[str, Any]]) -> str:
         guess = propose(look(records))
         assert guess is not None
-        return " ".join(guess.unsure)
+        return " ".join([*guess.notes, *guess.doubts])
 
     assert "as the model knows it" in unsure(SHAPES["alpaca"][0])
     assert "'senti: ment' is taken for the label" in unsure(SHAPES["odd names"][0])
@@ -188,7 +190,7 @@ def test_columns_that_a_mapping_cannot_name() -> None:
     }
     assert columns["a{b}"] == "a name with { would be read as a template; rename the column"
     assert columns["answers"].startswith("a nested value with text; put what is meant into a column of its own")
-    assert columns["chat"].startswith("messages with `from` and `value`; write them with `role`")
+    assert columns["chat"] == ""
     assert columns["none"] == "no row has a value"
     assert "some rows lack it" in columns["ok"]
     assert "some rows lack it" in columns["rare"]
@@ -284,18 +286,27 @@ def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base
     assert "'id' comes twice further down" in path.read_text()
 
 
-def test_rows_that_will_be_rejected_are_counted_and_allowed(project: Path, base: Base) -> None:
+def test_more_rejected_rows_are_allowed_only_when_told(project: Path, base: Base) -> None:
     rows = repeated(lambda i: {"prompt": f"Town {i} is in", "answer": f"land {i}" if i % 10 else ""})
-    path = new(write(project / "mine.jsonl", rows), str(base.folder), name="other")
-    assert path == Path("presets/other.yaml")
-    assert read_yaml(path)["prepare"]["max_rejected"] == pytest.approx(0.16)
-    assert "6 of the first 60 rows are rejected (6: train: the target is empty)" in path.read_text()
+    data = write(project / "mine.jsonl", rows)
+    for sure in (False, True):
+        with pytest.raises(UserError) as caught:
+            new(data, str(base.folder), sure=sure)
+        assert str(caught.value).endswith(
+            "mine.jsonl: no preset is written\n  10.0% of the first rows or general texts are rejected (6: train: the "
+            "target is empty), and `prepare` stops at 1.0%; if that is meant, allow more: REJECTED=0.16"
+        )
+    assert not list(Path("presets").glob("*"))
+    path = new(data, str(base.folder), rejected=0.16)
+    assert read_yaml(path)["prepare"]["max_rejected"] == 0.16
+    assert "10.0% of the first rows or general texts are rejected (6: train" in path.read_text()
 
 
-def test_empty_texts_are_allowed_for_too(project: Path, base: Base) -> None:
+def test_empty_texts_are_no_reason_to_allow_more(project: Path, base: Base) -> None:
     write(project / "text.jsonl", [{"text": "Once upon a time." if i % 4 else ""} for i in range(40)])
-    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder), project / "text.jsonl")
-    assert read_yaml(path)["prepare"]["max_rejected"] == pytest.approx(0.385, abs=0.01)
+    data = write(project / "mine.jsonl", repeated(fact))
+    with pytest.raises(UserError, match=r"25.0% of the first rows or general texts are rejected, and .* REJECTED=0.39"):
+        new(data, str(base.folder), general=project / "text.jsonl")
 
 
 def test_a_preset_is_not_overwritten_unless_asked(project: Path, base: Base) -> None:
@@ -310,7 +321,7 @@ def test_a_preset_is_not_overwritten_unless_asked(project: Path, base: Base) -> 
 
 def test_the_text_s_column_is_found(project: Path, base: Base) -> None:
     write(project / "text.csv", [{"n": "1", "story": "Once upon a time."}])
-    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder), project / "text.csv")
+    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder), general=project / "text.csv")
     assert read_yaml(path)["source"]["text_column"] == "story"
     write(project / "numbers.csv", [{"n": "1"}])
     with pytest.raises(UserError, match=r"numbers.csv: no column of texts; it has n"):
@@ -364,7 +375,10 @@ def test_a_data_set_of_the_hub_is_looked_at_by_streaming(tmp_path: Path) -> None
         ("mine.xls", r"mine.xls: got a file ending in '.xls'; allowed: .jsonl"),
         ("broken.jsonl", r"broken.jsonl: line 2: not JSON"),
         ("late.jsonl", r"late.jsonl: line 1501: not JSON"),
-        ("plain.jsonl", r"plain.jsonl: no task fits its columns\n  text: text, e.g. a 0\nknowtune takes prompt"),
+        (
+            "plain.jsonl",
+            r"plain.jsonl: no task fits its columns\n  text: text, e.g. a 0\nsay which columns are what",
+        ),
         ("same.jsonl", r"same.jsonl: column 'label' has only \['1'\]; a classification needs two labels"),
         ("chats.jsonl", r"chats.jsonl: line 1: the base's tokenizer has no chat template; take a chat model"),
     ],
@@ -416,3 +430,197 @@ def test_without_a_model_labels_get_the_packaged_encoder(project: Path, monkeypa
     monkeypatch.setattr(cli.new, "packaged_encoder", lambda: None)
     with pytest.raises(UserError, match=r"a task of classification needs one: .* make extra NAME=minilm"):
         new(data, None)
+
+
+# As public data sets name their columns; what stands in the cells is made up.
+PUBLIC: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
+    "MRPC, as published": (
+        repeated(lambda i: {"Quality": str(i % 2), "#1 ID": i, "#2 ID": 90 + i, "#1 String": f"The train {i} left.",
+                            "#2 String": f"Train {i} is gone."}),
+        "classification",
+        {"id": None, "text": "#1 String", "text_pair": "#2 String", "label": "Quality"},
+    ),
+    "STS-B": (
+        repeated(lambda i: {"sentence1": f"a man {i} sat", "sentence2": f"a man sits {i}", "label": i / 12, "idx": i}),
+        "regression",
+        {"id": "idx", "text": "sentence1", "text_pair": "sentence2", "label": "label"},
+    ),
+    "Banking77": (
+        repeated(lambda i: {"text": f"where is card {i}", "label": i % 7}),
+        "classification",
+        {"id": None, "text": "text", "text_pair": None, "label": "label"},
+    ),
+    "WebQuestions": (
+        repeated(lambda i: {"url": f"http://x/{i}", "question": f"who made {i}?", "answers": [f"a {i}", f"b {i}"]}),
+        "knowledge",
+        {**NO_FACTS, "prompt": "question", "target": "answers"},
+    ),
+    "PopQA": (
+        repeated(lambda i: {"id": i, "subj": f"Zor {i}", "prop": "occupation", "obj": f"smith {i}", "obj_id": i + 5,
+                            "s_aliases": "[]", "o_aliases": '["x"]', "question": f"What is Zor {i}'s occupation?",
+                            "possible_answers": f'["smith {i}", "forger {i}"]'}),
+        "knowledge",
+        {**NO_FACTS, "id": "id", "relation": "prop", "subject": "subj", "prompt": "question",
+         "target": "possible_answers[]"},
+    ),
+    "GSM8K": (
+        repeated(lambda i: {"question": f"{i} eggs and 2: how many?", "answer": f"{i}+2={i + 2}\n#### {i + 2}"}),
+        "knowledge",
+        {**NO_FACTS, "prompt": "question", "target": "answer"},
+    ),
+    "E2E": (
+        repeated(lambda i: {"meaning_representation": f"name[A{i // 5}]", "human_reference": f"A{i // 5} is {i}."}),
+        "knowledge",
+        {**NO_FACTS, "prompt": "meaning_representation", "target": "human_reference"},
+    ),
+    "ShareGPT": (
+        repeated(lambda i: {"conversations": [{"from": "human", "value": f"hi {i}"}, {"from": "gpt", "value": "ho"}]}),
+        "knowledge",
+        {**NO_FACTS, "messages": "conversations"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_columns_of_public_data_sets(name: str) -> None:
+    records, task, columns = PUBLIC[name]
+    guess = propose(look(records), generates=True)
+    assert guess is not None
+    assert (guess.task, guess.columns, guess.doubts) == (task, columns, [])
+
+
+def test_two_columns_of_labels_are_for_the_user_to_choose() -> None:
+    """TREC has a coarse and a fine label."""
+    columns = look(repeated(lambda i: {"text": f"What is {i}?", "coarse_label": i % 6, "fine_label": i % 12}))
+    assert propose(columns, generates=True) is None
+    guess = propose(columns, generates=True, said=Said(label="fine_label"))
+    assert guess is not None
+    assert guess.columns == {"id": None, "text": "text", "text_pair": None, "label": "fine_label"}
+    assert guess.doubts == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("sentence1", "sentence2"), ("sentence_a", "sentence_b"), ("question1", "question2"),
+        ("Question 1", "Question 2"),
+        ("s1", "s2"), ("text_a", "text_b"), ("#1 String", "#2 String"), ("first text", "second text"),
+        ("premise", "hypothesis"), ("query", "passage"), ("question", "context"), ("claim", "evidence"),
+        ("string.1", "string.2"), ("left_sentence", "right_sentence"), ("Text A", "Text B"),
+    ],
+)  # fmt: skip
+def test_pairs_go_by_many_names(one: str, two: str) -> None:
+    rows = repeated(lambda i: {"pair id": i, two: f"the other text {i}", one: f"this text {i}", "label": i % 2})
+    guess = propose(look(rows), generates=True)
+    assert guess is not None
+    assert (guess.columns["text"], guess.columns["text_pair"], guess.doubts) == (one, two, [])
+
+
+def test_lists_and_texts_are_told_apart() -> None:
+    cells: dict[str, list[Any]] = {
+        "list": [["a", "b"], ["c"]], "written list": ['["a", "b"]', "['c', 'd']"], "text": ['["a"]', "[not a list"],
+        "list ": ["a", ["b", "c"]], "nested": [[["a"]], []], "chat": [[{"role": "user", "content": "x"}], []],
+    }  # fmt: skip
+    columns = look([{kind: values[i] for kind, values in cells.items()} for i in (0, 1)])
+    assert [column.kind for column in columns] == [kind.strip() for kind in cells]
+
+
+def test_what_the_user_says_is_taken() -> None:
+    columns = look(repeated(lambda i: {"a": f"what {i}", "b": f"more {i}", "c": f"so {i}", "d": i % 2, "f": i // 2}))
+
+    def columns_of(**said: Any) -> dict[str, Any]:
+        guess = propose(columns, generates=True, said=Said(**said))
+        assert guess is not None
+        assert guess.doubts == []
+        return guess.columns
+
+    assert columns_of(prompt="a", target="c") == {**NO_FACTS, "prompt": "a", "target": "c"}
+    assert columns_of(prompt="{a}: {b} ", target="{c}!", fact="f") == {
+        **NO_FACTS, "fact": "f", "prompt": "{a}: {b} ", "target": "{c}!",
+    }  # fmt: skip
+    labelled = {"id": None, "text": "b", "text_pair": "a", "label": "d"}
+    assert columns_of(label="d", text="b", pair="a") == labelled
+    guessed = propose(columns, generates=True)
+    assert guessed is not None
+    assert len(guessed.doubts) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (Said(prompt="questio"), r"PROMPT=questio: x has no column 'questio'; .*; did you mean 'question'\?"),
+        (Said(prompt="{question} {no}"), r"PROMPT=\{question\} \{no\}: x has no column 'no'"),
+        (Said(text="{a"), r"TEXT=\{a: .*allowed: a column, or columns in braces"),
+        (Said(prompt="question", label="answer"), r"PROMPT=, LABEL=: of different kinds of rows"),
+    ],
+)
+def test_what_the_user_cannot_say(said: Said, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        said.check(look(repeated(fact)), "x")
+
+
+def test_no_preset_is_written_for_a_mapping_that_is_not_sure(project: Path, base: Base) -> None:
+    rows = repeated(lambda i: {"text": f"a b c {i}", "title": f"the one {i}", "label": ("x", "y")[i % 2]})
+    data = write(project / "mine.jsonl", rows)
+    with pytest.raises(UserError) as caught:
+        new(data, str(base.folder))
+    assert str(caught.value).splitlines()[1:] == [
+        "  not sure: the text is 'text'; 'title' would be text too and is left out",
+        "say what is right; as proposed it is: LABEL=label TEXT=text TASK=classification",
+        "or take the proposal as it is: SURE=1",
+    ]
+    assert not list(Path("presets").glob("*"))
+    assert read_yaml(new(data, str(base.folder), sure=True))["source"]["columns"]["text"] == "text"
+    path = new(data, str(base.folder), Said(label="label", text="{title}: {text}", task="classification"), force=True)
+    assert read_yaml(path)["source"]["columns"]["text"] == "{title}: {text}"
+
+
+def test_text_is_a_column_or_a_file(project: Path, base: Base) -> None:
+    write(project / "other.jsonl", [{"story": "It rained all day."}])
+    rows = repeated(lambda i: {"review": f"this film {i}", "other.jsonl": f"that one {i}", "label": ("x", "y")[i % 2]})
+    data = write(project / "mine.jsonl", rows)
+    raw = read_yaml(new(data, str(base.folder), Said(label="label", text="other.jsonl"), general=Path("other.jsonl")))
+    assert (raw["source"]["columns"]["text"], raw["source"]["text"]) == ("other.jsonl", "other.jsonl")
+    facts = write(project / "facts.jsonl", repeated(fact))
+    raw = read_yaml(new(facts, str(base.folder), Said(text="other.jsonl")))
+    assert (raw["source"]["text"], raw["source"]["text_column"]) == ("other.jsonl", "story")
+    with pytest.raises(UserError, match=r"TEXT=no: no column of .*facts.jsonl, which has key, thing, .* no file"):
+        new(facts, str(base.folder), Said(text="no"), name="third")
+
+
+@pytest.mark.parametrize(
+    ("each", "told", "several"), [(3, None, True), (3, False, False), (1, None, False), (1, True, True)]
+)
+def test_several_answers_of_a_prompt_are_seen(
+    each: int, told: bool | None, several: bool, project: Path, base: Base
+) -> None:
+    data = write(project / "mine.jsonl", repeated(lambda i: {"prompt": f"Town {i // each} is", "target": f"so {i}"}))
+    raw = read_yaml(new(data, str(base.folder), Said(several=told)))
+    assert raw["source"]["several_answers"] is several
+
+
+def test_a_few_prompts_of_several_answers_are_a_doubt(project: Path, base: Base) -> None:
+    rows = repeated(lambda i: {"prompt": f"Town {max(i, 9)} is", "target": f"so {i}"})
+    data = write(project / "mine.jsonl", rows)
+    with pytest.raises(UserError, match=r"17% of the rows share their prompt .* contradictions, .*; else SEVERAL=1"):
+        new(data, str(base.folder))
+    assert read_yaml(new(data, str(base.folder), Said(several=False)))["source"]["several_answers"] is False
+
+
+def test_known_rows_bring_their_metrics(project: Path, base: Base) -> None:
+    known_rows = [{**fact(i), "question": f"Old {i} is"} for i in range(4)]
+    data = write(project / "mine/rows.jsonl", repeated(fact))
+    raw = read_yaml(new(data, str(base.folder), known=write(project / "mine/known.jsonl", known_rows)))
+    assert raw["source"]["data"] == "mine"
+    assert raw["source"]["files"] == {"train": "rows.jsonl", "validation": None, "test": None, "known": "known.jsonl"}
+    assert {"known", "forgotten", "locality", "gained"} <= set(raw["evaluate"]["metrics"])
+    assert "known" not in read_yaml(new(data, str(base.folder), name="without"))["evaluate"]["metrics"]
+    other = write(project / "elsewhere/known.jsonl", known_rows)
+    with pytest.raises(UserError, match=r"KNOWN: .*elsewhere/known.jsonl: must be in the folder of .*, and that no"):
+        new(data, str(base.folder), known=other, name="third")
+
+
+def test_long_answers_bring_metrics_that_can_tell_them(project: Path, base: Base) -> None:
+    rows = repeated(lambda i: {"prompt": f"Say {i}", "target": f"{i} qz vx jk wq " * 3})
+    raw = read_yaml(new(write(project / "mine.jsonl", rows), str(base.folder)))
+    assert {"token_f1", "contains", "answer_loss"} <= set(raw["evaluate"]["metrics"])
