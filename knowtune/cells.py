@@ -162,6 +162,14 @@ def written_list(cell: Any) -> Any:
     return found
 
 
+def is_written_list(text: str) -> bool:
+    """Tell a list that is written as text."""
+    try:
+        return isinstance(written_list(text), list)
+    except ValueError:
+        return False
+
+
 def _python_list(text: str) -> list[Any] | None:
     """Read a list as Python writes it; None for what is none, such as the arrays of numpy, which have no commas."""
     try:

@@ -14,11 +14,24 @@ from typing import Any
 import pandas as pd
 
 from knowtune.artefacts import text_digest
-from knowtune.cells import MissingColumnError, fault_of, key_of, storable, take, text_of
+from knowtune.cells import (
+    LIST,
+    MissingColumnError,
+    fault_of,
+    is_written_list,
+    key_of,
+    shown,
+    storable,
+    take,
+    text_of,
+)
 from knowtune.contract import ROW_COLUMNS
+from knowtune.delimited import SEPARATORS, separator_of, usual_separator
 from knowtune.errors import UserError, nearest
 from knowtune.facts import read_authored
-from knowtune.records import CHUNK, read_records
+from knowtune.opening import kind_of
+from knowtune.records import CHUNK, DELIMITED, Records, read_records
+from knowtune.settings import is_template
 
 READ_COLUMNS = [*ROW_COLUMNS, "reason"]
 ROLES = ("train", "validation", "test", "known")
@@ -95,6 +108,7 @@ def read_files(
     columns: Mapping[str, Any],
     text: Path,
     text_column: str,
+    separator: str | None = None,
 ) -> Raw:
     """Read files with a column mapping.
 
@@ -105,23 +119,63 @@ def read_files(
         columns: `id` and, where rows belong to facts, `fact`; see `knowtune.readers`.
         text: a file of general text.
         text_column: its column.
+        separator: what parts the cells of tables that are text; None: as each file shows, which is said where it is
+            another than its ending says.
+
+    Raises:
+        UserError: of a file, see `read_records`; of a column, that it is not there; of a target column, that nearly all
+            of its cells are lists written as text, and the mapping does not say what they are.
     """
     tables: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
     seen: dict[tuple[str, str], int] = {}
     for role in ROLES:
         names = files.get(role) or []
         for name in [names] if isinstance(names, str) else names:
-            for found, table in _tables(data / name, reader, columns.get("id"), role, seen):
+            records = _watched(data / name, separator, columns.get("target"))
+            for found, table in _tables(data / name, records, reader, columns.get("id"), role, seen):
                 tables[found].append(table)
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
     by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several wordings
-    return Raw(**rows, texts=texts_table(_read_texts(text, text_column)), by_fact=by_fact)
+    return Raw(**rows, texts=texts_table(_read_texts(text, text_column, separator)), by_fact=by_fact)
 
 
-def _read_texts(path: Path, column: str) -> Iterator[str]:
+def _watched(path: Path, separator: str | None, target: str | None) -> Records:
+    """Read a file; say what parts its cells where that is not what its ending says, and refuse lists written as text.
+
+    Raises:
+        UserError: nearly all targets are lists written as text, and the mapping does not say what they are.
+    """
+    sign = said_separator(path, separator)
+    named = target if target and not is_template(target) and not target.endswith(LIST) else None
+    num_rows, num_lists, example = 0, 0, ""
+    for number, record in read_records(path, sign):
+        cell = record.get(named) if named else None
+        if isinstance(cell, str) and cell[:1] == "[" and is_written_list(cell):
+            num_lists, example = num_lists + 1, example or cell
+        num_rows += 1
+        yield number, record
+    if num_lists > 0.9 * num_rows:
+        raise UserError(
+            f"{path}: {num_lists} of {num_rows} cells of {named!r} are lists written as text, e.g. {shown(example)}. "
+            f'In source.columns, `target: "{named}{LIST}"` reads them as lists of right answers, and '
+            f'`target: "{{{named}}}"` learns the texts as they stand'
+        )
+
+
+def said_separator(path: Path, separator: str | None) -> str | None:
+    """Say what parts the cells of a file where that was seen and is not what its ending says."""
+    if separator or kind_of(path) not in DELIMITED or not path.is_file():
+        return separator
+    sign = separator_of(path)
+    if sign != usual_separator(path):
+        print(f"{path}: cells are parted by {SEPARATORS[sign]}; if not, say by what: source.separator")
+    return sign
+
+
+def _read_texts(path: Path, column: str, separator: str | None) -> Iterator[str]:
     """Read a column of texts."""
-    for number, record in read_records(path):
+    for number, record in read_records(path, said_separator(path, separator)):
         try:
             yield text_of(take(record, column))
         except MissingColumnError as error:
@@ -139,14 +193,14 @@ def texts_table(texts: Iterable[str]) -> pd.DataFrame:
 
 
 def _tables(
-    path: Path, reader: Reader, id_column: str | None, role: str, seen: dict[tuple[str, str], int]
+    path: Path, records: Records, reader: Reader, id_column: str | None, role: str, seen: dict[tuple[str, str], int]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Read a file into READ_COLUMNS, a chunk of a role at a time, so that only its texts stay in memory.
 
     A missing id becomes a digest of the row and the number of its occurrence, counted in `seen` over a role's files.
     """
     chunks: dict[str, list[tuple[str, ...]]] = {}
-    for number, record in read_records(path):
+    for number, record in records:
         try:
             readings = reader(record)
         except MissingColumnError as error:

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     else:
         columns = source.columns.model_dump()
         reader = reader_for(columns, base.task, base.tokenizer())
-        raw = read_files(args.data, source.files.model_dump(), reader, columns, args.text, source.text_column)
+        files = source.files.model_dump()
+        raw = read_files(args.data, files, reader, columns, args.text, source.text_column, source.separator)
         if isinstance(reader, Cases):
             print(f"prepare: {reader.told()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers

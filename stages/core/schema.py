@@ -211,6 +211,7 @@ class FileSource(Section):
     data: Place
     text: Place
     text_column: Text
+    separator: Literal[",", ";", "\t", "|"] | None = None  # of cells in tables of text; None: as each file shows
     files: Files
     held_out: HeldOut
     several_answers: bool = False

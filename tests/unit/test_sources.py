@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -218,6 +219,74 @@ class TestReadFiles:
     def test_a_column_that_is_like_none(self, folder: Path, columns: dict[str, Any]) -> None:
         message = fails(folder, columns=columns)
         assert message.endswith("line 1: no column 'zzz'; it has question, answer, who, rel")
+
+
+class TestCellsOfFiles:
+    @pytest.mark.parametrize("odd", ["a \ud83d", "a\0b"])
+    def test_a_text_that_cannot_be_kept_rejects_its_row(self, folder: Path, odd: str) -> None:
+        rows = [line("Ada lives in", odd), line(odd, "Rome"), line("Bob lives in", "Oslo", "Bob")]
+        (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "text.jsonl").write_text(json.dumps({"text": "One."}) + "\n" + json.dumps({"text": odd}) + "\n")
+        found = read(folder)
+        fault = "it has a NUL character" if "\0" in odd else "it has half of a character (the lone surrogate \\ud83d)"
+        assert found.train["reason"].tolist() == [f"target: {fault}", f"prompt: {fault}", ""]
+        assert found.texts["reason"].tolist() == ["", fault]
+        found.train.to_json(folder / "out.json")  # it can be written
+
+    @pytest.mark.parametrize("value", ['["Rome", "Roma"]', "['Rome', 'Roma']"])
+    def test_lists_written_as_text_are_refused_until_it_is_said_what_they_are(self, folder: Path, value: str) -> None:
+        write(folder / "train.jsonl", line("Ada lives in", value), line("Bob lives in", value, "Bob"))
+        message = fails(folder, columns={"relation": None}, files={"test": None})
+        assert message.startswith(
+            f"{folder / 'train.jsonl'}: 2 of 2 cells of 'answer' are lists written as text, e.g. "
+        )
+        assert message.endswith('`target: "{answer}"` learns the texts as they stand')
+        listed = read(folder, columns={"target": "answer[]"}, files={"test": None}).train
+        assert (listed["target"][0], listed["aliases"][0]) == ("Rome", "Roma")
+        plain = read(folder, columns={"target": "{answer}"}, files={"test": None}).train
+        assert (plain["target"][0], plain["aliases"][0]) == (value, "")
+
+    def test_a_text_or_a_list_of_them(self, folder: Path) -> None:
+        write(folder / "train.jsonl", line("Ada lives in", "Rome"), line("Bob lives in", ["Oslo", "Bergen"], "Bob"))
+        assert read(folder).train[["target", "aliases"]].to_numpy().tolist() == [["Rome", ""], ["Oslo", "Bergen"]]
+
+    def test_a_column_inside_a_column(self, folder: Path) -> None:
+        write(folder / "train.jsonl", line("Ada lives in", {"text": ["Rome", "Roma"], "answer_start": [1, 2]}))
+        found = read(folder, columns={"target": "answer.text", "prompt": "{question} "}, files={"test": None})
+        assert found.train[["prompt", "target", "aliases"]].to_numpy().tolist() == [["Ada lives in ", "Rome", "Roma"]]
+        assert "line 1: no column 'answer.txt'" in fails(folder, columns={"target": "answer.txt"})
+
+    def test_what_parts_the_cells_is_said_once_and_can_be_given(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder / "train.csv").write_text("question;answer;who;rel\nAda, who lives in;Rome;Ada;town\n")
+        found = read(folder, files={"train": "train.csv"})
+        assert found.train["prompt"].tolist() == ["Ada, who lives in "]
+        said = f"{folder / 'train.csv'}: cells are parted by semicolons; if not, say by what: source.separator\n"
+        assert capsys.readouterr().out == said
+        reader = reader_for(COLUMNS, TASK, None)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="line 2: got 2 cells; allowed: 1, as the head has"):
+            read_files(folder, {"train": "train.csv"}, reader, COLUMNS, folder / "text.jsonl", "text", ",")
+        assert capsys.readouterr().out == ""
+
+    def test_an_empty_id(self, folder: Path) -> None:
+        write(folder / "train.jsonl", line("Ada lives in", "Rome", key="a"), line("Bob lives in", "Oslo", key=" "))
+        expected = f"{folder / 'train.jsonl'}: line 2: key: the id is empty; give every row one, or `id: null`"
+        assert fails(folder, columns={"id": "key"}) == expected
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+    def test_one_table_in_three_formats_is_one_table(self, folder: Path, name: str) -> None:
+        table = pd.DataFrame(
+            {"question": [" Ada\nlives in", "é"], "answer": ["01", " NA "], "who": "Ada", "rel": "town"}
+        )
+        if name == "a.parquet":
+            table.to_parquet(folder / name)
+        elif name == "a.csv":
+            table.to_csv(folder / name, index=False)
+        else:
+            table.to_json(folder / name, orient="records", lines=True)
+        found = read(folder, files={"train": name}).train
+        assert found[["prompt", "target"]].to_numpy().tolist() == [[" Ada\nlives in ", "01"], ["é", " NA "]]
 
 
 class TestReadEmbedded:

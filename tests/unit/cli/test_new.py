@@ -372,7 +372,7 @@ def test_a_data_set_of_the_hub_is_looked_at_by_streaming(tmp_path: Path) -> None
     [
         ("nothing.jsonl", r"DATA: nothing.jsonl: no such file; allowed: a file ending in .jsonl"),
         ("owner/set", r"DATA: owner/set: no such file, and as a data set .* whole hash .*: owner/set@<40 hex>"),
-        ("mine.xls", r"mine.xls: got a file ending in '.xls'; allowed: .jsonl"),
+        ("mine.xls", r"mine.xls: got a file ending in '.xls'; .* converts it; allowed: .jsonl"),
         ("broken.jsonl", r"broken.jsonl: line 2: not JSON"),
         ("late.jsonl", r"late.jsonl: line 1501: not JSON"),
         (
