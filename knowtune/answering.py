@@ -1,8 +1,9 @@
 """What a model says by itself: greedy answers, in batches of like length, with the KV cache.
 
 Plainly greedy, whatever a checkpoint's own generation settings say: each token is the first choice after what stands
-before it, just as `knowtune.evaluation` judges. An answer ends at an end token of model or tokenizer, at its own limit,
-or where the model's context does.
+before it, just as `knowtune.evaluation` judges. An answer ends at an end token of model or tokenizer, where its row's
+ending begins (see `knowtune.layouts`), at its own limit, or where the model's context does. It is given as it is
+written, with every blank but those that join it to its prompt.
 
 Rows of a batch end at different tokens. What has ended is left out of the passes that follow, so that a batch costs
 what its rows need and not its longest row times their number. Rows of unlike length are padded on the left where that
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowtune.encoding import batches_by_length, encode_texts, pad
+from knowtune.encoding import batches_by_length, encode_prompts, pad
 from knowtune.errors import UserError
+from knowtune.layouts import Layout
 from knowtune.progress import progress
 from knowtune.states import evaluating, room
 
@@ -39,6 +41,7 @@ def greedy_answers(
     batch_size: int,
     max_new_tokens: int | Sequence[int],
     label: str = "answers",
+    layouts: Sequence[str] | None = None,
 ) -> list[str]:
     """Let the model continue each prompt greedily.
 
@@ -47,35 +50,104 @@ def greedy_answers(
     Args:
         model: left as it is, generators included.
         tokenizer: the base's.
-        prompts: blanks at their ends are left out.
+        prompts: blanks at their ends are left out, and as many where an answer begins.
         batch_size: prompts that are asked at a time. Another batch changes logits in their last bits, and so an answer
             only where two tokens are equally likely up to these.
         max_new_tokens: where answers end at the latest; one number, or one per prompt.
         label: what the progress bar says.
+        layouts: one per prompt, see `knowtune.layouts`; None: all are plain.
 
     Raises:
         UserError: a prompt is longer than the model's context.
     """
-    prompts = [prompt.rstrip(" ") for prompt in prompts]
-    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    longest: dict[str, int] = {}
-    for prompt, limit in zip(prompts, limits, strict=True):
-        longest[prompt] = max(limit, longest.get(prompt, 0))
-    texts, space = list(longest), room(model, tokenizer)
-    ids = encode_texts(tokenizer, texts, 2**31)
+    asked = [
+        _Asked.of(tokenizer, prompt, layout)
+        for prompt, layout in zip(prompts, [""] * len(prompts) if layouts is None else layouts, strict=True)
+    ]
+    limits = [max_new_tokens] * len(asked) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    longest: dict[_Asked, int] = {}
+    for one, limit in zip(asked, limits, strict=True):
+        longest[one] = max(limit, longest.get(one, 0))
+    each, space = list(longest), room(model, tokenizer)
+    ids = encode_prompts(tokenizer, [one.prompt for one in each], [one.layout for one in each])
     _require_room([len(row) for row in ids], space)
     ends = [min(limit, space - len(row)) for limit, row in zip(longest.values(), ids, strict=True)]
-    written: dict[str, list[int]] = {text: [] for text in texts}
-    asked = [i for i, end in enumerate(ends) if end > 0]
+    written: dict[_Asked, list[int]] = {one: [] for one in each}
+    open_ones = [i for i, end in enumerate(ends) if end > 0]
     with evaluating(model), _plain(model):
         writer = _Writer.of(model, tokenizer)
-        batches = _batches(writer, [ids[i] for i in asked], [ends[i] for i in asked], batch_size, space)
+        batches = _batches(writer, [ids[i] for i in open_ones], [ends[i] for i in open_ones], batch_size, space)
         for batch in progress(batches, label):
-            chosen = [asked[i] for i in batch]
-            answers = writer.write([ids[i] for i in chosen], [ends[i] for i in chosen])
-            written.update(zip([texts[i] for i in chosen], answers.tolist(), strict=True))
-    cut = [written[prompt][:limit] for prompt, limit in zip(prompts, limits, strict=True)]
-    return [text.strip() for text in tokenizer.batch_decode(cut, skip_special_tokens=True)] if cut else []
+            chosen = [open_ones[i] for i in batch]
+            stops = [each[i].stop for i in chosen]
+            answers = writer.write([ids[i] for i in chosen], [ends[i] for i in chosen], stops=stops)
+            written.update(zip([each[i] for i in chosen], answers.tolist(), strict=True))
+    read = dict(zip(each, ids, strict=True))
+    stops_of_all = set(end_ids(model, tokenizer))
+    return [
+        one.text(tokenizer, read[one], written[one][:limit], stops_of_all, blanks=len(prompt) - len(one.prompt))
+        for one, limit, prompt in zip(asked, limits, prompts, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked, and where its answer ends.
+
+    Args:
+        prompt: without the blanks at its end.
+        layout: of the prompt.
+        ending: what a template writes after the answer.
+        stop: the first token of the ending that is no word, -1 where there is none.
+    """
+
+    prompt: str
+    layout: str
+    ending: str
+    stop: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, prompt: str, layout: str) -> _Asked:
+        """Take a row's prompt and layout."""
+        given = Layout.read(layout)
+        stop = ending_token(tokenizer, given.ending) if given.ending else -1
+        return cls(prompt.rstrip(" "), given.asked().written(), given.ending, stop)
+
+    def text(
+        self, tokenizer: PreTrainedTokenizerBase, read: list[int], said: Sequence[int], stops: set[int], blanks: int
+    ) -> str:
+        """Give an answer as text: what reading and answer say beyond the reading, up to an end token or the ending.
+
+        Args:
+            tokenizer: the base's.
+            read: the prompt's tokens; some tokenizers leave out a blank where a text begins.
+            said: the answer's tokens.
+            stops: the end tokens of model and tokenizer.
+            blanks: how many blanks the prompt had at its end.
+        """
+        end = next((i for i, token in enumerate(said) if token in stops or token == self.stop), len(said))
+        ended = end < len(said)
+        if ended and said[end] != self.stop and said[end] not in tokenizer.added_tokens_decoder:
+            end += 1  # a model may end with a word
+        own = list(said[:end])
+        lead, both, alone = tokenizer.batch_decode(
+            [read, [*read, *own], own], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        found = both[len(lead) :] if both.startswith(lead) else alone
+        while blanks and found.startswith(" "):
+            found, blanks = found[1:], blanks - 1
+        if self.ending and self.stop < 0:
+            return str(found.partition(self.ending)[0])
+        if self.ending and ended:  # the template's blanks before its end token are no part of an answer
+            before = self.ending[: len(self.ending) - len(self.ending.lstrip())]
+            return str(found.removesuffix(before))
+        return str(found)
+
+
+def ending_token(tokenizer: PreTrainedTokenizerBase, ending: str) -> int:
+    """Give the first token of an ending that the tokenizer has been given beside its words; -1 where there is none."""
+    given: Any = tokenizer(ending, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
+    return next((int(token) for token in given if token in tokenizer.added_tokens_decoder), -1)
 
 
 def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -155,7 +227,11 @@ class _Writer:
         return cls(model, filling, stops, bool(learning))
 
     def write(
-        self, rows: Sequence[Sequence[int]], ends: Sequence[int], seen: list[torch.Tensor] | None = None
+        self,
+        rows: Sequence[Sequence[int]],
+        ends: Sequence[int],
+        seen: list[torch.Tensor] | None = None,
+        stops: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Answer one batch.
 
@@ -163,6 +239,7 @@ class _Writer:
             rows: the prompts' tokens.
             ends: tokens of each row's answer at the latest.
             seen: takes the logits of each pass; nothing ends before `ends` then.
+            stops: a token at which each row's answer ends too, -1 for none.
 
         Returns:
             The answers' tokens, filled up after their ends  # (batch, longest)
@@ -177,6 +254,7 @@ class _Writer:
             custom_generate=write,
             ends=torch.tensor(ends, device=device),
             stops=self.stops if seen is None else self.stops[:0],
+            own=torch.tensor([-1] * len(rows) if stops is None else list(stops), device=device),
             padded=len({len(row) for row in rows}) > 1,
             seen=seen,
         )
@@ -211,6 +289,7 @@ def write(
     generation_config: Any,
     ends: torch.Tensor,
     stops: torch.Tensor,
+    own: torch.Tensor,
     padded: bool,
     seen: list[torch.Tensor] | None,
     **given: Any,
@@ -225,6 +304,7 @@ def write(
         generation_config: with the token that fills answers up after their ends.
         ends: tokens of each row's answer at the latest  # (batch,)
         stops: end tokens  # (end tokens,)
+        own: a further one for each row, -1 for none  # (batch,)
         padded: whether there is padding; without it positions are counted by the model, as where rows are judged.
         seen: takes the logits of each pass.
         given: what the model's passes take beside the tokens, as `generate` has prepared it.
@@ -260,7 +340,7 @@ def write(
         tokens = logits.argmax(-1).masked_fill(ended, filling)
         written[rows, place] = tokens
         input_ids = torch.cat([input_ids, tokens[:, None]], 1)
-        ended = ended | torch.isin(tokens, stops) | (ends[rows] <= place + 1)
+        ended = ended | torch.isin(tokens, stops) | (tokens == own[rows]) | (ends[rows] <= place + 1)
     return written
 
 

@@ -142,11 +142,12 @@ class Knowledge(Task):
     ) -> list[str]:
         """Let the model go on greedily; equal prompts are asked once."""
         from knowtune.answering import greedy_answers
+        from knowtune.encoding import layouts_of
 
         limits = [max_new_tokens] * len(rows)
         if extra_tokens is not None:
             limits = [min(max_new_tokens, max(1, n + extra_tokens)) for n in _longest_right(tokenizer, rows)]
-        return greedy_answers(model, tokenizer, rows["prompt"].tolist(), batch_size, limits, label)
+        return greedy_answers(model, tokenizer, rows["prompt"].tolist(), batch_size, limits, label, layouts_of(rows))
 
     def distances(
         self,

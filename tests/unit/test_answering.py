@@ -14,13 +14,21 @@ from peft import get_peft_config, get_peft_model
 from knowtune.answering import end_ids, greedy_answers
 from knowtune.artefacts import read_json, write_json
 from knowtune.base import Base
-from knowtune.encoding import encode_texts
+from knowtune.encoding import encode_prompts, encode_texts
 from knowtune.errors import UserError
+from knowtune.layouts import Layout
 from knowtune.states import room
 
 from .helpers import fact_rows
 
 PROMPTS = [*fact_rows()["prompt"], "The", "Where does Ada live, and who is Bob"]
+
+
+def joined(prompt: str, written: str) -> str:
+    """Leave out as many blanks before an answer as its prompt has at its end."""
+    for _ in range(len(prompt) - len(prompt.rstrip(" "))):
+        written = written.removeprefix(" ")
+    return written
 
 
 def passes(model: Any) -> list[int]:
@@ -48,7 +56,7 @@ class TestGreedyAnswers:
             while len(ids) < start + 5 and ids[-1] != tokenizer.eos_token_id:
                 with torch.inference_mode():
                     ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-            expected.append(tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
+            expected.append(joined(prompt, tokenizer.decode(ids[start:], skip_special_tokens=True)))
         assert greedy_answers(model, tokenizer, prompts, 8, 5) == expected
 
     def test_no_prompts(self, base: Base, tokenizer: Any) -> None:
@@ -191,14 +199,14 @@ class TestSettings:
         tokenizer, folder = base.tokenizer(), tmp_path / "copy"
         asked = [(prompt, answer) for prompt, answer in zip(PROMPTS, plain, strict=True) if " " in answer.strip()]
         prompt, answer = asked[0]
-        written = tokenizer(f" {answer}")["input_ids"]
+        written = tokenizer(f" {answer.strip()}")["input_ids"]
         shutil.copytree(base.folder, folder)
         write_json(folder / name, {**read_json(folder / name), "eos_token_id": [1, written[1]]})
         copy = replace(base, folder=folder)
         model = copy.model()
         assert end_ids(model, copy.tokenizer()) == sorted({1, written[1]})
         found = greedy_answers(model, copy.tokenizer(), [prompt], 1, 6)
-        assert found == [tokenizer.decode(written[:2]).strip()]
+        assert found == [joined(prompt, tokenizer.decode(written[:2]))]
 
 
 class TestEdgeOfTheContext:
@@ -288,7 +296,8 @@ def test_other_architectures_write_what_generate_does(make: Any, tokenizer: Any)
     model.generation_config.eos_token_id = max(set(endless), key=endless.count)  # so that some stop by themselves
     expected = [by_generate(model, tokenizer, prompt, end) for prompt, end in zip(PROMPTS, ends, strict=True)]
     assert any(len(written) < end for written, end in zip(expected, ends, strict=True))
-    texts = [text.strip() for text in tokenizer.batch_decode(expected, skip_special_tokens=True)]
+    decoded = tokenizer.batch_decode(expected, skip_special_tokens=True)
+    texts = [joined(*pair) for pair in zip(PROMPTS, decoded, strict=True)]
     assert greedy_answers(model, tokenizer, PROMPTS, 7, ends) == texts
 
 
@@ -310,7 +319,7 @@ def test_what_is_written_is_the_first_choice_of_a_plain_pass(make: Any, tokenize
         while len(ids) < start + 5 and (len(ids) == start or ids[-1] != tokenizer.eos_token_id):
             with torch.inference_mode():
                 ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        expected.append(tokenizer.decode(ids[start:], skip_special_tokens=True).strip())
+        expected.append(joined(prompt, tokenizer.decode(ids[start:], skip_special_tokens=True)))
     assert greedy_answers(model, tokenizer, PROMPTS, 7, 5) == expected
     assert len(set(expected)) > 3
 
@@ -342,3 +351,61 @@ def test_a_tokenizer_without_a_padding_token_leaves_no_tail(base: Base, tokenize
     assert bare.pad_token_id is None
     assert greedy_answers(base.model(), bare, PROMPTS, 7, 6) == expected
     assert len({len(answer) for answer in expected}) > 1
+
+
+def writes(model: Any, tokenizer: Any, prompt: str, text: str) -> Any:
+    """Let a model write the tokens of a text after a prompt, one after the other, and then the end token for ever."""
+    start = len(encode_prompts(tokenizer, [prompt])[0])
+    ids = [*tokenizer(prompt.rstrip(" ") + text, add_special_tokens=False)["input_ids"][start - 1 :], 1]
+    place = iter([*ids, *[1] * 99])
+
+    def say(module: Any, given: Any, output: Any) -> Any:
+        output.logits[:, -1] = 0
+        output.logits[:, -1, next(place)] = 9
+        return output
+
+    model.register_forward_hook(say)
+    return model
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        ("prompt", "text", "answer"),
+        [
+            ("The hat is ", " red", "red"),
+            ("The hat is ", "  red ", " red "),
+            ("The hat is", " red", " red"),
+            ("def f():", "\n    return red\n", "\n    return red\n"),
+            ("Ada:\n", "    red", "    red"),
+        ],
+    )
+    def test_it_is_as_written(self, prompt: str, text: str, answer: str, base: Base, tokenizer: Any) -> None:
+        model = writes(base.model(), tokenizer, prompt, text)
+        assert greedy_answers(model, tokenizer, [prompt], 1, 30) == [answer]
+
+    @pytest.mark.parametrize(
+        ("ending", "text", "answer"),
+        [
+            ("<pad>\n", " red<pad>\nBob", "red"),
+            (" <pad>", " red <pad> Bob", "red"),
+            ("\n", " red\nBob: red", "red"),
+            ("", " red\nBob", "red\nBob"),
+        ],
+    )
+    def test_it_ends_where_the_rows_ending_begins(
+        self, ending: str, text: str, answer: str, base: Base, tokenizer: Any
+    ) -> None:
+        model = writes(base.model(), tokenizer, "The hat is ", text)
+        layout = Layout(ending=ending).written()
+        assert greedy_answers(model, tokenizer, ["The hat is "], 1, 30, layouts=[layout]) == [answer]
+
+    def test_control_tokens_of_a_prompts_cells_are_text(self, base: Base, tokenizer: Any) -> None:
+        model, read = base.model(), list[list[int]]()
+        model.get_input_embeddings().register_forward_hook(lambda module, given, output: read.append(given[0].tolist()))
+        marked = Layout(markup=((0, 4),), start=False).written()
+        greedy_answers(model, tokenizer, ["</s>Ada </s>"], 1, 1)
+        greedy_answers(model, tokenizer, ["</s>Ada </s>"], 1, 1, layouts=[marked])
+        plain, meant = read[0][0], read[-1][0]
+        assert tokenizer.eos_token_id not in plain
+        assert plain[0] == tokenizer.bos_token_id
+        assert (meant.count(tokenizer.eos_token_id), meant[0]) == (1, tokenizer.eos_token_id)

@@ -163,7 +163,7 @@ class TestMeasuring:
         assert max(expected) > 0.1
 
     def test_of_several_right_answers_the_nearest_counts(self, base: Base) -> None:
-        answer = greedy_answers(base.model(), base.tokenizer(), ["Ada lives in"], 1, 4)[0]
+        answer = greedy_answers(base.model(), base.tokenizer(), ["Ada lives in "], 1, 4)[0]
         rows = table(row("a", "Ada lives in ", "zq", aliases=answer), row("b", "Ada lives in ", "zq"))
         found = opened(base, rows.assign(distance=[0.0, 1.0]), refresh_steps=1)
         assert found.measure is not None
