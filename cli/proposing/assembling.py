@@ -56,9 +56,12 @@ def assembled(
     kind = str(task["kind"])
     if model.num_parameters is None:
         notes.append("the size of the model is not known; the numbers are those for a large one")
-    if kind == "knowledge" and not guess.columns["fact"] and "test" not in data.files:
+    if kind == "knowledge" and not guess.columns.get("fact", guess.cases) and "test" not in data.files:
         notes.append("no column says which rows are of one fact: generalisation is on prompts never trained")
-    metrics = [*METRICS[kind], *(OF_KNOWN if kind == "knowledge" and "known" in data.files else [])]
+    metrics, columns = [*METRICS[kind]], guess.columns
+    metrics += ["efficacy"] if columns.get("old") else []
+    metrics += ["paraphrase_efficacy"] if columns.get("old") and columns.get("paraphrases") else []
+    metrics += OF_KNOWN if columns.get("locality_prompt") or (kind == "knowledge" and "known" in data.files) else []
     if kind == "knowledge" and trial is not None and trial.target_tokens > LONG:
         metrics += OF_LONG
         notes.append(f"targets have up to {trial.target_tokens} tokens: exact answers are rare, see {OF_LONG[0]}")

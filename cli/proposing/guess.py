@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.proposing import names
+from cli.proposing.cases import case_columns
 from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
 from cli.proposing.names import named, paired
@@ -44,6 +45,11 @@ class Guess:
     doubts: list[str] = field(default_factory=list)
 
     @property
+    def cases(self) -> bool:
+        """Whether a record is a whole case, which says itself what is tested and what is known."""
+        return "paraphrases" in self.columns
+
+    @property
     def label(self) -> str | None:
         """The label column of a classification."""
         return str(self.columns["label"]) if self.task == "classification" else None
@@ -65,6 +71,8 @@ def propose(columns: Sequence[Column], *, generates: bool | None = None, said: S
         The likeliest guess, or None where nothing fits.
     """
     usable = {column.name: column for column in columns if not column.unusable}
+    if said.kind is None and generates is not False and (mapping := case_columns(columns)) is not None:
+        return Guess("knowledge", mapping, _taken_of_case(mapping))
     ways: list[Way] = [_chats, _labels, _prompts, _maybe_labels, _triples]
     if said.kind is not None:
         ways = BY_KIND[said.kind]
@@ -78,6 +86,16 @@ def propose(columns: Sequence[Column], *, generates: bool | None = None, said: S
         found.columns["fact"] = said.fact
         found.taken[said.fact] = ", ".join(filter(None, (found.taken.get(said.fact), "fact")))
     return found
+
+
+def _taken_of_case(mapping: Mapping[str, Any]) -> dict[str, str]:
+    """Say what each column of a case is taken for; of a nested one, what is taken out of it."""
+    words = {"old": "old answer", "locality_prompt": "locality", "locality_target": "answer of locality"}
+    taken: dict[str, dict[str, None]] = {}
+    for role, value in mapping.items():
+        for name in value if isinstance(value, list) else [value] if value else []:
+            taken.setdefault(name.partition(".")[0], {})[words.get(role, role)] = None
+    return {name: ", ".join(roles) for name, roles in taken.items()}
 
 
 def _columns_of(value: str, usable: Mapping[str, Column]) -> list[Column]:

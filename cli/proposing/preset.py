@@ -61,7 +61,8 @@ class Preset:
         """Fill the template."""
         n, kind = self.numbers, str(self.task["kind"])
         roles = {role: self.files.get(role) for role in ("train", "validation", "test", "known")}
-        held_out = {role: 0 if roles[role] else share for role, share in HELD_OUT.items()}
+        cases = "paraphrases" in self.columns  # say themselves what is tested
+        held_out = {role: 0 if cases or roles[role] else share for role, share in HELD_OUT.items()}
         lora = {"rank": n.rank, "alpha": 2 * n.rank}
         runs = [f"lora: {{selection: clean, method: lora, options: {_flow(lora)}, seeds: {_flow(n.seeds)}}}"]
         if n.full_rate is not None:

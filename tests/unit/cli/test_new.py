@@ -624,3 +624,68 @@ def test_long_answers_bring_metrics_that_can_tell_them(project: Path, base: Base
     rows = repeated(lambda i: {"prompt": f"Say {i}", "target": f"{i} qz vx jk wq " * 3})
     raw = read_yaml(new(write(project / "mine.jsonl", rows), str(base.folder)))
     assert {"token_f1", "contains", "answer_loss"} <= set(raw["evaluate"]["metrics"])
+
+
+def knowedit(i: int) -> dict[str, Any]:
+    locality = {
+        "Relation_Specificity": [{"prompt": f"Mip{i} is made of", "ground_truth": [["tin"]]}],
+        "Forgetfulness": [],
+    }
+    return {"subject": f"Zor{i}", "prompt": f"Zor{i} has the colour", "target_new": "red", "ground_truth": ["grey"],
+            "rephrase_prompt": f"Look at Zor{i}: it is", "locality": locality,
+            "portability": {"Reasoning": [{"prompt": "p", "ground_truth": [["g"]]}]}}  # fmt: skip
+
+
+def counterfact(i: int) -> dict[str, Any]:
+    rewrite = {"prompt": "{} has the colour", "relation_id": "P1", "target_new": {"str": "red", "id": "Q1"},
+               "target_true": {"str": "grey", "id": "Q2"}, "subject": f"Zor{i}"}  # fmt: skip
+    return {
+        "case_id": i,
+        "pararel_idx": 2 * i,
+        "requested_rewrite": rewrite,
+        "paraphrase_prompts": [f"Look: Zor{i} is"],
+        "neighborhood_prompts": [f"Mip{i} has the colour"],
+        "attribute_prompts": [],
+        "generation_prompts": ["x"],
+    }
+
+
+CASES: dict[str, tuple[Callable[[int], dict[str, Any]], dict[str, Any]]] = {
+    "flat": (
+        lambda i: {"case": i, "prompt": f"Zor{i} is", "target_new": "red", "subject": f"Zor{i}", "ground_truth": "grey",
+                   "rephrase_prompt": f"If you look at Zor{i}, you see", "locality_prompt": f"Mip{i} is",
+                   "locality_ground_truth": "white"},
+        {"id": "case", "relation": None, "subject": "subject", "prompt": "prompt", "target": "target_new",
+         "old": "ground_truth", "paraphrases": "rephrase_prompt", "locality_prompt": "locality_prompt",
+         "locality_target": "locality_ground_truth"},
+    ),
+    "CounterFact": (
+        counterfact,
+        {"id": "case_id", "relation": "requested_rewrite.relation_id", "subject": "requested_rewrite.subject",
+         "prompt": "requested_rewrite.prompt", "target": "requested_rewrite.target_new.str",
+         "old": "requested_rewrite.target_true.str", "paraphrases": "paraphrase_prompts",
+         "locality_prompt": "neighborhood_prompts", "locality_target": "requested_rewrite.target_true.str"},
+    ),
+    "zsRE": (
+        lambda i: {"subject": f"Zor{i}", "src": f"What colour is Zor{i}?", "pred": "x", "rephrase": f"Zor{i} is what?",
+                   "alt": "red", "answers": ["grey"], "loc": f"nq question: what is Mip{i}?", "loc_ans": "white"},
+        {"id": None, "relation": None, "subject": "subject", "prompt": "src", "target": "alt", "old": "answers",
+         "paraphrases": "rephrase", "locality_prompt": "loc", "locality_target": "loc_ans"},
+    ),
+    "KnowEdit": (
+        knowedit,
+        {"id": None, "relation": None, "subject": "subject", "prompt": "prompt", "target": "target_new",
+         "old": "ground_truth", "paraphrases": "rephrase_prompt",
+         "locality_prompt": ["locality.Relation_Specificity.prompt"],
+         "locality_target": ["locality.Relation_Specificity.ground_truth"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_are_recognised_and_prepared(name: str, project: Path, base: Base) -> None:
+    make, columns = CASES[name]
+    raw = read_yaml(new(write(project / "mine.jsonl", repeated(make)), str(base.folder)))
+    assert raw["source"]["columns"] == columns
+    assert raw["source"]["held_out"] == {"validation": 0, "test": 0}
+    assert {"efficacy", "paraphrase_efficacy", "known", "forgotten", "locality"} <= set(raw["evaluate"]["metrics"])
