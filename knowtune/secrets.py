@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote
 HIDDEN = "***"
 SHORTEST = 5  # characters of a secret that is looked for by its value; a shorter one would hide parts of words
 NAMES = r"token|secret|password|passwd|pwd|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credentials?"
-VARIABLE = re.compile(rf"(?i)(?:^|_)(?:{NAMES}|key)(?:_id)?$|^PGPASSWORD$")
+# PWD is the folder that a shell is in, and would hide every path below it.
+VARIABLE = re.compile(rf"(?i)^(?!(?:old)?pwd$)(?:.*_)?(?:{NAMES}|key)(?:_id)?$|^PGPASSWORD$")
 SURE = 12  # characters of a value that no other text holds by chance
 # a password in a variable's address may hold any character; `:80/` is a port
 USER_INFO = re.compile(r"^[\w+.-]+://([^\s:/@]*:(?!\d+/)\S+|[^\s/@]+)@")

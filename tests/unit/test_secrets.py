@@ -75,6 +75,13 @@ def test_what_a_person_may_not_write_into_a_file(monkeypatch: pytest.MonkeyPatch
         assert not has_secret(text)
 
 
+@pytest.mark.parametrize(("name", "secret"), [("PWD", False), ("OLDPWD", False), ("DB_PWD", True), ("TOKEN", True)])
+def test_the_shell_s_own_folder_is_no_password(name: str, secret: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/somewhere/my/project")
+    assert has_secret("/somewhere/my/project/data/text.jsonl") is secret
+    assert (mask("in /somewhere/my/project") == "in ***") is secret
+
+
 def test_nested_texts_are_hidden_and_numbers_kept() -> None:
     value = {"a": ["http://u:p4ssword@h", 1, None], "http://u:p4ssword@h": ("x",)}
     assert masked(value) == {"a": ["http://***@h", 1, None], "http://***@h": ["x"]}
