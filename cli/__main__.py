@@ -57,7 +57,10 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "new":
         new.run(args)
         return 0
+    from stages.core.lock import mend_lock
+
     folder = open_workspace(params_file(args), args.data)
+    mend_lock(folder)
     if args.command == "run":
         from cli.run import run
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.core.lock import keep_lock
 from stages.core.params import load_params
 from stages.core.warm import warm_process
 from stages.tracking import drain, reproduction_environment
@@ -54,6 +55,7 @@ def surroundings(folder: Path, *, cold: bool = False) -> Iterator[dict[str, str]
         The environment for DVC and its stages.
     """
     params = load_params(folder / "params.yaml")
+    keep_lock(folder)
     # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
     prune(folder / "dvc.yaml", folder / "dvc.lock", params)
     print(

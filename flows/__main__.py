@@ -58,7 +58,10 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    from stages.core.lock import mend_lock
+
     folder = open_workspace(params_file(args), args.data)
+    mend_lock(folder)
     from flows.run import default_workers, run
 
     if args.dry:

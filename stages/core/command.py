@@ -64,10 +64,12 @@ def execute(module: str, argv: list[str]) -> int:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     started = time.time()
     try:
+        from stages.core.lock import keep_lock
         from stages.core.params import load_params
         from stages.tracking.spool import tracked
 
         params = load_params(PARAMS)
+        keep_lock(Path())
         _set_threads(params.threads)
         if not getattr(stage, "NETWORK", False):
             _go_offline()
