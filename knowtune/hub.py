@@ -5,9 +5,9 @@ Everything after this knows folders only. A path in place of a repository's name
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import whole, write_json
 from knowtune.base import ORIGIN
+from knowtune.cells import to_json
 from knowtune.checkpoints import DECIDING_FILES
 from knowtune.errors import TransientError, UserError
+from knowtune.parquet_records import parquet_records
 from knowtune.settings import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SENTENCE_ENCODER_FILES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
+BATCH = 1_000  # rows of a data set at a time
 MODEL_FILES = [*DECIDING_FILES, *SENTENCE_ENCODER_FILES]
 
 
@@ -85,12 +88,10 @@ def fetch_dataset(
         Rows per split.
 
     Raises:
-        UserError: no such repository, revision, configuration or split; a cell that JSON cannot hold.
+        UserError: no such repository, revision, configuration or split.
         TransientError: the hub cannot be reached.
     """
     from datasets import load_dataset
-
-    from knowtune.progress import counted
 
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
@@ -98,21 +99,44 @@ def fetch_dataset(
         with _explained(repo, revision), whole(folder / f"{split}.jsonl") as part:
             rows = load_dataset(repo, config, split=split, revision=revision, streaming=streaming)
             rows = rows if max_rows is None else rows.take(max_rows)
+            counts[split] = 0
             with part.open("w", encoding="utf-8") as file:
-                count = 0
-                for row in counted(rows, f"fetch {repo}, {split}"):
-                    file.write(_line(row, repo, split) + "\n")
-                    count += 1
-        counts[split] = count
+                for record in split_records(rows, f"fetch {repo}, {split}, {BATCH:,} rows each", folder):
+                    file.write(to_json(record) + "\n")
+                    counts[split] += 1
     return counts
 
 
-def _line(row: dict[str, Any], repo: str, split: str) -> str:
-    """Write a row as JSON."""
-    try:
-        return json.dumps(row, ensure_ascii=False)
-    except TypeError as error:
-        raise UserError(f"hub: {repo}, split {split}: a cell that is no text or number ({error})") from None
+def split_records(rows: Any, label: str, folder: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a split as records of cells, labels by their names; -1 is no label.
+
+    They go through a Parquet file, since how a column is read follows all of its values.
+
+    Args:
+        rows: of `datasets`, streamed or not.
+        label: what the progress bar says.
+        folder: where that file lies meanwhile; the system's by default.
+    """
+    import pyarrow.parquet
+
+    from knowtune.progress import counted
+
+    labels = {name: kind.names for name, kind in (rows.features or {}).items() if hasattr(kind, "names")}
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path, writer = Path(place) / "rows.parquet", None
+        try:
+            for table in counted(rows.with_format("arrow").iter(batch_size=BATCH), label):
+                plain = table.replace_schema_metadata(None)
+                writer = writer or pyarrow.parquet.ParquetWriter(path, plain.schema)
+                writer.write_table(plain.cast(writer.schema))
+        finally:
+            if writer:
+                writer.close()
+        for _, record in parquet_records(path) if writer else ():
+            for name, names in labels.items():
+                number = record[name]
+                record[name] = names[number] if isinstance(number, int) and 0 <= number < len(names) else None
+            yield record
 
 
 def _link(source: Path, target: Path) -> None:

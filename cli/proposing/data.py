@@ -11,6 +11,7 @@ from typing import Any
 from cli.proposing.columns import is_blank
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
 from knowtune.errors import UserError
+from knowtune.hub import split_records
 from knowtune.progress import counted
 from knowtune.records import READERS, read_records
 
@@ -112,7 +113,7 @@ def look_at_hub(wanted: Repository, given: str) -> Data:
     return Data(
         given,
         wanted.name,
-        [dict(row) for row in streams[train].take(LOOKED)],
+        list(split_records(streams[train].take(LOOKED), f"look at {repo}")),
         min(count, LARGE) if count else None,
         f"data/hub/{wanted.name}",
         {role: f"{split}.jsonl" for role, split in splits.items()},

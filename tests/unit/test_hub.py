@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 import os
 import shutil
@@ -16,6 +18,7 @@ import pytest
 
 from knowtune.artefacts import read_json
 from knowtune.base import ORIGIN, Base, make_card
+from knowtune.cells import text_of
 from knowtune.errors import UserError
 from knowtune.hub import fetch_dataset, fetch_model
 from knowtune.records import read_records
@@ -117,17 +120,36 @@ class TestDataset:
             fetch(tmp_path / name, tmp_path / "out")
         assert str(caught.value).startswith(f"hub: {tmp_path / name}: ")
 
-    def test_a_cell_that_json_cannot_hold(self, tmp_path: Path) -> None:
-        folder = tmp_path / "bytes"
-        (folder / "data").mkdir(parents=True)
-        pyarrow.parquet.write_table(pa.table({"x": [b"\\x00"]}), folder / "data" / "train-00000-of-00001.parquet")
-        with pytest.raises(UserError) as caught:
-            fetch(folder, tmp_path / "out")
-        assert str(caught.value) == (
-            f"hub: {folder}, split train: a cell that is no text or number (Object of type bytes is not JSON "
-            "serializable)"
-        )
-        assert list((tmp_path / "out").iterdir()) == []
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_cells_of_many_types_are_read_as_from_a_file(self, tmp_path: Path, streaming: bool) -> None:
+        values = {
+            "year": pa.array([1960.0, None]), "small": pa.array([0.1, 2.5], pa.float32()),
+            "bytes": pa.array([b"ab", None]),
+            "day": pa.array([datetime.date(1969, 7, 20), None]), "price": pa.array([decimal.Decimal("1.10"), None]),
+            "odd": pa.array([b"\xff", None]), "nested": pa.array([{"text": ["a"]}, None]),
+            "true": pa.array([True, None]),
+        }  # fmt: skip
+        (tmp_path / "many" / "data").mkdir(parents=True)
+        pyarrow.parquet.write_table(pa.table(values), tmp_path / "many" / "data" / "train-00000-of-00001.parquet")
+        assert fetch(tmp_path / "many", tmp_path / "out", streaming=streaming) == {"train": 2}
+        first, second = rows_of(tmp_path / "out" / "train.jsonl")
+        assert {name: text_of(first[name]) for name in values if name not in ("odd", "nested")} == {
+            "year": "1960", "small": "0.1", "bytes": "ab", "day": "1969-07-20", "price": "1.10", "true": "true"
+        }  # fmt: skip
+        assert (first["nested"], first["odd"]) == ({"text": ["a"]}, {"unreadable": "bytes that are no UTF-8 text"})
+        assert {name for name, cell in second.items() if cell is None} == set(values) - {"small"}
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.jsonl"]
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_labels_are_written_by_name(self, tmp_path: Path, streaming: bool) -> None:
+        from datasets import ClassLabel, Dataset, Features, Value
+
+        features = Features({"text": Value("string"), "label": ClassLabel(names=["1", "2"])})
+        made = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features)
+        (tmp_path / "stars" / "data").mkdir(parents=True)
+        made.to_parquet(tmp_path / "stars" / "data" / "train-00000-of-00001.parquet")
+        fetch(tmp_path / "stars", tmp_path / "out", streaming=streaming)
+        assert [row["label"] for row in rows_of(tmp_path / "out" / "train.jsonl")] == ["1", "2", None]
 
 
 class TestModel:
