@@ -9,6 +9,7 @@ from typing import Any
 
 from knowtune.checkpoints import asked_attention, end_tokens, first_line, load_tokenizer, read_config, read_object
 from knowtune.errors import UserError
+from knowtune.positions import readable_context, what_can_be_used
 
 CONTEXT_KEYS = (
     "max_position_embeddings",  # as Llama and its like say it
@@ -28,7 +29,7 @@ class Admitted:
 
     Args:
         architecture: as config.json names it.
-        context: the longest sequence that it says it takes, in tokens; None where it says nothing.
+        context: the longest text that it can read, in tokens; None where nothing is said of it.
         notes: what a user should know: what of the checkpoint is not followed, or is missing.
     """
 
@@ -60,10 +61,14 @@ def admit(folder: Path) -> Admitted:
     asked = asked_attention(raw)
     if asked is not None:
         notes.append(f"config.json asks for {asked}; attention is computed by torch itself instead")
-    _require_finite(weights)
+    shapes = _require_finite(weights)
+    claimed = claimed_context(raw, config.get_text_config().to_dict(), config.to_dict())
+    context = readable_context(config, claimed, shapes)
+    if context != claimed:
+        notes.append(what_can_be_used(claimed, context))
     named = config.architectures
     architecture = str(named[0]) if isinstance(named, list) and named else "unknown"
-    return Admitted(architecture, claimed_context(raw, config.get_text_config().to_dict(), config.to_dict()), notes)
+    return Admitted(architecture, context, notes)
 
 
 def claimed_context(*said: dict[str, Any]) -> int | None:
@@ -111,17 +116,23 @@ def _tokenizer_notes(folder: Path, config: Any) -> list[str]:
     return []
 
 
-def _require_finite(weights: Sequence[Path]) -> None:
-    """Read every weight; refuse NaN and infinity, files that cannot be read, and floats of 8 bits and less."""
+def _require_finite(weights: Sequence[Path]) -> list[tuple[int, ...]]:
+    """Read every weight; refuse NaN and infinity, files that cannot be read, and floats of 8 bits and less.
+
+    Returns:
+        The weights' shapes.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 
+    shapes = []
     for path in weights:
         bad: list[str] = []
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     tensor = file.get_tensor(name)
+                    shapes.append(tuple(tensor.shape))
                     if tensor.is_floating_point() and tensor.element_size() == 1:
                         raise UserError(
                             f"{path}: quantised weights ({name} is {tensor.dtype}); dequantise and save them"
@@ -137,3 +148,4 @@ def _require_finite(weights: Sequence[Path]) -> None:
                 f"{path}: {len(bad)} tensors hold numbers that are not finite (NaN or infinity), e.g. {bad[0]}; "
                 f"{AGAIN}, or take a checkpoint from before training diverged"
             )
+    return shapes

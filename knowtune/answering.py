@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.encoding import batches_by_length, encode_prompts, pad
-from knowtune.errors import UserError
 from knowtune.layouts import Layout
 from knowtune.progress import progress
-from knowtune.states import evaluating, room
+from knowtune.states import end_ids, evaluating, require_room, room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +69,7 @@ def greedy_answers(
         longest[one] = max(limit, longest.get(one, 0))
     each, space = list(longest), room(model, tokenizer)
     ids = encode_prompts(tokenizer, [one.prompt for one in each], [one.layout for one in each])
-    _require_room([len(row) for row in ids], space)
+    require_room(model, tokenizer, [len(row) for row in ids])
     ends = [min(limit, space - len(row)) for limit, row in zip(longest.values(), ids, strict=True)]
     written: dict[_Asked, list[int]] = {one: [] for one in each}
     open_ones = [i for i, end in enumerate(ends) if end > 0]
@@ -148,20 +147,6 @@ def ending_token(tokenizer: PreTrainedTokenizerBase, ending: str) -> int:
     """Give the first token of an ending that the tokenizer has been given beside its words; -1 where there is none."""
     given: Any = tokenizer(ending, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
     return next((int(token) for token in given if token in tokenizer.added_tokens_decoder), -1)
-
-
-def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give the tokens after which an answer has ended: the model's own, and the tokenizer's."""
-    said = model.generation_config.eos_token_id if getattr(model, "generation_config", None) is not None else None
-    own = said if isinstance(said, list | tuple) else [said]
-    return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
-
-
-def _require_room(lengths: Sequence[int], space: int) -> None:
-    """Refuse prompts that a model cannot read whole."""
-    longest = max(lengths, default=0)
-    if longest > space:
-        raise UserError(f"a prompt has {longest} tokens, and the model reads {space} at most; ask something shorter")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from knowtune.base import from_checkpoint
 from knowtune.checkpoints import load_tokenizer
 from knowtune.encoding import Labelled, batches_by_length, encode_pairs, pad
 from knowtune.progress import progress
+from knowtune.states import room
 
 HEADS = ("classifier", "score")  # what transformers calls a classifier's head, and PEFT trains and saves whole
 
@@ -119,7 +120,7 @@ def pooled_states(
     if not len(texts):
         return [], torch.zeros(0, 1)
     device = next(model.parameters()).device
-    whole = encode_pairs(tokenizer, texts, [], [0.0] * len(texts), max_tokens=max_tokens)
+    whole = encode_pairs(tokenizer, texts, [], [0.0] * len(texts), max_tokens=min(max_tokens, room(model, tokenizer)))
     states: list[torch.Tensor | None] = [None] * len(whole)
     for batch in progress(batches_by_length([len(row.input_ids) for row in whole], batch_size), label):
         inputs = {name: t.to(device) for name, t in classifier_inputs([whole[i] for i in batch]).items()}

@@ -14,6 +14,7 @@ import torch
 
 from knowtune.encoding import IGNORED, batches_by_length, encode_rows, encode_texts, layouts_of, pad
 from knowtune.progress import progress
+from knowtune.states import end_ids, require_room, room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,12 +55,16 @@ def judge_rows(
         just it and end, else None: the pass does not show what would be written), on the index of `rows`.
     """
     encoded = encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
+    require_room(model, tokenizer, [len(row.input_ids) for row in encoded])
+    stops = set(end_ids(model, tokenizer))
     correct, loss, ended = [False] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for batch in progress(batches_by_length([len(e.input_ids) for e in encoded], batch_size), label):
         chosen = [encoded[i] for i in batch]
         verdicts = zip(*judge_logits(forward(model, [e.input_ids for e in chosen]), chosen), strict=True)
         for i, verdict in zip(batch, verdicts, strict=True):
             correct[i], loss[i], ended[i] = verdict
+            if stops & set(encoded[i].input_ids[encoded[i].target_start : encoded[i].target_end - 1]):
+                correct[i] = ended[i] = False  # decoding would end within the target
     judged = pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
     return judged.assign(said=rows["target"].where(pd.Series(ended, index=rows.index, dtype=bool)))
 
@@ -121,7 +126,7 @@ def read_texts(
     label: str,
 ) -> pd.DataFrame:
     """Return `loss` (nats per token) and `num_tokens` of each text, cut at `max_tokens`."""
-    ids = encode_texts(tokenizer, texts, max_tokens)
+    ids = encode_texts(tokenizer, texts, min(max_tokens, room(model, tokenizer)))
     loss, count = [0.0] * len(ids), [0] * len(ids)
     for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
         logits = forward(model, [ids[i] for i in batch])[:, :-1]

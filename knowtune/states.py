@@ -10,11 +10,10 @@ import torch
 
 from knowtune.encoding import batches_by_length, pad
 from knowtune.errors import UserError
+from knowtune.positions import LENGTH, plain_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-LENGTH = 16  # tokens of a text that a model is tried out on
 
 
 @contextmanager
@@ -34,6 +33,26 @@ def room(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     adapter = getattr(model, "active_peft_config", None)
     virtual = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
     return int(min(tokenizer.model_max_length, 2**31)) - int(virtual or 0)
+
+
+def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the tokens after which an answer has ended: the model's own, and the tokenizer's."""
+    said = model.generation_config.eos_token_id if getattr(model, "generation_config", None) is not None else None
+    own = said if isinstance(said, list | tuple) else [said]
+    return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
+
+
+def require_room(model: Any, tokenizer: PreTrainedTokenizerBase, lengths: Sequence[int]) -> None:
+    """Refuse rows of more tokens than a model can read.
+
+    Raises:
+        UserError: says how many, and what is read.
+    """
+    longest, space = max(lengths, default=0), room(model, tokenizer)
+    if longest > space:
+        virtual = int(min(tokenizer.model_max_length, 2**31)) - space
+        less = f" ({virtual} places of its context are its virtual tokens')" if virtual else ""
+        raise UserError(f"a text has {longest} tokens, and the model reads {space} at most{less}; give a shorter one")
 
 
 @torch.inference_mode()
@@ -66,16 +85,6 @@ def mean_states(
             found.update(zip(rows, means.cpu(), strict=True))
     empty = torch.zeros(model.config.get_text_config().hidden_size)
     return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else empty[None][:0]
-
-
-def plain_ids(model: Any, rows: int, length: int) -> torch.Tensor:
-    """Draw tokens that stand for themselves: not those with which the config starts, ends or fills texts."""
-    config = model.config.get_text_config()
-    marks = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos", "unk", "sep", "cls", "mask"))
-    special = {token for mark in marks for token in (mark if isinstance(mark, list) else [mark])}
-    plain = torch.tensor([token for token in range(min(config.vocab_size, 4096)) if token not in special])
-    chosen = torch.randint(len(plain), (rows, length), generator=torch.Generator().manual_seed(0))
-    return plain[chosen].to(next(model.parameters()).device)
 
 
 @torch.inference_mode()

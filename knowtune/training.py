@@ -217,15 +217,32 @@ def fit(
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, weights: pd.Series[float], base: Base, label: str
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    weights: pd.Series[float],
+    base: Base,
+    label: str,
+    virtual_tokens: int = 0,
 ) -> Rows:
-    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact."""
+    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact.
+
+    Args:
+        tokenizer: the base's.
+        rows: of the data contract.
+        weights: of the rows.
+        base: whose context and task decide.
+        label: for messages.
+        virtual_tokens: places of the context that the method takes.
+    """
     encoded = base.task.encode(tokenizer, rows)
     ids = rows["id"].tolist()
-    long = [row_id for row_id, row in zip(ids, encoded, strict=True) if len(row.input_ids) > base.context]
+    long = [
+        row_id for row_id, row in zip(ids, encoded, strict=True) if len(row.input_ids) > base.context - virtual_tokens
+    ]
     empty = [row_id for row_id, row in zip(ids, encoded, strict=True) if not row.num_learned]
+    less = f", of which the method's virtual tokens take {virtual_tokens}" if virtual_tokens else ""
     for fault, found in (
-        (f"longer than the base's context of {base.context} tokens", long),
+        (f"longer than the base's context of {base.context} tokens{less}", long),
         ("without anything to learn", empty),
     ):
         if found:

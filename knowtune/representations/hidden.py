@@ -31,6 +31,7 @@ class Hidden(Representation):
         from knowtune.states import mean_states
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
-            return mean_states(model, *encode_wrapped(tokenizer, texts), self.batch_size)
+            read = encode_wrapped(tokenizer, texts, min(tokenizer.model_max_length, 2**31))
+            return mean_states(model, *read, self.batch_size)
 
         return vectors

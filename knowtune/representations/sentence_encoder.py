@@ -42,15 +42,18 @@ class SentenceEncoder(Representation):
         """
         from transformers import AutoModel
 
+        from knowtune.admission import claimed_context
         from knowtune.base import from_checkpoint
         from knowtune.checkpoints import load_tokenizer
         from knowtune.encoding import encode_wrapped
+        from knowtune.positions import usable_context
         from knowtune.states import mean_states
 
         folder = local_path(self.path, "semantics.path")
         first, longest, lower = _pooling(folder)
         encoder: Any = from_checkpoint(AutoModel, folder, new_head=False).eval().to(model.device)
-        own = load_tokenizer(folder)
+        own, usable = load_tokenizer(folder), usable_context(encoder, claimed_context(encoder.config.to_dict()))
+        longest = min(longest or usable or 2**31, usable or 2**31)
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
             ids, special = encode_wrapped(own, [text.lower() for text in texts] if lower else texts, longest)

@@ -84,8 +84,10 @@ class HeadTask(Task):
         import pandas as pd
 
         from knowtune.classifiers import head_outputs
+        from knowtune.states import require_room
 
         encoded = self.encode(tokenizer, rows)
+        require_room(model, tokenizer, [len(row.input_ids) for row in encoded])
         outputs = head_outputs(model, encoded, batch_size, label)
         predicted = self.words(outputs)
         correct = pd.Series([p == t for p, t in zip(predicted, rows["target"], strict=True)], dtype=bool)
@@ -121,10 +123,12 @@ class HeadTask(Task):
     ) -> list[str]:
         """Give the head's answer."""
         from knowtune.classifiers import head_outputs
-        from knowtune.states import evaluating
+        from knowtune.states import evaluating, require_room
 
+        encoded = self.encode(tokenizer, rows.assign(target=""))
+        require_room(model, tokenizer, [len(row.input_ids) for row in encoded])
         with evaluating(model):
-            return self.words(head_outputs(model, self.encode(tokenizer, rows.assign(target="")), batch_size, label))
+            return self.words(head_outputs(model, encoded, batch_size, label))
 
     def distances(
         self,

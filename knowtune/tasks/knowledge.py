@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from knowtune.admission import claimed_context
 from knowtune.cells import texts_of
 from knowtune.families import Task
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SEEN_AGAIN = 1e9  # parameters; above, the base stage alone looks whether a model is causal
 
 
 class Knowledge(Task):
@@ -22,27 +25,22 @@ class Knowledge(Task):
     lost: ClassVar[str] = "forgotten"
 
     def load_model(self, folder: Path, **options: Any) -> PreTrainedModel:
-        """Load a causal language model, whole."""
+        """Load a causal language model, whole; that it is causal is seen again, unless it is large."""
         from transformers import AutoModelForCausalLM
 
         from knowtune.base import from_checkpoint
 
-        return from_checkpoint(AutoModelForCausalLM, folder, new_head=False, **options)
+        model: PreTrainedModel = from_checkpoint(AutoModelForCausalLM, folder, new_head=False, **options)
+        model.eval()
+        if not options.get("trained") and sum(parameter.numel() for parameter in model.parameters()) <= SEEN_AGAIN:
+            _require_causal(model, folder, claimed_context(model.config.get_text_config().to_dict()))
+        return model
 
     def require_fit(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None
     ) -> None:
         """Refuse a model that reads what it is to predict: it would seem to know everything, and could say nothing."""
-        from knowtune.errors import UserError
-        from knowtune.states import leaks
-
-        if leaks(model, context):
-            raise UserError(
-                f"{folder}: {type(model).__name__} is not causal: what it gives for a token changes with the tokens "
-                "after it, so that it would read what it is to predict; give a model that writes text, set "
-                "is_decoder: true (or is_causal: true) in config.json if this one was trained to, or make it a "
-                "classification"
-            )
+        _require_causal(model, folder, context)
 
     def read_target(self, cell: Any) -> list[str]:
         """Read one answer, or a list of them."""
@@ -176,3 +174,17 @@ def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> li
     encoded = iter(encode_rows(tokenizer, asked["prompt"], asked["target"], layouts_of(asked)))
     spans = [[next(encoded) for _ in right] for right in rights]
     return [max(row.target_end - row.target_start for row in found) for found in spans]
+
+
+def _require_causal(model: PreTrainedModel, folder: Path, context: int | None) -> None:
+    """Refuse a model that reads what it is to predict."""
+    from knowtune.errors import UserError
+    from knowtune.states import leaks
+
+    if leaks(model, context):
+        raise UserError(
+            f"{folder}: {type(model).__name__} is not causal: what it gives for a token changes with the tokens "
+            "after it, so that it would read what it is to predict; give a model that writes text, set "
+            "is_decoder: true (or is_causal: true) in config.json if this one was trained to, or make it a "
+            "classification"
+        )

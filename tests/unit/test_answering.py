@@ -11,13 +11,13 @@ import torch
 import transformers as t
 from peft import get_peft_config, get_peft_model
 
-from knowtune.answering import end_ids, greedy_answers
+from knowtune.answering import greedy_answers
 from knowtune.artefacts import read_json, write_json
 from knowtune.base import Base
 from knowtune.encoding import encode_prompts, encode_texts
 from knowtune.errors import UserError
 from knowtune.layouts import Layout
-from knowtune.states import room
+from knowtune.states import end_ids, room
 
 from .helpers import fact_rows
 
@@ -208,6 +208,25 @@ class TestSettings:
         found = greedy_answers(model, copy.tokenizer(), [prompt], 1, 6)
         assert found == [joined(prompt, tokenizer.decode(written[:2]))]
 
+    def test_a_target_that_decoding_would_end_in_is_not_right(self, base: Base, tmp_path: Path) -> None:
+        """An end token within the target: the pass says right, decoding writes a part."""
+        tokenizer, rows, folder = base.tokenizer(), fact_rows(), tmp_path / "copy"
+        right = base.task.judge(base.model(), tokenizer, rows, 8, "x")["correct"]
+        encoded = base.task.encode(tokenizer, rows)
+        inner = {
+            i: row.input_ids[row.target_start] for i, row in enumerate(encoded) if row.target_end - row.target_start > 1
+        }
+        stopped = next(token for i, token in inner.items() if right[i])
+        shutil.copytree(base.folder, folder)
+        write_json(folder / "generation_config.json", {"eos_token_id": [1, stopped]})
+        copy = replace(base, folder=folder)
+        model = copy.model()
+        judged = copy.task.judge(model, tokenizer, rows, 8, "x")["correct"]
+        said = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, 8)
+        written = [one.startswith(target) for one, target in zip(said, rows["target"], strict=True)]
+        assert judged.tolist() == written
+        assert 0 < judged.sum() < right.sum()
+
 
 class TestEdgeOfTheContext:
     @pytest.mark.parametrize("make", [lambda: gpt2(), lambda: opt(), lambda: sliding()])
@@ -228,14 +247,14 @@ class TestEdgeOfTheContext:
             assert min(len(bare(answer)["input_ids"]) for answer in found[1:]) > 64 - used
         with pytest.raises(UserError) as caught:
             greedy_answers(model, bare, ["Ada " * 100], 1, 4)
-        assert "tokens, and the model reads 64 at most; ask something shorter" in str(caught.value)
+        assert "tokens, and the model reads 64 at most; give a shorter one" in str(caught.value)
 
     def test_virtual_tokens_take_places_too(self, base: Base, tokenizer: Any) -> None:
         config = get_peft_config({"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 9})
         model: Any = get_peft_model(base.model(), config).eval()
         assert room(model, tokenizer) == 64 - 9
         assert room(base.model(), tokenizer) == 64
-        with pytest.raises(UserError, match="and the model reads 55 at most"):
+        with pytest.raises(UserError, match=r"59 tokens, and the model reads 55 at most \(9 places of its context are"):
             greedy_answers(model, tokenizer, [tokenizer.decode(tokenizer("Ada lives " * 30)["input_ids"][:58])], 1, 4)
 
 

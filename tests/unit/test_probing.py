@@ -12,7 +12,8 @@ from knowtune.base import Base, Compute, make_card
 from knowtune.classifiers import depends_on_batch, head_outputs, pooled_states
 from knowtune.encoding import Labelled, encode_pairs
 from knowtune.errors import UserError
-from knowtune.probing import probe, usable_context
+from knowtune.positions import usable_context
+from knowtune.probing import probe
 from knowtune.states import leaks
 
 from .helpers import COMPUTE, REVIEWS, TASK, review_rows
@@ -84,6 +85,8 @@ class TestCausal:
         model = made(t.AutoModelForMaskedLM, "roberta", {**SIZE, "pad_token_id": 1})
         folder = saved(model, base, tmp_path / "m")
         card = make_card(folder, "m")
+        assert card["context"] == 46
+        assert card["notes"] == ["config.json says 48 tokens of context; 46 can be used"]
         with pytest.raises(UserError) as caught:
             probe(card, folder, COMPUTE, TASK)
         assert str(caught.value) == (

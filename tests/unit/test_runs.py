@@ -12,6 +12,7 @@ from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
 from knowtune.base import ADAPTER_CARD, Base
 from knowtune.errors import UserError
 from knowtune.methods.lora import Lora
+from knowtune.methods.peft import Peft
 from knowtune.outputs import RECORD
 from knowtune.runs import Job, train_seed
 
@@ -105,6 +106,15 @@ def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path)
         "use a selection whose filter has `clean`"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_virtual_tokens_take_places_of_the_context(base: Base, tmp_path: Path) -> None:
+    method = Peft(type="prompt_tuning", num_virtual_tokens=60)
+    with pytest.raises(UserError) as caught:
+        train_seed(job(method=method, method_name="peft"), base, tmp_path / "out", tmp_path / "work")
+    assert "longer than the base's context of 64 tokens, of which the method's virtual tokens take 60" in str(
+        caught.value
+    )
 
 
 class Forgetful(Lora):
