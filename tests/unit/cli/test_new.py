@@ -247,6 +247,18 @@ def write(path: Path, records: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+def test_a_model_that_cannot_do_it_is_found_before_anything_is_written(
+    project: Path, base: Base, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two-way"
+    shutil.copytree(base.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "is_causal": False}))
+    with pytest.raises(UserError, match="LlamaForCausalLM is not causal"):
+        new(write(project / "mine.jsonl", repeated(fact)), str(folder))
+    assert not Path("presets/mine.yaml").exists()
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
 def test_the_preset_is_good_whatever_the_file(
     ending: str, project: Path, base: Base, capsys: pytest.CaptureFixture[str]
