@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
+from stages.core.lock import mend_lock
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,14 @@ def sort_lock(folder: Path, known: list[str], order: Iterable[str]) -> None:
         if ordered != text:
             with whole(lock) as part:
                 part.write_text(ordered, encoding="utf-8")
+
+
+def mend_lock_in_turn(folder: Path) -> None:
+    """Mend dvc.lock while no DVC process writes it; where there is no copy, DVC says what is wrong with it."""
+    from dvc.lock import make_lock
+
+    with make_lock(str(folder / ".dvc/tmp/lock"), wait=True), suppress(UserError):
+        mend_lock(folder)
 
 
 ENTRY = re.compile(r"^  (?P<stage>[^ \n][^\n]*):\n(?:    .*\n?)*", re.MULTILINE)

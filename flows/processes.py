@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.graph import mend_lock_in_turn
 from knowtune.secrets import mask
 
 LAST_LINES = 20
 GRACE = 10.0  # seconds that an interrupted stage has to end
 NETWORK = 75  # EX_TEMPFAIL of sysexits.h: a stage says that trying again may help
 KILLED = {137, 143, -signal.SIGKILL, -signal.SIGTERM}
+CUT = re.compile(r"dvc\.lock' (is invalid|validation failed)")
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
@@ -28,7 +30,7 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 class Outcome:
     """How a stage ended.
 
-    `kind` is one of: ran, cached (DVC had the result), unchanged; failed, killed, busy, unreachable; stopped.
+    `kind` is one of: ran, cached (DVC had the result), unchanged; failed, killed, busy, unreachable, cut; stopped.
     """
 
     kind: str
@@ -68,7 +70,10 @@ class Processes:
         code = process.wait()
         if self._stopped and code != 0:
             return Outcome("stopped", "")
-        return Outcome(verdict(code, address, head, list(tail)), "\n".join(tail))
+        kind = verdict(code, address, head, list(tail))
+        if kind in ("killed", "cut"):
+            mend_lock_in_turn(self._folder)  # the next try, and DVC of the stages beside, read it
+        return Outcome(kind, "\n".join(tail))
 
     def stop(self) -> None:
         """Interrupt all that run, as Ctrl-C would, and kill what does not end soon; none starts any more."""
@@ -132,6 +137,8 @@ def verdict(code: int, address: str, head: list[str], tail: list[str]) -> str:
         return "killed"
     if own == NETWORK:
         return "unreachable"
+    if own is None and any(CUT.search(line) for line in tail):
+        return "cut"
     return "busy" if own is None and any(word in line for line in tail for word in BUSY) else "failed"
 
 

@@ -23,8 +23,9 @@ NOTES = {
     "killed": "its process was killed",
     "busy": "another process held DVC's lock",
     "unreachable": "the network failed",
+    "cut": "dvc.lock was cut short, as by a kill of DVC",
 }
-PASSING = ("Killed", "Busy", "Unreachable")  # names of failed states that another try may mend
+PASSING = ("Killed", "Busy", "Unreachable", "Cut")  # names of failed states that another try may mend
 WORDS = {"Completed": "ran", "Cached": "from DVC's cache", "Skipped": "up to date", "NotRun": "not run"}
 
 

@@ -26,6 +26,8 @@ from flows.states import state_of, worth_another_try
         (255, "ERROR: failed to reproduce 'x': failed to run: python -m stages.x, exited with 75", "unreachable"),
         (255, "ERROR: Unable to acquire lock. Most likely another DVC process is running", "busy"),
         (255, "ERROR: failed to reproduce 'x': '/p/data' is busy, it is being blocked by:", "busy"),
+        (255, "'./dvc.lock' validation failed.", "cut"),
+        (255, "'workspaces/a/dvc.lock' is invalid.", "cut"),
         (255, "ERROR: failed to reproduce 'x': missing data 'source': data/raw", "failed"),
     ],
 )
@@ -47,7 +49,15 @@ def test_what_dvc_did_not_run_is_told_apart(line: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "again"),
-    [("failed", False), ("killed", True), ("busy", True), ("unreachable", True), ("stopped", False), ("ran", False)],
+    [
+        ("failed", False),
+        ("killed", True),
+        ("busy", True),
+        ("unreachable", True),
+        ("cut", True),
+        ("stopped", False),
+        ("ran", False),
+    ],
 )
 def test_only_what_another_try_may_mend_is_tried_again(kind: str, again: bool) -> None:
     assert worth_another_try(None, None, state_of("x", Outcome(kind, "last line"))) is again

@@ -80,6 +80,26 @@ def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, fresh
     assert alone(fresh, "prepare").output.splitlines()[-1] == "stages: 3 up to date"
 
 
+def test_a_lock_that_a_kill_of_dvc_cut_short_is_mended_in_the_flow(alone: Runner, fresh: Project) -> None:
+    """DVC rewrites dvc.lock in place: a kill in between leaves its first part."""
+    cut: list[bytes] = []
+
+    def kill(line: str, process: psutil.Process) -> None:
+        if "| base | base: checkpoint" in line and not cut:
+            (dvc,) = (p for p in process.children() if "dvc" in p.cmdline()[:3])
+            dvc.kill()
+            cut.append(fresh.lock())
+            (fresh.folder / "dvc.lock").write_bytes(cut[0][:-11])
+
+    flow = alone(fresh, "base", on_line=kill)
+    assert cut
+    assert flow.code == 0, flow.output
+    assert "dvc.lock: cut short; the last whole copy of dvc.lock stands there again" in flow.output
+    assert "| base | base: its process was killed" in flow.output
+    assert fresh.lock().startswith(cut[0])
+    assert lock_entries(fresh.folder) == ["validate", "base"]
+
+
 def test_a_home_of_prefect_that_cannot_be_written_is_told_and_done_without(
     alone: Runner, fresh: Project, monkeypatch: Any
 ) -> None:
