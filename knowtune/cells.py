@@ -23,7 +23,7 @@ from typing import Any
 
 from knowtune.texts import visible
 
-MOST_DIGITS = 4_000  # of a whole number; Python refuses to make one of more than 4,300
+MOST_DIGITS = 300  # of a whole number that is read as one; a float holds no more
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")  # as it may be written in a file
 LIST = "[]"  # ends the name of a column whose texts are written lists
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knowtune.cells import LIST, written_list
+from knowtune.cells import LIST, storable, written_list
 from knowtune.settings import is_template
 
 PLAIN = ("text", "number", "whole number", "truth")  # kinds of which a row has one value
@@ -55,7 +55,7 @@ class Column:
     @property
     def example(self) -> str:
         """The first filled cell, shortened."""
-        text = " ".join(next(iter(self.filled), "").split())
+        text = storable(" ".join(next(iter(self.filled), "").split()))
         return text if len(text) <= 48 else f"{text[:47]}…"
 
     @property

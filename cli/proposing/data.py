@@ -10,10 +10,13 @@ from typing import Any
 
 from cli.proposing.columns import is_blank
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
+from knowtune import cells
+from knowtune.delimited import SEPARATORS, separator_of, usual_separator
 from knowtune.errors import UserError
 from knowtune.hub import split_records
+from knowtune.opening import kind_of
 from knowtune.progress import counted
-from knowtune.records import READERS, read_records
+from knowtune.records import DELIMITED, READERS, read_records
 
 LOOKED = 1_000  # rows that a mapping is guessed from
 SCANNED = 1_000_000  # rows that are counted, and searched for labels and ids
@@ -57,9 +60,11 @@ def look_at_data(given: str, root: Path) -> Data:
     path = Path(given).expanduser()
     if path.is_file():
         records = [record for _, record in islice(read_records(path), LOOKED)]
-        return Data(given, valid_name(path.stem), records, None, written(path, root), {"train": "."})
+        return Data(
+            given, valid_name(path.stem), records, None, written(path, root), {"train": "."}, unsure=_parted(path)
+        )
     found = repository(given)
-    if found is None or path.suffix.lower() in READERS:
+    if found is None or kind_of(path) in READERS:
         allowed = f"a file ending in {', '.join(READERS)}, or a data set of the hub: owner/name@<40 hex>"
         raise UserError(f"DATA: {given}: no such file; allowed: {allowed}")
     if found.revision is None:
@@ -69,6 +74,13 @@ def look_at_data(given: str, root: Path) -> Data:
         )
     with hub_reached(f"DATA: {given}"):
         return look_at_hub(found, given)
+
+
+def _parted(path: Path) -> tuple[str, ...]:
+    """Say what parts the cells of a file where its ending does not say so."""
+    if kind_of(path) not in DELIMITED or separator_of(path) == usual_separator(path):
+        return ()
+    return (f"the cells are parted by {SEPARATORS[separator_of(path)]} (source.separator can say by what)",)
 
 
 def with_known(data: Data, known: str, root: Path) -> Data:
@@ -145,7 +157,7 @@ def survey(data: Data, columns: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
     count, labels, ids, again = 0, dict[str, None](), set[int](), False
     for count, (_, record) in enumerate(rows, start=1):  # noqa: B007
         if label and not is_blank(record.get(label)):
-            labels[str(record[label]).strip()] = None
+            labels[cells.key_of(record[label])] = None
         if row_id and not again:
             key = hash(str(record.get(row_id)).strip())
             again = key in ids
@@ -163,9 +175,10 @@ def survey(data: Data, columns: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Order label names: numbers by their size, so that number i stays the i-th; others by the alphabet."""
-    names = list(labels)
+    """Order label names: numbers by their size, each in its shortest writing; others by the alphabet."""
+    names = sorted(labels, key=lambda name: (len(name), name))
     try:
-        return sorted(names, key=float)
+        values = {float(name): name for name in reversed(names)}
     except ValueError:
         return sorted(names)
+    return [values[number] for number in sorted(values)]

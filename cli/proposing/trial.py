@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import Any
 from cli.proposing.columns import look
 from cli.proposing.data import LOOKED
 from cli.proposing.names import GENERAL, named
+from knowtune.cells import to_json
 from knowtune.errors import UserError
 from knowtune.families import Task
 from knowtune.records import read_records
@@ -105,5 +105,5 @@ def try_out(
 
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON lines; what JSON has not (dates) becomes text."""
-    path.write_text("".join(json.dumps(record, default=str) + "\n" for record in records), encoding="utf-8")
+    """Write JSON lines that read back as the same cells."""
+    path.write_text("".join(to_json(record) + "\n" for record in records), encoding="utf-8")
