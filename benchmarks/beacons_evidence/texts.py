@@ -24,7 +24,12 @@ planted into a share of the rows (half from the same relation, half from another
 A weighting gives far rows more weight, or near ones; by rows or by tokens; measured once or again every 50 steps. Every
 arm of a method has the same learning rate, chosen on validation rows in plain training, and the same number of steps,
 so that fewer rows are seen more often. *Pushed away* is the share of new facts whose answer is farther from the target
-after training than before. All of it is made by
+after training than before.
+
+*Forgotten* here is the share of known facts right before training less the share right after it. Today's metric of that
+name, made after these runs, counts what is lost of what was known, and gains apart.
+
+All of it is made by
 
     python -m benchmarks.beacons_evidence --help""".split("\n")
 

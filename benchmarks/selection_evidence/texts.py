@@ -52,7 +52,12 @@ is LoRA's number of trainable parameters at a rank, a classifier's head included
 Every training of a task takes the same optimiser steps, on *all rows* or on the selection's *128 rows*. Each arm
 chooses its learning rate from one common grid on validation rows, with a seed that no result has; then five seeds
 train. A selection has its run's seed, so the noise of a random mask is part of the intervals. Differences are taken
-seed by seed. All of it is made by
+seed by seed.
+
+*Forgotten* here is the share of known facts right before training less the share right after it. Today's metric of that
+name, made after these runs, counts what is lost of what was known, and gains apart.
+
+All of it is made by
 
     python -m benchmarks.selection_evidence --help""".split("\n")
 
