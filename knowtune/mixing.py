@@ -1,20 +1,18 @@
-"""Mix merged models of one base into one plain checkpoint, one tensor at a time.
-
-All models come through transformers' own loader, for on disk weights may have other names and shapes than in memory.
-"""
+"""Mix merged models of one base into one plain checkpoint, one tensor at a time: one model is in memory, the base."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from knowtune.artefacts import file_digest, read_card, text_digest, write_json
-from knowtune.base import COMPOSED, MERGED, Base, load_model, require_matching, require_same_base
+from knowtune.base import COMPOSED, MERGED, Base, require_same_base
 from knowtune.errors import UserError
 from knowtune.families import Mixture
-from knowtune.weight_files import untie, weights_of, write_plain
+from knowtune.stored import open_stored
+from knowtune.weight_files import require_written, save_plain, untie, weights_of
 
 
 @torch.no_grad()
@@ -35,7 +33,7 @@ def mix(
         The L2 norm of each model's change and of the mixture's.
 
     Raises:
-        UserError: a model is composed, or of another base.
+        UserError: a model is composed, damaged, or of another base.
     """
     for source in folders:
         if (source / COMPOSED).is_file():
@@ -43,25 +41,26 @@ def mix(
         require_same_base(read_card(source / MERGED, {"base_digest": str}, "merge")["base_digest"], base, source)
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
-    exact, here = base.exact(), replace(base.compute, device="cpu", quantize="none")
-    model = exact.model()
-    sources = [load_model(source, here, base.task, trained=True) for source in folders]
-    if any(len(weights_of(source)) > len(weights_of(model)) for source in sources):
-        untie(model)
-    mixed, states = weights_of(model), [source.state_dict() for source in sources]
-    for source, state in zip(folders, states, strict=True):
-        require_matching(source, mixed.keys() - state.keys(), state.keys() - model.state_dict().keys())
+    model = base.exact().model()
     squares = [0.0] * (len(folders) + 1)
-    for number, name in enumerate(sorted(model.state_dict())):
-        if name not in mixed:
-            continue  # the second name of a tied weight
-        origin = mixed[name].detach().float().cpu()
-        changes = [state[name].float() - origin for state in states]
-        change = member.combine(changes, share, seed + number)
-        for i, tensor in enumerate([*changes, change]):
-            squares[i] += float(tensor.double().square().sum())
-        mixed[name].copy_(origin + change)
-    write_plain(model, base, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        files = [Path(scratch) / f"{number}.safetensors" for number in range(len(folders) + 1)]
+        sources = [open_stored(source, model, base, file) for source, file in zip(folders, files, strict=False)]
+        if any(source.untied for source in sources):
+            untie(model)
+        mixed = weights_of(model)
+        for number, name in enumerate(sorted(model.state_dict())):
+            if name not in mixed:
+                continue  # the second name of a tied weight
+            origin = mixed[name].detach().float().cpu()
+            changes = [source[name].float() - origin for source in sources]
+            change = member.combine(changes, share, seed + number)
+            for i, tensor in enumerate([*changes, change]):
+                squares[i] += float(tensor.double().square().sum())
+            mixed[name].copy_(origin + change)
+        save_plain(model, base, folder)
+        require_written(model, open_stored(folder, model, base, files[-1]), folder)
     written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(written)})
     names = [source.parent.name for source in folders]

@@ -63,8 +63,16 @@ class Job:
     reweight: Plan | None = None
 
 
-def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
+def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path | None = None) -> None:
     """Train one seed and write its adapter folder.
+
+    Args:
+        job: what to train.
+        base: on which.
+        folder: where the trained seed goes.
+        work: folder for checkpoints.
+        rehearsed: a file that says that this method has been rehearsed on this base, so that the run's other seeds need
+            not do so again; None: it is.
 
     Raises:
         UserError: a row is longer than the base's context, nothing to train, a non-finite loss, an empty adapter; a
@@ -77,10 +85,15 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path) -> None:
     reweighting = (
         None if job.reweight is None else open_reweighting(job.reweight, job.rows, rows, base, tokenizer, label)
     )
-    if job.method.is_adapter:
+    if job.method.is_adapter and not (rehearsed and rehearsed.is_file()):
         rehearse(job.method, base, rows, label)
+        if rehearsed:
+            write_json(rehearsed, {"seed": job.seed})
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
     model = _attach(job, base)
+    if not job.method.is_adapter:
+        with torch.no_grad(), torch.random.fork_rng():
+            _first_logits(model.eval(), base, rows, f"{label}: the base cannot be computed", "look at its config.json")
     fitted = fit(
         model,
         rows,
@@ -149,25 +162,32 @@ def rehearse(method: Method, base: Base, rows: Rows, label: str) -> None:
     """
     with torch.inference_mode(False):
         model = method.attach(base.model()).eval()
-    inputs = base.task.inputs([min(rows.rows, key=lambda row: len(row.input_ids))])
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += MOVED * torch.randn_like(parameter)
-    try:
-        attached = logits_of(model, inputs)
-    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
-        raise UserError(
-            f"{label}: the base cannot be computed with this method: {first_line(error)}; change other layers of it "
-            "(target_modules), or take another method"
-        ) from error
+    remedy = "change other layers of it (target_modules), or take another method"
+    attached = _first_logits(model, base, rows, f"{label}: the base cannot be computed with this method", remedy)
     if not method.folds or base.compute.quantize != "none":
         return
     with torch.inference_mode(False):
         folded = method.fold(model)
-    found = float((logits_of(folded, inputs) - attached).abs().max())
+    merged = _first_logits(folded, base, rows, f"{label}: merged, this method cannot be computed on this base", remedy)
+    found = float((merged - attached).abs().max())
     folded.to("meta")  # type: ignore[arg-type]  # gives its memory back at once; PEFT's models hold on to themselves
     if base.compute.resolved_dtype() is torch.float32 and found > max(0.01, 1e-3 * float(attached.abs().max())):
         raise UserError(
             f"{label}: merged, this method would compute something else on this base than trained, by {found:.2g} in a "
             "logit, even before training; use other options or another method"
         )
+
+
+def _first_logits(model: torch.nn.Module, base: Base, rows: Rows, what: str, remedy: str) -> torch.Tensor:
+    """Compute the shortest row.
+
+    Raises:
+        UserError: it cannot be; says what it is that cannot, why, and a remedy.
+    """
+    try:
+        return logits_of(model, base.task.inputs([min(rows.rows, key=lambda row: len(row.input_ids))]))
+    except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
+        raise UserError(f"{what}: {first_line(error)}; {remedy}") from error

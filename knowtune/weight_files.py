@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def write_plain(model: Any, base: Base, folder: Path) -> PreTrainedModel:
-    """Write a plain checkpoint in the base's dtype with its tokenizer, and read it back.
+    """Write a plain checkpoint, see `save_plain`, and read it back.
 
     Returns:
         The model as it is on disk.
@@ -24,20 +25,43 @@ def write_plain(model: Any, base: Base, folder: Path) -> PreTrainedModel:
     Raises:
         UserError: weights are not finite, or those that are read are not those that were written.
     """
-    model = model.to(dtype=base.compute.resolved_dtype())
+    save_plain(model, base, folder)
+    read = load_model(folder, replace(base.compute, quantize="none"), base.task, trained=True)
+    require_written(model, read.state_dict(), folder)
+    return read
+
+
+def save_plain(model: Any, base: Base, folder: Path) -> None:
+    """Write a plain checkpoint in the base's dtype with its tokenizer; the model is then in that dtype too.
+
+    Raises:
+        UserError: weights are not finite.
+    """
+    model.to(dtype=base.compute.resolved_dtype())
     require_finite(model, folder)
     model.save_pretrained(folder)
     base.tokenizer().save_pretrained(folder)
-    read = load_model(folder, replace(base.compute, quantize="none"), base.task, trained=True)
-    before, after = model.state_dict(), read.state_dict()
+
+
+def require_written(model: torch.nn.Module, after: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Refuse a checkpoint that is not bit for bit the model in memory.
+
+    Args:
+        model: in memory.
+        after: what was read, by the names in memory.
+        folder: where it lies.
+
+    Raises:
+        UserError: names the first weights that differ.
+    """
+    before = model.state_dict()
     require_matching(folder, before.keys() - after.keys(), after.keys() - before.keys())
-    other = sorted(name for name, t in before.items() if not torch.equal(t.float(), after[name].float()))
+    other = sorted(name for name, t in before.items() if not torch.equal(t.float().cpu(), after[name].float().cpu()))
     if other:
         raise UserError(
             f"{folder}: {len(other)} weights are not on disk what they are in memory, e.g. {', '.join(other[:3])}; "
             f"transformers does not save {type(model).__name__} as it is, so it cannot be merged"
         )
-    return read
 
 
 def require_finite(model: torch.nn.Module, where: Path | str) -> None:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
                 start=selected.adapter,
                 reweight=plan,
             )
-            train_seed(job, base, fresh, place)
+            train_seed(job, base, fresh, place, work / "rehearsed.json")
             fresh.rename(finished)
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
         else:

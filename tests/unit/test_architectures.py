@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,77 @@ class TestExperts:
                 found[name], before[name] + mixture.combine(changes, weights, 0), rtol=1e-4, atol=1e-5
             )
         assert not equal_states(found, before)
+
+
+ALIVE: list[int] = []
+
+
+class Counting(Average):
+    def combine(self, changes: Any, weights: torch.Tensor, seed: int) -> torch.Tensor:
+        from transformers import PreTrainedModel
+
+        ALIVE.append(len({id(m) for m in gc.get_objects() if isinstance(m, PreTrainedModel) and m.base_model is not m}))
+        return super().combine(changes, weights, seed)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "llama"])
+def test_a_mixture_holds_one_model_in_memory(kind: str, base: Base, tmp_path: Path) -> None:
+    model, folders = made(kind, base, tmp_path / "base"), []
+    for run in ("a", "b", "c"):
+        folders.append(tmp_path / run / "seed-0")
+        model.model().save_pretrained(folders[-1], max_shard_size="50KB")
+        write_json(folders[-1] / MERGED, {"base_digest": model.digest})
+    gc.collect()
+    gc.freeze()
+    ALIVE.clear()
+    mix(Counting(), folders, [1.0, 1.0, 1.0], model, tmp_path / "mixed" / "seed-0", 0)
+    assert set(ALIVE) == {1}
+    assert [path.name for path in (tmp_path / "mixed").iterdir()] == ["seed-0"]  # nothing is left beside it
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "llama"])
+class TestPartsThatCannotBeMixed:
+    @pytest.fixture
+    def parts(self, kind: str, base: Base, tmp_path: Path) -> tuple[Base, Path]:
+        model = made(kind, base, tmp_path / "base")
+        folder = tmp_path / "a" / "seed-0"
+        model.model().save_pretrained(folder)
+        write_json(folder / MERGED, {"base_digest": model.digest})
+        return model, folder
+
+    def refused(self, parts: tuple[Base, Path], tmp_path: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            mix(Average(), [parts[1]], [1.0], parts[0], tmp_path / "mixed" / "seed-0", 0)
+        assert list((tmp_path / "mixed").iterdir()) == []
+        assert str(caught.value).startswith(str(parts[1]))
+        assert "un the stage that wrote it again" in str(caught.value)
+        return str(caught.value)
+
+    @pytest.mark.parametrize("size", [0, 4, 5000])
+    def test_cut_files(self, size: int, parts: tuple[Base, Path], tmp_path: Path) -> None:
+        file = parts[1] / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:size])
+        assert f"{file}: damaged" in self.refused(parts, tmp_path)
+
+    def test_a_weight_that_is_missing(self, parts: tuple[Base, Path], tmp_path: Path) -> None:
+        tensors = load_file(parts[1] / "model.safetensors")
+        save_file({n: t for n, t in tensors.items() if n != "model.norm.weight"}, parts[1] / "model.safetensors")
+        assert "1 weights of the model are missing, e.g. model.norm.weight" in self.refused(parts, tmp_path)
+
+    def test_a_weight_too_many(self, parts: tuple[Base, Path], tmp_path: Path) -> None:
+        tensors = load_file(parts[1] / "model.safetensors")
+        save_file({**tensors, "extra": torch.ones(2)}, parts[1] / "model.safetensors")
+        assert "1 weights have no place in the model, e.g. extra" in self.refused(parts, tmp_path)
+
+    def test_a_weight_of_another_shape(self, parts: tuple[Base, Path], tmp_path: Path) -> None:
+        tensors = load_file(parts[1] / "model.safetensors")
+        save_file({**tensors, "model.norm.weight": torch.ones(1)}, parts[1] / "model.safetensors")
+        self.refused(parts, tmp_path)
+
+    def test_a_model_of_another_size(self, kind: str, parts: tuple[Base, Path], base: Base, tmp_path: Path) -> None:
+        other = made(kind, base, tmp_path / "other", intermediate_size=16)
+        other.model().save_pretrained(parts[1])
+        assert "of another shape than the base's, e.g. model.layers.0.mlp." in self.refused(parts, tmp_path)
 
 
 def test_the_best_epoch_of_a_mixture_of_experts_is_kept(base: Base, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from knowtune.artefacts import file_digest, read_json, read_rows, text_digest
-from knowtune.base import ADAPTER_CARD, Base
+from knowtune.base import ADAPTER_CARD, Base, make_card
 from knowtune.errors import UserError
+from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 from knowtune.outputs import RECORD
@@ -115,6 +116,49 @@ def test_virtual_tokens_take_places_of_the_context(base: Base, tmp_path: Path) -
     assert "longer than the base's context of 64 tokens, of which the method's virtual tokens take 60" in str(
         caught.value
     )
+
+
+ATTACHED: list[int] = []
+
+
+class Told(Lora):
+    def attach(self, model: Any) -> torch.nn.Module:
+        ATTACHED.append(1)
+        return super().attach(model)
+
+
+def test_the_seeds_of_a_run_rehearse_once_and_train_the_same(base: Base, tmp_path: Path) -> None:
+    ATTACHED.clear()
+    for seed in (3, 4):
+        told = job(method=Told(rank=2, alpha=4.0), seed=seed)
+        train_seed(told, base, tmp_path / f"{seed}", tmp_path / "work" / f"{seed}", tmp_path / "work" / "rehearsed.json")
+    assert len(ATTACHED) == 3  # once to rehearse, twice to train
+    train_seed(job(seed=4), base, tmp_path / "alone", tmp_path / "work-alone")
+    one, other = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("4", "alone"))
+    assert one == other
+
+
+def test_a_rehearsal_that_fails_is_none(base: Base, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match="merged, this method would compute something else"):
+            forgetful = job(method=Forgetful(rank=2, alpha=4.0))
+            train_seed(forgetful, base, tmp_path / "out", tmp_path / "work", tmp_path / "rehearsed.json")
+
+
+def test_a_base_that_cannot_be_computed_is_told_before_all_of_it_is_trained(base: Base, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=320, n_embd=16, n_layer=1, n_head=2, n_positions=4, bos_token_id=1, eos_token_id=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    base.tokenizer().save_pretrained(tmp_path / "base")
+    card = {**make_card(tmp_path / "base", "short"), "context": 64}  # as if its positions were as many
+    short = Base(card, tmp_path / "base", base.compute, base.task)
+    with pytest.raises(UserError) as caught:
+        train_seed(job(method=Full(), method_name="full"), short, tmp_path / "out", tmp_path / "work")
+    assert str(caught.value) == (
+        "train lora, seed 3: the base cannot be computed: index out of range in self; look at its config.json"
+    )
+    assert not (tmp_path / "work").exists()
 
 
 class Forgetful(Lora):
