@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.artefacts import read_tensors, whole
+from knowtune.checkpoints import first_line
 from knowtune.errors import UserError
 from knowtune.evaluation import logits_of
 
@@ -66,7 +67,10 @@ def recorded_difference(model: torch.nn.Module, folder: Path) -> tuple[float, fl
     path = folder / RECORD
     saved = read_tensors(path, ("outputs", "logits", "logsumexp", "inputs.input_ids", "inputs.attention_mask"), "train")
     inputs = {name.removeprefix("inputs."): tensor for name, tensor in saved.items() if name.startswith("inputs.")}
-    logits = torch.cat([_last_places(model, inputs, row)[0] for row in range(len(inputs["input_ids"]))])
+    try:
+        logits = torch.cat([_last_places(model, inputs, row)[0] for row in range(len(inputs["input_ids"]))])
+    except Exception as error:  # whatever an option of an adapter that is not as it should be leads a model to
+        raise UserError(f"{folder}: cannot be computed ({first_line(error)}); run the train stage again") from error
     if len(logits) != len(saved["logits"]) or int(saved["outputs"].max()) >= logits.shape[1]:
         raise UserError(f"{path}: a record of another model; run the train stage again")
     here = torch.cat([logits[:, saved["outputs"]], logits.logsumexp(-1, keepdim=True)], 1)

@@ -131,7 +131,8 @@ def test_the_seeds_of_a_run_rehearse_once_and_train_the_same(base: Base, tmp_pat
     ATTACHED.clear()
     for seed in (3, 4):
         told = job(method=Told(rank=2, alpha=4.0), seed=seed)
-        train_seed(told, base, tmp_path / f"{seed}", tmp_path / "work" / f"{seed}", tmp_path / "work" / "rehearsed.json")
+        work = tmp_path / "work"
+        train_seed(told, base, tmp_path / f"{seed}", work / f"{seed}", work / "rehearsed.json")
     assert len(ATTACHED) == 3  # once to rehearse, twice to train
     train_seed(job(seed=4), base, tmp_path / "alone", tmp_path / "work-alone")
     one, other = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("4", "alone"))
