@@ -40,8 +40,19 @@ validate: $(READY)        ## check the params file, all faults at once
 show: $(READY)            ## the leaderboard of the last run
 	@$(CLI) show $(ON)
 
-ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer
-	@$(CLI) ask $(ON) --run "$(RUN)" "$(Q)"
+# A question reaches the command by the environment, as it was typed: neither make nor the shell reads it.
+ifneq ($(origin Q),undefined)
+override Q := $(value Q)
+export Q
+endif
+ifneq ($(origin ASK),undefined)
+override ASK := $(value ASK)
+export ASK
+endif
+
+ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer (ASK=file, SEED, RAW=1, SHOW=1)
+	@$(CLI) ask $(ON) --run "$(RUN)" $(if $(SEED),--seed "$(SEED)") $(if $(RAW),--raw) $(if $(SHOW),--show) \
+		$(if $(ASK),--file "$$ASK") $(if $(filter undefined,$(origin Q)),,-- "$$Q")
 
 # The value of a variable of the command line, as the shell finds it in the environment: whatever signs it has.
 given = $(if $(filter command,$(origin $(1))),$(if $($(1)),--$(2) "$$$(1)"))

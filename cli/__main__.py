@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from cli import ask as asking
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.errors import UserError
@@ -25,9 +26,7 @@ def main() -> int:
     commands.add_parser("plan", parents=[shared], help="what would run, about how long, how much disk")
     commands.add_parser("show", parents=[shared], help="the leaderboard of the last run")
     ask = commands.add_parser("ask", parents=[shared], help="the base's and a tuned model's answer side by side")
-    ask.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
-    ask.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
-    ask.add_argument("question", help="the start of a sentence, e.g. 'The capital of Chile is'")
+    asking.add_arguments(ask)
     fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
     new.add_arguments(fresh)
     args = parser.parse_args()
@@ -59,6 +58,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return 0
     from stages.core.lock import mend_lock
 
+    question = asking.typed(args.question, args.file, raw=args.raw) if args.command == "ask" else ""
     folder = open_workspace(params_file(args), args.data)
     mend_lock(folder)
     if args.command == "run":
@@ -74,9 +74,7 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         show(folder)
         return 0
-    from cli.ask import ask
-
-    return ask(folder, args.run, args.question, args.seed)
+    return asking.ask(folder, args.run, question, args.seed, raw=args.raw, show=args.show)
 
 
 if __name__ == "__main__":

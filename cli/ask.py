@@ -2,35 +2,109 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from knowtune.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    import argparse
 
-def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
+    from stages.core.schema import Params
+
+TRAINED = Path("data/prepared/train.jsonl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
+    parser.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
+    parser.add_argument("--file", type=Path, metavar="FILE", help="a file with the question")
+    parser.add_argument("--raw", action="store_true", help="send the text as it is, not as the data's mapping makes it")
+    parser.add_argument("--show", action="store_true", help="print what is really asked, too")
+    parser.add_argument(
+        "question", nargs="?", help="e.g. 'The capital of Chile is'; from --file or standard input where it is left out"
+    )
+
+
+def typed(question: str | None, file: Path | None, *, raw: bool) -> str:
+    """Take a question from where it is given: the command line, a file, or standard input.
+
+    The last line break of a file or of standard input ends its last line; it is part of the text with `raw` alone.
+
+    Raises:
+        UserError: it is given twice, the file cannot be read, or it is no UTF-8.
+    """
+    if question is not None and file is not None:
+        raise UserError("Q and ASK: got both; allowed: one of them")
+    if question is not None:
+        return question
+    try:
+        if file is not None:
+            text = file.read_bytes().decode("utf-8-sig")
+        else:
+            text = "" if sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"ASK: {file}: {error.strerror}; give a file with the question") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file or 'standard input'}: not UTF-8; save it as UTF-8") from None
+    text = text.replace("\r\n", "\n")
+    return text if raw else text.removesuffix("\n")
+
+
+def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool = False, show: bool = False) -> int:
     """Print both answers.
 
     Args:
         folder: the project or a workspace.
         name: a run or mixture.
-        question: the start of a sentence.
+        question: as it was typed; see `knowtune.asking` for what becomes of it.
         seed: which of its models; the first by default.
+        raw: send it as it is.
+        show: print what is really asked, too.
 
     Raises:
-        UserError: no such run, or it has not been run yet.
+        UserError: no such run, it has not been run yet, or nothing was asked.
     """
     import pandas as pd
     import torch
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from knowtune.asking import asked
     from knowtune.merging import open_merged
     from stages.core.models import open_base
     from stages.core.params import load_params
 
     os.chdir(folder)
     params = load_params(Path("params.yaml"))
+    chosen = _model(params, name, seed)
+    base = open_base(params, Path("data/base"))
+    columns = getattr(params.source, "columns", None)
+    mapping = None if columns is None else columns.model_dump()
+    cells = asked(question, mapping, base.task, base.tokenizer(), _trained(), raw=raw)
+    if show:
+        print("asked:", json.dumps({key: cell for key, cell in cells.items() if cell}, ensure_ascii=False, indent=2))
+    rows = pd.DataFrame([cells])
+    torch.manual_seed(0)  # a classifier's base has a new head
+    table = Table("model", "answer", title=escape(question), title_justify="left")
+    for label, model in (("base", base.model()), (f"{name} ({chosen.name})", open_merged(chosen, base))):
+        answer = base.task.answers(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0]
+        table.add_row(escape(label), escape(answer))
+    Console().print(table)
+    return 0
+
+
+def _model(params: Params, name: str, seed: int | None) -> Path:
+    """Find the folder of a run's or mixture's model.
+
+    Raises:
+        UserError: there is no such run, seed or model.
+    """
     names = {**{n: f"data/merged/{n}" for n in params.runs}, **{n: f"data/mixed/{n}" for n in params.mixtures}}
     if name not in names:
         raise unknown("run or mixture", name, names)
@@ -40,14 +114,13 @@ def ask(folder: Path, name: str, question: str, seed: int | None) -> int:
     chosen = models[0] if seed is None else Path(names[name]) / f"seed-{seed}"
     if chosen not in models:
         raise UserError(f"seed: got {seed}; allowed: {', '.join(m.name.removeprefix('seed-') for m in models)}")
-    if not question.strip():
-        raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
-    base = open_base(params, Path("data/base"))
-    text, _, pair = question.partition(" ||| ")  # a classifier may read two texts
-    rows = pd.DataFrame({"prompt": [text.strip() + " "], "text_pair": [pair.strip()]})
-    torch.manual_seed(0)  # a classifier's base has a new head
-    table = Table("model", "answer", title=question, title_justify="left")
-    for label, model in (("base", base.model()), (f"{name} ({chosen.name})", open_merged(chosen, base))):
-        table.add_row(label, base.task.answers(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0])
-    Console().print(table)
-    return 0
+    return chosen
+
+
+def _trained() -> str:
+    """Give the layout of a training row, by which answers end as they were learned."""
+    if not TRAINED.is_file():
+        return ""
+    with TRAINED.open(encoding="utf-8") as file:
+        row: dict[str, Any] = json.loads(file.readline() or "{}")
+    return str(row.get("layout", ""))

@@ -35,10 +35,10 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
     """Make the function that reads a record into its rows.
 
     Args:
-        columns: as in params.yaml. With `paraphrases`: whole cases, see `knowtune.cases`. With `messages`: chats.
-            With `label`: texts with labels or scores. Else `prompt` and
-            `target`: each a column, or a template such as "Q: {question} A: ", which stands for itself with every
-            blank. Where a prompt's column holds a list of messages, prompt and target together are a chat.
+        columns: as in params.yaml. With `paraphrases`: whole cases, see `knowtune.cases`. With `messages`: chats. With
+            `label`: texts with labels or scores. Else `prompt` and `target`: each a column, or a template such as
+            "Q: {question} A: ", which stands for itself with every blank. Where a prompt's column holds a list of
+            messages, prompt and target together are a chat.
         task: reads targets.
         tokenizer: has the chat template, and the control tokens; None where there are neither.
     """
@@ -89,6 +89,19 @@ class Mapped:
         layout = Layout(markup=self._meant(text, literal)).written()
         target = answers[0] if answers else ""
         return Reading({**EMPTY, "prompt": text, "text_pair": pair, "target": target, "layout": layout})
+
+    def asked(self, record: Mapping[str, Any], *, heads: bool) -> dict[str, str]:
+        """Read what is asked, without an answer: prompt, text_pair and layout.
+
+        Args:
+            record: texts by the columns' names, which are taken as they are.
+            heads: whether a classifier reads it, to whose text nothing is joined.
+        """
+        column, other = self.columns["text" if "text" in self.columns else "prompt"], self.columns.get("text_pair")
+        text, literal = _filled(column, record)
+        layout = Layout(markup=self._meant(text, literal)).written()
+        text += "" if heads or is_template(column) else joint(text)
+        return {"prompt": text, "text_pair": _filled(other, record)[0] if other else "", "layout": layout}
 
     def chat(self, record: Mapping[str, Any], messages: Any, first: int = 0) -> Reading:
         """Read a chat; one that cannot be used is a row with the reason.

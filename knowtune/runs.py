@@ -120,7 +120,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path |
             "base": base.card["identity"],
             "base_digest": base.digest,
             "task": {"kind": type(base.task).__name__.lower(), **base.task.model_dump(mode="json")},
-            "example": job.rows.iloc[0][["prompt", "text_pair"]].to_dict(),
+            "example": job.rows.iloc[0].reindex(["prompt", "text_pair", "layout"], fill_value="").to_dict(),
             "method": job.method_name,
             "options": job.method.model_dump(mode="json"),
             "seed": job.seed,

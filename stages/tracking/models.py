@@ -59,7 +59,11 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
             signature=_signature(example),
             input_example=pd.DataFrame([example]),
             pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
-            model_config={"base": str(base_folder(cwd, note["deps"])), "compute": compute_of(cwd)},
+            model_config={
+                "base": str(base_folder(cwd, note["deps"])),
+                "compute": compute_of(cwd),
+                "columns": quick_yaml(cwd / "params.yaml")["source"].get("columns"),
+            },
             tags={key: str(seed.card[key]) for key in SAID if key in seed.card},
             validate_serving_input=False,
         )
@@ -92,5 +96,7 @@ def _signature(example: Mapping[str, str]) -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
-    inputs, outputs = Schema([ColSpec("string", key) for key in example]), Schema([ColSpec("string", "answer")])
+    names = [*example, *(name for name in ("layout", "question") if name not in example)]
+    inputs = Schema([ColSpec("string", name, required=name == "text_pair") for name in names])
+    outputs = Schema([ColSpec("string", "answer")])
     return ModelSignature(inputs, outputs, ParamSchema([ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS)]))

@@ -44,6 +44,7 @@ class Tuned(PythonModel):  # type: ignore[misc]
         method: Any = member_class(METHODS, "method", card["method"])(**card["options"])
         self.model = load_seed(method, adapter, base)
         self.task, self.tokenizer = task, base.tokenizer()
+        self.columns, self.trained = config.get("columns"), str(card["example"].get("layout", ""))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -52,15 +53,26 @@ class Tuned(PythonModel):  # type: ignore[misc]
 
         Args:
             context: MLflow's.
-            model_input: columns `prompt` and, for tasks on two texts, `text_pair`.
+            model_input: column `question`: text as somebody types it, which becomes a prompt as it did in training, by
+                the mapping or the chat template. Or `prompt`: a row's prompt as it stands, with the row's `layout`
+                where it has one; control tokens in a prompt without a layout are text. For tasks on two texts also
+                `text_pair`.
             params: `max_new_tokens`, for tasks that write text.
 
         Returns:
             Column `answer`: what is written, the label's name, or the number.
         """
         longest = int((params or {}).get("max_new_tokens", MAX_NEW_TOKENS))
-        rows = model_input.assign(text_pair=model_input.get("text_pair", ""))
-        found = self.task.answers(self.model, self.tokenizer, rows.fillna(""), len(rows), longest, "answers")
+        if "question" in model_input and model_input["question"].notna().any():
+            from knowtune.asking import PAIR, asked
+
+            texts = model_input["question"].fillna("")
+            if "text_pair" in model_input:
+                texts = texts + PAIR + model_input["text_pair"].fillna("")
+            rows = pd.DataFrame([asked(t, self.columns, self.task, self.tokenizer, self.trained) for t in texts])
+        else:
+            rows = model_input.assign(text_pair=model_input.get("text_pair", "")).fillna("")
+        found = self.task.answers(self.model, self.tokenizer, rows, len(rows), longest, "answers")
         return pd.DataFrame({"answer": found})
 
 
