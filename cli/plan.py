@@ -31,23 +31,48 @@ def plan(folder: Path) -> int:
         UserError: DVC cannot say, for dvc.yaml is broken.
     """
     stages = _stages(folder)
-    seconds, sizes = _seconds(folder / COSTS), _sizes(folder / "dvc.lock")
+    own, sizes = _booked(folder / COSTS), _sizes(folder / "dvc.lock")
+    reference = json.loads(REFERENCE.read_text()) if REFERENCE.is_file() else {}
     total = total_bytes = 0.0
+    elsewhere = []
     for stage in stages:
-        needs, fills = _about(stage, seconds), _about(stage, sizes)
+        measured, fills = _about(stage, own), _about(stage, sizes)
+        needs = measured if measured is not None else _about(stage, reference)
+        if measured is None and needs is not None:
+            elsewhere.append(stage)
         total, total_bytes = total + (needs or 0), total_bytes + (fills or 0)
-        print(f"{stage:32} {_figure(needs, 1, 's'):>10} {_figure(fills, 1e6, 'MB'):>10}")
+        shown = ("~" if measured is None and needs is not None else "") + _figure(needs, 1, "s")
+        print(f"{stage:32} {shown:>10} {_figure(fills, 1e6, 'MB'):>10}")
     if not stages:
         print("nothing would run: data and pipeline are up to date")
         return 0
     free = os.statvfs(folder)
     print(
         f"{len(stages)} stages, about {total / 60:.1f} minutes and {total_bytes / 1e6:.0f} MB "
-        f"({free.f_bavail * free.f_frsize / 1e9:.0f} GB are free), going by "
-        f"{'earlier runs here' if (folder / COSTS).is_file() else 'the embedded default on two cores'}. "
+        f"({free.f_bavail * free.f_frsize / 1e9:.0f} GB are free). "
         "A stage whose inputs turn out unchanged, or that DVC's cache holds, is skipped."
     )
+    if elsewhere:
+        embedded = read_yaml(folder / "params.yaml").get("base", {}).get("model") == "embedded"
+        print(how_rough(len(elsewhere), len(stages), embedded=embedded))
     return 0
+
+
+def how_rough(guessed: int, stages: int, *, embedded: bool) -> str:
+    """Say how much the times of stages that have not run here are worth.
+
+    Args:
+        guessed: number of stages whose times were measured elsewhere.
+        stages: of all that would run.
+        embedded: whether the base is the embedded one, that the times are of.
+    """
+    words = f"~: {guessed} of the {stages} have not run here; the times are those of the embedded default on two cores"
+    if embedded:
+        return f"{words}, and change with data, runs and machine."
+    return (
+        f"{words}: of another model (1 million parameters) and other data, so they may be wrong by a factor of "
+        "a hundred. The first run notes the true ones; for a small first run set prepare.max_facts and training.epochs low."
+    )
 
 
 def _stages(folder: Path) -> list[str]:
@@ -100,9 +125,9 @@ def _figure(value: float | None, scale: float, unit: str) -> str:
     return "?" if value is None else f"{value / scale:.1f} {unit}"
 
 
-def _seconds(book: Path) -> dict[str, float]:
-    """Read how long stages took: what happened here last, and for the rest the reference."""
-    seconds: dict[str, float] = json.loads(REFERENCE.read_text()) if REFERENCE.is_file() else {}
+def _booked(book: Path) -> dict[str, float]:
+    """Read how long stages took here last."""
+    seconds: dict[str, float] = {}
     for line in book.read_text().splitlines() if book.is_file() else []:
         entry = json.loads(line)
         seconds[entry["stage"]] = entry["seconds"]

@@ -24,12 +24,16 @@ def is_chat(value: Any) -> bool:
 def read_messages(given: Any) -> list[Message]:
     """Read a list of messages, or that as JSON: each with `role` and `content`, or with `from` and `value`.
 
+    A list of texts is what user and assistant say in turn.
+
     Raises:
         UnusableError: it is none, or one of them has no role or no text.
     """
     found = _parsed(given, "messages")
     if not isinstance(found, list) or not found:
         raise UnusableError("messages: fewer than two")
+    if all(isinstance(one, str) for one in found):
+        found = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(found)]
     return [_message(one) for one in found]
 
 

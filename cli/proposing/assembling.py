@@ -52,7 +52,7 @@ def assembled(
     name: str, data: Data, guess: Guess, task: dict[str, Any], model: Model, trial: Trial | None, text: tuple[str, str]
 ) -> Preset:
     """Put the preset together."""
-    notes = [*guess.doubts, *guess.notes, *data.unsure]
+    notes = [*guess.notes, *data.unsure]
     kind = str(task["kind"])
     if model.num_parameters is None:
         notes.append("the size of the model is not known; the numbers are those for a large one")
@@ -67,9 +67,10 @@ def assembled(
         notes.append(f"targets have up to {trial.target_tokens} tokens: exact answers are rare, see {OF_LONG[0]}")
     size = f"{model.millions:.1f} million parameters" if model.millions is not None else "size not known"
     rows = "rows" if data.count is None else f"{data.count:,} rows"
+    said = [*(f"Not sure: {doubt}." for doubt in guess.doubts), *(f"Note: {note}." for note in notes)]
     return Preset(
         name=name,
-        about=[f"`make new` of {data.shown} ({rows}) for {model.shown}, {size}.", *(f"Not sure: {s}." for s in notes)],
+        about=[f"`make new` of {data.shown} ({rows}) for {model.shown}, {size}.", *said],
         task=task,
         hub={**model.hub, **data.hub},
         data=data.folder,

@@ -112,14 +112,16 @@ def _kind(cells: Sequence[Any]) -> str:
         return "list" if any(cell == [] for cell in cells) else "empty"
     lists = [cell for cell in filled if isinstance(cell, list)]
     parts = [part for cell in lists for part in cell]
-    if lists and len(lists) == len(filled) and all(map(_is_message, parts)):
+    if parts and len(lists) == len(filled) and all(map(_is_message, parts)):
         return "chat"
     if any(isinstance(cell, dict) for cell in [*filled, *parts]) or any(isinstance(part, list) for part in parts):
         return "nested"
     if lists:
         return "list"
-    if all(isinstance(cell, str) and _written_list(cell) for cell in filled):
-        return "written list"
+    written = [_written_list(cell) if isinstance(cell, str) else None for cell in filled]
+    if all(found is not None for found in written):
+        inside = [part for cell in written for part in cell or ()]
+        return "chat" if inside and all(map(_is_message, inside)) else "written list"
     if all(isinstance(cell, bool) for cell in filled):
         return "truth"
     numbers = [_number(cell) for cell in filled]
@@ -133,14 +135,15 @@ def _is_message(part: Any) -> bool:
     return isinstance(part, dict) and ({"role", "content"} <= part.keys() or {"from", "value"} <= part.keys())
 
 
-def _written_list(cell: str) -> bool:
-    """Tell a text that is a list as JSON or Python writes it."""
+def _written_list(cell: str) -> list[Any] | None:
+    """Read a text that is a list as JSON or Python writes it; None for any other."""
     if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
-        return False
+        return None
     try:
-        return isinstance(written_list(cell), list)
+        found = written_list(cell)
     except ValueError:
-        return False
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _nested(cells: Sequence[Any]) -> str:

@@ -113,7 +113,8 @@ def _take(taken: dict[str, str], value: str, usable: Mapping[str, Column], role:
 def _chats(usable: Mapping[str, Column], said: Said) -> Guess | None:
     """Take a column of messages."""
     chats = {name: column for name, column in usable.items() if column.kind == "chat"}
-    found = named(chats, names.CHATS) or next(iter(chats.values()), None)
+    in_turn = {name: column for name, column in usable.items() if column.kind == "list"}  # user and assistant
+    found = named(chats, names.CHATS) or next(iter(chats.values()), None) or named(in_turn, names.CHATS)
     if said.messages is None and found is None:
         return None
     name = said.messages or str(found and found.name)
@@ -121,7 +122,7 @@ def _chats(usable: Mapping[str, Column], said: Said) -> Guess | None:
     facts, taken = describe(rest, [], [])
     guess = Guess("knowledge", {**facts, "messages": name}, {name: "messages", **taken})
     cells = usable[name].cells if name in usable and usable[name].kind == "chat" else []
-    odd = sum(_speaker(cell[-1]) != "assistant" for cell in cells if cell)
+    odd = sum(_speaker(cell[-1]) != "assistant" for cell in cells if cell and isinstance(cell, list))
     if odd:
         guess.notes.append(f"{odd} chats do not end with the assistant; these rows will be rejected")
     return guess

@@ -10,7 +10,7 @@ import pytest
 
 from knowtune.chats import Chat
 from knowtune.encoding import Encoded, encode_prompts, encode_rows
-from knowtune.messages import UnusableError
+from knowtune.messages import UnusableError, read_messages
 
 START, END, MARK = "<|start|>", "<|end|>", "</s>"
 TURNS = (
@@ -257,3 +257,10 @@ class TestWhatCannotBeUsed:
     )
     def test_a_content_that_is_no_text(self, content: Any, said: str, talker: Any) -> None:
         assert reason(talker, TURNS, [user(content), assistant("Ada")]) == said
+
+
+def test_a_list_of_texts_is_what_two_say_in_turn() -> None:
+    said = read_messages(["How?", "So.", "And?", "Thus."])
+    assert [(message["role"], message["content"]) for message in said] == [
+        ("user", "How?"), ("assistant", "So."), ("user", "And?"), ("assistant", "Thus."),
+    ]  # fmt: skip

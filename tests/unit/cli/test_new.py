@@ -485,6 +485,16 @@ PUBLIC: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
         "knowledge",
         {**NO_FACTS, "prompt": "meaning_representation", "target": "human_reference"},
     ),
+    "LIMA": (
+        repeated(lambda i: {"conversations": [f"How {i}?", f"So {i}."], "source": "x"}),
+        "knowledge",
+        {**NO_FACTS, "messages": "conversations"},
+    ),
+    "a chat written as text": (
+        repeated(lambda i: {"chat": json.dumps([{"role": "user", "content": f"{i}"}])}),
+        "knowledge",
+        {**NO_FACTS, "messages": "chat"},
+    ),
     "ShareGPT": (
         repeated(lambda i: {"conversations": [{"from": "human", "value": f"hi {i}"}, {"from": "gpt", "value": "ho"}]}),
         "knowledge",
