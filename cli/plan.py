@@ -71,7 +71,7 @@ def how_rough(guessed: int, stages: int, *, embedded: bool) -> str:
         return f"{words}, and change with data, runs and machine."
     return (
         f"{words}: of another model (1 million parameters) and other data, so they may be wrong by a factor of "
-        "a hundred. The first run notes the true ones; for a small first run set prepare.max_facts and training.epochs low."
+        "a hundred. The first run notes the true ones; prepare.max_facts and training.epochs make it a small one."
     )
 
 

@@ -256,8 +256,7 @@ def _four_bit(compute: Compute) -> Any:
 
     if compute.resolved_device() != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
-            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: "
-            "pip install 'knowtune[quantized]'"
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: make extra NAME=quantized"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute.resolved_dtype()

@@ -416,8 +416,7 @@ class TestCompute:
         with pytest.raises(UserError) as caught:
             load_model(base.folder, Compute(device="cpu", quantize="4bit"), TASK)
         assert str(caught.value) == (
-            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: "
-            "pip install 'knowtune[quantized]'"
+            "params.yaml: compute.quantize: got '4bit', which needs CUDA and the extra: make extra NAME=quantized"
         )
 
 
