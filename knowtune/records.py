@@ -53,8 +53,10 @@ WAYS_OUT = {  # ending -> command; {path}, {stem}: the file with and without its
     ".txt": "python -c \"import json; [print(json.dumps({{'text': line.rstrip('\\n')}})) "
     "for line in open('{path}', encoding='utf-8') if line.strip()]\" > {stem}.jsonl",
     ".arrow": "python -c \"from datasets import Dataset; Dataset.from_file('{path}').to_parquet('{stem}.parquet')\"",
-    ".feather": "python -c \"import pandas; pandas.read_feather('{path}').to_parquet('{stem}.parquet')\"",
-    ".orc": "python -c \"import pandas; pandas.read_orc('{path}').to_parquet('{stem}.parquet')\"",
+    ".feather": "python -c \"import pyarrow.feather as f, pyarrow.parquet as p; p.write_table(f.read_table('{path}'), "
+    "'{stem}.parquet')\"",
+    ".orc": "python -c \"import pyarrow.orc as o, pyarrow.parquet as p; p.write_table(o.read_table('{path}'), "
+    "'{stem}.parquet')\"",
     ".zip": "unzip {path}",
     ".tar": "tar -xf {path}",
     ".tgz": "tar -xf {path}",
@@ -70,6 +72,8 @@ WAYS_OUT = {  # ending -> command; {path}, {stem}: the file with and without its
 
 def _way_out(path: Path) -> str:
     """Give the command that converts a file, and what may be given."""
-    command = WAYS_OUT.get(kind_of(path) or path.suffix.lower()) or WAYS_OUT.get(path.suffix.lower())
+    with path.open("rb") as file:
+        kind = ".feather" if file.read(6) == b"ARROW1" else kind_of(path)  # .arrow: a file, or a stream of `datasets`
+    command = WAYS_OUT.get(kind or path.suffix.lower()) or WAYS_OUT.get(path.suffix.lower())
     convert = f"`{command.format(path=path, stem=path.with_suffix(''))}` converts it; " if command else ""
     return f"{convert}allowed: {ALLOWED}"

@@ -105,6 +105,15 @@ def test_the_command_for_lines_of_text_does_it(tmp_path: Path) -> None:
     assert [record for _, record in read_records(tmp_path / "a.jsonl")] == [{"text": 'One "é".'}, {"text": "Two."}]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_command_for_arrow_does_it(tmp_path: Path, streamed: bool) -> None:
+    table, path = pa.table({"q": [1, None]}), tmp_path / "a.arrow"
+    with pa.ipc.new_stream(path, table.schema) if streamed else pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    ran(fails(path), tmp_path)
+    assert [record for _, record in read_records(tmp_path / "a.parquet")] == [{"q": 1}, {"q": None}]
+
+
 def test_the_command_for_windows_does_it(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("q,a\nthé,“x”\n".encode("cp1252"))
     ran(fails(tmp_path / "a.csv"), tmp_path)
