@@ -8,9 +8,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cli.objects import sound_objects
 from stages.core.lock import keep_lock
 from stages.core.params import load_params
 from stages.core.warm import warm_process
@@ -65,11 +66,11 @@ def surroundings(folder: Path, *, cold: bool = False) -> Iterator[dict[str, str]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if params.tracking.store != "none":
         environment |= reproduction_environment()
-    if cold:
+    with ExitStack() as stack:
+        stack.enter_context(sound_objects(folder))
+        if not cold:
+            environment |= stack.enter_context(warm_process(folder))
         yield environment
-        return
-    with warm_process(folder) as socket:
-        yield environment | socket
 
 
 def show(folder: Path) -> None:

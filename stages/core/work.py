@@ -17,7 +17,8 @@ from knowtune.artefacts import file_digest, text_digest, tree_digest
 
 ROOT = Path(".work")
 # They decide whether a stage runs and what is told of it, not what it computes (docs/decisions/0006).
-PLUMBING = ("command.py", "params.py", "schema.py", "faults.py", "warm.py", "forks.py", "pipeline.py")
+PLUMBING = ("command.py", "params.py", "schema.py", "faults.py", "warm.py", "forks.py", "pipeline.py",
+            "lock.py", "plain.py", "shape.py")  # fmt: skip
 
 
 def work_folder(stage: str, params: Any, inputs: Iterable[Path], *members: type) -> Path:
