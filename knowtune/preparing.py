@@ -107,8 +107,8 @@ def prepare(
     rejected = [gone for _, gone in judged.values()] + unfit
     rejected.append(odd_texts.assign(reason="retention: " + raw.texts["reason"][unread]))
     out = pd.concat(rejected, ignore_index=True)
-    num_read = sum(len(getattr(raw, role)) for role in ROLES) + len(raw.texts)
-    _refuse(out, num_read, len(tables["train"]), limits.max_rejected)
+    num_read = sum(len(getattr(raw, role)) for role in ROLES)
+    _refuse(out, num_read, len(raw.texts), len(tables["train"]), limits.max_rejected)
     facts = _draw(tables["train"]["fact"].drop_duplicates(), limits.max_facts, limits.seed)
     new = {"train": _where(tables["train"], among(tables["train"]["fact"], facts))}
     for role in ("validation", "test"):
@@ -216,12 +216,17 @@ def _held_out(
     return kept, rejected
 
 
-def _refuse(rejected: pd.DataFrame, num_read: int, num_train: int, allowed: float) -> None:
-    """Stop when more rows are rejected than may be, or none is left to learn; say why, with an example each."""
-    if num_train and len(rejected) <= allowed * num_read:
+def _refuse(rejected: pd.DataFrame, num_rows: int, num_texts: int, num_train: int, allowed: float) -> None:
+    """Stop when more rows or general texts are rejected than may be, or no row is left to learn; say why."""
+    of_texts = rejected["reason"].str.startswith("retention: ").to_numpy()
+    text_gone = int(of_texts.sum())
+    row_gone = len(rejected) - text_gone
+    parts = [f"{row_gone} of {num_rows} rows"] if row_gone > allowed * num_rows or not num_train else []
+    parts += [f"{text_gone} of {num_texts} general texts"] if text_gone > allowed * num_texts else []
+    if not parts:
         return
     said = rejected["reason"].str.replace(r"\d+ tokens", "too many tokens", regex=True)
-    lines = [f"prepare: {len(rejected)} of {num_read} rows are rejected"]
+    lines = [f"prepare: {' and '.join(parts)} are rejected"]
     if not num_train:
         lines[0] += ", and no training row is left; look at the source and at its column mapping"
     else:

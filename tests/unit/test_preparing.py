@@ -394,6 +394,19 @@ class TestTasks:
         assert done.rejected["reason"].tolist() == ["train: the target is empty"]
 
 
+class TestTooMany:
+    def test_general_texts_are_counted_for_themselves(self, refused: Refused) -> None:
+        rows = [row(f"r{i}", f"p{i}", "t" if i else "", fact="f") for i in range(4)]
+        source = raw(table(*rows), table(), texts=[f"Text {i}." for i in range(96)], by_fact=False)
+        assert refused(source, max_rejected=0.02).startswith(
+            "prepare: 1 of 4 rows are rejected; allowed: a share of 0.02"
+        )
+        source = raw(table(*rows[1:]), table(), texts=["", "Text."], by_fact=False)
+        assert refused(source, max_rejected=0.3).startswith(
+            "prepare: 1 of 2 general texts are rejected; allowed: a share"
+        )
+
+
 class TestNothingLeft:
     def test_it_says_why_by_reason_with_an_example(self, run: Run) -> None:
         train = table(*(row(f"b{i}", f"p{i}", "", fact="f") for i in range(3)), row("c", "", "t"))
