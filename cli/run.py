@@ -15,7 +15,7 @@ from cli.objects import sound_objects
 from stages.core.lock import keep_lock
 from stages.core.params import load_params
 from stages.core.warm import warm_process
-from stages.tracking import drain, reproduction_environment
+from stages.tracking import drain, reproduction_environment, untracked
 from stages.validate import prune
 
 REPORT = Path("data/report")
@@ -66,6 +66,8 @@ def surroundings(folder: Path, *, cold: bool = False) -> Iterator[dict[str, str]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if params.tracking.store != "none":
         environment |= reproduction_environment()
+        if why := untracked():
+            print(f"tracking: {why}; nothing is recorded", file=sys.stderr)
     with ExitStack() as stack:
         stack.enter_context(sound_objects(folder))
         if not cold:

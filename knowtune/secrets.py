@@ -11,14 +11,15 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 SHORTEST = 5  # characters of a secret that is looked for by its value; a shorter one would hide parts of words
 NAMES = r"token|secret|password|passwd|pwd|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credentials?"
-# PWD is the folder that a shell is in, and would hide every path below it.
-VARIABLE = re.compile(rf"(?i)^(?!(?:old)?pwd$)(?:.*_)?(?:{NAMES}|key)(?:_id)?$|^PGPASSWORD$")
+# PWD and OLDPWD are folders
+VARIABLE = re.compile(rf"(?i)^(?!(?:OLD)?PWD$)(?:.*_)?(?:{NAMES}|(?:storage|account|master)_key)(?:_id)?$|^PGPASSWORD$")
 SURE = 12  # characters of a value that no other text holds by chance
 # a password in a variable's address may hold any character; `:80/` is a port
 USER_INFO = re.compile(r"^[\w+.-]+://([^\s:/@]*:(?!\d+/)\S+|[^\s/@]+)@")
@@ -70,7 +71,8 @@ def _values(environment: tuple[tuple[str, str], ...]) -> list[str]:
     """List the secrets that environment variables hold, as they are and as addresses write them, longest first."""
     found: set[str] = set()
     for name, value in environment:
-        secrets = [value] if VARIABLE.search(name) else []
+        is_file = value.startswith("/") and Path(value).exists()  # that of a secret is none
+        secrets = [value] if VARIABLE.search(name) and not is_file else []
         for info in USER_INFO.findall(value):
             secrets += [info, info.partition(":")[2]]
         found |= {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}

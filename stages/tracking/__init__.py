@@ -5,6 +5,6 @@ that imports MLflow; it turns notes into runs. Without it, or when MLflow fails,
 """
 
 from stages.tracking.ending import drain
-from stages.tracking.reproduction import reproduction_environment
+from stages.tracking.reproduction import reproduction_environment, untracked
 
-__all__ = ["drain", "reproduction_environment"]
+__all__ = ["drain", "reproduction_environment", "untracked"]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stages.core.pipeline import flatten
-from stages.tracking.store import open_experiment, open_store
+from stages.tracking.store import address_of, open_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,9 +28,14 @@ class Book:
     opened: Mapping[str, Any]
 
 
+def open_client(opened: Mapping[str, Any]) -> MlflowClient:
+    """Open the store of a reproduction."""
+    return open_store(address_of(opened["uri"]))
+
+
 def open_book(opened: Mapping[str, Any]) -> Book:
     """Open a reproduction's parent run, the same one again after an interruption."""
-    client = open_store(opened["uri"])
+    client = open_client(opened)
     experiment = open_experiment(client, opened["experiment"])
     when = datetime.fromtimestamp(opened["started"], UTC)
     changed = opened["changed"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.pipeline import Stage, read_stages
+from stages.core.pipeline import Stage, quick_yaml, resolve
 from stages.tracking.book import Book
 from stages.tracking.description import Row, describe
 from stages.tracking.digests import joint_md5
@@ -36,19 +36,34 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
     cwd = Path(book.opened["cwd"])
     if not (cwd / "dvc.yaml").is_file():  # an experiment's folder, which DVC has taken away
         cwd = project_root()
-    stages, locked = read_stages(cwd), locked_stages(cwd / "dvc.lock")
+    stages, locked = _stages(cwd, book.opened["params"]), locked_stages(cwd / "dvc.lock")
     runs = _runs(book)
-    rows = [_row(book, stage, runs.get(name), locked) for name, stage in stages.items()]
+    rows = [_row(book, name, runs.get(name), locked) for name in dict.fromkeys((*stages, *runs))]
     _check_digests(book, runs, locked)
-    book.client.log_table(book.parent, {key: [row[key] for row in rows] for key in rows[0]}, "stages.json")
+    if rows:
+        book.client.log_table(book.parent, {key: [row[key] for row in rows] for key in rows[0]}, "stages.json")
     status = _status(code, [run.info.status for run in runs.values()])
     describe(book, cwd, stages, rows, locked, good=status == "FINISHED")
     ends = [run.info.end_time for run in runs.values() if run.info.end_time]
     end = int(ended * 1000) if ended else max(ends, default=None)
     book.client.set_terminated(book.parent, status, end)
     name = book.client.get_run(book.parent).info.run_name
-    uri = re.sub("//[^/@]*@", "//", book.client.tracking_uri)  # it may hold a password, and this is printed
-    return {"experiment": book.opened["experiment"], "name": name, "uri": uri}
+    return {"experiment": book.opened["experiment"], "name": name, "uri": book.opened["uri"]}
+
+
+def write_off(book: Book | None, why: str) -> None:
+    """Close a reproduction of which nothing more can be said, if the store takes that."""
+    if book is not None:
+        with contextlib.suppress(Exception):
+            book.client.set_tag(book.parent, "error", why)
+            book.client.set_terminated(book.parent, "FAILED")
+
+
+def _stages(cwd: Path, params: Mapping[str, Any]) -> dict[str, Stage]:
+    """Resolve the pipeline as it was when the reproduction began; a person may be editing params.yaml by now."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        return resolve(quick_yaml(cwd / "dvc.yaml"), params)
+    return {}
 
 
 def _runs(book: Book) -> dict[str, Run]:
@@ -64,19 +79,19 @@ def _runs(book: Book) -> dict[str, Run]:
     return runs
 
 
-def _row(book: Book, stage: Stage, run: Run | None, locked: Locked) -> Row:
+def _row(book: Book, stage: str, run: Run | None, locked: Locked) -> Row:
     """Say what a stage did; where it did not run, which run wrote what lies there."""
     if run is not None:
         seconds = round(run.data.metrics.get("seconds", 0.0), 1)
         happened = HAPPENED[run.info.status]
-        return {"stage": stage.name, "happened": happened, "made by run": run.info.run_id, "seconds": seconds}
+        return {"stage": stage, "happened": happened, "made by run": run.info.run_id, "seconds": seconds}
     producer = UNKNOWN
-    if stage.name in locked:
-        outs = joint_md5(md5s(locked[stage.name]["outs"]))
-        clause = f"tags.`dvc.outs` = '{outs}' AND tags.`dvc.stage` = '{stage.name}' AND attributes.status = 'FINISHED'"
+    if stage in locked:
+        outs = joint_md5(md5s(locked[stage]["outs"]))
+        clause = f"tags.`dvc.outs` = '{outs}' AND tags.`dvc.stage` = '{stage}' AND attributes.status = 'FINISHED'"
         found = book.client.search_runs([book.experiment], clause, max_results=1, order_by=["start_time DESC"])
         producer = found[0].info.run_id if found else UNKNOWN
-    return {"stage": stage.name, "happened": "skipped", "made by run": producer, "seconds": 0.0}
+    return {"stage": stage, "happened": "skipped", "made by run": producer, "seconds": 0.0}
 
 
 def _check_digests(book: Book, runs: Mapping[str, Run], locked: Locked) -> None:

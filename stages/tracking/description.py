@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import read_json
 from knowtune.base import CARD
 from stages.core.pipeline import Stage
 from stages.tracking.book import Book, metrics_of, params_of, tags_of
 from stages.tracking.lineage import Digest, Locked, datasets, is_code
-from stages.tracking.numbers import read_numbers
+from stages.tracking.numbers import read_numbers, whole_json
 from stages.tracking.view import share_view
 
 Row = dict[str, Any]
@@ -86,12 +85,18 @@ def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row],
     ]  # fmt: skip
     return Facts(
         sources=sources,
-        base=next((read_json(cwd / out / CARD) for out in sorted(made) if (cwd / out / CARD).is_file()), {}),
+        base=next((_card(cwd / out / CARD) for out in sorted(made) if (cwd / out / CARD).is_file()), {}),
         counts={what: list(happened.values()).count(what) for what in ("ran", "skipped", "failed", "interrupted")},
         failed=[name for name, what in happened.items() if what == "failed"],
-        board=boards[0][1].read_text(encoding="utf-8") if boards else "",
+        board=boards[0][1].read_text(encoding="utf-8", errors="replace") if boards else "",
         fresh=whole or any(happened[name] == "ran" for name, _ in boards),
     )
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """Read a base's card; a damaged one says nothing."""
+    found = whole_json(path)
+    return found if isinstance(found, dict) else {}
 
 
 def _note(book: Book, facts: Facts) -> Iterator[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ruamel.yaml.error import YAMLError
+
 from stages.core.pipeline import quick_yaml
 from stages.tracking.digests import digest, hidden_by
 from stages.tracking.spool import LINKS, LOCK
@@ -67,12 +69,16 @@ def locked_outs(lock: Path) -> dict[str, Digest]:
 
 
 def locked_stages(lock: Path) -> Locked:
-    """Return, by stage, the digests of deps and outs that a dvc.lock lists."""
-    stages = quick_yaml(lock).get("stages", {}) if lock.is_file() else {}
-    return {
-        name: {kind: {entry["path"]: _figures(entry) for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
-        for name, stage in stages.items()
-    }
+    """Return, by stage, the digests of deps and outs that a dvc.lock lists; a damaged one lists nothing."""
+    try:
+        stages = quick_yaml(lock).get("stages", {}) if lock.is_file() else {}
+        return {
+            name: {kind: {entry["path"]: _figures(entry) for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+            for name, stage in stages.items()
+        }
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        print(f"{lock}: not a whole dvc.lock ({type(error).__name__}); digests of other stages are unknown", flush=True)
+        return {}
 
 
 def md5s(digests: Mapping[str, Digest]) -> dict[str, str]:
@@ -119,7 +125,10 @@ def _columns(place: Path | None, name: str) -> tuple[str | None, dict[str, int]]
         count = (1 if first else 0) + sum(1 for _ in file)
     if not first:
         return None, {"num_rows": 0}
-    row = json.loads(first)
+    try:
+        row = dict(json.loads(first))
+    except (ValueError, TypeError):  # a damaged file; its digest says which
+        return None, {"num_rows": count}
     columns = [{"name": key, "type": COLUMN_TYPES.get(type(value), "string")} for key, value in row.items()]
     return json.dumps({"mlflow_colspec": columns}), {"num_rows": count, "num_elements": count * len(columns)}
 

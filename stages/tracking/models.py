@@ -33,7 +33,7 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
         seed: the adapter's folder and card.
         note: of the stage that made it.
     """
-    if seed.adapter is None:
+    if seed.adapter is None or not isinstance(seed.card.get("example"), Mapping):
         return
     import mlflow
     import pandas as pd

@@ -46,10 +46,19 @@ def read_numbers(outs: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, 
     seeds: dict[str, Seed] = defaultdict(Seed)
     for name, place in outs.items():
         for stem, file in _number_files(name, place):
-            _sort_out(read_json(file), "" if stem in UNSAID else f"{stem}.", metrics, seeds)
+            _sort_out(whole_json(file), "" if stem in UNSAID else f"{stem}.", metrics, seeds)
         for folder in sorted(place.glob("seed-*")):
             _read_seed(folder, seeds[folder.name])
     return metrics, dict(sorted(seeds.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def whole_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one says nothing, and that is noted in the log."""
+    try:
+        return read_json(path)
+    except ValueError as error:
+        print(f"{path}: damaged ({error}); left out", flush=True)
+        return None
 
 
 def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -100,8 +109,13 @@ def _read_seed(folder: Path, seed: Seed) -> None:
     """Read what lies in a seed's folder."""
     curve, card = folder / "curve.csv", folder / ADAPTER_CARD
     if curve.is_file():
-        with curve.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            seed.curve += [(f"{row['split']}_loss", int(row["step"]), float(row["loss"])) for row in rows]
+        try:
+            with curve.open(encoding="utf-8", newline="") as file:
+                rows = csv.DictReader(file)
+                seed.curve += [(f"{row['split']}_loss", int(row["step"]), float(row["loss"])) for row in rows]
+        except (ValueError, LookupError, TypeError, csv.Error) as error:
+            print(f"{curve}: damaged ({error}); left out", flush=True)
     if card.is_file() and not (folder / MERGED).is_file():
-        seed.card, seed.adapter = read_json(card), folder
+        found = whole_json(card)
+        if isinstance(found, Mapping):
+            seed.card, seed.adapter = dict(found), folder

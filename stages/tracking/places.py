@@ -23,7 +23,7 @@ def project_root() -> Path:
 def room() -> Path:
     """Return tracking's folder; it is made when missing."""
     folder = project_root() / ROOM
-    for name in ("spool", "reproductions", "refused"):
+    for name in ("spool", "reproductions", "refused", "told"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -6,6 +6,7 @@ nearest process above the stage that is DVC.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,18 +14,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import whole
+from knowtune.secrets import masked
 from stages.tracking.places import reproductions, room
 
 if TYPE_CHECKING:
     import psutil
 
 VARIABLE = "KNOWTUNE_REPRODUCTION"
+OFF = "none"  # its value where nothing is to be recorded
+NOTED = {"key", "started", "command", "cwd", "commit", "changed", "uri", "experiment"}
 CLOCK_STEP = 2.0  # seconds by which the system may correct its clock, and with it a process's time of creation
 
 
 def reproduction_environment() -> dict[str, str]:
-    """Return the environment variable that makes all stages started from here one reproduction."""
-    return {VARIABLE: os.environ.get(VARIABLE) or own_key()}
+    """Return the environment variable that makes all stages started from here one reproduction, or keeps them quiet."""
+    return {VARIABLE: OFF if untracked() else os.environ.get(VARIABLE) or own_key()}
+
+
+def untracked() -> str:
+    """Say why nothing can ever be recorded in the store that MLFLOW_TRACKING_URI names; "" where it can."""
+    from stages.tracking.probe import refusal
+    from stages.tracking.store import address, name_of
+
+    why = refusal(address())
+    return f"MLFLOW_TRACKING_URI: got {name_of()}; {why}" if why else ""
 
 
 def own_key() -> str:
@@ -53,7 +66,7 @@ def is_alive(key: str) -> bool:
         process = psutil.Process(int(number))
         same = abs(process.create_time() - float(created)) < CLOCK_STEP
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):  # gone, or no key at all
         return False
 
 
@@ -62,12 +75,24 @@ def marker(key: str) -> Path:
     return reproductions() / f"{key.replace(':', '-')}.json"
 
 
-def open_once(key: str, experiment: str, params: dict[str, Any]) -> None:
-    """Note how things stood when a reproduction's first stage began: commit, changed files, command, params."""
+def told(key: str) -> Path:
+    """Return the file with the tracker's word on a reproduction, for its root."""
+    return room() / "told" / marker(key).name
+
+
+def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Note how things stood when a reproduction's first stage began: commit, changed files, command, params.
+
+    Returns:
+        What has been noted, by this stage or an earlier one; without secrets.
+    """
     path = marker(key)
-    if path.exists():
-        return
+    with contextlib.suppress(OSError, ValueError):
+        return read_marker(path)
+
     import time
+
+    from stages.tracking.store import name_of
 
     opened = {
         "key": key,
@@ -76,13 +101,28 @@ def open_once(key: str, experiment: str, params: dict[str, Any]) -> None:
         "cwd": str(Path.cwd()),
         "commit": _git("rev-parse", "HEAD"),
         "changed": _git("status", "--porcelain"),
-        "uri": os.environ.get("MLFLOW_TRACKING_URI"),
+        "uri": name_of(),
         "experiment": experiment,
         "params": params,
     }
     room()
+    opened = dict(masked(opened))
     with whole(path) as part:
         part.write_text(json.dumps(opened), encoding="utf-8")
+    return opened
+
+
+def read_marker(path: Path) -> dict[str, Any]:
+    """Read what was noted when a reproduction was opened.
+
+    Raises:
+        OSError, ValueError: the file is missing, or is none of ours.
+    """
+    opened = json.loads(path.read_text(encoding="utf-8"))
+    good = isinstance(opened, dict) and isinstance(opened.get("params"), dict) and set(opened) >= NOTED
+    if not good:
+        raise ValueError(f"{path.name}: not a note of ours")
+    return dict(opened)
 
 
 def _key(process: psutil.Process) -> str:

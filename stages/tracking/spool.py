@@ -1,8 +1,8 @@
 """What a stage hands in: a note when it begins, and one when it ends, with links to what it read and wrote.
 
 The links are hard links, so that they cost no copy and still lead to the same bytes when the outs have been replaced.
-Small files are copied.
-A note is there as a whole or not at all. Nothing here imports MLflow or stops a stage.
+Small files are copied. A note is there as a whole or not at all, and holds no secret. Nothing here imports MLflow or
+stops a stage. What becomes of notes that nobody can record is `stages.tracking.leftovers`' business.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import whole
 from knowtune.errors import UserError
+from knowtune.secrets import masked
 from stages.tracking.places import locked, project_root, room
-from stages.tracking.reproduction import VARIABLE, join, open_once
+from stages.tracking.reproduction import OFF, VARIABLE, join, open_once, own_key, untracked
+from stages.tracking.store import StoreError, lock_of, name_of
 
 if TYPE_CHECKING:
     from stages.core.pipeline import Stage
@@ -31,14 +33,14 @@ if TYPE_CHECKING:
 
 NOTE, LOCK, LINKS = "note.json", "dvc.lock", "links"
 INTERRUPTED = 130
-STALE = 3600.0  # seconds
 SMALL = 2**16  # bytes
 
 
 @contextmanager
 def tracked(params: Params) -> Iterator[None]:
     """Hand in a note before and after a stage that DVC runs; do nothing for others, or when tracking is off."""
-    note = _begin(params) if "DVC_STAGE" in os.environ and params.tracking.store == "mlflow" else None
+    wanted = params.tracking.store == "mlflow" and os.environ.get(VARIABLE) != OFF
+    note = _begin(params) if "DVC_STAGE" in os.environ and wanted else None
     try:
         yield
     except UserError as error:
@@ -55,40 +57,66 @@ def tracked(params: Params) -> Iterator[None]:
 
 def _begin(params: Params) -> dict[str, Any] | None:
     """Note that a stage begins, and see that somebody reads it."""
-    from stages.core.command import PARAMS
-    from stages.core.pipeline import quick_yaml
-
     try:
+        if why := untracked():
+            raise StoreError(why)
         join()
         key = os.environ[VARIABLE]
         started = time.time()
-        open_once(key, params.tracking.experiment, quick_yaml(PARAMS))
+        opened = open_once(key, params.tracking.experiment, _params())
         note = {
             "id": f"{int(started * 1e6)}-{os.getpid()}",
             "reproduction": key,
+            "process": own_key(),
             "stage": os.environ["DVC_STAGE"].rpartition(":")[2],
             "cwd": str(Path.cwd()),
             "started": started,
         }
-        with whole(room() / "spool" / f"{note['id']}.started.json") as part:
-            part.write_text(json.dumps(note), encoding="utf-8")
+        _hand_in(note, "started.json", lambda part: part.write_text(json.dumps(note), encoding="utf-8"))
         wake()
-        return note
+        stage, made = _look_up(str(note["stage"]), opened)
+        return {**note, "found": (stage, made), "experiment": opened["experiment"]}
     except Exception as error:  # whatever it is: the stage goes on
         _complain(error)
         return None
+
+
+def _params() -> dict[str, Any]:
+    """Read params.yaml as it is now."""
+    from stages.core.command import PARAMS
+    from stages.core.pipeline import quick_yaml
+
+    return quick_yaml(PARAMS)
+
+
+def _look_up(name: str, opened: Mapping[str, Any]) -> tuple[Stage, set[str]]:
+    """Find what dvc.yaml says of a stage, and all that stages make.
+
+    A person may rename a run while the pipeline runs. DVC goes on with the old name, which then stands only in the
+    params of the beginning.
+    """
+    from stages.core.pipeline import Stage, quick_yaml, resolve
+
+    for params in (_params, lambda: opened["params"]):
+        with suppress(OSError, UserError, LookupError, TypeError):
+            stages = resolve(quick_yaml(Path("dvc.yaml")), params())
+            return stages[name], {out for other in stages.values() for out in other.outs}
+    print(
+        f"tracking: params.yaml has no stage {name} (any more); was it renamed while the pipeline runs? "
+        "Its run is recorded without data; the next reproduction goes by the new name",
+        file=sys.stderr,
+    )
+    return Stage(name, "", "", (), (), (), {}), set()
 
 
 def _end(note: dict[str, Any] | None, code: int, error: str) -> None:
     """Note how a stage ended, with what DVC knows of it and links to its files."""
     if note is None:
         return
-    from stages.core.pipeline import read_stages
-
     try:
         ended = time.time()
-        stages = read_stages(Path.cwd())
-        stage = stages[note["stage"]]
+        stage, made = note.pop("found")
+        open_once(note["reproduction"], note.pop("experiment"), _params_or_none())  # closed when its root was killed
         note |= {
             "ended": ended,
             "seconds": ended - note["started"],
@@ -102,19 +130,35 @@ def _end(note: dict[str, Any] | None, code: int, error: str) -> None:
             "metrics": stage.metrics,
             "params": stage.params,
         }
-        with whole(room() / "spool" / f"{note['id']}.ended") as part:
+
+        def fill(part: Path) -> None:
             part.mkdir()
-            _link_all(stage, stages.values(), part)
-            (part / NOTE).write_text(json.dumps(note), encoding="utf-8")
+            _link_all(stage, made, part)
+            (part / NOTE).write_text(json.dumps(masked(note)), encoding="utf-8")
+
+        _hand_in(note, "ended", fill)
     except Exception as failure:
         _complain(failure)
 
 
-def _link_all(stage: Stage, stages: Iterable[Stage], folder: Path) -> None:
+def _params_or_none() -> dict[str, Any]:
+    """Read params.yaml, which somebody may be editing."""
+    try:
+        return _params()
+    except Exception:
+        return {}
+
+
+def _hand_in(note: Mapping[str, Any], ending: str, fill: Callable[[Path], object]) -> None:
+    """Put a note into the spool, as a whole or not at all."""
+    with whole(room() / "spool" / f"{note['id']}.{ending}") as part:
+        fill(part)
+
+
+def _link_all(stage: Stage, made: set[str], folder: Path) -> None:
     """Link deps and outs by their number. What other stages wrote is left out: dvc.lock, copied too, has its digest."""
     if Path(LOCK).is_file():
         shutil.copyfile(LOCK, folder / LOCK)
-    made = {out for other in stages for out in other.outs}
     for kind, names in (("deps", stage.deps), ("outs", stage.outs)):
         for i, name in enumerate(names):
             if Path(name).exists() and not (kind == "deps" and name in made):
@@ -144,13 +188,19 @@ def _hard_link(source: str, target: str) -> str:
 
 
 def wake() -> None:
-    """Start the tracker, unless one runs."""
-    with locked("tracker", wait=False) as free:
+    """Start the tracker of this process's store, unless one runs."""
+    if process := start_tracker():
+        process.returncode = 0  # nobody waits for it; without this Python would complain
+
+
+def start_tracker() -> subprocess.Popen[bytes] | None:
+    """Start the tracker, unless one runs, and return its process."""
+    with locked(lock_of("tracker", name_of()), wait=False) as free:
         pass
     if not free:
-        return
+        return None
     with (room() / "log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "stages.tracking.tracker"],
             cwd=project_root(),
             stdin=subprocess.DEVNULL,
@@ -158,31 +208,46 @@ def wake() -> None:
             stderr=log,
             start_new_session=True,  # it outlives the stage, and Ctrl-C is not for it
         )
-    process.returncode = 0  # nobody waits for it; without this Python would complain
 
 
 def pending(key: str | None = None) -> list[Path]:
     """List what has been handed in and not been read, oldest first: of one reproduction, or all."""
-    found = [p for p in (room() / "spool").iterdir() if not p.name.startswith(".")]
-    return sorted(p for p in found if key is None or read_note(p).get("reproduction") == key)
+    found = sorted(p for p in (room() / "spool").iterdir() if not p.name.startswith("."))
+    return found if key is None else [path for path in found if _belongs(path, key)]
 
 
-def sweep() -> None:
-    """Remove what stages that were killed while they handed something in have left."""
-    for part in (room() / "spool").glob(".*.part-*"):
-        if time.time() - part.stat().st_mtime > STALE:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+def _belongs(path: Path, key: str) -> bool:
+    """Say whether a note is one of a reproduction's; one that cannot be read is nobody's."""
+    with suppress(OSError, ValueError):
+        return read_note(path).get("reproduction") == key
+    return False
+
+
+def process_of(path: Path) -> str:
+    """Return the key of the process that runs the stage of a note."""
+    with suppress(OSError, ValueError):
+        return str(read_note(path).get("process", ""))
+    return ""
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Read a note; one that has just been taken away is empty."""
+    """Read a note; one that has just been taken away is empty.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no note.
+    """
     try:
         value = json.loads((path / NOTE if path.suffix == ".ended" else path).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if os.path.lexists(path):
+            raise
         return {}
-    return dict(value)
+    if not isinstance(value, dict) or not isinstance(value.get("reproduction"), str):
+        raise ValueError("not a note")
+    return value
 
 
 def _complain(error: Exception) -> None:
     """Say in one line that tracking failed."""
-    print(f"tracking: {type(error).__name__}: {error}; the stage goes on untracked", file=sys.stderr)
+    told = error if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+    print(f"tracking: {told}; the stage goes on untracked", file=sys.stderr)

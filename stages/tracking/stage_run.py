@@ -35,6 +35,8 @@ def record_stage(book: Book, note: Mapping[str, Any], folder: Path) -> None:
         folder: the note's own, with links to deps and outs.
     """
     run_id = begin_stage(book, note)
+    if note.get("shed"):
+        book.client.set_tag(run_id, "files", "not recorded: too much waited for a store that did not answer")
     lineage = read_lineage(note, folder)
     good = note["code"] == 0
     metrics, seeds = read_numbers(lineage.written()) if good else ({}, {})

@@ -7,10 +7,14 @@ below that of a server.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from knowtune.artefacts import text_digest
+from knowtune.secrets import HIDDEN, mask
 from stages.tracking.places import locked, project_root
+from stages.tracking.probe import refusal, unreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,8 +25,8 @@ NOTE = (
 )
 QUIET = {  # no telemetry; a server that does not answer is told of in seconds
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
@@ -32,24 +36,58 @@ def address(uri: str | None = None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
 
 
+def name_of(uri: str | None = None) -> str:
+    """Return what a store is called in notes, logs and messages: its address without secrets."""
+    return mask(address(uri))
+
+
+def lock_of(what: str, name: str) -> str:
+    """Return the name of a lock: the project's own store has the plain one, any other store one of its own."""
+    own = name == mask(f"sqlite:///{project_root() / 'mlflow.db'}")
+    return what if own else f"{what}-{text_digest(name)[:12]}"
+
+
+def address_of(name: str) -> str:
+    """Return the address of a store; its secrets are those of this process's environment, and are kept nowhere.
+
+    Raises:
+        StoreError: they are not there.
+    """
+    if name == name_of():
+        return address()
+    if HIDDEN in name:
+        raise StoreError("its password or token is not in this run's environment")
+    return name
+
+
+class StoreError(Exception):
+    """A store that cannot be worked with now."""
+
+
 def open_store(uri: str | None = None) -> MlflowClient:
     """Open the store.
 
     A fresh database is made under a lock, for two processes that make it at the same time break each other.
+
+    Raises:
+        StoreError: it does not answer, or MLflow takes no such address.
     """
+    uri = address(uri)
+    if why := refusal(uri) or unreachable(uri):
+        raise StoreError(why)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    with locked("store", wait=True):
-        client = MlflowClient(address(uri))
+    with locked(lock_of("store", mask(uri)), wait=True):
+        client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:
     """Return an experiment's id; it is made when missing, with the artifacts beside the project's own store."""
-    with locked("store", wait=True):
+    with locked(lock_of("store", mask(client.tracking_uri)), wait=True):
         found = client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
@@ -61,8 +99,8 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
-def main() -> None:
-    """Print an address."""
+def main() -> int:
+    """Print an address; what goes wrong is one line."""
     import argparse
 
     from stages.core.pipeline import quick_yaml
@@ -71,13 +109,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.tracking.store", description=__doc__)
     parser.add_argument("--page", action="store_true", help="where the table of runs is, below a server's address")
     wanted = parser.parse_args()
-    client = open_store()
-    if wanted.page:
-        name = quick_yaml(Path("params.yaml"))["tracking"]["experiment"]
-        print(page(open_experiment(client, name)))
-    else:
-        print(client.tracking_uri)
+    try:
+        client = open_store()
+        if wanted.page:
+            name = quick_yaml(Path("params.yaml"))["tracking"]["experiment"]
+            print(page(open_experiment(client, name)))
+        else:
+            print(client.tracking_uri)
+    except Exception as error:
+        print(f"error: {name_of()}: {mask(in_words(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def in_words(error: Exception) -> str:
+    """Say in one line what a store stumbled over."""
+    first = str(error).strip().partition("\n")[0][:300]
+    if "database schema" in str(error) or "Can't locate revision" in str(error):
+        return f"another version of MLflow wrote it; `mlflow db upgrade ADDRESS` brings it up to date ({first})"
+    return first if isinstance(error, StoreError) else f"{type(error).__name__}: {first}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

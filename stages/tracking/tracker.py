@@ -1,185 +1,282 @@
-"""The tracker: one process per project that turns stages' notes into MLflow runs; nobody else imports MLflow.
+"""The tracker: one process per store that turns stages' notes into MLflow runs; nobody else imports MLflow.
 
-The first stage of a reproduction starts it. It ends when every reproduction's root is gone, or has closed its own, and
-no note is left. Whatever kills it, the notes stay, and the next tracker goes on with them.
+The first stage of a reproduction starts the one of its store, with its own environment: so the store's password is
+there and need be written nowhere, and a store that does not answer holds no other one up. A tracker ends when every
+reproduction's root is gone, or has closed its own, and no note is left; or when its store does not answer. Whatever
+ends it, the notes stay, and the next tracker goes on with them. When its own store's work is done, it looks after what
+waits for others.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from knowtune.artefacts import whole
-from stages.tracking import spool
-from stages.tracking.book import Book, open_book
-from stages.tracking.closing import close_book
+from knowtune.secrets import HIDDEN, mask_output, masked
+from stages.tracking import leftovers, spool
+from stages.tracking.book import Book, open_book, open_client
+from stages.tracking.closing import close_book, write_off
 from stages.tracking.places import locked, room
-from stages.tracking.reproduction import is_alive, marker
+from stages.tracking.reproduction import is_alive, marker, read_marker, told
 from stages.tracking.stage_run import begin_stage, record_stage
-from stages.tracking.store import open_store
+from stages.tracking.store import StoreError, in_words, lock_of, name_of, open_experiment
 
 PAUSE = 0.5  # seconds between two looks at the spool
-TRIES = 3  # of a store that does not answer, once nobody is left who would start another tracker
+TRIES = 3  # of a store that does not answer; the next stage starts another tracker
 LINGER = 1.0  # seconds that a tracker waits for another note before it ends
-ERROR = "error.json"
 STEP_BACK = 15  # niceness: what is trained comes first
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI")
 
 
 class Tracker:
-    """Reads notes in their order."""
+    """Reads a store's notes in their order.
 
-    def __init__(self) -> None:
+    Args:
+        store: its name: its address without secrets.
+        tries: how often a store that does not answer is asked.
+    """
+
+    def __init__(self, store: str, tries: int = TRIES) -> None:
+        self.store, self.tries = store, tries
         self.books: dict[str, Book] = {}
         self.begun: set[str] = set()
+        self.stuck: set[str] = set()  # what cannot even be put aside
+        self.attempts: Counter[str] = Counter()
         self.failures = 0
+        self.lines: list[str] = []  # for whoever waits at the end of a reproduction
 
     def work(self) -> None:
         """Read notes until nothing is left to do or the store does not answer."""
-        spool.sweep()
+        leftovers.sweep()
         idle_since = time.monotonic()
-        while self.failures < TRIES:
-            busy = self.round()
-            if busy:
+        while self.failures < self.tries:
+            if self.round():
                 idle_since = time.monotonic()
-            elif not _markers() and not spool.pending() and time.monotonic() - idle_since > LINGER:
+            elif not self.markers() and not self.notes() and time.monotonic() - idle_since > LINGER:
                 return
-            else:
+            elif self.failures < self.tries:
                 time.sleep(PAUSE * (1 + 4 * self.failures))
+        if lost := leftovers.shrink([path for path, _ in self.notes()]):
+            print(f"{lost} notes were too many to keep for {self.store} and have lost their files", flush=True)
 
     def round(self) -> bool:
         """Read what has been handed in, then close what is over.
 
         Returns:
-            Whether there was anything to do.
+            Whether there was anything to do, and the store took it.
         """
         busy = False
-        for path in spool.pending():
-            if path.name not in self.begun:
+        for path, note in self.notes():
+            busy = True
+            if not self.attempt(self.read, path, note):
+                return False
+        for path, opened in self.markers():
+            if not is_alive(opened["key"]) and not self.unread(opened["key"]):
                 busy = True
-                if not self.attempt(self.read, path):
-                    return False
-        for path in _markers():
-            key = _key(path)
-            if not is_alive(key) and not [p for p in spool.pending(key) if ".started" not in p.name]:
-                busy = True
-                if not self.attempt(self.give_up_waiting, path):
+                if not self.attempt(self.give_up_waiting, path, opened):
                     return False
         return busy
 
-    def attempt(self, action: Callable[[Path], None], path: Path) -> bool:
+    def notes(self) -> list[tuple[Path, dict[str, Any]]]:
+        """List this store's notes, oldest first; what nobody can read is put aside."""
+        found = []
+        for path in spool.pending():
+            if path.name in self.begun | self.stuck:
+                continue
+            try:
+                note = spool.read_note(path)
+                opened = read_marker(marker(note["reproduction"])) if note else None
+            except FileNotFoundError as error:
+                if path.suffix == ".ended":
+                    self.put_aside(path, f"cannot be read: {error}")
+                elif not is_alive(spool.process_of(path)):  # of a reproduction that is closed
+                    leftovers.take_away(path)
+            except (OSError, ValueError) as error:
+                self.put_aside(path, f"cannot be read: {type(error).__name__}: {error}")
+            else:
+                if opened and opened["uri"] == self.store:
+                    found.append((path, note))
+        return found
+
+    def markers(self) -> list[tuple[Path, dict[str, Any]]]:
+        """List this store's open reproductions."""
+        found = []
+        for path in (p for p in markers() if p.name not in self.stuck):
+            try:
+                opened = read_marker(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                self.put_aside(path, f"cannot be read: {error}")
+                continue
+            if opened["uri"] == self.store:
+                found.append((path, opened))
+        return found
+
+    def unread(self, key: str) -> bool:
+        """Say whether a reproduction whose root is gone has notes to be read, or a stage that goes on all the same."""
+        paths = [path for path in spool.pending(key) if path.name not in self.stuck]
+        return any(".started" not in path.name or is_alive(spool.process_of(path)) for path in paths)
+
+    def attempt(self, action: Callable[[Path, dict[str, Any]], None], path: Path, note: dict[str, Any]) -> bool:
         """Do something with a note or marker; what fails though the store answers is put aside, so that others go on.
 
         Returns:
             Whether to go on.
         """
+        key = str(note.get("reproduction") or note.get("key"))
         try:
-            action(path)
+            action(path, note)
             self.failures = 0
             return True
         except Exception as error:
-            traceback.print_exc()
-            told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-            if self.store_answers(path):
-                place = room() / "refused" / path.name
-                shutil.rmtree(place, ignore_errors=True)
-                path.replace(place)
-                _remember({"error": f"{told}; what could not be recorded was put into {place}"}, ERROR)
+            if not isinstance(error, StoreError):
+                traceback.print_exc()
+            self.attempts[path.name] += 1
+            if not isinstance(error, StoreError) and self.is_notes_fault(error, path, key):
+                self.put_aside(path, f"cannot be recorded: {in_words(error)}", key)
                 return True
             self.failures += 1
-            if self.failures == TRIES:
-                _remember({"error": f"{told}; nothing is lost: the next run records it"}, ERROR)
+            self.complain(f"{self.store}: {in_words(error)}")
             return False
 
-    def give_up_waiting(self, path: Path) -> None:
-        """Close a reproduction whose root is gone without a word."""
-        self.close(_key(path), None, 0)
+    def is_notes_fault(self, error: Exception, path: Path, key: str) -> bool:
+        """Say whether a note is at fault: the store answers and takes a small write, and no disk is full."""
+        if isinstance(error, OSError) and error.errno in DISK:
+            return False
+        try:
+            opened = read_marker(marker(key))
+            client = open_client(opened)
+            client.set_experiment_tag(open_experiment(client, opened["experiment"]), "knowtune.writable", "yes")
+        except (FileNotFoundError, ValueError):
+            return True  # without its reproduction's marker a note cannot be recorded anywhere
+        except Exception:
+            return False
+        status = getattr(error, "get_http_status_code", lambda: 400)()
+        passing = status >= 500 or (isinstance(error, OSError) and error.errno is None)
+        return not passing or self.attempts[path.name] >= self.tries
 
-    def read(self, path: Path) -> None:
+    def put_aside(self, path: Path, why: str, key: str = "") -> None:
+        """Take what cannot be recorded out of the way, and say so."""
+        place = leftovers.put_aside(path)
+        if place is None:
+            self.stuck.add(path.name)
+        line = f"{path.name} {why}; it was put into {place}" if place else f"{path.name} {why}"
+        print(line, flush=True)
+        self.lines.append(line)
+        if key and path.name.endswith((".closed.json", marker(key).name)):  # nobody else will close it
+            write_off(self.books.get(key), line)
+            marker(key).unlink(missing_ok=True)
+            self.tell(key, {"error": "its end could not be recorded"})
+
+    def complain(self, why: str) -> None:
+        """Tell all who wait for this store that it takes nothing."""
+        who = "the next run with the same MLFLOW_TRACKING_URI" if HIDDEN in self.store else "the next run"
+        print(why, flush=True)
+        for _, opened in self.markers():
+            self.tell(opened["key"], {"error": f"{why}; nothing is lost: {who} records it once the store answers"})
+
+    def tell(self, key: str, what: dict[str, Any]) -> None:
+        """Leave word for the root of a reproduction, which may wait for it."""
+        with contextlib.suppress(OSError), whole(told(key)) as part:
+            part.write_text(json.dumps(masked({**what, "lines": self.lines})), encoding="utf-8")
+
+    def give_up_waiting(self, _path: Path, opened: dict[str, Any]) -> None:
+        """Close a reproduction whose root is gone without a word."""
+        self.close(opened["key"], None, 0)
+
+    def read(self, path: Path, note: dict[str, Any]) -> None:
         """Do what a note asks for, and take it away."""
-        note = spool.read_note(path)
-        if not note:
-            return  # the stage's end was handed in meanwhile, and took the beginning away
         key = note["reproduction"]
         if path.suffix == ".ended":
             record_stage(self.book(key), note, path)
-            shutil.rmtree(path)
+            leftovers.take_away(path)
             path.with_suffix(".started.json").unlink(missing_ok=True)
         elif path.name.endswith(".started.json"):
             begin_stage(self.book(key), note)
             self.begun.add(path.name)  # the file stays until the stage ends: a killed stage is told by it
         else:
-            self.close(key, note["ended"], note["code"])
-            path.unlink()
+            word = self.close(key, note["ended"], note["code"])
+            path.unlink(missing_ok=True)
+            self.tell(key, word)
 
     def book(self, key: str) -> Book:
         """Return a reproduction's book."""
         if key not in self.books:
-            self.books[key] = open_book(json.loads(marker(key).read_text(encoding="utf-8")))
+            self.books[key] = open_book(read_marker(marker(key)))
         return self.books[key]
 
-    def close(self, key: str, ended: float | None, code: int) -> None:
-        """Close a reproduction and take its marker and what its killed stages left away."""
-        told = close_book(self.book(key), ended, code)
-        _remember(told, "last.json")
+    def close(self, key: str, ended: float | None, code: int) -> dict[str, Any]:
+        """Close a reproduction and take its marker and what its killed stages left away.
+
+        Returns:
+            What to tell its root.
+        """
+        word = close_book(self.book(key), ended, code)
         for path in spool.pending(key):
             if path.name.endswith(".started.json"):
                 path.unlink(missing_ok=True)
         marker(key).unlink(missing_ok=True)
         del self.books[key]
-
-    def store_answers(self, path: Path) -> bool:
-        """Say whether the store is there, so that it must be the note that is wrong."""
-        try:
-            opened = json.loads(marker(_key(path)).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError):
-            return True  # without its reproduction's marker a note cannot be recorded anywhere
-        try:
-            open_store(opened["uri"])
-        except Exception:
-            return False
-        return True
+        return word
 
 
-def _key(path: Path) -> str:
-    """Return the reproduction that a note or a marker belongs to."""
-    note = spool.read_note(path)
-    return str(note["reproduction"] if "reproduction" in note else note["key"])
-
-
-def _markers() -> list[Path]:
-    """List the open reproductions."""
+def markers() -> list[Path]:
+    """List the open reproductions of all stores."""
     return sorted(p for p in (room() / "reproductions").glob("*.json") if not p.name.startswith("."))
 
 
-def _remember(value: dict[str, Any], name: str) -> None:
-    """Write a small file for whoever waits."""
-    with whole(room() / name) as part:
-        part.write_text(json.dumps(value), encoding="utf-8")
+def serve(store: str, tries: int = TRIES) -> int:
+    """Work alone on a store; a note handed in just when the last round was over is read too."""
+    while True:
+        with locked(lock_of("tracker", store), wait=False) as alone:
+            if not alone:
+                return 0
+            print(f"tracker {os.getpid()} starts: {store}", flush=True)
+            tracker = Tracker(store, tries)
+            tracker.work()
+            print(f"tracker {os.getpid()} ends after {time.process_time():.1f} s of CPU", flush=True)
+        if tracker.failures:
+            return 1
+        if not tracker.notes():
+            return 0
+
+
+def others() -> set[str]:
+    """Name the other stores that something waits for; whose password is not here, and who still runs, see to it."""
+    found = set()
+    for path in markers():
+        try:
+            opened = read_marker(path)
+        except (OSError, ValueError):
+            continue
+        if not is_alive(opened["key"]) and HIDDEN not in opened["uri"]:
+            found.add(str(opened["uri"]))
+    return found
 
 
 def main() -> int:
-    """Work alone; a note handed in just when the last round was over is read too."""
+    """See to this process's own store, then to the others."""
     os.nice(STEP_BACK)
-    while True:
-        with locked("tracker", wait=False) as alone:
-            if not alone:
-                return 0
-            print(f"tracker {os.getpid()} starts", flush=True)
-            (room() / ERROR).unlink(missing_ok=True)
-            tracker = Tracker()
-            tracker.work()
-            print(f"tracker {os.getpid()} ends after {time.process_time():.1f} s of CPU", flush=True)
-            if tracker.failures:
-                return 1
-        if not spool.pending():
-            return 0
+    mask_output()
+    own = name_of()
+    code = serve(own)
+    for name in SECRETS:
+        os.environ.pop(name, None)  # they are this store's, and no other one's to see
+    for store in sorted(others() - {own}):
+        serve(store, tries=1)
+    return code
 
 
 if __name__ == "__main__":

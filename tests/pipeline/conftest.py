@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("knowtune", "stages", "cli", "data/raw", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml")
+LIMIT = 900.0  # seconds, of one command; on a busy machine a whole pipeline of toys takes minutes
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -23,15 +27,8 @@ class Project:
 
     folder: Path
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def command(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = limited([sys.executable, "-m", *arguments], self.folder, {**ENVIRONMENT, **environment})
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -55,6 +52,31 @@ class Project:
 
     def lock(self) -> bytes:
         return (self.folder / "dvc.lock").read_bytes()
+
+
+def limited(
+    command: list[str], folder: Path, environment: dict[str, str], seconds: float = LIMIT
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; one that hangs is ended with all it has started, and the test fails with what it said."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        for below in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                below.kill()
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"{command} did not end within {seconds:g} s; it said:\n{out}{err}")
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def ran(output: str) -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_the_shell_s_own_folder_is_no_password(name: str, secret: bool, monkeypa
     monkeypatch.setenv(name, "/somewhere/my/project")
     assert has_secret("/somewhere/my/project/data/text.jsonl") is secret
     assert (mask("in /somewhere/my/project") == "in ***") is secret
+
+
+def test_folders_and_files_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PWD", "OLDPWD"):
+        monkeypatch.setenv(name, "/some/where/else")
+    monkeypatch.setenv("SSH_PRIVATE_KEY", str(tmp_path))
+    for text in ("sqlite:////some/where/else/mlflow.db", f"{tmp_path}/x"):
+        assert mask(text) == text
 
 
 def test_nested_texts_are_hidden_and_numbers_kept() -> None:

@@ -146,16 +146,61 @@ def test_notes_come_in_the_order_of_time(folder: Path) -> None:
     started = [spool.read_note(path)["started"] for path in spool.pending()]
     assert started == sorted(started)
     assert spool.pending("another:1.0") == []
+    assert spool.pending(reproduction.own_key()) == spool.pending()
 
 
-def test_what_a_killed_stage_left_is_swept_away(folder: Path) -> None:
-    old, young = (folder / f".work/tracking/spool/.{name}.ended.part-1" for name in ("old", "young"))
-    for part in (old, young):
-        (part / "links").mkdir(parents=True)
-    os.utime(old, (0, 0))
-    spool.sweep()
-    assert (old.exists(), young.exists()) == (False, True)
-    assert spool.pending() == []
+def test_a_run_that_is_renamed_on_the_way_is_recorded_under_its_old_name(folder: Path) -> None:
+    opened = reproduction.open_once(reproduction.own_key(), "e", {"knob": 3})
+    assert opened["params"] == {"knob": 3}
+    Path("params.yaml").write_text("nob: 3\n")
+    with spool.tracked(params()):
+        Path("params.yaml").write_text("- : no yaml")
+        make_out()
+    _, note = ended()
+    assert (note["command"], note["params"]) == ("two", {"knob": 3})
+
+
+def test_a_stage_that_nobody_knows_is_recorded_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "dvc.yaml:gone@x")
+    with spool.tracked(params()):
+        pass
+    _, note = ended()
+    assert (note["stage"], note["command"], note["outs"]) == ("gone@x", "", [])
+    assert "tracking: params.yaml has no stage gone@x (any more)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("uri", ["file:/tmp/runs", "mlruns", "./runs"])
+def test_a_store_that_mlflow_refuses_is_named_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with spool.tracked(params()):
+        pass
+    assert (
+        f"tracking: MLFLOW_TRACKING_URI: got {uri}; MLflow 3.14 and later keep no runs in plain folders"
+        in capsys.readouterr().err
+    )
+    assert reproduction.reproduction_environment() == {reproduction.VARIABLE: reproduction.OFF}
+    monkeypatch.setenv(reproduction.VARIABLE, reproduction.OFF)
+    with spool.tracked(params()):
+        pass
+    assert capsys.readouterr().err == ""
+    assert not (folder / ".work").exists()
+
+
+def test_no_note_has_a_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cret-word@host:5000")
+    monkeypatch.setenv("HF_TOKEN", "another-secret")
+    (folder / "params.yaml").write_text("knob: another-secret\n")
+    with pytest.raises(UserError), spool.tracked(params()):
+        raise UserError("http://ann:s3cret-word@host said no to another-secret")
+    (folder / "read.txt").unlink()
+    written = [path.read_text() for path in (folder / ".work").rglob("*") if path.is_file()]
+    assert len(written) >= 3
+    assert not [text for text in written if "s3cret" in text or "another" in text]
+    assert any("http://***@host:5000" in text for text in written)
 
 
 def test_a_stage_imports_no_mlflow() -> None:
