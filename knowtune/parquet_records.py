@@ -43,7 +43,7 @@ def parquet_records(path: Path) -> Records:
             simple = {name for _, name in fields if _is_simple(file, name)}
             number = 0
             for batch in file.iter_batches(batch_size=BATCH):
-                columns = [_column(batch.column(place), name in simple, path, name) for place, name in fields]
+                columns = [_column(batch.column(place), name in simple) for place, name in fields]
                 names = [name for _, name in fields]
                 for cells in zip(*columns, strict=True):
                     number += 1
@@ -72,22 +72,17 @@ def _is_simple(file: pyarrow.parquet.ParquetFile, name: str) -> bool:
     return True
 
 
-def _column(values: pyarrow.Array, simple: bool, path: Path, name: str) -> list[Any]:
-    """Turn the values of a column into cells.
+def _column(values: pyarrow.Array, simple: bool) -> list[Any]:
+    """Turn the values of a column into cells; text that is not UTF-8 and times that Python has not are unreadable.
 
     Args:
         values: of a batch.
         simple: see `_is_simple`.
-        path: of the file.
-        name: of the column.
-
-    Raises:
-        UserError: text that is not UTF-8, a time that Python has not.
     """
     try:
         return _cells(values, simple)
     except (ValueError, OverflowError, KeyError) as error:
-        raise UserError(f"{path}: column {name!r}: it cannot be read as {values.type} ({error})") from None
+        return [Unreadable(f"what cannot be read as {values.type} ({error})")] * len(values)
 
 
 def _cells(values: pyarrow.Array, simple: bool = False) -> list[Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 from pathlib import Path
@@ -95,7 +96,31 @@ def test_names_given_twice(tmp_path: Path) -> None:
         list(read_records(tmp_path / "a.parquet"))
 
 
-def test_a_text_that_is_not_utf8(tmp_path: Path) -> None:
+def test_what_cannot_be_read_harms_no_other_column(tmp_path: Path) -> None:
     odd = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
-    with pytest.raises(UserError, match="column 'x': it cannot be read as string"):
-        cells(tmp_path, odd)
+    late = pa.array([10**18], pa.timestamp("us"))
+    pyarrow.parquet.write_table(pa.table({"x": odd, "y": late, "z": ["a"]}), tmp_path / "a.parquet")
+    [(_, record)] = read_records(tmp_path / "a.parquet")
+    assert record["z"] == "a"
+    for name, kind in (("x", "string"), ("y", r"timestamp\[us\]")):
+        with pytest.raises(ValueError, match=f"^got what cannot be read as {kind} "):
+            text_of(record[name])
+
+
+def test_an_encrypted_file(tmp_path: Path) -> None:
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc]
+        def __init__(self, _: Any) -> None:
+            super().__init__()
+
+        def wrap_key(self, key: bytes, _: str) -> bytes:
+            return base64.b64encode(key)
+
+    how = encryption.EncryptionConfiguration(footer_key="f", column_keys={"c": ["x"]})
+    keys = encryption.CryptoFactory(Keys).file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    table = pa.table({"x": ["a"]})
+    with pyarrow.parquet.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match=r"not a Parquet file that can be read .*encrypted"):
+        list(read_records(tmp_path / "a.parquet"))
