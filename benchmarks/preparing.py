@@ -36,19 +36,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_base(folder / "model")
-        size = make_rows(folder / "train.jsonl", args.rows)
+        size = make_rows(folder / "rows/train.jsonl", args.rows)
         (folder / "text.jsonl").write_text('{"text": "It rained all day."}\n')
         make_params(folder)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         run = [sys.executable, "-m", "stages.base", "--source", "model", "--out", "base"]
         subprocess.run(run, cwd=folder, env=environment, check=True)
         started = time.perf_counter()
-        with (folder / "train.jsonl").open("rb") as file:
+        with (folder / "rows/train.jsonl").open("rb") as file:
             for line in file:
                 json.loads(line)
         least = time.perf_counter() - started
         started = time.perf_counter()
-        command = [sys.executable, "-c", STAGE, "--data", ".", "--text", "text.jsonl", "--base", "base", "--out", "out"]
+        command = [
+            sys.executable,
+            "-c",
+            STAGE,
+            "--data",
+            "rows",
+            "--text",
+            "text.jsonl",
+            "--base",
+            "base",
+            "--out",
+            "out",
+        ]
         done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         took = time.perf_counter() - started
         peak = int(done.stdout.split()[-1])
@@ -60,6 +72,7 @@ def main() -> None:
 
 def make_rows(path: Path, count: int) -> int:
     """Write rows as wide as ParaRel's; returns their bytes."""
+    path.parent.mkdir()
     with path.open("w", encoding="utf-8") as file:
         for i in range(count):
             row = {
@@ -96,7 +109,7 @@ def make_params(folder: Path) -> None:
     params["base"] = {"model": "folder", "path": "model"}
     params["source"] = {
         "format": "files",
-        "data": ".",
+        "data": "rows",
         "text": "text.jsonl",
         "text_column": "text",
         "files": {"train": "train.jsonl", "validation": None, "test": None, "known": None},
@@ -107,6 +120,7 @@ def make_params(folder: Path) -> None:
     }  # fmt: skip
     params["prepare"] = {"seed": 0, "max_facts": None, "max_known": None, "max_texts": None, "max_items": 2000,
                          "max_rejected": 0.01, "damage": dict.fromkeys(params["prepare"]["damage"], 0)}  # fmt: skip
+    params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_loss"]  # no others need no known rows
     write_yaml(folder / "params.yaml", params)
 
 

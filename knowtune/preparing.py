@@ -210,7 +210,7 @@ def _held_out(
         reason = pd.Series("", index=table.index, dtype="str")
         if role != "known" and by_fact:
             reason[~among(table["fact"], train["fact"])] = f"{role}: no training row has its fact"
-        reason[among(asked_by(table), asked)] = f"{role}: the prompt is trained too"
+        reason[asked_by(table).isin(asked)] = f"{role}: the prompt is trained too"
         kept[role] = _where(table, reason == "")
         rejected.append(table[reason != ""].assign(reason=reason[reason != ""]))
     return kept, rejected

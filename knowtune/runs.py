@@ -120,7 +120,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path |
             "base": base.card["identity"],
             "base_digest": base.digest,
             "task": {"kind": type(base.task).__name__.lower(), **base.task.model_dump(mode="json")},
-            "example": job.rows.iloc[0].reindex(["prompt", "text_pair", "layout"], fill_value="").to_dict(),
+            "example": _example(job.rows),
             "method": job.method_name,
             "options": job.method.model_dump(mode="json"),
             "seed": job.seed,
@@ -191,3 +191,9 @@ def _first_logits(model: torch.nn.Module, base: Base, rows: Rows, what: str, rem
         return logits_of(model, base.task.inputs([min(rows.rows, key=lambda row: len(row.input_ids))]))
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
         raise UserError(f"{what}: {first_line(error)}; {remedy}") from error
+
+
+def _example(rows: pd.DataFrame) -> dict[str, str]:
+    """Give what the first row asks; its layout where it has one."""
+    first = rows.iloc[0].reindex(["prompt", "text_pair", "layout"], fill_value="")
+    return {str(name): str(cell) for name, cell in first.items() if cell or name != "layout"}
