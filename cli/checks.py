@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from cli.workspace import DEFAULT, SIGNS, is_own
-from knowtune.artefacts import text_digest, tree_digest
+from knowtune.artefacts import text_digest, tree_digest, whole
 from knowtune.errors import Problem, raise_gathered
 from knowtune.families import member_class
 from knowtune.filters import FILTERS
@@ -45,11 +46,14 @@ def check_params(path: Path) -> Params:
     key = text_digest(
         [tree_digest(path), tree_digest(Path("knowtune/methods")), tree_digest(Path("stages/core")), version("peft")]
     )
-    known = json.loads(STAMP.read_text()) if STAMP.is_file() else []
+    known: list[str] = []
+    with suppress(OSError, ValueError, TypeError):  # none yet, or cut short: the file is checked again
+        known = list(json.loads(STAMP.read_text(encoding="utf-8")))
     if key not in known:
         load_params(path, deep=True)
         STAMP.parent.mkdir(exist_ok=True)
-        STAMP.write_text(json.dumps([key, *known][:50]))
+        with whole(STAMP) as part:
+            part.write_text(json.dumps([key, *known][:50]), encoding="utf-8")
     return params
 
 

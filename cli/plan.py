@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -129,8 +130,9 @@ def _booked(book: Path) -> dict[str, float]:
     """Read how long stages took here last."""
     seconds: dict[str, float] = {}
     for line in book.read_text().splitlines() if book.is_file() else []:
-        entry = json.loads(line)
-        seconds[entry["stage"]] = entry["seconds"]
+        with suppress(ValueError, KeyError, TypeError):  # a line that a kill or a full disk cut short
+            entry = json.loads(line)
+            seconds[entry["stage"]] = float(entry["seconds"])
     return seconds
 
 

@@ -17,9 +17,11 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
 from knowtune.settings import local_path
 from stages.core.faults import BASE, PATHS
@@ -78,7 +80,9 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
         return Path.cwd()
     folder = Path("workspaces") / params.stem
     origin = folder / "origin.json"
-    known = json.loads(origin.read_text(encoding="utf-8")) if origin.is_file() else {"params": str(params.resolve())}
+    known: dict[str, Any] = {"params": str(params.resolve())}
+    with suppress(OSError, ValueError):  # none yet, or damaged
+        known |= json.loads(origin.read_text(encoding="utf-8"))
     if known["params"] != str(params.resolve()):
         raise UserError(
             f"{folder}: belongs to {known['params']}; give one of the two files another name, or remove the folder"
@@ -93,7 +97,8 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
         _dvc(folder, "config", "cache.type", "reflink,hardlink,copy")
         _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
         (folder / ".dvcignore").unlink(missing_ok=True)
-    origin.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
+    with whole(origin) as part:
+        part.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
     for name in LINKS:
         link = folder / name
         if not link.is_symlink():

@@ -33,9 +33,21 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
+def parse_json(path: Path) -> Any:
+    """Read a JSON file that a person may have written; ValueError and RecursionError are the caller's to explain."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        UserError: it is no JSON (cut short, say).
+    """
+    try:
+        return parse_json(path)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(path, f"no JSON ({error})", "") from None
 
 
 def read_card(path: Path, shape: Mapping[str, type | UnionType], stage: str = "") -> dict[str, Any]:
@@ -50,7 +62,7 @@ def read_card(path: Path, shape: Mapping[str, type | UnionType], stage: str = ""
         UserError: the file is missing, no JSON (cut short, say), or of another shape; says which stage to run again.
     """
     try:
-        card = read_json(path)
+        card = parse_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise _unusable(
             path, "missing" if isinstance(error, FileNotFoundError) else f"no JSON ({error})", stage
@@ -130,7 +142,7 @@ def read_rows(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         if path.stat().st_size == 0:
             return pd.DataFrame({column: pd.Series(dtype="str") for column in columns or ["id"]})
         return pd.read_json(path, orient="records", lines=True, dtype=False, precise_float=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: lines that hold no objects
         what = "missing" if isinstance(error, FileNotFoundError) else f"not readable ({error})"
         raise _unusable(path, what, "") from None
 
@@ -147,9 +159,12 @@ def read_parts(path: Path, size: int) -> Iterator[pd.DataFrame]:
 
     if path.stat().st_size:
         options: Any = {"orient": "records", "lines": True, "dtype": False, "precise_float": True}
-        with pd.read_json(path, chunksize=size, **options) as parts:
-            for part in parts:
-                yield part.reset_index(drop=True)
+        try:
+            with pd.read_json(path, chunksize=size, **options) as parts:
+                for part in parts:
+                    yield part.reset_index(drop=True)
+        except (ValueError, AttributeError) as error:  # AttributeError: lines that hold no objects
+            raise _unusable(path, f"not readable ({error})", "") from None
 
 
 def join_files(parts: Iterable[Path], path: Path) -> None:

@@ -114,9 +114,10 @@ class Base:
     @classmethod
     def open(cls, artefact: Path, source: Path, compute: Compute, task: Task) -> Base:
         """Open what the base stage wrote; the weights lie beside the card, or in `source` when the base is a folder."""
-        card = read_json(artefact / CARD)
+        shape = {"digest": str, "files": dict, "sizes": dict, "context": int | None}
+        card = read_card(artefact / CARD, shape, "base")
         folder = artefact if (artefact / "config.json").is_file() else source
-        for name in card["files"]:
+        for name in {**card["files"], **card["sizes"]}:
             if not (folder / name).is_file():
                 raise UserError(
                     f"{folder / name}: missing; the base of this workspace was made with it. Run the base stage again"

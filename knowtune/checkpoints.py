@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.artefacts import read_json
+from knowtune.artefacts import parse_json
 from knowtune.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: it is no JSON, or something else.
     """
     try:
-        found = read_json(path)
+        found = parse_json(path)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path}: not readable as JSON ({first_line(error)})") from None
     if not isinstance(found, dict):

@@ -36,10 +36,10 @@ class Problem:
     def __str__(self) -> str:
         """Give the fault as one line."""
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"{_cut(self.where)}: got {_cut(self.got)}; allowed: {self.allowed}{hint}"
+        return f"{shortened(self.where)}: got {shortened(self.got)}; allowed: {self.allowed}{hint}"
 
 
-def _cut(text: str) -> str:
+def shortened(text: str) -> str:
     """Shorten what nobody would read to its end."""
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text)} characters)"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from knowtune.artefacts import read_json, read_rows, whole, write_json, write_rows
+from knowtune.artefacts import parse_json, read_rows, whole, write_json, write_rows
 from knowtune.contract import SELECTED, check
 from knowtune.errors import UserError
 from knowtune.families import Choice
@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 
 CARD = "selection.json"
 PICTURE = "selection.svg"
-KEYS = {"adapter", "base_digest", "mask", "options", "strategy", "trace"}
+KINDS: dict[str, Any] = {
+    "adapter": dict | None,
+    "base_digest": str,
+    "mask": bool,
+    "options": dict,
+    "strategy": str,
+    "trace": list,
+}
 
 
 @dataclass(frozen=True)
@@ -140,13 +147,13 @@ def _read_layers(folder: Path) -> pd.DataFrame | None:
 def _read_card(path: Path) -> dict[str, Any]:
     """Read a card; refuse one that lacks something."""
     try:
-        card = read_json(path)
+        card = parse_json(path)
     except FileNotFoundError:
         raise UserError(f"{path.parent}: no selection in it; run its select stage first") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable ({error}); run the select stage again") from error
-    if not isinstance(card, dict) or not set(card) >= KEYS:
-        raise UserError(f"{path}: not the card of a selection; allowed: {', '.join(sorted(KEYS))}")
+    if not isinstance(card, dict) or not all(isinstance(card.get(key, ...), kind) for key, kind in KINDS.items()):
+        raise UserError(f"{path}: not the card of a selection; allowed: {', '.join(sorted(KINDS))}")
     return card
 
 

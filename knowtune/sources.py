@@ -27,7 +27,7 @@ from knowtune.cells import (
 )
 from knowtune.contract import ROW_COLUMNS
 from knowtune.delimited import SEPARATORS, separator_of, usual_separator
-from knowtune.errors import UserError, nearest
+from knowtune.errors import UserError, nearest, shortened
 from knowtune.facts import read_authored
 from knowtune.opening import kind_of
 from knowtune.records import CHUNK, DELIMITED, Records, read_records
@@ -255,7 +255,7 @@ def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
 def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int) -> UserError:
     """Make the error for a column that is not there."""
     hint = nearest(name, record)
-    has = ", ".join(map(str, record))
+    has = shortened(", ".join(map(str, record)))
     return UserError(
         f"{path}: line {number}: no column {name!r}; it has {has}" + (f"; did you mean {hint!r}?" if hint else "")
     )
