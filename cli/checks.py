@@ -51,9 +51,10 @@ def check_params(path: Path) -> Params:
         known = list(json.loads(STAMP.read_text(encoding="utf-8")))
     if key not in known:
         load_params(path, deep=True)
-        STAMP.parent.mkdir(exist_ok=True)
-        with whole(STAMP) as part:
-            part.write_text(json.dumps([key, *known][:50]), encoding="utf-8")
+        with suppress(OSError):  # a folder that is only read: the next check takes its seconds again
+            STAMP.parent.mkdir(exist_ok=True)
+            with whole(STAMP) as part:
+                part.write_text(json.dumps([key, *known][:50]), encoding="utf-8")
     return params
 
 

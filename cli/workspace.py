@@ -75,6 +75,10 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
     from cli.checks import check_params
 
     check_params(params)
+    if not os.access(Path.cwd(), os.W_OK):
+        raise UserError(
+            f"{Path.cwd()}: this folder cannot be written, and results go into it; copy it to where you may"
+        )
     if params.resolve() == DEFAULT.resolve():
         follow_git(Path.cwd())
         return Path.cwd()

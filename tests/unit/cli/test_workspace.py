@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,10 @@ def test_a_project_works_without_git_and_with_it_again(tmp_path: Path) -> None:
     follow_git(tmp_path)
     assert "no_scm" not in (tmp_path / ".dvc/config.local").read_text()
     assert dvc() == 0
+
+
+def test_a_folder_that_cannot_be_written_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root, as in a container, may write anywhere
+    with pytest.raises(UserError, match="this folder cannot be written, and results go into it; copy it elsewhere"):
+        open_workspace(Path("presets/toy.yaml"))
+    assert not (project / "workspaces").exists()
