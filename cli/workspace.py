@@ -76,9 +76,7 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
 
     check_params(params)
     if not os.access(Path.cwd(), os.W_OK):
-        raise UserError(
-            f"{Path.cwd()}: this folder cannot be written, and results go into it; copy it to where you may"
-        )
+        raise UserError(f"{Path.cwd()}: this folder cannot be written, and results go into it; copy it elsewhere")
     if params.resolve() == DEFAULT.resolve():
         follow_git(Path.cwd())
         return Path.cwd()
