@@ -163,6 +163,7 @@ class ChatColumns(FactColumns):
     """Rows of chat messages: the last one is the target, those before it are the prompt."""
 
     messages: Text
+    tools: Text | None = None  # then a column of this name, where there is one
 
 
 class LabelColumns(Section):
