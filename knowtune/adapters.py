@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.artefacts import read_card, read_json, read_tensors, write_json
-from knowtune.base import require_matching
+from knowtune.base import new_modules, require_matching
 from knowtune.checkpoints import first_line
 from knowtune.errors import Problem, UserError, nearest
 from knowtune.weight_files import tie_again, untie
@@ -44,7 +44,7 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     new = list(getattr(model, "new_weights", []))
     chosen_by_peft = getattr(config, "target_modules", None) == "all-linear"  # PEFT then writes what it chose
-    _keep_whole(model, config, {weight.split(".")[0] for weight in new})
+    _keep_whole(model, config, new_modules(model))
     try:
         with unalarmed():
             attached = get_peft_model(model, config)
@@ -90,7 +90,8 @@ def _keep_whole(model: PreTrainedModel, config: Any, modules: set[str]) -> None:
         return
     config.modules_to_save = sorted({*(config.modules_to_save or []), *modules})
     if hasattr(config, "exclude_modules") and config.exclude_modules is None:
-        config.exclude_modules = {path for path, _ in model.named_modules() if path.split(".")[0] in modules}
+        inside = tuple(f"{module}." for module in modules)
+        config.exclude_modules = {path for path, _ in model.named_modules() if f"{path}.".startswith(inside)}
 
 
 # What PEFT warns of and is well: experts that are no modules, GPT-2's layers, tied weights, which folding

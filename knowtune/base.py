@@ -27,6 +27,7 @@ CARD = "base.json"
 ORIGIN = "hub.json"  # beside a model fetched from a hub: repository and revision
 ADAPTER_CARD = "knowtune.json"  # beside every trained adapter; carries the digest of its base
 MERGED = "merged.json"  # beside every merged model; carries the digest of its base
+POOLER = "pooler"  # what of a backbone belongs to a classifier's head
 COMPOSED = "composed.json"  # beside a merged model that stays base + adapter; names the method that puts them together
 
 
@@ -179,8 +180,8 @@ def from_checkpoint(
     Args:
         kind: e.g. AutoModelForCausalLM.
         folder: in transformers layout.
-        new_head: whether weights outside the backbone may be missing; they are then random, and their names stand in
-            the model's `new_weights`.
+        new_head: whether weights outside the backbone may be missing, and of its pooler, which language models are
+            saved without; they are then random, and their names stand in the model's `new_weights`.
         num_labels: outputs of a classifier's head; None for other models.
         trained: whether the pipeline wrote the checkpoint itself; then its names must be the model's, one by one.
         options: of `from_pretrained`.
@@ -213,7 +214,10 @@ def from_checkpoint(
     if trained:
         require_matching(folder, info["missing_keys"], info["unexpected_keys"])
     backbone = f"{model.base_model_prefix}."
-    missing = sorted(key for key in info["missing_keys"] if not new_head or key.startswith(backbone))
+    head = f"{backbone}{POOLER}."
+    missing = sorted(
+        key for key in info["missing_keys"] if not new_head or (key.startswith(backbone) and not key.startswith(head))
+    )
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} weights are missing, e.g. {missing[0]}; they would be random. Is this a "
@@ -222,6 +226,13 @@ def from_checkpoint(
     model.new_weights = sorted(info["missing_keys"])
     loaded: PreTrainedModel = model
     return loaded
+
+
+def new_modules(model: Any) -> set[str]:
+    """Name the modules that hold what a model's checkpoint has not: its own children, or the backbone's pooler."""
+    prefix = f"{model.base_model_prefix}.{POOLER}"
+    weights = getattr(model, "new_weights", [])
+    return {prefix if weight.startswith(f"{prefix}.") else weight.split(".")[0] for weight in weights}
 
 
 def require_matching(folder: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowtune.base import from_checkpoint
+from knowtune.base import from_checkpoint, new_modules
 from knowtune.checkpoints import load_tokenizer
 from knowtune.encoding import Labelled, batches_by_length, encode_pairs, pad
 from knowtune.progress import progress
@@ -137,6 +137,6 @@ def head_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     plain: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
     if not type(plain).__name__.endswith("ForSequenceClassification"):
         return {}
-    heads = {*HEADS, *(weight.split(".")[0] for weight in getattr(plain, "new_weights", []))}
+    heads = {*HEADS, *(module.rpartition(".")[2] for module in new_modules(plain))}
     named = {name: p for name, p in model.named_parameters() if set(name.split(".")) & heads}
     return {name: p for name, p in named.items() if "original_module" not in name.split(".")}

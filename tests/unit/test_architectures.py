@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from knowtune.adapters import ADAPTER_WEIGHTS
 from knowtune.artefacts import write_json
-from knowtune.base import CARD, MERGED, Base, make_card
+from knowtune.base import CARD, MERGED, Base, make_card, new_modules
 from knowtune.classifiers import head_parameters
 from knowtune.errors import UserError
 from knowtune.evaluation import forward, logits_of
@@ -178,6 +178,8 @@ CLASSIFIERS: dict[str, tuple[dict[str, Any], set[str]]] = {  # a masked language
     ),
     "roberta": ({**BERT, "type_vocab_size": 1, "pad_token_id": 0}, {"classifier"}),
     "electra": ({**BERT, "embedding_size": 32}, {"classifier"}),
+    "albert": ({**BERT, "embedding_size": 16}, {"albert.pooler", "classifier"}),
+    "bert": (BERT, {"bert.pooler", "classifier"}),
 }
 
 
@@ -215,7 +217,10 @@ class TestNewHeads:
         torch.manual_seed(0)
         before = model.model()
         head = head_parameters(before)
-        assert {parameter.split(".")[0] for parameter in head} == CLASSIFIERS[kind][1]
+        assert {m for m in CLASSIFIERS[kind][1] for parameter in head if parameter.startswith(f"{m}.")} == new_modules(
+            before
+        )
+        assert new_modules(before) == CLASSIFIERS[kind][1]
         named = [n for n, p in before.named_parameters() if n not in head and p.ndim > 1]
         mask = {n: torch.arange(5) for n in named} if name == "fish" else None
         source = self.seed(model, methods[name], tmp_path, mask)

@@ -148,6 +148,15 @@ def test_no_value_of_a_card_ends_in_a_traceback(
         assert str(folder) in str(error)
 
 
+@pytest.mark.parametrize("value", ["x", -3, True, {"a": 1}])
+def test_an_option_with_which_nothing_can_be_computed(value: Any, whole: Path, base: Base, tmp_path: Path) -> None:
+    shutil.copytree(whole / "lora" / "trained", tmp_path / "seed")
+    config = json.loads((tmp_path / "seed" / CONFIG).read_text())
+    (tmp_path / "seed" / CONFIG).write_text(json.dumps({**config, "alora_invocation_tokens": value}))
+    with pytest.raises(UserError, match="run the"):
+        merge_seed(METHODS["lora"], tmp_path / "seed", base, tmp_path / "merged", fact_rows().tail(2), 2)
+
+
 def test_mixtures_name_it_too(whole: Path, base: Base, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "seed-0"
     shutil.copytree(whole / "full" / "merged", folder)
