@@ -213,6 +213,7 @@ def from_checkpoint(
         raise UserError(f"{told}. Run the stage that wrote it again" if trained else told) from error
     if trained:
         require_matching(folder, info["missing_keys"], info["unexpected_keys"])
+        require_floats(folder, model)
     backbone = f"{model.base_model_prefix}."
     head = f"{backbone}{POOLER}."
     missing = sorted(
@@ -245,6 +246,25 @@ def require_matching(folder: Path, missing: Iterable[str], unexpected: Iterable[
     told = [f"{len(names)} weights {what}, e.g. {', '.join(names[:3])}" for what, names in found.items() if names]
     if told:
         raise UserError(f"{folder}: not what was trained: {'; '.join(told)}. Run the stage that wrote it again")
+
+
+def require_floats(folder: Path, model: torch.nn.Module) -> None:
+    """Refuse whole numbers in a trained checkpoint of a model that has none: transformers takes them for weights.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    from safetensors import safe_open
+
+    if not all(tensor.is_floating_point() for tensor in model.state_dict().values()):
+        return
+    for path in sorted(folder.glob("model*.safetensors")):  # as transformers names them
+        with safe_open(path, framework="pt") as file:
+            odd = [name for name in file.keys() if "F" not in file.get_slice(name).get_dtype()]  # noqa: SIM118
+        if odd:
+            raise UserError(
+                f"{path}: {len(odd)} weights are whole numbers, e.g. {odd[0]}. Run the stage that wrote it again"
+            )
 
 
 def overwrite(model: PreTrainedModel, folder: Path) -> None:

@@ -69,13 +69,16 @@ def recorded_difference(model: torch.nn.Module, folder: Path) -> tuple[float, fl
     inputs = {name.removeprefix("inputs."): tensor for name, tensor in saved.items() if name.startswith("inputs.")}
     try:
         logits = torch.cat([_last_places(model, inputs, row)[0] for row in range(len(inputs["input_ids"]))])
-    except Exception as error:  # whatever an option of an adapter that is not as it should be leads a model to
-        raise UserError(f"{folder}: cannot be computed ({first_line(error)}); run the train stage again") from error
-    if len(logits) != len(saved["logits"]) or int(saved["outputs"].max()) >= logits.shape[1]:
-        raise UserError(f"{path}: a record of another model; run the train stage again")
-    here = torch.cat([logits[:, saved["outputs"]], logits.logsumexp(-1, keepdim=True)], 1)
-    there = torch.cat([saved["logits"], saved["logsumexp"].unsqueeze(1)], 1)
-    return float((here - there).abs().max()), float(there.abs().max())
+    except Exception as error:  # whatever a record, or an option of an adapter, that is not as it should be leads to
+        told = f"{folder}: cannot be computed on {RECORD} ({first_line(error)}); run the train stage again"
+        raise UserError(told) from error
+    try:
+        here = torch.cat([logits[:, saved["outputs"]], logits.logsumexp(-1, keepdim=True)], 1)
+        there = torch.cat([saved["logits"], saved["logsumexp"].unsqueeze(1)], 1)
+        differences = (here - there).abs()
+    except (RuntimeError, LookupError) as error:
+        raise UserError(f"{path}: a record of another model; run the train stage again") from error
+    return float(differences.max()), float(there.abs().max())
 
 
 def _last_places(model: torch.nn.Module, inputs: dict[str, torch.Tensor], row: int) -> tuple[torch.Tensor, list[int]]:

@@ -19,7 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
 
 from knowtune.artefacts import read_card
-from knowtune.base import Base, load_model, require_matching
+from knowtune.base import Base, load_model, require_floats, require_matching
 from knowtune.checkpoints import read_config
 from knowtune.errors import UserError
 from knowtune.weight_files import weights_of
@@ -106,6 +106,7 @@ def _as_it_lies(folder: Path, model: PreTrainedModel) -> Stored | None:
         found = Stored(_opened(sorted(folder.glob("*.safetensors"))), model)
     except (SafetensorError, OSError, KeyError):
         return None
+    require_floats(folder, model)
     ties = config.get_text_config().tie_word_embeddings, model.config.get_text_config().tie_word_embeddings
     lacking = model.state_dict().keys() - found.keys()
     if lacking or found.unexpected or _odd_shapes(found, model):

@@ -354,6 +354,15 @@ class TestPartsThatCannotBeMixed:
         save_file({**tensors, "model.norm.weight": torch.ones(1)}, parts[1] / "model.safetensors")
         self.refused(parts, tmp_path)
 
+    @pytest.mark.parametrize("kind_of_number", [torch.int64, torch.bool])
+    def test_whole_numbers(self, kind_of_number: torch.dtype, parts: tuple[Base, Path], tmp_path: Path) -> None:
+        tensors = load_file(parts[1] / "model.safetensors")
+        norm = {"model.norm.weight": tensors["model.norm.weight"].to(kind_of_number)}
+        save_file({**tensors, **norm}, parts[1] / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match="1 weights are whole numbers"):
+            open_merged(parts[1], parts[0])
+        assert "1 weights are whole numbers, e.g. model.norm.weight" in self.refused(parts, tmp_path)
+
     def test_a_model_of_another_size(self, kind: str, parts: tuple[Base, Path], base: Base, tmp_path: Path) -> None:
         other = made(kind, base, tmp_path / "other", intermediate_size=16)
         other.model().save_pretrained(parts[1])

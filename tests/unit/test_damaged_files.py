@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base
 from knowtune.errors import UserError
@@ -21,6 +23,7 @@ from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 from knowtune.mixing import mix
 from knowtune.mixtures.average import Average
+from knowtune.outputs import RECORD
 from knowtune.runs import Job, train_seed
 
 from .helpers import fact_rows, recipe
@@ -154,6 +157,27 @@ def test_an_option_with_which_nothing_can_be_computed(value: Any, whole: Path, b
     config = json.loads((tmp_path / "seed" / CONFIG).read_text())
     (tmp_path / "seed" / CONFIG).write_text(json.dumps({**config, "alora_invocation_tokens": value}))
     with pytest.raises(UserError, match="run the"):
+        merge_seed(METHODS["lora"], tmp_path / "seed", base, tmp_path / "merged", fact_rows().tail(2), 2)
+
+
+SHAPES: dict[str, Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]] = {
+    "logsumexp": lambda t: {"logsumexp": t["logsumexp"][:-1]},
+    "mask": lambda t: {"inputs.attention_mask": t["inputs.attention_mask"].flatten()},
+    "no mask": lambda t: {"inputs.attention_mask": torch.zeros(0)},
+    "fewer outputs": lambda t: {"outputs": t["outputs"][:-1]},
+    "no outputs": lambda t: {"outputs": torch.zeros(0)},
+    "outputs past the end": lambda t: {"outputs": t["outputs"] + 10**6},
+    "outputs yes or no": lambda t: {"outputs": t["outputs"].bool()},
+    "fewer places": lambda t: {"logits": t["logits"][1:], "logsumexp": t["logsumexp"][1:]},
+}
+
+
+@pytest.mark.parametrize("fault", SHAPES)
+def test_a_record_of_another_shape(fault: str, whole: Path, base: Base, tmp_path: Path) -> None:
+    shutil.copytree(whole / "lora" / "trained", tmp_path / "seed")
+    tensors = load_file(tmp_path / "seed" / RECORD)
+    save_file({**tensors, **SHAPES[fault](tensors)}, tmp_path / "seed" / RECORD)
+    with pytest.raises(UserError, match=r"outputs\.safetensors.*run the train stage again"):
         merge_seed(METHODS["lora"], tmp_path / "seed", base, tmp_path / "merged", fact_rows().tail(2), 2)
 
 
