@@ -76,10 +76,10 @@ def execute(module: str, argv: list[str]) -> int:
         with tracked(params):
             stage.run(args, params)
     except TransientError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(_told(name, error), file=sys.stderr)
         return os.EX_TEMPFAIL  # whoever runs the stage may try again
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(_told(name, error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _interrupted(name)
@@ -91,6 +91,11 @@ def execute(module: str, argv: list[str]) -> int:
     address = os.environ.get("DVC_STAGE", name)  # DVC tells its commands which stage they are
     note_cost(address.rpartition(":")[2], started, time.time())
     return 0
+
+
+def _told(name: str, error: Exception) -> str:
+    """Say which stage an error is of, once."""
+    return str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}"
 
 
 def _interrupted(name: str) -> int:

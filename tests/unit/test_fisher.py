@@ -515,5 +515,5 @@ class TestPasses:
         expected = diagonal(base, rows, batch_size=32)
         monkeypatch.setattr(scoring, "FEWEST_CPU", 3 * max(len(row.input_ids) for row in rows))
         with counted_calls(torch.nn.Embedding, "forward", 0, AssertionError()) as calls:
-            assert_equal(diagonal(base, rows, batch_size=32), {n: v.double() for n, v in expected.items()})
+            assert_equal(diagonal(base, rows, model, batch_size=32), {n: v.double() for n, v in expected.items()})
         assert calls[0] == 3 + -(-len(rows) // 3)  # the check: two rows as one batch, and one by one
