@@ -22,11 +22,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipeline,dev]'
 	@touch $@
 
-run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file or PRESET=name for another params file)
-	@$(CLI) run $(ON)
+run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file or PRESET=name for another params file; WAIT=1)
+	@$(CLI) run $(ON) $(if $(WAIT),--wait)
 
-flow: $(READY)            ## the same as `run` by Prefect, independent stages side by side (WORKERS=2, STAGES="report")
-	@$(BIN)/python -m flows $(ON) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+flow: $(READY)            ## the same as `run` by Prefect, independent stages side by side (WORKERS=2, STAGES="report", WAIT=1)
+	@$(BIN)/python -m flows $(ON) $(if $(WAIT),--wait) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
 
 serve: $(READY)           ## the pages to watch, Prefect's and MLflow's, until Ctrl-C
 	@$(BIN)/python -m flows.serve

@@ -22,6 +22,7 @@ def main() -> int:
     run = commands.add_parser("run", parents=[shared], help="validate, reproduce, show the leaderboard")
     run.add_argument("targets", nargs="*", help="stages, e.g. evaluate-run@lora; all of them by default")
     run.add_argument("--cold", action="store_true", help="every stage a process of its own")
+    run.add_argument("--wait", action="store_true", help="until another reproduction here has ended")
     commands.add_parser("validate", parents=[shared], help="check the params file, PEFT's options too")
     commands.add_parser("plan", parents=[shared], help="what would run, about how long, how much disk")
     commands.add_parser("show", parents=[shared], help="the leaderboard of the last run")
@@ -56,15 +57,17 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "new":
         new.run(args)
         return 0
+    from cli.claim import holder
     from stages.core.lock import mend_lock
 
     question = asking.typed(args.question, args.file, raw=args.raw) if args.command == "ask" else ""
-    folder = open_workspace(params_file(args), args.data)
-    mend_lock(folder)
+    folder = open_workspace(params_file(args), args.data, wait=getattr(args, "wait", False))
     if args.command == "run":
         from cli.run import run
 
-        return run(folder, args.targets, cold=args.cold)
+        return run(folder, args.targets, cold=args.cold, wait=args.wait)
+    if not holder(folder):  # else DVC may be writing it
+        mend_lock(folder)
     if args.command == "plan":
         from cli.plan import plan
 

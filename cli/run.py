@@ -8,33 +8,45 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
+from cli.claim import claimed, dvc_at_work
 from cli.objects import sound_objects
-from stages.core.lock import keep_lock
+from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
 from stages.core.warm import warm_process
 from stages.tracking import drain, reproduction_environment, untracked
 from stages.validate import prune
 
 REPORT = Path("data/report")
+INTERRUPTED = 130
+GRACE = 10.0  # seconds that an interrupted stage has to end
 CAUTION = "Caution: "  # begins a line of the leaderboard that says what makes its numbers say less
 
 
-def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
+def run(folder: Path, targets: list[str], *, cold: bool = False, wait: bool = False) -> int:
     """Run `dvc repro` in a folder and show the result.
 
     Args:
         folder: the project or a workspace.
         targets: stages; all of them when empty.
         cold: let every stage import its libraries itself.
+        wait: until another reproduction in this folder has ended.
 
     Returns:
-        DVC's exit code.
+        DVC's exit code, 130 after Ctrl-C.
+
+    Raises:
+        UserError: another reproduction is at work here.
     """
-    with surroundings(folder, cold=cold) as environment:
-        code = subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=folder, env=environment).returncode
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
+    with surroundings(folder, cold=cold, wait=wait) as environment:
+        code = _finish(subprocess.Popen(command, cwd=folder, env=environment))
+        if code not in (0, INTERRUPTED) and (who := dvc_at_work(folder)):
+            print(f"{who} works here too; wait for it to end", file=sys.stderr)
     drain(folder, code=code)
     if code != 0:
         print("the pipeline stopped; finished stages and seeds are kept, the same command goes on", file=sys.stderr)
@@ -44,18 +56,53 @@ def run(folder: Path, targets: list[str], *, cold: bool = False) -> int:
     return 0
 
 
+def _finish(dvc: subprocess.Popen[bytes]) -> int:
+    """Wait for DVC; Ctrl-C is the stage's and DVC's business, which end soon, or are killed."""
+    try:
+        return dvc.wait()
+    except KeyboardInterrupt:
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            dvc.wait(GRACE)
+    if dvc.poll() is None:
+        for process in _below(dvc):
+            with suppress(psutil.Error):
+                process.kill()
+        dvc.kill()
+    dvc.wait()
+    return INTERRUPTED
+
+
+def _below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """List what a process has started."""
+    with suppress(psutil.Error):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
 @contextmanager
-def surroundings(folder: Path, *, cold: bool = False) -> Iterator[dict[str, str]]:
+def surroundings(folder: Path, *, cold: bool = False, wait: bool = False) -> Iterator[dict[str, str]]:
     """Make a folder ready for DVC, and keep the warm process for the length of a block.
 
     Args:
         folder: the project or a workspace.
         cold: let every stage import its libraries itself.
+        wait: until another reproduction in this folder has ended.
 
     Yields:
         The environment for DVC and its stages.
+
+    Raises:
+        UserError: another reproduction is at work here.
     """
+    with claimed(folder, wait=wait), _prepared(folder, cold) as environment:
+        yield environment
+
+
+@contextmanager
+def _prepared(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
+    """Make a folder ready that nobody else is at work in."""
     params = load_params(folder / "params.yaml")
+    mend_lock(folder)
     keep_lock(folder)
     # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
     prune(folder / "dvc.yaml", folder / "dvc.lock", params)

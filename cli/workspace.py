@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cli.claim import claimed
 from knowtune.artefacts import whole
 from knowtune.errors import UserError, unknown
 from knowtune.settings import local_path
@@ -61,16 +62,17 @@ def preset_file(name: str) -> Path:
     return path
 
 
-def open_workspace(params: Path, data: Path | None = None) -> Path:
+def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False) -> Path:
     """Return the folder to work in: the project itself for params.yaml, else a workspace named after the file.
 
     Args:
         params: the params file.
         data: the folder that DATA/ stands for; the one given last by default.
+        wait: with a change of the workspace's params, until a reproduction under way there has ended.
 
     Raises:
-        UserError: the params file is wrong, a path does not exist, or another file of the same name has this
-            workspace; nothing is changed then.
+        UserError: the params file is wrong, a path does not exist, another file of the same name has this workspace, or
+            a reproduction under way there reads other params; nothing is changed then.
     """
     from cli.checks import check_params
 
@@ -91,22 +93,31 @@ def open_workspace(params: Path, data: Path | None = None) -> Path:
         )
     data = data or (Path(known["data"]) if known.get("data") else None)
     settled = settle_paths(read_yaml(params), Path.cwd(), data, str(params))
-    if not (folder / ".dvc").is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / ".dvc/config.local").is_file():
+        with claimed(folder, wait=True):  # two commands may meet here
+            _make(folder)
+    with whole(origin) as part:
+        part.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
+    for name in LINKS:
+        link = folder / name
+        with suppress(FileExistsError):
+            link.symlink_to(os.path.relpath(name, folder))
+    path, value = folder / "params.yaml", link_odd_paths(settled, folder)
+    if not (path.is_file() and read_yaml(path) == value):  # an equal file's time is left as it is
+        with claimed(folder, wait=wait):
+            write_yaml(path, value)
+    return folder.resolve()
+
+
+def _make(folder: Path) -> None:
+    """Make a workspace's DVC repository, unless another command has just made it."""
+    if not (folder / ".dvc/config.local").is_file():
         _dvc(folder, "init", "--quiet", "--no-scm", "--force")
         for name, value in (("core.analytics", "false"), ("core.check_update", "false")):
             _dvc(folder, "config", name, value)
         _dvc(folder, "config", "cache.type", "reflink,hardlink,copy")
         _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
         (folder / ".dvcignore").unlink(missing_ok=True)
-    with whole(origin) as part:
-        part.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
-    for name in LINKS:
-        link = folder / name
-        if not link.is_symlink():
-            link.symlink_to(os.path.relpath(name, folder))
-    _write_if_changed(folder / "params.yaml", link_odd_paths(settled, folder))
-    return folder.resolve()
 
 
 def follow_git(project: Path) -> None:
@@ -178,13 +189,6 @@ def link_odd_paths(settled: dict[str, Any], folder: Path) -> dict[str, Any]:
 def is_own(section: str, given: str) -> bool:
     """Tell whether a path is where the pipeline itself writes: what it fetched, or the base that semantics read."""
     return given.startswith(FETCHED) or (section == "semantics" and given == BASE)
-
-
-def _write_if_changed(path: Path, value: dict[str, Any]) -> None:
-    """Write YAML, but leave an equal file's time as it is."""
-    if path.is_file() and read_yaml(path) == value:
-        return
-    write_yaml(path, value)
 
 
 def _dvc(folder: Path, *arguments: str) -> None:

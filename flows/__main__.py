@@ -29,6 +29,7 @@ def main() -> int:
         "targets", nargs="*", metavar="STAGE", help="stages or families, and what they need; default: all"
     )
     parser.add_argument("--workers", type=_workers, metavar="N", help="stages at a time; default: 2 on a CPU with room")
+    parser.add_argument("--wait", action="store_true", help="until another reproduction here has ended")
     parser.add_argument("--force", action="store_true", help="run stages though nothing has changed")
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
     args = parser.parse_args()
@@ -58,15 +59,18 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    from cli.claim import holder
     from stages.core.lock import mend_lock
 
-    folder = open_workspace(params_file(args), args.data)
-    mend_lock(folder)
+    folder = open_workspace(params_file(args), args.data, wait=args.wait)
+    if args.dry and not holder(folder):  # else DVC may be writing it
+        mend_lock(folder)
     from flows.run import default_workers, run
 
     if args.dry:
         return _dry(folder, args.targets, args.force)
-    return run(folder, args.targets, workers=args.workers or default_workers(folder), force=args.force)
+    workers = args.workers or default_workers(folder)
+    return run(folder, args.targets, workers=workers, force=args.force, wait=args.wait)
 
 
 def _dry(folder: Path, targets: list[str], force: bool) -> int:

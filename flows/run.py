@@ -24,7 +24,7 @@ def default_workers(folder: Path) -> int:
     return max(1, min(2, fitting)) if params.compute.device == "cpu" else 1
 
 
-def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> int:
+def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool, wait: bool = False) -> int:
     """Reproduce a project, or some of its stages and what they need, and show the result.
 
     Args:
@@ -32,6 +32,7 @@ def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> i
         targets: stages or families; all when empty.
         workers: how many stages may run at a time.
         force: run stages though nothing has changed.
+        wait: until another reproduction in this folder has ended.
 
     Returns:
         0, 1 when a stage failed, 130 when interrupted.
@@ -41,7 +42,7 @@ def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool) -> i
     """
     from flows.server import ServerLostError, find_server
 
-    with surroundings(folder) as environment:
+    with surroundings(folder, wait=wait) as environment:
         known = lock_entries(folder)
         nodes = read_graph(folder, targets)
         server = find_server(folder)

@@ -126,7 +126,8 @@ def in_words(error: Exception) -> str:
     """Say in one line what a store stumbled over."""
     first = str(error).strip().partition("\n")[0][:300]
     if "database schema" in str(error) or "Can't locate revision" in str(error):
-        return f"another version of MLflow wrote it; `mlflow db upgrade ADDRESS` brings it up to date ({first})"
+        heal = "`.venv/bin/mlflow db upgrade ADDRESS` brings it up to date"
+        return f"another version of MLflow wrote it; {heal} ({first})"
     return first if isinstance(error, StoreError) else f"{type(error).__name__}: {first}"
 
 
