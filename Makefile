@@ -70,8 +70,8 @@ extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 test: $(READY)            ## every test, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-unit: $(READY)            ## the unit tests, under two minutes
-	$(BIN)/python -m pytest tests/unit
+unit: $(READY)            ## the unit tests alone, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit
 
 check: $(READY)           ## ruff, mypy strict, import-linter
 	$(BIN)/ruff check .
