@@ -116,8 +116,8 @@ def _make(folder: Path) -> None:
         for name, value in (("core.analytics", "false"), ("core.check_update", "false")):
             _dvc(folder, "config", name, value)
         _dvc(folder, "config", "cache.type", "reflink,hardlink,copy")
-        _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))
         (folder / ".dvcignore").unlink(missing_ok=True)
+        _dvc(folder, "cache", "dir", "--local", str(Path(".dvc/cache").resolve()))  # last: it says that all is done
 
 
 def follow_git(project: Path) -> None:
