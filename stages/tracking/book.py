@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stages.core.pipeline import flatten
-from stages.tracking.store import address_of, open_experiment, open_store
+from stages.tracking.addresses import address_of
+from stages.tracking.store import open_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

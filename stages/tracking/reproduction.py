@@ -33,8 +33,8 @@ def reproduction_environment() -> dict[str, str]:
 
 def untracked() -> str:
     """Say why nothing can ever be recorded in the store that MLFLOW_TRACKING_URI names; "" where it can."""
+    from stages.tracking.addresses import address, name_of
     from stages.tracking.probe import refusal
-    from stages.tracking.store import address, name_of
 
     why = refusal(address())
     return f"MLFLOW_TRACKING_URI: got {name_of()}; {why}" if why else ""
@@ -92,7 +92,7 @@ def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, An
 
     import time
 
-    from stages.tracking.store import name_of
+    from stages.tracking.addresses import name_of
 
     opened = {
         "key": key,

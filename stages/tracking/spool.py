@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from knowtune.artefacts import whole
 from knowtune.errors import UserError
 from knowtune.secrets import masked
+from stages.tracking.addresses import StoreError, lock_of, name_of
 from stages.tracking.places import locked, project_root, room
 from stages.tracking.reproduction import OFF, VARIABLE, join, open_once, own_key, untracked
-from stages.tracking.store import StoreError, lock_of, name_of
 
 if TYPE_CHECKING:
     from stages.core.pipeline import Stage

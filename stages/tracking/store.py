@@ -7,12 +7,13 @@ below that of a server.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtune.artefacts import text_digest
-from knowtune.secrets import HIDDEN, mask
+from knowtune.secrets import mask
+from stages.tracking.addresses import StoreError, address, lock_of, name_of
 from stages.tracking.places import locked, project_root
 from stages.tracking.probe import refusal, unreachable
 
@@ -23,45 +24,13 @@ NOTE = (
     "One run per reproduction. Open it for data, base, params and what came out; unfold it for its stages and seeds. "
     "Compare two of them to see which number was changed."
 )
+CAUSE = re.compile(r"\((?:\w+\.)+\w*Error\) ([^\n]*)")
 QUIET = {  # no telemetry; a server that does not answer is told of in seconds
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-
-def address(uri: str | None = None) -> str:
-    """Return the store's URI: the one given, else the environment's, else the project's own file."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root() / 'mlflow.db'}"
-
-
-def name_of(uri: str | None = None) -> str:
-    """Return what a store is called in notes, logs and messages: its address without secrets."""
-    return mask(address(uri))
-
-
-def lock_of(what: str, name: str) -> str:
-    """Return the name of a lock: the project's own store has the plain one, any other store one of its own."""
-    own = name == mask(f"sqlite:///{project_root() / 'mlflow.db'}")
-    return what if own else f"{what}-{text_digest(name)[:12]}"
-
-
-def address_of(name: str) -> str:
-    """Return the address of a store; its secrets are those of this process's environment, and are kept nowhere.
-
-    Raises:
-        StoreError: they are not there.
-    """
-    if name == name_of():
-        return address()
-    if HIDDEN in name:
-        raise StoreError("its password or token is not in this run's environment")
-    return name
-
-
-class StoreError(Exception):
-    """A store that cannot be worked with now."""
 
 
 def open_store(uri: str | None = None) -> MlflowClient:
@@ -124,7 +93,8 @@ def main() -> int:
 
 def in_words(error: Exception) -> str:
     """Say in one line what a store stumbled over."""
-    first = str(error).strip().partition("\n")[0][:300]
+    cause = CAUSE.search(str(error))  # of a database; MLflow's and SQLAlchemy's own words stand around it
+    first = cause[1] if cause else str(error).strip().partition("\n")[0][:300]
     if "database schema" in str(error) or "Can't locate revision" in str(error):
         heal = "`.venv/bin/mlflow db upgrade ADDRESS` brings it up to date"
         return f"another version of MLflow wrote it; {heal} ({first})"

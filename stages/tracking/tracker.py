@@ -24,12 +24,13 @@ from typing import Any
 from knowtune.artefacts import whole
 from knowtune.secrets import HIDDEN, mask_output, masked
 from stages.tracking import leftovers, spool
+from stages.tracking.addresses import StoreError, lock_of, name_of
 from stages.tracking.book import Book, open_book, open_client
 from stages.tracking.closing import close_book, write_off
 from stages.tracking.places import locked, room
 from stages.tracking.reproduction import is_alive, marker, read_marker, told
 from stages.tracking.stage_run import begin_stage, record_stage
-from stages.tracking.store import StoreError, in_words, lock_of, name_of, open_experiment
+from stages.tracking.store import in_words, open_experiment
 
 PAUSE = 0.5  # seconds between two looks at the spool
 TRIES = 3  # of a store that does not answer; the next stage starts another tracker
