@@ -15,7 +15,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.pipeline.conftest import ENVIRONMENT, Project, copy_project
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
 
 LIMIT = 120.0  # seconds
 
@@ -75,6 +75,9 @@ def test_a_second_one_is_told_or_waits(project: Project, start: Callable[..., su
     assert f"python -m cli run long (process {first.pid}, since " in second.stderr
     assert "is at work here; wait for it to end, or add --wait (make: WAIT=1)" in second.stderr
     assert "ERROR" not in second.stdout + second.stderr
+    (project.folder / "flows").symlink_to(ROOT / "flows")
+    flow = project.command("flows", "validate", check=False)
+    assert (flow.returncode, flow.stderr) == (1, second.stderr)
     third = start("cli", "run", "--wait", "validate")
     assert third.stdout is not None
     assert f"waiting for python -m cli run long (process {first.pid}" in third.stdout.readline()
