@@ -97,8 +97,10 @@ def leaks(project: Project, *told: str) -> list[str]:
     return found + [line for text in told for line in text.splitlines() if any(value in line for value in VALUES)]
 
 
-@pytest.mark.parametrize("store", ["mlflow", "none"])
-@pytest.mark.parametrize("command", [("cli", "run", "prepare"), ("flows", "prepare"), ("dvc", "repro", "prepare")])
+@pytest.mark.parametrize(
+    ("command", "store"),
+    [(("cli", "run", "prepare"), "mlflow"), (("flows", "prepare"), "mlflow"), (("dvc", "repro", "prepare"), "none")],
+)
 def test_no_secret_of_the_environment_is_printed_or_written(
     project: Project, tmp_path: Path, store: str, command: tuple[str, ...]
 ) -> None:
