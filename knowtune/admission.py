@@ -9,7 +9,6 @@ from typing import Any
 
 from knowtune.checkpoints import asked_attention, end_tokens, first_line, load_tokenizer, read_config, read_object
 from knowtune.errors import UserError
-from knowtune.positions import readable_context, what_can_be_used
 
 CONTEXT_KEYS = (
     "max_position_embeddings",  # as Llama and its like say it
@@ -45,6 +44,8 @@ def admit(folder: Path) -> Admitted:
         UserError: the folder is no model, needs code of its own, its weights are pickled, quantised, unreadable or not
             finite, or its tokenizer is missing or of another model.
     """
+    from knowtune.positions import readable_context, what_can_be_used  # torch, which the readers of cards do without
+
     if (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder}: an adapter, not a model; give the model it was made on, or merge it first")
     if not (folder / "config.json").is_file():

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from knowtune.semantics import right_answers
 from knowtune.texts import unspaced
 
 if TYPE_CHECKING:
@@ -72,16 +73,6 @@ def same_number(answer: str, right: str) -> bool:
     return wanted is not None and final_number(answer) == wanted
 
 
-def right_ones(items: pd.DataFrame) -> list[list[str]]:
-    """Give all right answers of each item, the target first.
-
-    Args:
-        items: with target and aliases (further right answers, one a line).
-    """
-    pairs = zip(items["target"], items["aliases"], strict=True)
-    return [[target, *(alias for alias in aliases.split("\n") if alias)] for target, aliases in pairs]
-
-
 def best_of(
     items: pd.DataFrame, compare: Callable[[str, str], float], counts: Callable[[str], bool] = bool
 ) -> list[float]:
@@ -94,7 +85,7 @@ def best_of(
     """
     if "answer" not in items:
         return []
-    told = zip(items["answer"], right_ones(items), strict=True)
+    told = zip(items["answer"], right_answers(items), strict=True)
     found = ([float(compare(answer, one)) for one in right if counts(one)] for answer, right in told)
     return [max(values) for values in found if values]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from cli.run import fitting, show
 from knowtune.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[3]
 ROWS = [["name", "what", "trained", "one", "two", "parity"], ["a", "b" * 20, "123", "4 %", "5 %", "1e-5"]]
 
 
@@ -31,3 +34,10 @@ def test_show_prints_cautions_and_cells_as_they_are(tmp_path: Path, capsys: pyte
     output = capsys.readouterr().out
     assert "always '[red]a|b'" in output
     assert "\nCaution: it says little.\n" in output
+
+
+@pytest.mark.parametrize("module", ["cli.__main__", "knowtune.base", "stages.tracking.description", "stages.validate"])
+def test_what_is_light_loads_no_torch(module: str) -> None:
+    """A command or a light stage that imports it costs a second more, each time."""
+    code = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('peft', 'torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
