@@ -117,7 +117,7 @@ def _watched(url: str) -> Iterator[None]:
         missed = 0
         while missed < MISSES and not ended.wait(PAUSE):
             missed = 0 if answers(url) else missed + 1
-        if not ended.is_set():
+        if missed == MISSES or not answers(url):  # a flow that ends sooner says it too
             LOST.set()
             logging.getLogger(TRIES).addFilter(lambda record: False)
             print(f"the Prefect server at {url} has died; the stages go on without a page", file=sys.stderr, flush=True)
@@ -129,6 +129,7 @@ def _watched(url: str) -> Iterator[None]:
         yield
     finally:
         ended.set()
+        watcher.join()
 
 
 @contextmanager

@@ -74,8 +74,9 @@ def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, fresh
     flow = alone(fresh, "prepare", on_line=kill)
     assert killed
     assert (flow.code, is_quiet(flow)) == (0, True), flow.output
-    assert flow.output.count("has died; the stages go on without a page") == 1
-    assert flow.output.splitlines()[-1].endswith("| stages: 3 ran")
+    died = [line for line in flow.output.splitlines() if line.endswith("has died; the stages go on without a page")]
+    assert len(died) == 1  # in the middle, or at the end where the stages end before it is noticed
+    assert [line for line in flow.output.splitlines() if line not in died][-1].endswith("| stages: 3 ran")
     assert lock_entries(fresh.folder) == ["validate", "base", "prepare"]
     assert alone(fresh, "prepare").output.splitlines()[-1] == "stages: 3 up to date"
 
