@@ -12,7 +12,7 @@ changes nothing, which is tried out on the model; else only equal lengths stand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -306,7 +306,7 @@ def write(
     for place in range(written.shape[1]):
         if ended.all():
             break
-        if ended.sum() >= LEFT_OUT * len(rows) and _can_shrink(given.get("past_key_values")):
+        if ended.sum() >= LEFT_OUT * len(rows) and _can_shrink(given.values()):
             going = ~ended
             rows, input_ids, ended = rows[going], input_ids[going], ended[going]
             given = {name: _only(going, value) for name, value in given.items()}
@@ -329,11 +329,15 @@ def write(
     return written
 
 
-def _can_shrink(cache: Any) -> bool:
-    """Say whether rows can be taken out of a cache: not out of recurrent states, nor out of one that is compiled."""
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+def _can_shrink(given: Iterable[Any]) -> bool:
+    """Say whether rows can be taken out of the caches: not out of recurrent states, nor out of one that is compiled.
 
-    layers = getattr(cache, "layers", [])
+    A cache is known by its type: transformers 5.24 renames the argument `past_key_values` to `cache`.
+    """
+    from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+    caches = [value for value in given if isinstance(value, Cache)]
+    layers = [layer for cache in caches for layer in getattr(cache, "layers", [None])]
     return len(layers) > 0 and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
