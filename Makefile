@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve plan validate show ask new extra test unit check peft-conformance clean
+.PHONY: help run flow serve plan validate show ask new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,6 +78,23 @@ check: $(READY)           ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What pip would install today, without constraints.txt. A sample of the tests, one of each kind; all with TESTS=tests.
+LATEST := .work/latest
+TESTS ?= tests/unit \
+	tests/pipeline/test_pipeline.py::test_second_run_does_nothing \
+	tests/pipeline/test_tracking.py::test_digests_and_params_are_those_of_dvc_lock \
+	tests/flows/test_flow.py::test_a_parallel_run_leaves_the_lock_of_a_sequential_one
+
+check-latest:             ## the newest versions that pyproject.toml allows, and tests with them (TESTS="tests" for all)
+	rm -rf $(LATEST)
+	$(PYTHON) -m venv $(LATEST)
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[pipeline,dev]'
+	@$(LATEST)/bin/python -m pip list --disable-pip-version-check --exclude-editable --exclude pip --exclude setuptools \
+		--format=freeze | tr 'A-Z_' 'a-z-' | sort > $(LATEST)/versions.txt
+	@echo "$$(wc -l < $(LATEST)/versions.txt) packages, listed in $(LATEST)/versions.txt; other versions than in constraints.txt:"
+	@grep -vxFf constraints.txt $(LATEST)/versions.txt || echo none
+	$(LATEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 peft-conformance: $(READY) ## PEFT's own tests over our tuners; fetches them once (TUNER="fish")
 	@$(BIN)/python -m tests.peft_conformance $(TUNER)
