@@ -1,6 +1,7 @@
 """How much of planted damage each filter finds on the embedded task, at several rates of wrong targets.
 
-Damage is planted into sound rows (`knowtune.damage`): wrong targets (half of the same relation, half of another) at the
+Damage is planted into sound rows (`knowtune.data.label_noise`): wrong targets (half of the same relation, half of
+another) at the
 rates 0, 5, 10, 20 and 30 %, and 5 % contradictions. The pristine base answers the damaged rows, each filter decides.
 A cell is recall / precision: the share of the damage that it drops, and the share of what it drops that is this damage.
 The base rate is the precision of dropping by lot; the recall of that is the share dropped.
@@ -62,8 +63,8 @@ def main() -> None:
 
 def sound_rows(prepared: Path) -> Any:
     """Undo the damage that `prepare` has planted."""
-    from knowtune.artefacts import read_rows
-    from knowtune.damage import PLANTED_COLUMNS
+    from knowtune.common.files import read_rows
+    from knowtune.data.label_noise import PLANTED_COLUMNS
 
     rows = read_rows(prepared / "train.jsonl")
     planted = read_rows(prepared / "planted.jsonl", PLANTED_COLUMNS)
@@ -79,12 +80,13 @@ def print_table(sound: Any, rate: float, seed: int, base: Path, place: Path) -> 
     """Damage the rows at one rate, and score every filter and every chain of `clean` with one."""
     import numpy as np
 
-    from knowtune.damage import plant
-    from knowtune.errors import UserError
-    from knowtune.families import Seen, member_class
-    from knowtune.filtering import Limits, run_filters
+    from knowtune.common.errors import UserError
+    from knowtune.data.label_noise import plant
+    from knowtune.evaluation.report import score_filter
     from knowtune.filters import FILTERS
-    from knowtune.report import score_filter
+    from knowtune.filters.base import Seen
+    from knowtune.filters.chain import Limits, run_filters
+    from knowtune.registry import member_class
 
     rates = {"wrong": rate, "contradictions": CONTRADICTIONS, "duplicates": 0.0, "empties": 0.0}
     rows, planted = plant(sound, rates, seed)
@@ -138,7 +140,7 @@ def cell(score: dict[str, Any]) -> str:
 
 def ask(rows: Any, base: Path, place: Path) -> Any:
     """Run the answers stage on rows, with sketches of the gradients where it makes them."""
-    from knowtune.artefacts import read_rows, write_rows
+    from knowtune.common.files import read_rows, write_rows
     from stages.core.params import read_yaml, write_yaml
 
     params = read_yaml(ROOT / "params.yaml")

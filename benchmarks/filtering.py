@@ -68,7 +68,7 @@ def time_choice(count: int) -> float:
     import numpy as np
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
     from knowtune.filters.mean_variance import MeanVariance
 
     ids = pd.Series([f"row {i}" for i in range(count)], dtype="str")

@@ -29,12 +29,13 @@ from typing import Any
 
 import torch
 
-from knowtune.encoding import Encoded, Labelled
-from knowtune.families import Scoring, Task
-from knowtune.fisher import fisher_diagonal, parameters_in
-from knowtune.scoring import tokens_at_once
+from knowtune.gradients.fisher import fisher_diagonal, parameters_in
+from knowtune.gradients.options import Scoring
+from knowtune.gradients.scorer import tokens_at_once
+from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
+from knowtune.text.tokenize import Encoded, Labelled
 
 
 def main() -> None:

@@ -90,8 +90,8 @@ def make_base(folder: Path) -> None:
     """Save a small random model with the embedded tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from knowtune.embedded import build_tokenizer
-    from knowtune.facts import read_authored
+    from knowtune.data.authored import read_authored
+    from knowtune.training.build_embedded import build_tokenizer
 
     tokenizer = build_tokenizer(read_authored(ROOT / "data/raw"), 2048)
     config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,

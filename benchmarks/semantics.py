@@ -30,12 +30,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from knowtune.base import Compute, load_model
-from knowtune.contract import ROW_COLUMNS
-from knowtune.encoding import encode_texts
-from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.semantics import right_answers, text_distances
+from knowtune.checkpoints.base import load_model
+from knowtune.data.contract import ROW_COLUMNS
+from knowtune.models.compute import Compute
+from knowtune.semantics.distance import text_distances
+from knowtune.semantics.representations.input_embedding import InputEmbedding
+from knowtune.tasks.answers import right_answers
 from knowtune.tasks.knowledge import Knowledge
+from knowtune.text.tokenize import encode_texts
 
 PARTS = ("distances", "sketches", "filter", "memory")
 ROUNDING = 1e-4  # between two logits; a smaller gap is what another order of sums can close
@@ -160,7 +162,7 @@ def gap(model: Any, tokenizer: Any, row: Any, one: str, other: str) -> float:
 
 def sketches(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.DataFrame) -> None:
     """Compare with the pass that no gradient can be had without."""
-    from knowtune.sketches import Sketcher, sketch_rows
+    from knowtune.gradients.sketches import Sketcher, sketch_rows
 
     encoded: Sequence[Any] = TASK.encode(tokenizer, rows)
     with Sketcher(model, args.dimensions, 0) as sketcher:
@@ -180,8 +182,8 @@ def sketches(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Data
 
 def frozen_pass(model: Any, rows: Sequence[Any]) -> float:
     """Go forward and backward through frozen weights, without hooks; return seconds."""
-    from knowtune.encoding import batches_by_length
-    from knowtune.gradients import Source
+    from knowtune.gradients.per_example import Source
+    from knowtune.text.batches import batches_by_length
 
     hooks = [(module, module._forward_hooks) for module in model.modules()]
     for module, _ in hooks:
@@ -203,8 +205,9 @@ def exact_filter() -> None:
     """Time `mean_variance` on a million distances."""
     import numpy as np
 
-    from knowtune.families import Seen, member_class
     from knowtune.filters import FILTERS
+    from knowtune.filters.base import Seen
+    from knowtune.registry import member_class
 
     if "mean_variance" not in FILTERS:
         print("mean_variance: no such filter here")
@@ -228,9 +231,9 @@ def memory(threads: int) -> None:
 
 def stream(count: int, how: str) -> None:
     """Run the stage's loop over rows that are made up, with the work folder in a temporary place."""
-    from knowtune.artefacts import count_rows, join_files, write_rows
-    from knowtune.contract import ANSWERS, ROWS, check
-    from knowtune.parts import by_parts
+    from knowtune.common.files import count_rows, join_files, write_rows
+    from knowtune.common.parts import by_parts
+    from knowtune.data.contract import ANSWERS, ROWS, check
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

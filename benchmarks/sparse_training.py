@@ -177,7 +177,7 @@ def attach(source: str, arm: str, rank: int) -> Any:
 
 def fisher_mask(source: str, num: int) -> dict[str, torch.Tensor]:
     """Return the entries with the largest squared gradients of one batch: concentrated as Fisher masks are."""
-    from knowtune.masks import top_entries
+    from knowtune.models.masks import top_entries
 
     model = load(source)
     model(**batch(model)).loss.backward()
@@ -216,7 +216,7 @@ def num_trained(model: Any) -> int:
 
 def ways(model: Any) -> str:
     """Say how the gradients at the entries were taken."""
-    from knowtune.tuners.fish import FishLayer
+    from knowtune.methods.fish import FishLayer
 
     found = {"sampled": 0, "dense": 0, "lookup": 0, "copied": 0}
     for layer in model.modules():

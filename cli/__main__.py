@@ -9,8 +9,8 @@ import sys
 from cli import ask as asking
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
-from knowtune.errors import UserError
-from knowtune.secrets import mask_output
+from knowtune.common.errors import UserError
+from knowtune.common.secrets import mask_output
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.errors import UserError, unknown
+from knowtune.common.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +61,7 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     Args:
         folder: the project or a workspace.
         name: a run or mixture.
-        question: as it was typed; see `knowtune.asking` for what becomes of it.
+        question: as it was typed; see `knowtune.data.question` for what becomes of it.
         seed: which of its models; the first by default.
         raw: send it as it is.
         show: print what is really asked, too.
@@ -75,8 +75,8 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     from rich.markup import escape
     from rich.table import Table
 
-    from knowtune.asking import asked
-    from knowtune.merging import open_merged
+    from knowtune.data.question import asked
+    from knowtune.merging.fold import open_merged
     from stages.core.models import open_base
     from stages.core.params import load_params
 

@@ -10,12 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cli.workspace import DEFAULT, SIGNS, is_own
-from knowtune.artefacts import text_digest, tree_digest, whole
-from knowtune.errors import Problem, raise_gathered
-from knowtune.families import member_class
+from knowtune.common.errors import Problem, raise_gathered
+from knowtune.common.files import text_digest, tree_digest, whole
+from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
-from knowtune.metrics import METRICS
-from knowtune.settings import PACKAGE, is_local
+from knowtune.registry import member_class
+from knowtune.text.templates import PACKAGE, is_local
 from stages.core.faults import PATHS, has_known
 from stages.core.params import load_params
 from stages.core.pipeline import read_stages

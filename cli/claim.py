@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
-from knowtune.errors import UserError
-from knowtune.secrets import mask
+from knowtune.common.errors import UserError
+from knowtune.common.secrets import mask
 
 CLAIM = Path(".work/reproduction.lock")
 DVC_LOCK, DVC_FILES = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")

@@ -18,8 +18,8 @@ from cli.proposing.said import Said
 from cli.proposing.showing import nothing_fits, show_table, undecided
 from cli.proposing.trial import Trial, text_column, try_out
 from cli.workspace import PRESETS
-from knowtune.artefacts import whole
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
+from knowtune.common.files import whole
 
 GENERAL = Path("data/raw/text.jsonl")
 
@@ -201,7 +201,7 @@ def _task(data: Data, guess: Guess) -> dict[str, Any]:
 
 def _tried(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: Path) -> Trial | None:
     """Prepare the first rows as the pipeline would; None where the model is still to be fetched."""
-    from knowtune.families import member_class
+    from knowtune.registry import member_class
     from knowtune.tasks import TASKS
 
     if model.folder is None:

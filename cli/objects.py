@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from knowtune.artefacts import whole
+from knowtune.common.files import whole
 
 OBJECTS = Path("files/md5")
 CACHE = Path(".dvc/cache")

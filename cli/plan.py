@@ -12,7 +12,7 @@ from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.command import COSTS
 from stages.core.params import read_yaml
 

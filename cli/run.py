@@ -132,7 +132,7 @@ def show(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from knowtune.errors import UserError
+    from knowtune.common.errors import UserError
 
     path = folder / REPORT / "leaderboard.md"
     if not path.is_file():

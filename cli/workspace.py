@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from cli.claim import claimed
-from knowtune.artefacts import whole
-from knowtune.errors import UserError, unknown
-from knowtune.settings import local_path
+from knowtune.common.errors import UserError, unknown
+from knowtune.common.files import whole
+from knowtune.text.templates import local_path
 from stages.core.faults import BASE, PATHS
 from stages.core.params import read_yaml, write_yaml
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from cli.workspace import add_arguments, open_workspace, params_file
-from knowtune.errors import UserError
-from knowtune.secrets import mask_output
+from knowtune.common.errors import UserError
+from knowtune.common.secrets import mask_output
 
 EXAMPLE = "python -m flows --workers 2"
 

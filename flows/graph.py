@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import whole
-from knowtune.errors import UserError, unknown
+from knowtune.common.errors import UserError, unknown
+from knowtune.common.files import whole
 from stages.core.lock import mend_lock
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.graph import mend_lock_in_turn
-from knowtune.secrets import mask
+from knowtune.common.secrets import mask
 
 LAST_LINES = 20
 GRACE = 10.0  # seconds that an interrupted stage has to end

@@ -16,8 +16,8 @@ from types import FrameType
 
 from flows.server import QUIET, home_fault
 from flows.temporary import answers
-from knowtune.errors import UserError
-from knowtune.secrets import mask_output
+from knowtune.common.errors import UserError
+from knowtune.common.secrets import mask_output
 
 MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jobs that nothing here asks for
     "MLFLOW_DISABLE_TELEMETRY": "true",

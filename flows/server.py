@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.temporary import HOME, answers, temporary_server
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 LOCAL = "http://127.0.0.1:4200/api"  # where `make serve` listens
 QUIET = {  # no telemetry; time enough to start on a slow machine

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 HOME = Path(".work/prefect")
 PATIENCE = 120.0  # seconds to start; a first start makes the tables

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.base import Base
+    from knowtune.checkpoints.base import Base
 
 EXAMPLE = "python -m stages.answers --train data/prepared/train.jsonl --base data/base --out data/answers"
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write one answer per training row, and one sketch, in the order of the rows."""
     import torch
 
-    from knowtune.artefacts import join_files, read_rows
+    from knowtune.common.files import join_files, read_rows
     from stages.core.models import open_base
 
     base = open_base(params, args.base)
@@ -62,10 +62,10 @@ def _answers(
     """Answer part by part; a file each."""
     import pandas as pd
 
-    from knowtune.artefacts import write_rows
-    from knowtune.contract import ANSWERS, ROWS, check
-    from knowtune.parts import by_parts
-    from knowtune.semantics import answered, right_answers
+    from knowtune.common.files import write_rows
+    from knowtune.common.parts import by_parts
+    from knowtune.data.contract import ANSWERS, ROWS, check
+    from knowtune.tasks.answers import answered, right_answers
     from stages.core.compute import compute_of
     from stages.core.semantics import representation_of, vectors_of
     from stages.core.work import work_folder
@@ -110,9 +110,9 @@ def _sketches(
     """Sketch gradients part by part; a file each, then one."""
     import numpy as np
 
-    from knowtune.artefacts import whole
-    from knowtune.parts import by_parts
-    from knowtune.sketches import Sketcher, sketch_rows
+    from knowtune.common.files import whole
+    from knowtune.common.parts import by_parts
+    from knowtune.gradients.sketches import Sketcher, sketch_rows
     from stages.core.compute import compute_of
     from stages.core.work import work_folder
 

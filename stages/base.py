@@ -25,16 +25,16 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Build or describe; the build goes on from its last checkpoint when it was interrupted."""
     import shutil
 
-    from knowtune.artefacts import write_json
-    from knowtune.base import CARD, make_card
-    from knowtune.probing import probe
+    from knowtune.checkpoints.cards import CARD, make_card
+    from knowtune.checkpoints.probe import probe
+    from knowtune.common.files import write_json
     from stages.core.compute import compute_of
     from stages.core.models import task_of
 
     compute = compute_of(params)
     if isinstance(params.base, EmbeddedBase):
-        from knowtune.embedded import build_base
-        from knowtune.facts import read_authored
+        from knowtune.data.authored import read_authored
+        from knowtune.training.build_embedded import build_base
         from stages.core.work import work_folder
 
         authored = read_authored(args.source)

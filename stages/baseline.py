@@ -11,8 +11,8 @@ from stages.core import command
 from stages.core.schema import Params
 
 if TYPE_CHECKING:
-    from knowtune.base import Base
-    from knowtune.leaderboard import Results
+    from knowtune.checkpoints.base import Base
+    from knowtune.evaluation.leaderboard import Results
 
 EXAMPLE = "python -m stages.baseline --test data/prepared/test.jsonl --retention data/prepared/retention.jsonl \\\n    --base data/base --out data/baseline"  # noqa: E501
 
@@ -29,9 +29,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write items, texts, the texts' states (of a classifier), the base's own metrics, and what makes them say less."""
     import torch
 
-    from knowtune.artefacts import write_json
-    from knowtune.cautions import known_before
-    from knowtune.leaderboard import beside_base, compute_metrics, reads_answers
+    from knowtune.common.files import write_json
+    from knowtune.evaluation.cautions import known_before
+    from knowtune.evaluation.leaderboard import beside_base, compute_metrics, reads_answers
     from stages.core.judging import judge
     from stages.core.models import open_base
     from stages.core.semantics import vectors_of
@@ -63,10 +63,10 @@ def cautions_of(params: Params, base: Base, results: Results, test: Path, retent
         test: the items' file.
         retention: the texts' file.
     """
-    from knowtune import cautions
-    from knowtune.artefacts import read_rows
-    from knowtune.encoding import Encoded, encode_texts
-    from knowtune.leaderboard import reads_answers
+    from knowtune.common.files import read_rows
+    from knowtune.evaluation import cautions
+    from knowtune.evaluation.leaderboard import reads_answers
+    from knowtune.text.tokenize import Encoded, encode_texts
 
     tokenizer, read = base.tokenizer(), results.texts
     texts = read_rows(retention, ["id", "text"])["text"].tolist()

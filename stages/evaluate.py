@@ -27,9 +27,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write items.jsonl and texts.jsonl with a `seed` column, and metrics.json: per seed, and mean with interval."""
     import pandas as pd
 
-    from knowtune.artefacts import read_card, write_json, write_rows
-    from knowtune.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
-    from knowtune.merging import open_merged
+    from knowtune.common.files import read_card, write_json, write_rows
+    from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
+    from knowtune.merging.fold import open_merged
     from stages.core.judging import judge
     from stages.core.models import open_base
     from stages.core.semantics import vectors_of

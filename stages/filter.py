@@ -17,8 +17,8 @@ from stages.core.schema import Params
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
-    from knowtune.filtering import Chain
+    from knowtune.filters.base import Seen
+    from knowtune.filters.chain import Chain
 
 EXAMPLE = "python -m stages.filter --name clean --train data/prepared/train.jsonl --answers data/answers \\\n    --out data/filtered/clean"  # noqa: E501
 
@@ -33,13 +33,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Run the chain of strategies on the columns that it reads, then stream the rows into kept and dropped."""
-    from knowtune.artefacts import write_json, write_rows
-    from knowtune.contract import ROWS
-    from knowtune.errors import unknown
-    from knowtune.families import member_class
-    from knowtune.filter_summary import compared, summarise
-    from knowtune.filtering import Limits, decide
+    from knowtune.common.errors import unknown
+    from knowtune.common.files import write_json, write_rows
+    from knowtune.data.contract import ROWS
     from knowtune.filters import FILTERS
+    from knowtune.filters.chain import Limits, decide
+    from knowtune.filters.summary import compared, summarise
+    from knowtune.registry import member_class
 
     if args.name not in params.filters:
         raise unknown("filter", args.name, params.filters)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
 def _columns(chain: Chain) -> list[str]:
     """List the columns of training rows that a chain of filters and its summary read, in their order."""
-    from knowtune.contract import ROW_COLUMNS
+    from knowtune.data.contract import ROW_COLUMNS
 
     read = {"id", "relation", "target"}
     for _, member in chain:
@@ -75,8 +75,8 @@ def _gather(path: Path, schema: Any, columns: list[str]) -> pd.DataFrame:
     """Read some columns of a file of rows as one compact table, and check them."""
     import pandas as pd
 
-    from knowtune.artefacts import read_chunks
-    from knowtune.contract import check, column_types
+    from knowtune.common.files import read_chunks
+    from knowtune.data.contract import check, column_types
 
     table = pd.concat(read_chunks(path, column_types(schema, columns)), ignore_index=True)
     return check(table, schema.select_columns(columns), str(path))
@@ -86,8 +86,8 @@ def _seen(answers: Path, chain: Chain) -> Seen:
     """Open what the base said; sketches stay on the disk."""
     import numpy as np
 
-    from knowtune.contract import ANSWERS
-    from knowtune.families import Seen
+    from knowtune.data.contract import ANSWERS
+    from knowtune.filters.base import Seen
 
     path = answers / "sketches.npy"
     wanted = any("sketches" in member.needs for _, member in chain) and path.exists()
@@ -97,9 +97,9 @@ def _seen(answers: Path, chain: Chain) -> Seen:
 
 def _stream(train: Path, verdict: pd.DataFrame, chain: Chain, out: Path, where: str) -> None:
     """Write each row to kept.jsonl or dropped.jsonl, a checked chunk at a time."""
-    from knowtune.artefacts import read_chunks, row_writer
-    from knowtune.contract import ROWS, column_types
-    from knowtune.filtering import part
+    from knowtune.common.files import read_chunks, row_writer
+    from knowtune.data.contract import ROWS, column_types
+    from knowtune.filters.chain import part
 
     start = 0
     with row_writer(out / "kept.jsonl") as keep, row_writer(out / "dropped.jsonl") as drop:

@@ -27,10 +27,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Merge every seed, or the one with the lowest validation loss (`merge.keep: best`)."""
-    from knowtune.artefacts import read_card, read_rows, write_json
-    from knowtune.base import ADAPTER_CARD
-    from knowtune.errors import UserError, unknown
-    from knowtune.merging import merge_seed, require_parity
+    from knowtune.checkpoints.cards import ADAPTER_CARD
+    from knowtune.common.errors import UserError, unknown
+    from knowtune.common.files import read_card, read_rows, write_json
+    from knowtune.merging.fold import merge_seed, require_parity
     from stages.core.models import open_base
     from stages.core.runs import method_of
 

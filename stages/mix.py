@@ -25,11 +25,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Mix the seeds position by position; a mixture is named after the first run's seed."""
-    from knowtune.artefacts import write_json
-    from knowtune.errors import unknown
-    from knowtune.families import member_class
-    from knowtune.mixing import mix
-    from knowtune.mixtures import MIXTURES
+    from knowtune.common.errors import unknown
+    from knowtune.common.files import write_json
+    from knowtune.merging.mix import mix
+    from knowtune.merging.mixtures import MIXTURES
+    from knowtune.registry import member_class
     from stages.core.models import open_base
 
     if args.name not in params.mixtures:

@@ -26,13 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, planted and a summary."""
-    from knowtune.artefacts import write_json, write_rows
-    from knowtune.cases import Cases
-    from knowtune.cautions import of_labels
-    from knowtune.errors import UserError
-    from knowtune.preparing import Limits, RejectedError, prepare
-    from knowtune.readers import reader_for
-    from knowtune.sources import read_embedded, read_files
+    from knowtune.common.errors import UserError
+    from knowtune.common.files import write_json, write_rows
+    from knowtune.data.columns import reader_for
+    from knowtune.data.editing_cases import Cases
+    from knowtune.data.prepare import Limits, RejectedError, prepare
+    from knowtune.data.sources import read_embedded, read_files
+    from knowtune.evaluation.cautions import of_labels
     from stages.core.models import open_base
 
     source, base = params.source, open_base(params, args.base)

@@ -15,7 +15,7 @@ from stages.core import command
 from stages.core.schema import Params
 
 if TYPE_CHECKING:
-    from knowtune.push_away import PushAway
+    from knowtune.evaluation.push_away import PushAway
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
 
@@ -35,14 +35,14 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Gather what params.yaml names, and nothing else."""
     import pandas as pd
 
-    from knowtune.artefacts import read_card, read_json, read_rows, write_json
-    from knowtune.base import ADAPTER_CARD
-    from knowtune.damage import PLANTED_COLUMNS
-    from knowtune.filter_picture import draw_filter
-    from knowtune.leaderboard import CONSTANT, compute_metrics, constant_answer, over_seeds, reads_answers
-    from knowtune.push_away import shortened
-    from knowtune.report import Entry, leaderboard_markdown, score_filter, write_page
-    from knowtune.selection import CARD, PICTURE
+    from knowtune.checkpoints.cards import ADAPTER_CARD
+    from knowtune.common.files import read_card, read_json, read_rows, write_json
+    from knowtune.data.label_noise import PLANTED_COLUMNS
+    from knowtune.evaluation.leaderboard import CONSTANT, compute_metrics, constant_answer, over_seeds, reads_answers
+    from knowtune.evaluation.push_away import shortened
+    from knowtune.evaluation.report import Entry, leaderboard_markdown, score_filter, write_page
+    from knowtune.filters.plot import draw_filter
+    from knowtune.selectors.artefact import CARD, PICTURE
     from stages.core.models import task_of
 
     entries = [Entry("base", "pristine", None, None, over_seeds({"0": read_json(args.baseline / "metrics.json")}))]
@@ -117,8 +117,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
 def _pushed(args: argparse.Namespace, params: Params) -> PushAway | None:
     """Gather what moved away from its target, of all models, with the items' prompts."""
-    from knowtune.artefacts import read_rows
-    from knowtune.push_away import push_away
+    from knowtune.common.files import read_rows
+    from knowtune.evaluation.push_away import push_away
 
     places = {name: f"{group}/{name}" for group in ("runs", "mixtures") for name in getattr(params, group)}
     items = {name: read_rows(args.evaluated / place / "items.jsonl") for name, place in places.items()}

@@ -25,14 +25,15 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Choose for the seeds that are not finished yet, then lay all of them into the out folder."""
     import shutil
 
-    from knowtune.artefacts import read_json, read_rows, replace_folder, write_json
-    from knowtune.choosing import Brief, ChoiceJob, choose_seed
-    from knowtune.contract import KEPT, ROW_COLUMNS, ROWS, check
-    from knowtune.errors import unknown
-    from knowtune.families import MaskedMethod, member_class
+    from knowtune.common.errors import unknown
+    from knowtune.common.files import read_json, read_rows, replace_folder, write_json
+    from knowtune.data.contract import KEPT, ROW_COLUMNS, ROWS, check
     from knowtune.methods import METHODS
-    from knowtune.selection import CARD
+    from knowtune.methods.base import MaskedMethod
+    from knowtune.registry import member_class
     from knowtune.selectors import SELECTORS
+    from knowtune.selectors.artefact import CARD
+    from knowtune.selectors.run import Brief, ChoiceJob, choose_seed
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.runs import method_of

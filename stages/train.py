@@ -29,12 +29,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Train the seeds that are not finished yet, then lay all of them into the out folder."""
     import shutil
 
-    from knowtune.artefacts import read_rows, replace_folder
-    from knowtune.base import ADAPTER_CARD
-    from knowtune.contract import ROW_COLUMNS, ROWS, check
-    from knowtune.errors import unknown
-    from knowtune.runs import Job, train_seed
-    from knowtune.selection import read_selection
+    from knowtune.checkpoints.cards import ADAPTER_CARD
+    from knowtune.common.errors import unknown
+    from knowtune.common.files import read_rows, replace_folder
+    from knowtune.data.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.selectors.artefact import read_selection
+    from knowtune.training.run import Job, train_seed
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.reweighting import plan_of

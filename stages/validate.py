@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Check PEFT's own options too, prune, write the constant."""
-    from knowtune.artefacts import write_json
+    from knowtune.common.files import write_json
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
     prune(args.pipeline, args.lock, params)
@@ -77,7 +77,7 @@ def prune_lock(lock: Path, stage: str, named: set[str]) -> None:
 
     pruned = re.sub(rf"^  {re.escape(stage)}@(?P<member>[^\n]+):\n(?:    .*\n?)*", keep, text, flags=re.MULTILINE)
     if pruned != text:
-        from knowtune.artefacts import whole
+        from knowtune.common.files import whole
 
         with whole(lock) as part:
             part.write_text(pruned, encoding="utf-8")

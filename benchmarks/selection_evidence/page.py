@@ -24,8 +24,8 @@ from benchmarks.selection_evidence.results import (
     verdict,
 )
 from benchmarks.selection_evidence.texts import CLAIMS, COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
-from knowtune.artefacts import whole
-from knowtune.statistics import mean_interval
+from knowtune.common.files import whole
+from knowtune.common.statistics import mean_interval
 
 
 def write_page(work: Path, docs: Path) -> None:

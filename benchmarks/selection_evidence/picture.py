@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection_evidence.results import GRID_SEED, NAMES, Group, TaskResults
-from knowtune.statistics import mean_interval
+from knowtune.common.statistics import mean_interval
 
 COLOURS = {
     "lora": "#444444",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection_evidence.results import NAMES, TaskResults
-from knowtune.masks import overlap, read_mask
+from knowtune.models.masks import overlap, read_mask
 
 PLACES = {  # kind of parameter -> what its name has; the first that fits
     "embeddings": ("embed",),

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from knowtune.families import Metric, member_class
-from knowtune.metrics import METRICS
-from knowtune.statistics import mean_interval
+from knowtune.common.statistics import mean_interval
+from knowtune.evaluation.metrics import METRICS
+from knowtune.evaluation.metrics.base import Metric
+from knowtune.registry import member_class
 
 ARMS = ("lora", "random", "magnitude", "fish", "ird")
 VARIANTS = ("fish-even", "random-linear")

@@ -21,18 +21,19 @@ import torch
 from benchmarks.selection_evidence.materials import CHOSEN, Material, Part
 from benchmarks.selection_evidence.results import GRID_SEED, ROWS_ALONE
 from benchmarks.selection_evidence.store import Store
-from knowtune.artefacts import text_digest
-from knowtune.families import Method, Selector
-from knowtune.leaderboard import Results, beside_base, compute_metrics
-from knowtune.masks import read_mask, write_mask
-from knowtune.methods.fish import Fish as FishMethod
+from knowtune.common.files import text_digest
+from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics
+from knowtune.methods.base import Method
+from knowtune.methods.fish.method import Fish as FishMethod
 from knowtune.methods.lora import Lora
-from knowtune.pools import ModelPool
+from knowtune.models.masks import read_mask, write_mask
+from knowtune.selectors.base import Selector
 from knowtune.selectors.fish import Fish
 from knowtune.selectors.ird import Ird
 from knowtune.selectors.magnitude import Magnitude
+from knowtune.selectors.pools import ModelPool
 from knowtune.selectors.random import Random
-from knowtune.training import encode, fit, seed_everything
+from knowtune.training.fit import encode, fit, seed_everything
 
 SEEDS = (0, 1, 2, 3, 4)
 LINEAR = "*_proj.weight"  # of a Llama

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knowtune.cells import LIST, storable, written_list
-from knowtune.settings import is_template
+from knowtune.text.cells import LIST, storable, written_list
+from knowtune.text.templates import is_template
 
 PLAIN = ("text", "number", "whole number", "truth")  # kinds of which a row has one value
 

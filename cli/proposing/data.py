@@ -10,13 +10,13 @@ from typing import Any
 
 from cli.proposing.columns import is_blank
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
-from knowtune import cells
-from knowtune.delimited import SEPARATORS, separator_of, usual_separator
-from knowtune.errors import UserError
-from knowtune.hub import split_records
-from knowtune.opening import kind_of
-from knowtune.progress import counted
-from knowtune.records import DELIMITED, READERS, read_records
+from knowtune.common.errors import UserError
+from knowtune.common.progress import counted
+from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
+from knowtune.data.hub import split_records
+from knowtune.data.open_text import kind_of
+from knowtune.data.records import DELIMITED, READERS, read_records
+from knowtune.text import cells
 
 LOOKED = 1_000  # rows that a mapping is guessed from
 SCANNED = 1_000_000  # rows that are counted, and searched for labels and ids

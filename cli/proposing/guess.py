@@ -16,8 +16,8 @@ from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
 from cli.proposing.names import named, paired
 from cli.proposing.said import Said
-from knowtune.cells import LIST
-from knowtune.settings import is_template, template_columns
+from knowtune.text.cells import LIST
+from knowtune.text.templates import is_template, template_columns
 
 FEW_LABELS = 100  # as names
 FEW_NUMBERS = 20  # as whole numbers; more are scores

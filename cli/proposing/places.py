@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from knowtune.errors import TransientError, UserError
+from knowtune.common.errors import TransientError, UserError
 
 SPECIAL = ("DATA/", "PACKAGE/", "data/hub/")  # beginnings that mean something else in a preset
 REPOSITORY = re.compile(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cli.proposing.columns import Column
-from knowtune.cells import LIST
-from knowtune.errors import UserError, nearest
-from knowtune.settings import is_template, template_columns
+from knowtune.common.errors import UserError, nearest
+from knowtune.text.cells import LIST
+from knowtune.text.templates import is_template, template_columns
 
 KINDS = {"prompt": "prompts", "target": "prompts", "messages": "chats", "label": "labels", "text": "labels",
          "pair": "labels"}  # fmt: skip

@@ -12,10 +12,10 @@ from typing import Any
 from cli.proposing.columns import look
 from cli.proposing.data import LOOKED
 from cli.proposing.names import GENERAL, named
-from knowtune.cells import to_json
-from knowtune.errors import UserError
-from knowtune.families import Task
-from knowtune.records import read_records
+from knowtune.common.errors import UserError
+from knowtune.data.records import read_records
+from knowtune.tasks.base import Task
+from knowtune.text.cells import to_json
 
 HELD_OUT = {"validation": 0.05, "test": 0.1}
 
@@ -75,11 +75,12 @@ def try_out(
     Raises:
         UserError: the pipeline would stop, e.g. for a model without a chat template, or for want of rows.
     """
-    from knowtune.base import Base, Compute
-    from knowtune.preparing import Limits, prepare
-    from knowtune.prompts import asked_by
-    from knowtune.readers import reader_for
-    from knowtune.sources import read_files
+    from knowtune.checkpoints.base import Base
+    from knowtune.data.columns import reader_for
+    from knowtune.data.hold_out import asked_by
+    from knowtune.data.prepare import Limits, prepare
+    from knowtune.data.sources import read_files
+    from knowtune.models.compute import Compute
 
     base = Base(card, model, Compute(), task)
     tokenizer = base.tokenizer()

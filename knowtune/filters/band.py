@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 
 class Band(Filter):
@@ -42,7 +42,7 @@ class Band(Filter):
         """Say on which side of the band a row lies."""
         import numpy as np
 
-        from knowtune.ranking import reasons_at
+        from knowtune.filters.ranking import reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
         gone = np.flatnonzero((distances < self.lo) | (distances > self.hi))

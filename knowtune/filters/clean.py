@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 CHUNK = 50_000  # rows whose texts are in memory as Python objects at a time
 
@@ -22,7 +22,7 @@ class Clean(Filter):
     Of duplicates (same prompt and target) the one with the lowest id stays. Of a contradiction (same prompt, several
     targets) every row goes, unless one target has at least `majority` of the rows: then the others go. Rows that name
     the same right answers do not contradict each other, whichever of them is the target. What is the same is said by
-    `knowtune.texts.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
+    `knowtune.text.normalize.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
     """
 
     reads: ClassVar[tuple[str, ...] | None] = ("prompt", "text_pair", "aliases")
@@ -68,7 +68,7 @@ def _right(target: pd.Series[str], aliases: pd.Series[str]) -> pd.Series[str]:
     """Name all that is right of each row, in one order; where there are no aliases, that is the target."""
     import pandas as pd
 
-    from knowtune.texts import normal_form
+    from knowtune.text.normalize import normal_form
 
     given = (aliases != "").to_numpy()
     if not given.any():
@@ -86,7 +86,7 @@ def _plain(*texts: pd.Series[str]) -> pd.Series[str]:
     """Give normal forms, so that rows that read the same are the same; several texts of a row become one."""
     import pandas as pd
 
-    from knowtune.texts import normal_form
+    from knowtune.text.normalize import normal_form
 
     parts = [pd.Series(dtype="str")]
     for start in range(0, len(texts[0]), CHUNK):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 
 class Everything(Filter):

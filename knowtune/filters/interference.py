@@ -1,7 +1,7 @@
 """The filter that drops the rows whose training would work against the others'.
 
 A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
-The cosines and what they cost are in `knowtune.interference`.
+The cosines and what they cost are in `knowtune.filters.neighbour_gradients`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 
 class Interference(Filter):
@@ -33,8 +33,8 @@ class Interference(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row's gradient points against the others', and where the last one that stays does."""
-        from knowtune.interference import oppositions
-        from knowtune.ranking import lowest_first, num_kept, reasons_at
+        from knowtune.filters.neighbour_gradients import oppositions
+        from knowtune.filters.ranking import lowest_first, num_kept, reasons_at
 
         cosines = oppositions(seen)  # (rows,)
         order = lowest_first(cosines, rows["id"])

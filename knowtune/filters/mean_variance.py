@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 
 class MeanVariance(Filter):
@@ -49,7 +49,7 @@ class MeanVariance(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row is, and between which rows that stay."""
-        from knowtune.ranking import lowest_first, num_kept, reasons_at
+        from knowtune.filters.ranking import lowest_first, num_kept, reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
         count = num_kept(self.keep, len(rows))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from knowtune.families import Filter
+from knowtune.filters.base import Filter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from knowtune.families import Seen
+    from knowtune.filters.base import Seen
 
 
 class Nearest(Filter):
@@ -33,7 +33,7 @@ class Nearest(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row is, and where the last one that stays is."""
-        from knowtune.ranking import lowest_first, num_kept, reasons_at
+        from knowtune.filters.ranking import lowest_first, num_kept, reasons_at
 
         distances = seen.answers["distance"].to_numpy()  # (rows,)
         order = lowest_first(distances, rows["id"])

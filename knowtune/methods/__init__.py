@@ -2,7 +2,7 @@
 
 METHODS = {
     "lora": "knowtune.methods.lora:Lora",
-    "fish": "knowtune.methods.fish:Fish",
+    "fish": "knowtune.methods.fish.method:Fish",
     "full": "knowtune.methods.full:Full",
     "peft": "knowtune.methods.peft:Peft",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from knowtune.families import Method
+from knowtune.methods.base import Method
 
 if TYPE_CHECKING:
     import torch
@@ -23,19 +23,19 @@ class Full(Method):
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Save the whole checkpoint."""
-        from knowtune.base import as_pretrained
+        from knowtune.models.load import as_pretrained
 
         as_pretrained(model).save_pretrained(folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
         """Overwrite the base's weights with the checkpoint's."""
-        from knowtune.base import overwrite
+        from knowtune.models.load import overwrite
 
         overwrite(model, folder)
         return model
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
         """Return the model: there is nothing to fold."""
-        from knowtune.base import as_pretrained
+        from knowtune.models.load import as_pretrained
 
         return as_pretrained(model)

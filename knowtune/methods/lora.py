@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from knowtune.families import Method
+from knowtune.methods.base import Method
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ class Lora(Method):
         """Attach by PEFT."""
         from peft import LoraConfig
 
-        from knowtune.adapters import attach_adapter, task_type
+        from knowtune.methods.peft_adapters import attach_adapter, task_type
 
         config = LoraConfig(
             task_type=task_type(model),
@@ -42,18 +42,18 @@ class Lora(Method):
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Save in PEFT's layout."""
-        from knowtune.adapters import save_adapter
+        from knowtune.methods.peft_adapters import save_adapter
 
         save_adapter(model, folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
         """Load by PEFT."""
-        from knowtune.adapters import load_adapter
+        from knowtune.methods.peft_adapters import load_adapter
 
         return load_adapter(model, folder)
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
         """W <- W + (alpha / r) B A."""
-        from knowtune.adapters import fold_adapter
+        from knowtune.methods.peft_adapters import fold_adapter
 
         return fold_adapter(model)

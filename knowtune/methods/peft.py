@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
-from knowtune.errors import Problem, UserError, nearest
-from knowtune.families import Method
+from knowtune.common.errors import Problem, UserError, nearest
+from knowtune.methods.base import Method
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ class Peft(Method):
         """
         from peft import PeftType
 
-        from knowtune.adapters import option_problems
+        from knowtune.methods.peft_adapters import option_problems
 
         known = sorted(str(member.value).lower() for member in PeftType)
         allowed = ", ".join(name for name in known if name not in REFUSED)
@@ -116,8 +116,8 @@ class Peft(Method):
 
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT."""
-        from knowtune.adapters import attach_adapter, config_class, task_type
-        from knowtune.errors import raise_gathered
+        from knowtune.common.errors import raise_gathered
+        from knowtune.methods.peft_adapters import attach_adapter, config_class, task_type
 
         raise_gathered("method peft", self.problems("run"))
         options: dict[str, Any] = {**(self.model_extra or {}), "task_type": task_type(model)}
@@ -125,19 +125,19 @@ class Peft(Method):
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Save in PEFT's layout."""
-        from knowtune.adapters import save_adapter
+        from knowtune.methods.peft_adapters import save_adapter
 
         save_adapter(model, folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
         """Load by PEFT."""
-        from knowtune.adapters import load_adapter
+        from knowtune.methods.peft_adapters import load_adapter
 
         return load_adapter(model, folder)
 
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
         """Merge by PEFT."""
-        from knowtune.adapters import fold_adapter
+        from knowtune.methods.peft_adapters import fold_adapter
 
         if not self.folds:
             raise UserError(f"PEFT's {self.type} cannot be folded into plain weights; it stays a composed artefact")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from knowtune.choices import Round, choice_of
-from knowtune.families import Choice, Pool, Selector
+from knowtune.selectors.base import Choice, Pool, Selector
+from knowtune.selectors.trace import Round, choice_of
 
 
 class Everything(Selector):

@@ -18,9 +18,9 @@ second pass over the drawn rows alone. A row that was not drawn is not looked at
 
 from __future__ import annotations
 
-from knowtune.budgets import Informed
-from knowtune.choices import Round, choice_of, describe
-from knowtune.families import Choice, Pool
+from knowtune.selectors.base import Choice, Pool
+from knowtune.selectors.budgets import Informed
+from knowtune.selectors.trace import Round, choice_of, describe
 
 
 class Fish(Informed):
@@ -30,7 +30,7 @@ class Fish(Informed):
         """Choose X by lot, then Theta by F on X."""
         import numpy as np
 
-        from knowtune import masks
+        from knowtune.models import masks
 
         num = self.num_chosen(pool)
         rows, _ = self.drawn_rows(pool, np.random.default_rng(seed))

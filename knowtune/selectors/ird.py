@@ -34,11 +34,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from knowtune.budgets import Informed
-from knowtune.choices import Round, choice_of, describe
-from knowtune.errors import UserError
-from knowtune.families import Choice, Pool
-from knowtune.statistics import share_of
+from knowtune.common.errors import UserError
+from knowtune.common.statistics import share_of
+from knowtune.selectors.base import Choice, Pool
+from knowtune.selectors.budgets import Informed
+from knowtune.selectors.trace import Round, choice_of, describe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from knowtune.masks import Mask
+    from knowtune.models.masks import Mask
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Ird(Informed):
         """Run the rounds and take the last pair, or the best one."""
         import numpy as np
 
-        from knowtune import masks
+        from knowtune.models import masks
 
         num_rows, in_scope = len(pool.rows), masks.num_parameters(pool.shapes)
         sizes = zip(
@@ -145,7 +145,7 @@ class Ird(Informed):
 
     def _overlaps(self, pool: Pool, pair: Pair, within: Mask, rows: NDArray[np.int64], mask: Mask) -> dict[str, float]:
         """Compare a round's choice with the one of the same size by what the round before saw."""
-        from knowtune import masks
+        from knowtune.models import masks
 
         positions = self.best_entries(pair.fisher, masks.num_entries(mask))
         expected = {name: within[name][at] for name, at in positions.items()}

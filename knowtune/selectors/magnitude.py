@@ -5,9 +5,9 @@ The score of an entry is its size, |theta_j|. Rows are chosen by lot, as by `ran
 
 from __future__ import annotations
 
-from knowtune.budgets import Budgeted
-from knowtune.choices import Round, choice_of, describe
-from knowtune.families import Choice, Pool
+from knowtune.selectors.base import Choice, Pool
+from knowtune.selectors.budgets import Budgeted
+from knowtune.selectors.trace import Round, choice_of, describe
 
 
 class Magnitude(Budgeted):
@@ -17,7 +17,7 @@ class Magnitude(Budgeted):
         """Score rows with uniform numbers and parameters with their size; choose the highest of both."""
         import numpy as np
 
-        from knowtune import masks
+        from knowtune.models import masks
 
         num = self.num_chosen(pool)
         chosen, scores = self.drawn_rows(pool, np.random.default_rng(seed))

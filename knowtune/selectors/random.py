@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.budgets import Budgeted
-from knowtune.choices import Round, choice_of, describe
-from knowtune.families import Choice, Pool
+from knowtune.selectors.base import Choice, Pool
+from knowtune.selectors.budgets import Budgeted
+from knowtune.selectors.trace import Round, choice_of, describe
 
 
 class Random(Budgeted):
@@ -18,7 +18,7 @@ class Random(Budgeted):
         """Score rows with uniform numbers and choose the highest; draw exactly the budget of parameters."""
         import numpy as np
 
-        from knowtune import masks
+        from knowtune.models import masks
 
         generator = np.random.default_rng(seed)
         chosen, scores = self.drawn_rows(pool, generator)

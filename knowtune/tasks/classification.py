@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from knowtune.cells import NUMBER, shown, text_of
 from knowtune.tasks.heads import HeadTask
+from knowtune.text.cells import NUMBER, shown, text_of
 
 if TYPE_CHECKING:
     import torch

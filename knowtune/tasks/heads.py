@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from knowtune.families import Task
+from knowtune.tasks.base import Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class HeadTask(Task):
 
     def load_model(self, folder: Path, **options: Any) -> PreTrainedModel:
         """Load a backbone with the head; a new one where the checkpoint has none."""
-        from knowtune.classifiers import load_classifier
+        from knowtune.models.heads import load_classifier
 
         return load_classifier(folder, self.num_outputs, **options)
 
@@ -43,8 +43,8 @@ class HeadTask(Task):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, context: int | None
     ) -> None:
         """Refuse a model whose answer to a row depends on the rows beside it."""
-        from knowtune.classifiers import depends_on_batch
-        from knowtune.errors import UserError
+        from knowtune.common.errors import UserError
+        from knowtune.models.heads import depends_on_batch
 
         if depends_on_batch(model, tokenizer, context):
             raise UserError(
@@ -54,7 +54,7 @@ class HeadTask(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Text and second text, with the number to learn."""
-        from knowtune.encoding import encode_pairs, layouts_of
+        from knowtune.text.tokenize import encode_pairs, layouts_of
 
         numbers = [self.number(target) for target in rows["target"]]
         texts, pairs = rows["prompt"].tolist(), rows["text_pair"].tolist()
@@ -62,7 +62,7 @@ class HeadTask(Task):
 
     def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Pad on the right, masked."""
-        from knowtune.classifiers import classifier_inputs
+        from knowtune.models.heads import classifier_inputs
 
         return classifier_inputs(encoded)
 
@@ -83,8 +83,8 @@ class HeadTask(Task):
         """Compare the model's answer with the target."""
         import pandas as pd
 
-        from knowtune.classifiers import head_outputs
-        from knowtune.states import require_room
+        from knowtune.models.heads import head_outputs
+        from knowtune.models.hidden_states import require_room
 
         encoded = self.encode(tokenizer, rows)
         require_room(model, tokenizer, [len(row.input_ids) for row in encoded])
@@ -106,7 +106,7 @@ class HeadTask(Task):
         """Mean-pooled states of the texts."""
         import pandas as pd
 
-        from knowtune.classifiers import pooled_states
+        from knowtune.models.heads import pooled_states
 
         lengths, states = pooled_states(model, tokenizer, texts, batch_size, max_tokens, label)
         return pd.DataFrame({"num_tokens": lengths}), states
@@ -122,8 +122,8 @@ class HeadTask(Task):
         extra_tokens: int | None = None,
     ) -> list[str]:
         """Give the head's answer."""
-        from knowtune.classifiers import head_outputs
-        from knowtune.states import evaluating, require_room
+        from knowtune.models.heads import head_outputs
+        from knowtune.models.hidden_states import evaluating, require_room
 
         encoded = self.encode(tokenizer, rows.assign(target=""))
         require_room(model, tokenizer, [len(row.input_ids) for row in encoded])
@@ -139,6 +139,6 @@ class HeadTask(Task):
         extra_tokens: int,
     ) -> list[float]:
         """Compare whole names of labels."""
-        from knowtune.semantics import text_distances
+        from knowtune.semantics.distance import text_distances
 
         return text_distances(vectors, answers, targets)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from knowtune.admission import claimed_context
-from knowtune.cells import texts_of
-from knowtune.families import Task
+from knowtune.models.admission import claimed_context
+from knowtune.tasks.base import Task
+from knowtune.text.cells import texts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ class Knowledge(Task):
         """Load a causal language model, whole; that it is causal is seen again, unless it is large."""
         from transformers import AutoModelForCausalLM
 
-        from knowtune.base import from_checkpoint
+        from knowtune.models.load import from_checkpoint
 
         model: PreTrainedModel = from_checkpoint(AutoModelForCausalLM, folder, new_head=False, **options)
         model.eval()
@@ -48,13 +48,13 @@ class Knowledge(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Prompt and target as one text."""
-        from knowtune.encoding import encode_rows, layouts_of
+        from knowtune.text.tokenize import encode_rows, layouts_of
 
         return encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
 
     def inputs(self, encoded: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Pad on the right, masked."""
-        from knowtune.encoding import pad
+        from knowtune.text.batches import pad
 
         return {
             "input_ids": pad([row.input_ids for row in encoded], 0),
@@ -63,13 +63,13 @@ class Knowledge(Task):
 
     def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
         """-100 on what is not learned  # (batch, seq)."""
-        from knowtune.encoding import IGNORED, pad
+        from knowtune.text.batches import IGNORED, pad
 
         return pad([row.labels for row in encoded], IGNORED)
 
     def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each learned token in nats, at the place of the token before it  # (batch, seq)."""
-        from knowtune.encoding import token_losses
+        from knowtune.text.batches import token_losses
 
         return token_losses(logits, targets)
 
@@ -77,7 +77,7 @@ class Knowledge(Task):
         """True where the token after this one is learned  # (batch, seq)."""
         from torch.nn.functional import pad
 
-        from knowtune.encoding import IGNORED
+        from knowtune.text.batches import IGNORED
 
         return pad(targets[:, 1:] != IGNORED, (0, 1))
 
@@ -87,7 +87,7 @@ class Knowledge(Task):
         """Tokens drawn from the model at every learned place, after the true tokens before it."""
         import torch
 
-        from knowtune.encoding import IGNORED
+        from knowtune.text.batches import IGNORED
 
         learned = targets[:, 1:] != IGNORED
         shares = logits[:, -targets.shape[1] :][:, :-1][learned].float().softmax(-1).cpu()  # (learned, vocabulary)
@@ -106,8 +106,8 @@ class Knowledge(Task):
         batch_size: int,
         label: str,
     ) -> pd.DataFrame:
-        """Judge each row by its best right answer, see `knowtune.evaluation.judge_rows`, and the old one beside it."""
-        from knowtune.evaluation import judge_answers, judge_old
+        """Judge each row by its best right answer, and the old one beside it; see `tasks.teacher_forcing`."""
+        from knowtune.tasks.teacher_forcing import judge_answers, judge_old
 
         judged = judge_answers(model, tokenizer, rows, batch_size, label)
         if not rows["old"].any():
@@ -124,7 +124,7 @@ class Knowledge(Task):
         label: str,
     ) -> tuple[pd.DataFrame, torch.Tensor | None]:
         """`loss` in nats per token; no states."""
-        from knowtune.evaluation import read_texts
+        from knowtune.tasks.teacher_forcing import read_texts
 
         return read_texts(model, tokenizer, texts, batch_size, max_tokens, label), None
 
@@ -139,8 +139,8 @@ class Knowledge(Task):
         extra_tokens: int | None = None,
     ) -> list[str]:
         """Let the model go on greedily; equal prompts are asked once."""
-        from knowtune.answering import greedy_answers
-        from knowtune.encoding import layouts_of
+        from knowtune.models.generate import greedy_answers
+        from knowtune.text.tokenize import layouts_of
 
         limits = [max_new_tokens] * len(rows)
         if extra_tokens is not None:
@@ -158,15 +158,15 @@ class Knowledge(Task):
         """Compare answers, cut to the length of what is right."""
         from functools import partial
 
-        from knowtune.semantics import cut_to_length, text_distances
+        from knowtune.semantics.distance import cut_to_length, text_distances
 
         return text_distances(vectors, answers, targets, partial(cut_to_length, tokenizer, extra_tokens))
 
 
 def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> list[int]:
     """Count the tokens of each row's longest right answer, where it stands in the text."""
-    from knowtune.encoding import encode_rows, layouts_of
-    from knowtune.semantics import right_answers
+    from knowtune.tasks.answers import right_answers
+    from knowtune.text.tokenize import encode_rows, layouts_of
 
     rights = right_answers(rows)
     places = [place for place, right in enumerate(rights) for _ in right]
@@ -178,8 +178,8 @@ def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> li
 
 def _require_causal(model: PreTrainedModel, folder: Path, context: int | None) -> None:
     """Refuse a model that reads what it is to predict."""
-    from knowtune.errors import UserError
-    from knowtune.states import leaks
+    from knowtune.common.errors import UserError
+    from knowtune.models.hidden_states import leaks
 
     if leaks(model, context):
         raise UserError(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from knowtune.cells import NUMBER, shown, text_of
 from knowtune.tasks.heads import HeadTask
+from knowtune.text.cells import NUMBER, shown, text_of
 
 if TYPE_CHECKING:
     import torch

@@ -46,8 +46,8 @@ def execute(module: str, argv: list[str]) -> int:
     Returns:
         0, or 1 after an error of the user's, printed without a traceback.
     """
-    from knowtune.errors import TransientError, UserError
-    from knowtune.secrets import mask_output
+    from knowtune.common.errors import TransientError, UserError
+    from knowtune.common.secrets import mask_output
 
     mask_output()
     stage = importlib.import_module(module)

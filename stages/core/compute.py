@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from knowtune.base import Compute
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
+from knowtune.models.compute import Compute
 
 if TYPE_CHECKING:
     from stages.core.schema import Params

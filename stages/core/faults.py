@@ -14,16 +14,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from knowtune.errors import Problem, nearest
-from knowtune.families import member_class
+from knowtune.common.errors import Problem, nearest
+from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
+from knowtune.merging.mixtures import MIXTURES
 from knowtune.methods import METHODS
-from knowtune.metrics import METRICS
-from knowtune.mixtures import MIXTURES
-from knowtune.representations import REPRESENTATIONS
+from knowtune.registry import member_class
 from knowtune.selectors import SELECTORS
-from knowtune.settings import PACKAGE, is_local, template_columns
+from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
+from knowtune.text.templates import PACKAGE, is_local, template_columns
 from stages.core.plain import unplain
 from stages.core.schema import Params, Training, kind_of_columns
 from stages.core.shape import as_problems, check_shape

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from knowtune.artefacts import read_rows
-from knowtune.contract import ITEMS, TEXTS, check
-from knowtune.leaderboard import Results, reads_whole_answers
-from knowtune.semantics import answered
+from knowtune.common.files import read_rows
+from knowtune.data.contract import ITEMS, TEXTS, check
+from knowtune.evaluation.leaderboard import Results, reads_whole_answers
+from knowtune.tasks.answers import answered
 
 if TYPE_CHECKING:
     import torch
 
-    from knowtune.base import Base
-    from knowtune.semantics import Vectors
+    from knowtune.checkpoints.base import Base
+    from knowtune.semantics.distance import Vectors
     from stages.core.schema import Params
 
 ITEM_COLUMNS = ["id", "fact", "relation", "kind", "target", "aliases"]

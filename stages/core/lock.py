@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import whole
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
+from knowtune.common.files import whole
 from stages.core.params import read_yaml
 
 LOCK = Path("dvc.lock")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtune.base import Base
-from knowtune.families import member_class
+from knowtune.checkpoints.base import Base
+from knowtune.registry import member_class
 from knowtune.tasks import TASKS
 from stages.core.compute import compute_of
 
 if TYPE_CHECKING:
-    from knowtune.families import Task
+    from knowtune.tasks.base import Task
     from stages.core.schema import Params
 
 

@@ -15,8 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
-from knowtune.artefacts import whole
-from knowtune.errors import UserError, raise_gathered
+from knowtune.common.errors import UserError, raise_gathered
+from knowtune.common.files import whole
 from stages.core.faults import faults_of
 from stages.core.plain import load_plain, shown
 from stages.core.schema import Params

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 FIELD = re.compile(r"\$\{\s*([^}]+?)\s*\}")
 

@@ -17,8 +17,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from knowtune.errors import Problem
-from knowtune.secrets import has_secret, mask
+from knowtune.common.errors import Problem
+from knowtune.common.secrets import has_secret, mask
 
 MOST_LEVELS = 40
 MOST_VALUES = 100_000  # references unfolded

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from knowtune.reweighting import Plan
+    from knowtune.training.reweighting import Plan
     from stages.core.schema import Params
 
 
 def plan_of(params: Params, run: str) -> Plan | None:
     """Make the plan of a run that has one."""
-    from knowtune.reweighting import Plan
+    from knowtune.training.reweighting import Plan
     from stages.core.semantics import representation_of
 
     weighting = params.runs[run].reweight

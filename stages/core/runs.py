@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from knowtune.families import member_class
 from knowtune.methods import METHODS
+from knowtune.registry import member_class
 
 if TYPE_CHECKING:
-    from knowtune.families import Method
-    from knowtune.training import Recipe
+    from knowtune.methods.base import Method
+    from knowtune.training.fit import Recipe
     from stages.core.schema import MethodParams, Params, RunParams
 
 
@@ -26,6 +26,6 @@ def training_of(params: Params, run: RunParams) -> dict[str, Any]:
 
 def recipe_of(params: Params, run: RunParams) -> Recipe:
     """Make a run's recipe."""
-    from knowtune.training import Recipe
+    from knowtune.training.fit import Recipe
 
     return Recipe(**training_of(params, run))

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from knowtune.embedded import Build
-from knowtune.weighting import Weighting
+from knowtune.training.build_embedded import Build
+from knowtune.training.weights import Weighting
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems allow
 
@@ -176,7 +176,7 @@ class LabelColumns(Section):
 
 
 class CaseColumns(Section):
-    """Records of whole cases: what is learned, how else it is asked, what must not change; see `knowtune.cases`."""
+    """Records of whole cases, as data for knowledge editing come; see `knowtune.data.editing_cases`."""
 
     id: Text | None
     relation: Text | None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from knowtune.families import member_class
-from knowtune.representations import REPRESENTATIONS
+from knowtune.registry import member_class
+from knowtune.semantics.representations import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.families import Representation
-    from knowtune.semantics import Vectors
+    from knowtune.semantics.distance import Vectors
+    from knowtune.semantics.representations.base import Representation
     from stages.core.schema import Params
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from knowtune.errors import Problem, nearest
+from knowtune.common.errors import Problem, nearest
 from stages.core.plain import shown
 
 # how pydantic names an alternative

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import file_digest, text_digest, tree_digest
+from knowtune.common.files import file_digest, text_digest, tree_digest
 
 ROOT = Path(".work")
 # They decide whether a stage runs and what is told of it, not what it computes (docs/decisions/0006).
@@ -54,7 +54,7 @@ def _code(members: Iterable[type]) -> dict[str, str]:
     top = Path(__file__).resolve().parents[2]
     plumbing = {top / "stages/core" / name for name in PLUMBING}
     files = {
-        file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).glob("*.py")
+        file for folder in ("knowtune", "stages", "stages/core") for file in (top / folder).rglob("*.py")
     } - plumbing
     files |= {Path(inspect.getfile(member)).resolve() for member in members}
     for shared in ("tuners", "tasks"):  # what every method may use, and what every stage that loads rows does

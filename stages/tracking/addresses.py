@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from knowtune.artefacts import text_digest
-from knowtune.secrets import HIDDEN, mask
+from knowtune.common.files import text_digest
+from knowtune.common.secrets import HIDDEN, mask
 from stages.tracking.places import project_root
 
 

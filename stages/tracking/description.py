@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowtune.base import CARD
+from knowtune.checkpoints.cards import CARD
 from stages.core.pipeline import Stage
 from stages.tracking.book import Book, metrics_of, params_of, tags_of
 from stages.tracking.lineage import Digest, Locked, datasets, is_code

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import whole
-from knowtune.secrets import mask
+from knowtune.common.files import whole
+from knowtune.common.secrets import mask
 from stages.tracking import spool
 from stages.tracking.places import room
 from stages.tracking.reproduction import VARIABLE, marker, own_key, told

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from knowtune.base import CARD
+from knowtune.checkpoints.cards import CARD
 from stages.core.pipeline import quick_yaml
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def base_folder(cwd: Path, deps: Iterable[str]) -> Path:
 
 
 def compute_of(cwd: Path) -> dict[str, Any]:
-    """Return where models run, as `knowtune.base.Compute` takes it."""
+    """Return where models run, as `knowtune.models.compute.Compute` takes it."""
     params = quick_yaml(cwd / "params.yaml")
     return {**params["compute"], "threads": params["threads"]}
 

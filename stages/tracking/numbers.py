@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import read_json
-from knowtune.base import ADAPTER_CARD, CARD, MERGED
+from knowtune.checkpoints.cards import ADAPTER_CARD, CARD, MERGED
+from knowtune.common.files import read_json
 
 CARDS = {ADAPTER_CARD, CARD, MERGED}
 UNSAID = {"metrics", "summary"}

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.artefacts import whole
-from knowtune.secrets import masked
+from knowtune.common.files import whole
+from knowtune.common.secrets import masked
 from stages.tracking.places import reproductions, room
 
 if TYPE_CHECKING:

@@ -25,11 +25,13 @@ class Tuned(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the base, refuse a wrong one, put the adapter on."""
-        from knowtune.artefacts import read_card
-        from knowtune.base import ADAPTER_CARD, CARD, Base, Compute, make_card
-        from knowtune.families import member_class
-        from knowtune.merging import load_seed
+        from knowtune.checkpoints.base import Base
+        from knowtune.checkpoints.cards import ADAPTER_CARD, CARD, make_card
+        from knowtune.common.files import read_card
+        from knowtune.merging.fold import load_seed
         from knowtune.methods import METHODS
+        from knowtune.models.compute import Compute
+        from knowtune.registry import member_class
         from knowtune.tasks import TASKS
 
         adapter, config = Path(context.artifacts["adapter"]), context.model_config
@@ -64,7 +66,7 @@ class Tuned(PythonModel):  # type: ignore[misc]
         """
         longest = int((params or {}).get("max_new_tokens", MAX_NEW_TOKENS))
         if "question" in model_input and model_input["question"].notna().any():
-            from knowtune.asking import PAIR, asked
+            from knowtune.data.question import PAIR, asked
 
             texts = model_input["question"].fillna("")
             if "text_pair" in model_input:

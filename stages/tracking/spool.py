@@ -20,9 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.artefacts import whole
-from knowtune.errors import UserError
-from knowtune.secrets import masked
+from knowtune.common.errors import UserError
+from knowtune.common.files import whole
+from knowtune.common.secrets import masked
 from stages.tracking.addresses import StoreError, lock_of, name_of
 from stages.tracking.places import locked, project_root, room
 from stages.tracking.reproduction import OFF, VARIABLE, join, open_once, own_key, untracked

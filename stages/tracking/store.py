@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from knowtune.secrets import mask
+from knowtune.common.secrets import mask
 from stages.tracking.addresses import StoreError, address, lock_of, name_of
 from stages.tracking.places import locked, project_root
 from stages.tracking.probe import refusal, unreachable

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from knowtune.artefacts import whole
-from knowtune.secrets import HIDDEN, mask_output, masked
+from knowtune.common.files import whole
+from knowtune.common.secrets import HIDDEN, mask_output, masked
 from stages.tracking import leftovers, spool
 from stages.tracking.addresses import StoreError, lock_of, name_of
 from stages.tracking.book import Book, open_book, open_client

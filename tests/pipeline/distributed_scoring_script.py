@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from knowtune.encoding import Encoded
-from knowtune.families import Scoring
-from knowtune.fisher import fisher_diagonal, parameters_in, row_traces
+from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
+from knowtune.gradients.options import Scoring
 from knowtune.tasks.knowledge import Knowledge
+from knowtune.text.tokenize import Encoded
 
 
 def main(out: Path) -> None:

@@ -14,16 +14,17 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from knowtune.base import Base, Compute
-from knowtune.contract import ROW_COLUMNS
-from knowtune.encoding import Encoded
+from knowtune.checkpoints.base import Base
+from knowtune.data.contract import ROW_COLUMNS
 from knowtune.methods.full import Full
-from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.reweighting import Plan, open_reweighting
+from knowtune.models.compute import Compute
+from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.trainer import Rows
-from knowtune.training import Recipe, fit, seed_everything
-from knowtune.weighting import Weighting
+from knowtune.text.tokenize import Encoded
+from knowtune.training.dataset import Rows
+from knowtune.training.fit import Recipe, fit, seed_everything
+from knowtune.training.reweighting import Plan, open_reweighting
+from knowtune.training.weights import Weighting
 
 SIZE = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from knowtune.masks import overlap, top_entries
+from knowtune.models.masks import overlap, top_entries
 from tests.pipeline.conftest import ENVIRONMENT, ROOT
 
 

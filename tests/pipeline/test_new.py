@@ -6,8 +6,7 @@ import csv
 import json
 
 from stages.core.params import read_yaml, write_yaml
-
-from .conftest import Project
+from tests.pipeline.conftest import Project
 
 
 def test_a_written_preset_runs(project: Project) -> None:

@@ -219,12 +219,13 @@ def test_new_members_of_the_other_families_retrain_nothing(project: Project) -> 
     for family, member, name in (
         ("filters", "everything", "Everything"),
         ("selectors", "everything", "Everything"),
-        ("mixtures", "average", "Average"),
-        ("metrics", "known", "Known"),
+        ("merging.mixtures", "average", "Average"),
+        ("evaluation.metrics", "known", "Known"),
     ):
-        text = (code / family / f"{member}.py").read_text()
-        (code / family / "fresh.py").write_text(text.replace(f"class {name}", "class Fresh"))
-        registry = code / family / "__init__.py"
+        folder = code / family.replace(".", "/")
+        text = (folder / f"{member}.py").read_text()
+        (folder / "fresh.py").write_text(text.replace(f"class {name}", "class Fresh"))
+        registry = folder / "__init__.py"
         line = f'    "{member}": "knowtune.{family}.{member}:{name}",\n'
         assert line in registry.read_text()
         added = line + f'    "fresh": "knowtune.{family}.fresh:Fresh",\n'

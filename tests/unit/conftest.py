@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from knowtune.artefacts import write_json
-from knowtune.base import CARD, Base, make_card
-from knowtune.encoding import encode_rows, pad
-
-from .helpers import COMPUTE, REVIEWS, TASK, fact_rows, word_pieces
+from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import CARD, make_card
+from knowtune.common.files import write_json
+from knowtune.text.batches import pad
+from knowtune.text.tokenize import encode_rows
+from tests.unit.helpers import COMPUTE, REVIEWS, TASK, fact_rows, word_pieces
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 

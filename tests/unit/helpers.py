@@ -14,16 +14,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from knowtune.base import Base, Compute
-from knowtune.contract import ROW_COLUMNS
-from knowtune.families import MaskedMethod, Method, Seen
-from knowtune.representations.input_embedding import InputEmbedding
-from knowtune.reweighting import Plan, open_reweighting
+from knowtune.checkpoints.base import Base
+from knowtune.data.contract import ROW_COLUMNS
+from knowtune.filters.base import Seen
+from knowtune.methods.base import MaskedMethod, Method
+from knowtune.models.compute import Compute
+from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.trainer import Rows
-from knowtune.training import Fitted, Recipe, fit, seed_everything
-from knowtune.weighting import Weighting
+from knowtune.training.dataset import Rows
+from knowtune.training.fit import Fitted, Recipe, fit, seed_everything
+from knowtune.training.reweighting import Plan, open_reweighting
+from knowtune.training.weights import Weighting
 
 PRESETS = ("minilm", "pararel")  # the project's own; others in presets/ are the user's
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
@@ -153,7 +155,7 @@ def train(
     weighed: Plan | None = None,
     **changes: Any,
 ) -> Fitted:
-    """Attach and train as `knowtune.runs.train_seed` does."""
+    """Attach and train as `knowtune.training.run.train_seed` does."""
     given = encoded(base, rows)
     reweighting = open_reweighting(weighed, rows, given, base, base.tokenizer(), "training") if weighed else None
     seed_everything(seed)

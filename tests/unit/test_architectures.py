@@ -13,27 +13,28 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from knowtune.adapters import ADAPTER_WEIGHTS
-from knowtune.artefacts import write_json
-from knowtune.base import CARD, MERGED, Base, make_card, new_modules
-from knowtune.classifiers import head_parameters
-from knowtune.errors import UserError
-from knowtune.evaluation import forward, logits_of
-from knowtune.families import Method
-from knowtune.merging import load_seed, merge_seed, open_merged, require_parity
-from knowtune.methods.fish import Fish
+from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import CARD, MERGED, make_card
+from knowtune.common.errors import UserError
+from knowtune.common.files import write_json
+from knowtune.merging.fold import load_seed, merge_seed, open_merged, require_parity
+from knowtune.merging.mix import mix
+from knowtune.merging.mixtures.average import Average
+from knowtune.merging.mixtures.dare import Dare
+from knowtune.merging.mixtures.ties import Ties
+from knowtune.methods.base import Method
+from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
-from knowtune.mixing import mix
-from knowtune.mixtures.average import Average
-from knowtune.mixtures.dare import Dare
-from knowtune.mixtures.ties import Ties
-from knowtune.outputs import RECORD
-from knowtune.runs import Job, train_seed
-from knowtune.trainer import KnowledgeTrainer
-
-from .helpers import (
+from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS
+from knowtune.models.forward import forward, logits_of
+from knowtune.models.heads import head_parameters
+from knowtune.models.load import new_modules
+from knowtune.training.outputs import RECORD
+from knowtune.training.run import Job, train_seed
+from knowtune.training.trainer import KnowledgeTrainer
+from tests.unit.helpers import (
     COMPUTE,
     REVIEWS,
     TASK,

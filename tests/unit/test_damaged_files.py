@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from knowtune.base import ADAPTER_CARD, COMPOSED, MERGED, Base
-from knowtune.errors import UserError
-from knowtune.families import Method
-from knowtune.merging import load_seed, merge_seed, open_merged
+from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED
+from knowtune.common.errors import UserError
+from knowtune.merging.fold import load_seed, merge_seed, open_merged
+from knowtune.merging.mix import mix
+from knowtune.merging.mixtures.average import Average
+from knowtune.methods.base import Method
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
-from knowtune.mixing import mix
-from knowtune.mixtures.average import Average
-from knowtune.outputs import RECORD
-from knowtune.runs import Job, train_seed
-
-from .helpers import fact_rows, recipe
+from knowtune.training.outputs import RECORD
+from knowtune.training.run import Job, train_seed
+from tests.unit.helpers import fact_rows, recipe
 
 CONFIG, ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "model.safetensors"
 METHODS: dict[str, Method] = {

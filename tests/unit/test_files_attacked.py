@@ -17,15 +17,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from knowtune.adapters import load_adapter
-from knowtune.artefacts import read_card, read_json, read_parts, read_rows, write_rows
-from knowtune.base import Base
-from knowtune.errors import UserError
-from knowtune.families import Choice, member_class
-from knowtune.masks import read_mask, require_fits
-from knowtune.readers import reader_for
-from knowtune.selection import open_selection, write_choice
-from knowtune.sources import read_files
+from knowtune.checkpoints.base import Base
+from knowtune.common.errors import UserError
+from knowtune.common.files import read_card, read_json, read_parts, read_rows, write_rows
+from knowtune.data.columns import reader_for
+from knowtune.data.sources import read_files
+from knowtune.methods.peft_adapters import load_adapter
+from knowtune.models.masks import read_mask, require_fits
+from knowtune.registry import member_class
+from knowtune.selectors.artefact import open_selection, write_choice
+from knowtune.selectors.base import Choice
 from knowtune.tasks import TASKS
 
 STEADY: dict[str, Any] = {
@@ -207,7 +208,7 @@ def test_any_card_of_a_base(base: Base, tmp_path: Path) -> None:
 def test_any_card_of_an_adapter(base: Base, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from knowtune.adapters import save_adapter
+    from knowtune.methods.peft_adapters import save_adapter
 
     save_adapter(get_peft_model(base.model(), LoraConfig(r=2, target_modules=["q_proj"])), tmp_path)
     path = tmp_path / "adapter_config.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.ask import typed
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ["costs $5 $(PWD) $$", "`ls` \"quoted\" 'too' \\n", "-5 + 3 =", "two\nlines\n", "Чили? 智利"]

@@ -16,7 +16,7 @@ import pytest
 
 from cli import claim
 from cli.claim import claimed, holder
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60.0  # seconds

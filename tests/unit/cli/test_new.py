@@ -21,8 +21,8 @@ from cli.proposing.places import Repository, repository, valid_name, written
 from cli.proposing.said import Said
 from cli.proposing.showing import BY_HAND
 from cli.proposing.trial import text_column
-from knowtune.base import Base
-from knowtune.errors import UserError
+from knowtune.checkpoints.base import Base
+from knowtune.common.errors import UserError
 from stages.core.params import read_yaml
 
 NO_FACTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.run import fitting, show
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = [["name", "what", "trained", "one", "two", "parity"], ["a", "b" * 20, "123", "4 %", "5 %", "1e-5"]]
@@ -36,7 +36,9 @@ def test_show_prints_cautions_and_cells_as_they_are(tmp_path: Path, capsys: pyte
     assert "\nCaution: it says little.\n" in output
 
 
-@pytest.mark.parametrize("module", ["cli.__main__", "knowtune.base", "stages.tracking.description", "stages.validate"])
+@pytest.mark.parametrize(
+    "module", ["cli.__main__", "knowtune.checkpoints.base", "stages.tracking.description", "stages.validate"]
+)
 def test_what_is_light_loads_no_torch(module: str) -> None:
     """A command or a light stage that imports it costs a second more, each time."""
     code = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('peft', 'torch', 'transformers')))"

@@ -11,10 +11,9 @@ import pytest
 
 from cli import workspace
 from cli.workspace import add_arguments, follow_git, open_workspace, params_file, settle_paths
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.params import read_yaml, write_yaml
-
-from ..helpers import PRESETS
+from tests.unit.helpers import PRESETS
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -102,7 +101,7 @@ def test_package_stands_for_the_folder_of_an_installed_package() -> None:
     import knowtune
 
     folder = str(Path(str(knowtune.__file__)).parent)
-    raw = paths("PACKAGE/knowtune/tasks", "PACKAGE/knowtune/base.py", "PACKAGE/knowtune/methods")
+    raw = paths("PACKAGE/knowtune/tasks", "PACKAGE/knowtune/checkpoints/base.py", "PACKAGE/knowtune/methods")
     assert settle_paths(raw, Path("/"), None, "p") == paths(f"{folder}/tasks", f"{folder}/base.py", f"{folder}/methods")
     with pytest.raises(UserError, match=r"p: base.path: the Python package no_such_thing is not installed"):
         settle_paths(paths("PACKAGE/knowtune", "PACKAGE/knowtune", "PACKAGE/no_such_thing"), Path("/"), None, "p")

@@ -4,8 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from knowtune.filters.band import Band
-
-from ..helpers import row, seen_of, table
+from tests.unit.helpers import row, seen_of, table
 
 
 def test_both_ends_belong_to_the_band() -> None:

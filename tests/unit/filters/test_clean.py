@@ -4,10 +4,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from knowtune.families import Seen
+from knowtune.filters.base import Seen
 from knowtune.filters.clean import Clean
-
-from ..helpers import answers_for, row, seen_of, table
+from tests.unit.helpers import answers_for, row, seen_of, table
 
 
 def reasons(*pairs: tuple[str, str], **options: object) -> list[str]:

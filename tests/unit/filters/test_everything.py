@@ -3,8 +3,7 @@ from __future__ import annotations
 import pandas as pd
 
 from knowtune.filters.everything import Everything
-
-from ..helpers import fact_rows, seen_of
+from tests.unit.helpers import fact_rows, seen_of
 
 
 def test_no_row_has_a_reason_to_go() -> None:

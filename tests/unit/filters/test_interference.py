@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from knowtune.families import Seen
+from knowtune.filters.base import Seen
 from knowtune.filters.interference import Interference
-
-from ..helpers import answers_for, row, table
+from tests.unit.helpers import answers_for, row, table
 
 
 def test_what_pulls_against_the_others_goes() -> None:

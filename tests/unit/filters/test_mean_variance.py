@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from knowtune.filters.mean_variance import MeanVariance, best_prefix
-
-from ..helpers import row, seen_of, table
+from tests.unit.helpers import row, seen_of, table
 
 
 def cost(distances: np.ndarray, spread: float, form: str) -> float:

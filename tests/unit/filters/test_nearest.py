@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from knowtune.filters.nearest import Nearest
-
-from ..helpers import row, seen_of, table
+from tests.unit.helpers import row, seen_of, table
 
 
 def reasons(distances: Sequence[float], keep: float) -> list[str]:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from knowtune.base import Base
-from knowtune.evaluation import forward
+from knowtune.checkpoints.base import Base
 from knowtune.methods.full import Full
-
-from ..helpers import equal_states, fact_rows, state, train
+from knowtune.models.forward import forward
+from tests.unit.helpers import equal_states, fact_rows, state, train
 
 
 def test_every_parameter_moves(base: Base, work: Path) -> None:

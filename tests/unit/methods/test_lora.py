@@ -8,11 +8,10 @@ import torch
 from peft import PeftModel
 from pydantic import ValidationError
 
-from knowtune.base import Base
-from knowtune.evaluation import forward
+from knowtune.checkpoints.base import Base
 from knowtune.methods.lora import Lora
-
-from ..helpers import fact_rows, train
+from knowtune.models.forward import forward
+from tests.unit.helpers import fact_rows, train
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 from peft import PeftType
 
-from knowtune.base import Base
-from knowtune.classifiers import head_outputs
-from knowtune.errors import UserError
-from knowtune.evaluation import forward
+from knowtune.checkpoints.base import Base
+from knowtune.common.errors import UserError
 from knowtune.methods.peft import COMPOSED, NOT_RESUMABLE, REFUSED, REFUSED_OPTIONS, REFUSED_STARTS, Peft
-from knowtune.trainer import KnowledgeTrainer
-
-from ..helpers import counted_calls, equal_states, fact_rows, review_rows, state, train
+from knowtune.models.forward import forward
+from knowtune.models.heads import head_outputs
+from knowtune.training.trainer import KnowledgeTrainer
+from tests.unit.helpers import counted_calls, equal_states, fact_rows, review_rows, state, train
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 TYPES = sorted(str(member.value).lower() for member in PeftType)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from knowtune.families import Pool, Scoring
-
-from ..helpers import fact_rows
+from knowtune.gradients.options import Scoring
+from knowtune.selectors.base import Pool
+from tests.unit.helpers import fact_rows
 
 SHAPES = {"a": (3, 5), "none": (0, 4), "b": (7,), "c": (10, 10)}  # 122 parameters
 

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from knowtune.selectors.everything import Everything
-
-from .oracle import logistic
+from tests.unit.selectors.oracle import logistic
 
 
 def test_all_rows_all_parameters() -> None:

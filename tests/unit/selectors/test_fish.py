@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from knowtune.errors import UserError
-from knowtune.families import Choice, Scoring
+from knowtune.common.errors import UserError
+from knowtune.gradients.options import Scoring
+from knowtune.selectors.base import Choice
 from knowtune.selectors.fish import Fish
 from knowtune.selectors.random import Random
-
-from .oracle import Table, flat, logistic, taken, tied, top
+from tests.unit.selectors.oracle import Table, flat, logistic, taken, tied, top
 
 
 def entries(pool: Table, choice: Choice) -> list[int]:

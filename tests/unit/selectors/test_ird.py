@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from knowtune.errors import UserError
-from knowtune.families import Choice
+from knowtune.common.errors import UserError
+from knowtune.selectors.base import Choice
 from knowtune.selectors.fish import Fish
 from knowtune.selectors.ird import Ird, schedule
-
-from .oracle import Table, flat, logistic, taken, tied, top
+from tests.unit.selectors.oracle import Table, flat, logistic, taken, tied, top
 
 
 def entries(pool: Table, choice: Choice) -> list[int]:

@@ -7,8 +7,7 @@ import pytest
 
 from knowtune.selectors.magnitude import Magnitude
 from knowtune.selectors.random import Random
-
-from .oracle import flat, logistic, tied, top
+from tests.unit.selectors.oracle import flat, logistic, tied, top
 
 
 @pytest.mark.parametrize("num", [1, 13, 121, 122])

@@ -8,10 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from knowtune.selectors.random import Random
-
-from .oracle import SHAPES, flat, logistic
+from tests.unit.selectors.oracle import SHAPES, flat, logistic
 
 
 def test_without_options_all_are_chosen() -> None:

@@ -10,16 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from knowtune import parts
-from knowtune.artefacts import read_rows, write_rows
-from knowtune.base import Base
-from knowtune.contract import ANSWERS, check
-from knowtune.sketches import Sketcher, sketch_rows
+from knowtune.checkpoints.base import Base
+from knowtune.common import parts
+from knowtune.common.files import read_rows, write_rows
+from knowtune.data.contract import ANSWERS, check
+from knowtune.gradients.sketches import Sketcher, sketch_rows
 from stages import answers as stage
 from stages.core.params import load_params
 from stages.core.schema import Params
-
-from ..helpers import counted_calls, fact_rows, review_rows, row, table
+from tests.unit.helpers import counted_calls, fact_rows, review_rows, row, table
 
 ROOT = Path(__file__).resolve().parents[3]
 Run = Callable[..., Path]

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from knowtune.artefacts import write_json, write_rows
+from knowtune.common.files import write_json, write_rows
 from stages.core.command import is_disk_full
-
-from ..helpers import small_disk, word_pieces
+from tests.unit.helpers import small_disk, word_pieces
 
 BIG = torch.zeros(100_000)
 

@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from knowtune import artefacts
-from knowtune.artefacts import read_json, read_rows, write_rows
-from knowtune.errors import UserError
+from knowtune.common import files as artefacts
+from knowtune.common.errors import UserError
+from knowtune.common.files import read_json, read_rows, write_rows
 from stages import filter as stage
 from stages.core.params import load_params
-
-from ..helpers import answers_for, fact_rows, row, seen_of, table
+from tests.unit.helpers import answers_for, fact_rows, row, seen_of, table
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.lock import KEPT, keep_lock, mend_lock
 from stages.core.params import read_yaml
 

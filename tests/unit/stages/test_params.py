@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import FileSource, Params
-
-from ..helpers import PRESETS
+from tests.unit.helpers import PRESETS
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT: dict[str, Any] = read_yaml(ROOT / "params.yaml")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.faults import faults_of
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from knowtune.artefacts import file_digest
-from knowtune.families import member_class
+from knowtune.common.files import file_digest
 from knowtune.methods import METHODS
+from knowtune.registry import member_class
 from stages.core.work import work_folder
 
 

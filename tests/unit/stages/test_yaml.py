@@ -10,7 +10,7 @@ from dvc.utils.serialize import dumps_yaml, parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.params import load_params, read_yaml, write_yaml, yaml_text
 from stages.core.pipeline import quick_yaml
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from knowtune.cells import Number, shown
-from knowtune.encoding import Labelled
 from knowtune.tasks.classification import Classification
+from knowtune.text.cells import Number, shown
+from knowtune.text.tokenize import Labelled
 
 TASK = Classification(labels=["bad", "good", "fair"])
 STARS = ["1", "2", "3", "4", "5"]

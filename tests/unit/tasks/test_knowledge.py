@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from knowtune.base import Base
-from knowtune.encoding import Encoded
-from knowtune.evaluation import judge_rows
-
-from ..helpers import COLOURS, TASK, fact_rows, row, table
+from knowtune.checkpoints.base import Base
+from knowtune.tasks.teacher_forcing import judge_rows
+from knowtune.text.tokenize import Encoded
+from tests.unit.helpers import COLOURS, TASK, fact_rows, row, table
 
 
 @pytest.mark.parametrize(

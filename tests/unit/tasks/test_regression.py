@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from knowtune.cells import Number, shown
-from knowtune.encoding import Labelled
 from knowtune.tasks.regression import Regression
+from knowtune.text.cells import Number, shown
+from knowtune.text.tokenize import Labelled
 
 TASK = Regression()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.core.pipeline import flatten, quick_yaml, read_stages, resolve
 
 ROOT = Path(__file__).resolve().parents[3]

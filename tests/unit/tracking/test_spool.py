@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from knowtune.errors import UserError
+from knowtune.common.errors import UserError
 from stages.tracking import places, reproduction, spool
 
 PIPELINE = """

@@ -1,0 +1,1 @@
+"""From data files to rows of the data contract."""

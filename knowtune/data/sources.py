@@ -1,0 +1,261 @@
+"""Where rows come from: the authored facts, or files of one's own, as rows of the data contract before any is judged.
+
+What is wrong with a file as a whole (missing, empty, a broken line, a column that is not there, a label that the task
+does not have) stops at once, with file and line. What is wrong with one row becomes a reason; `prepare` rejects it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from knowtune.common.errors import UserError, nearest, shortened
+from knowtune.common.files import text_digest
+from knowtune.data.authored import read_authored
+from knowtune.data.contract import ROW_COLUMNS
+from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
+from knowtune.data.open_text import kind_of
+from knowtune.data.records import CHUNK, DELIMITED, Records, read_records
+from knowtune.text.cells import (
+    LIST,
+    MissingColumnError,
+    fault_of,
+    is_written_list,
+    key_of,
+    shown,
+    storable,
+    take,
+    text_of,
+)
+from knowtune.text.templates import is_template
+
+READ_COLUMNS = [*ROW_COLUMNS, "reason"]
+ROLES = ("train", "validation", "test", "known")
+SELDOM = ("layout", "old")  # columns that most rows have nothing in, and that are no part of these rows' ids then
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A source as rows.
+
+    Args:
+        train: with READ_COLUMNS, as the next three; `reason` is "" where reading found no fault.
+        validation: rows for the validation loss.
+        test: rows to be judged.
+        known: rows that the base knows.
+        texts: id, text, and a reason as above.
+        by_fact: whether rows belong to facts of several wordings, so that what is tested must have been trained.
+    """
+
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame
+    known: pd.DataFrame
+    texts: pd.DataFrame
+    by_fact: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row as a reader makes it of a record.
+
+    Args:
+        cells: ROW_COLUMNS without id; "" for a fact of its own.
+        reason: why the row cannot be used, or "".
+        role: what the row is for, of ROLES; None for what its file is for.
+        part: tells this row from the others of its record, which share its id; "" where there is but one.
+    """
+
+    cells: dict[str, str]
+    reason: str = ""
+    role: str | None = None
+    part: str = ""
+
+
+# Turns a record into its rows; raises ValueError for what is wrong with the file.
+Reader = Callable[[dict[str, Any]], list[Reading]]
+
+
+def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
+    """Read the authored facts and the held-out part of a general text; see `knowtune.data.authored`.
+
+    Raises:
+        UserError: more wordings are asked for than a relation has besides its facts' own.
+    """
+    authored = read_authored(folder, text)
+    fewest = min(len(templates) for templates in authored.wordings.values())
+    if num_train + num_validation + num_test > fewest:
+        raise UserError(
+            f"params.yaml: source.wordings: got {num_train} + {num_validation} + {num_test}; "
+            f"allowed: up to {fewest} in all, the wordings of the relation that has fewest"
+        )
+    heldout = authored.text[authored.text["split"] == "heldout"]["text"].tolist()
+    middle = num_train + num_validation
+    parts = [("new", range(num_train)), ("new", range(num_train, middle)), ("new", range(middle, middle + num_test))]
+    train, validation, test = (authored.rows(split, offsets).assign(reason="") for split, offsets in parts)
+    known = authored.rows("known", range(1)).assign(reason="")
+    return Raw(train, validation, test, known, texts_table(heldout), by_fact=True)
+
+
+def read_files(
+    data: Path,
+    files: Mapping[str, str | list[str] | None],
+    reader: Reader,
+    columns: Mapping[str, Any],
+    text: Path,
+    text_column: str,
+    separator: str | None = None,
+) -> Raw:
+    """Read files with a column mapping.
+
+    Args:
+        data: folder of the files.
+        files: for train, validation, test and known: a file name, several, or None.
+        reader: turns a record into rows; see `knowtune.data.columns.reader_for`.
+        columns: `id` and, where rows belong to facts, `fact`; see `knowtune.data.columns`.
+        text: a file of general text.
+        text_column: its column.
+        separator: what parts the cells of tables that are text; None: as each file shows, which is said where it is
+            another than its ending says.
+
+    Raises:
+        UserError: of a file, see `read_records`; of a column, that it is not there; of a target column, that nearly all
+            of its cells are lists written as text, and the mapping does not say what they are.
+    """
+    tables: dict[str, list[pd.DataFrame]] = {role: [] for role in ROLES}
+    seen: dict[tuple[str, str], int] = {}
+    for role in ROLES:
+        names = files.get(role) or []
+        for name in [names] if isinstance(names, str) else names:
+            records = _watched(data / name, separator, columns.get("target"))
+            for found, table in _tables(data / name, records, reader, columns.get("id"), role, seen):
+                tables[found].append(table)
+    empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
+    rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
+    by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several wordings
+    return Raw(**rows, texts=texts_table(_read_texts(text, text_column, separator)), by_fact=by_fact)
+
+
+def _watched(path: Path, separator: str | None, target: str | None) -> Records:
+    """Read a file; say what parts its cells where that is not what its ending says, and refuse lists written as text.
+
+    Raises:
+        UserError: nearly all targets are lists written as text, and the mapping does not say what they are.
+    """
+    sign = said_separator(path, separator)
+    named = target if target and not is_template(target) and not target.endswith(LIST) else None
+    num_rows, num_lists, example = 0, 0, ""
+    for number, record in read_records(path, sign):
+        cell = record.get(named) if named else None
+        if isinstance(cell, str) and cell[:1] == "[" and is_written_list(cell):
+            num_lists, example = num_lists + 1, example or cell
+        num_rows += 1
+        yield number, record
+    if num_lists > 0.9 * num_rows:
+        raise UserError(
+            f"{path}: {num_lists} of {num_rows} cells of {named!r} are lists written as text, e.g. {shown(example)}. "
+            f'In source.columns, `target: "{named}{LIST}"` reads them as lists of right answers, and '
+            f'`target: "{{{named}}}"` learns the texts as they stand'
+        )
+
+
+def said_separator(path: Path, separator: str | None) -> str | None:
+    """Say what parts the cells of a file where that was seen and is not what its ending says."""
+    if separator or kind_of(path) not in DELIMITED or not path.is_file():
+        return separator
+    sign = separator_of(path)
+    if sign != usual_separator(path):
+        print(f"{path}: cells are parted by {SEPARATORS[sign]}; if not, say by what: source.separator")
+    return sign
+
+
+def _read_texts(path: Path, column: str, separator: str | None) -> Iterator[str]:
+    """Read a column of texts."""
+    for number, record in read_records(path, said_separator(path, separator)):
+        try:
+            yield text_of(take(record, column))
+        except MissingColumnError as error:
+            raise missing_column(str(error), record, path, number) from None
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: {column}: {error}") from None
+
+
+def texts_table(texts: Iterable[str]) -> pd.DataFrame:
+    """Number texts, and say which cannot be used and why."""
+    found = list(texts)
+    reasons = [fault_of(text) or ("" if text.strip() else "the text is empty") for text in found]
+    rows = {"id": [f"text:{i}" for i in range(len(found))], "text": map(storable, found), "reason": reasons}
+    return pd.DataFrame({name: list(cells) for name, cells in rows.items()}, dtype="str")
+
+
+def _tables(
+    path: Path, records: Records, reader: Reader, id_column: str | None, role: str, seen: dict[tuple[str, str], int]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Read a file into READ_COLUMNS, a chunk of a role at a time, so that only its texts stay in memory.
+
+    A missing id becomes a digest of the row and the number of its occurrence, counted in `seen` over a role's files.
+    """
+    chunks: dict[str, list[tuple[str, ...]]] = {}
+    for number, record in records:
+        try:
+            readings = reader(record)
+        except MissingColumnError as error:
+            raise missing_column(str(error), record, path, number) from None
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: {error}") from None
+        given = storable(_id(record, id_column, path, number)) if id_column else ""
+        for reading in readings:
+            cells, reason = _kept(reading)
+            of_role = reading.role or role
+            if id_column:
+                row_id = f"{given}:{reading.part}" if reading.part else given
+            else:
+                digest = text_digest([text for name, text in cells.items() if text or name not in SELDOM])[:16]
+                seen[of_role, digest] = seen.get((of_role, digest), -1) + 1
+                row_id = f"{digest}:{seen[of_role, digest]}"
+            rest = (cells[column] for column in ROW_COLUMNS[2:])
+            chunk = chunks.setdefault(of_role, [])
+            chunk.append((row_id, cells["fact"] or row_id, *rest, reason))
+            if len(chunk) == CHUNK:
+                yield of_role, pd.DataFrame(chunks.pop(of_role), columns=READ_COLUMNS, dtype="str")
+    for of_role, chunk in chunks.items():
+        yield of_role, pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str")
+
+
+def _kept(reading: Reading) -> tuple[dict[str, str], str]:
+    """Give cells that can be stored, and why the row cannot be used, or ""."""
+    if not fault_of("".join(reading.cells.values())):
+        return reading.cells, reading.reason
+    faults = {column: fault_of(cell) for column, cell in reading.cells.items()}
+    reason = "; ".join(f"{column}: {fault}" for column, fault in faults.items() if fault)
+    return {column: storable(cell) for column, cell in reading.cells.items()}, reading.reason or reason
+
+
+def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
+    """Take the id of a record.
+
+    Raises:
+        UserError: it is empty, or no text.
+    """
+    try:
+        found = key_of(take(record, column))
+    except MissingColumnError as error:
+        raise missing_column(str(error), record, path, number) from None
+    except ValueError as error:
+        raise UserError(f"{path}: line {number}: {column}: {error}") from None
+    if not found:
+        raise UserError(f"{path}: line {number}: {column}: the id is empty; give every row one, or `id: null`")
+    return found
+
+
+def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int) -> UserError:
+    """Make the error for a column that is not there."""
+    hint = nearest(name, record)
+    has = shortened(", ".join(map(str, record)))
+    return UserError(
+        f"{path}: line {number}: no column {name!r}; it has {has}" + (f"; did you mean {hint!r}?" if hint else "")
+    )

@@ -1,0 +1,26 @@
+"""New against old answer, on other wordings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from knowtune.evaluation.compare_words import preferred
+from knowtune.evaluation.metrics.base import Judged, Metric
+
+
+class ParaphraseEfficacy(Metric):
+    """Share of new facts whose new answer is likelier than the old one, under other wordings.
+
+    ROME's paraphrase score (Meng et al., arXiv 2202.05262) as its released code computes it: log-probabilities are
+    averaged over an answer's tokens, so that the shorter one is not favoured. Of several new or old answers the
+    likeliest counts. Items without an old answer are left out.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "share"
+    about: ClassVar[str] = "new answer likelier than the old one, other wordings"
+
+    def compute(self, judged: Judged) -> float | None:
+        """Average over the items that have an old answer."""
+        return preferred(judged.of_kind("generalisation"))

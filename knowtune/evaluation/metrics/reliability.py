@@ -1,0 +1,21 @@
+"""Reliability: right on wordings that were trained."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from knowtune.evaluation.metrics.base import Judged, Metric
+
+
+class Reliability(Metric):
+    """Share of new facts answered right under a trained wording."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = "share"
+    about: ClassVar[str] = "new facts, trained wordings"
+
+    def compute(self, judged: Judged) -> float | None:
+        """Average over the items of this kind."""
+        chosen = judged.of_kind("reliability")
+        return float(chosen["correct"].mean()) if len(chosen) else None

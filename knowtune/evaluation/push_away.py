@@ -1,0 +1,152 @@
+"""Push-away: which answers moved away from their targets, how far, and which did so most.
+
+A reconstruction of the first finding of *Semantic are Beacons* (Wang, Li, arXiv 2405.18292): fine-tuning can move a
+model away from the target that it is to learn. The distances are those of `knowtune.semantics.distance`: how far the
+answer of
+the pristine base (before) and of a tuned model (after) is from the target, both by the pristine base's vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from knowtune.common.statistics import interval_text, mean_interval
+from knowtune.common.svg import svg_text
+from knowtune.data.contract import ITEM_KINDS
+from knowtune.evaluation.push_changes import PUSHED, changes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST = 20  # rows that are shown of a model
+SHOWN = 200  # characters of a prompt or an answer that are shown
+GRID = 200  # steps of a curve
+LEARNED, KNOWN = "what was to be learned", "what was known"
+GROUPS = {LEARNED: ("reliability", "generalisation"), KNOWN: ("locality",)}
+
+
+@dataclass(frozen=True)
+class PushAway:
+    """What the report shows.
+
+    Args:
+        rows: a line per model and kind: see `by_kind`.
+        worst: per model, see `farthest`; models that push none of these away are missing.
+        picture: SVG.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    worst: Mapping[str, Sequence[Mapping[str, Any]]]
+    picture: str
+
+
+def push_away(items: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) -> PushAway | None:
+    """Gather what the report shows, or None where no item of any model has a distance.
+
+    Args:
+        items: per model, its results of all seeds: id, fact, kind, target, answer, distance, base_answer,
+            base_distance, seed.
+        prompts: of the items, by id.
+    """
+    measured = {name: table.assign(change=changes(table)).dropna(subset="change") for name, table in items.items()}
+    if all(table.empty for table in measured.values()):
+        return None
+    rows = [{"model": name, **line} for name, table in measured.items() for line in by_kind(table)]
+    worst = {name: farthest(table, prompts) for name, table in measured.items()}
+    picture = svg_text(_curves(measured), bbox_inches="tight")
+    return PushAway(rows, {name: lines for name, lines in worst.items() if lines}, picture)
+
+
+def by_kind(items: pd.DataFrame) -> list[dict[str, Any]]:
+    """Describe a model's changes per kind of item, in the kinds' order.
+
+    Args:
+        items: kind, base_distance, change, seed.
+
+    Returns:
+        Per kind that has items: kind, count (items of a seed), before (mean distance of the base's answers) and, as
+        text with the 95 % interval over seeds: pushed (share pushed away), by (mean growth of those, 0 where there
+        are none) and change (mean of all, negative where answers came nearer).
+    """
+    lines = []
+    for kind in ITEM_KINDS:
+        chosen = items[items["kind"] == kind]
+        seeds = [seed["change"] for _, seed in chosen.groupby("seed")]
+        if not seeds:
+            continue
+        pushed = [change[change > PUSHED] for change in seeds]
+        shares = [len(far) / len(change) for far, change in zip(pushed, seeds, strict=True)]
+        growths = [float(far.mean()) if len(far) else 0.0 for far in pushed]
+        lines.append(
+            {
+                "kind": kind,
+                "count": max(map(len, seeds)),
+                "before": f"{chosen['base_distance'].mean():.3f}",
+                "pushed": interval_text(mean_interval(shares), share=True),
+                "by": interval_text(mean_interval(growths), share=False),
+                "change": interval_text(mean_interval([float(change.mean()) for change in seeds]), share=False),
+            }
+        )
+    return lines
+
+
+def farthest(items: pd.DataFrame, prompts: Mapping[str, str], count: int = WORST) -> list[dict[str, Any]]:
+    """Give the items of what was to be learned that were pushed away most, each with the seed that did it most.
+
+    Args:
+        items: as for `push_away`, with `change`.
+        prompts: of the items, by id.
+        count: at most so many.
+
+    Returns:
+        The farthest first, equals by seed and id: fact, kind, prompt, target, base_answer, answer, before, after, seed.
+    """
+    pushed = items[(items["change"] > PUSHED) & items["kind"].isin(GROUPS[LEARNED])]
+    rounded = pushed.assign(change=pushed["change"].round(6))  # so that rounding decides no order
+    ordered = rounded.sort_values(["change", "seed", "id"], ascending=[False, True, True], kind="stable")
+    return [
+        {
+            "fact": item["fact"],
+            "kind": item["kind"],
+            "prompt": shortened(prompts[item["id"]].rstrip()),
+            "target": shortened(item["target"]),
+            "base_answer": shortened(item["base_answer"]),
+            "answer": shortened(item["answer"]),
+            "before": f"{item['base_distance']:.3f}",
+            "after": f"{item['distance']:.3f}",
+            "seed": int(item["seed"]),
+        }
+        for item in ordered.drop_duplicates("id").head(count).to_dict("records")
+    ]
+
+
+def shortened(text: str) -> str:
+    """Cut a text after `SHOWN` characters, and say so."""
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _curves(measured: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw each model's changes in order, the farthest first: where its line meets 0, no more items are pushed away."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    kinds = {kind for table in measured.values() for kind in table["kind"]}
+    groups = [name for name, members in GROUPS.items() if kinds.intersection(members)]
+    figure = Figure(figsize=(6.4 * len(groups), 4.2))
+    grid = np.linspace(0, 1, GRID + 1)
+    for axes, group in zip(figure.subplots(1, len(groups), squeeze=False, sharey=True)[0], groups, strict=True):
+        axes.axhline(0, color="0.5", linewidth=1)
+        for number, (name, table) in enumerate(measured.items(), start=1):  # C0 is the base's, as in the leaderboard
+            change = table.loc[table["kind"].isin(GROUPS[group]), "change"]
+            if len(change):
+                axes.plot(100 * grid, np.quantile(change, 1 - grid), color=f"C{number}", label=name)
+        axes.set_title(group)
+        axes.set_xlabel("items, %, those pushed away farthest first")
+        axes.set_ylabel("distance to the target, after - before")
+        axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

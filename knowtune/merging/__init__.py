@@ -1,0 +1,1 @@
+"""Fold adapters into checkpoints, and mix checkpoints of several runs."""

@@ -1,0 +1,7 @@
+"""Mixtures: how several models' changes become one. Each member is a file of this folder and a line here."""
+
+MIXTURES = {
+    "average": "knowtune.merging.mixtures.average:Average",
+    "ties": "knowtune.merging.mixtures.ties:Ties",
+    "dare": "knowtune.merging.mixtures.dare:Dare",
+}

@@ -1,0 +1,74 @@
+"""What every method can do: the family's base class."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+from knowtune.registry import Member
+
+
+class Method(Member):
+    """A way to change a model: attach, train, save, load, and fold into plain weights where that is possible."""
+
+    uses_mask: ClassVar[bool] = False  # a method that does is a MaskedMethod
+    is_adapter: ClassVar[bool] = True  # whether it trains parameters of its own, of which a selection could choose
+
+    @property
+    def folds(self) -> bool:
+        """Whether the trained change can be written into the base's own weights."""
+        return True
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a checkpoint of a half-trained model holds all that further training needs."""
+        return True
+
+    @abstractmethod
+    def attach(self, model: PreTrainedModel) -> torch.nn.Module:
+        """Make the model trainable by this method; random starts follow torch's global seed."""
+
+    @abstractmethod
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Write what was trained (and only that) into a folder, as safetensors and JSON."""
+
+    @abstractmethod
+    def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
+        """Put what `save` wrote back onto a pristine base."""
+
+    @abstractmethod
+    def fold(self, model: torch.nn.Module) -> PreTrainedModel:
+        """Return the plain transformers model that computes what the trained one computes. Needs `folds`."""
+
+    def penalty(self, model: torch.nn.Module) -> torch.Tensor | None:
+        """Return the term this method adds to the training loss, or None."""
+        return None
+
+    def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]] | None:
+        """Return optimiser groups where the method needs its own, or None for the Trainer's."""
+        return None
+
+
+class MaskedMethod(Method):
+    """A method that trains only the entries that a selection chose."""
+
+    uses_mask: ClassVar[bool] = True
+    is_adapter: ClassVar[bool] = False
+
+    @abstractmethod
+    def attach_masked(
+        self, model: PreTrainedModel, mask: Mapping[str, torch.Tensor], start: Path | None
+    ) -> torch.nn.Module:
+        """Make the chosen entries trainable, and nothing else but a classifier's head.
+
+        Args:
+            model: a pristine base.
+            mask: parameter name -> flat indices.
+            start: folder of a trained adapter to go on from, whose parameters the mask then names; None: the base's.
+        """

@@ -1,0 +1,69 @@
+"""The one place where a kind of adapter becomes a type of PEFT.
+
+PEFT takes a type only if its name is a member of an enum, which has no public way in, so the member is added at run
+time. Importing knowtune must stay cheap: it neither imports torch nor PEFT. So the types are registered as soon as PEFT
+itself has been imported, before or after knowtune.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+from knowtune.methods.peft_enum import add_member
+
+
+def register() -> None:
+    """Make FISH a type of PEFT; once is enough, more does no harm."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils.peft_types import PeftType, register_peft_method
+
+    member = add_member(PeftType, "FISH")
+    if member in PEFT_TYPE_TO_CONFIG_MAPPING:
+        return
+    from knowtune.methods.fish.config import FishConfig
+    from knowtune.methods.fish.model import FishModel
+
+    register_peft_method(name="fish", config_cls=FishConfig, model_cls=FishModel, prefix=FishModel.prefix)
+
+
+def after_import(name: str, then: Callable[[], None]) -> None:
+    """Call `then` once the module is imported: now if it is, else right after it ran."""
+    module = sys.modules.get(name)
+    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        then()
+    else:
+        sys.meta_path.insert(0, _Watch(name, then))
+
+
+class _Watch(importlib.abc.MetaPathFinder):
+    """Finds a module as the other finders do, and adds a call to its loading."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self.name, self.then = name, then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the others' spec of the one module; None for all others."""
+        if fullname != self.name:
+            return None
+        others = (finder for finder in list(sys.meta_path) if finder is not self and hasattr(finder, "find_spec"))
+        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = self.watched(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
+        return spec
+
+    def watched(self, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        """Wrap a loader's work. A spec is also asked for without loading, so the watch ends only here."""
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                self.then()
+
+        return exec_module

@@ -1,0 +1,1 @@
+"""What a model computes: loading, forward passes, generation, hidden states, heads, masks."""

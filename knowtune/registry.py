@@ -1,0 +1,36 @@
+"""Members of families by name: a member is a settings model whose fields are its options.
+
+A family is a folder with one file per member and, in its `__init__`, one dict from the member's name to
+"module:Class". The dict holds strings, so that a new member changes no other member's code. Adding a filter,
+selector, method, mixture or metric is one file and one line; its options are then checked in params.yaml by the
+fields it declares.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from knowtune.common.errors import unknown
+
+
+class Member(BaseModel):
+    """A member of a family: its fields are its options, with types and bounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def member_class(registry: Mapping[str, str], family: str, name: str) -> type[Any]:
+    """Import the class of a member by its name.
+
+    Raises:
+        UserError: no member has this name; the message lists the known ones and the nearest.
+    """
+    if name not in registry:
+        raise unknown(family, name, registry)
+    module, _, attribute = registry[name].partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,85 @@
+"""What every selector can do, what it chooses among and what it returns: the family's base class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+from knowtune.gradients.options import Scoring
+from knowtune.registry import Member
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a selector chose.
+
+    Args:
+        scores: one number per row; higher means chosen rather.
+        chosen: one truth value per row.
+        mask: parameter name -> flat indices that may be trained, int64, sorted; None means all of them.
+        trace: one dict per round.
+        layers: what the mask keeps of each parameter: columns parameter, size, kept, and where there are scores mass
+            (share of their sum that lies on the parameter) and kept_mass (that of it which the mask keeps).
+    """
+
+    scores: pd.Series[float]
+    chosen: pd.Series[bool]
+    mask: dict[str, torch.Tensor] | None
+    trace: list[dict[str, Any]]
+    layers: pd.DataFrame | None = None
+
+
+class Pool(ABC):
+    """What a selector chooses among: rows, the parameters of a model in some scope, and what is known of both.
+
+    Args:
+        rows: the kept rows, as the data contract gives them.
+        shapes: parameter name -> shape, of every parameter that may be chosen (not of a classifier's head).
+        num_reserved: parameters that are trained whatever is chosen: a classifier's head. They count in the budget.
+    """
+
+    rows: pd.DataFrame
+    shapes: Mapping[str, tuple[int, ...]]
+    num_reserved: int
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """Give the parameters themselves, by the names of `shapes`."""
+
+    @abstractmethod
+    def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
+        """Return the diagonal of the empirical Fisher information: the mean over `rows` (positions) of g^2."""
+
+    @abstractmethod
+    def row_scores(
+        self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
+    ) -> torch.Tensor:
+        """Return each row's own trace: the sum of its g^2 over a mask, or over all parameters  # (rows,), float64."""
+
+    @abstractmethod
+    def dev_score(self, rows: Sequence[int], mask: Mapping[str, torch.Tensor], seed: int) -> float:
+        """Train briefly on rows and mask and return the score on validation rows; higher is better."""
+
+
+class Selector(Member):
+    """Chooses training rows and parameters."""
+
+    @property
+    def masks(self) -> bool:
+        """Whether the choice restricts the parameters, so that the method must be able to use a mask."""
+        return False
+
+    @property
+    def chooses_rows(self) -> bool:
+        """Whether the choice leaves rows out, so that a run can train on the chosen ones."""
+        return False
+
+    @abstractmethod
+    def choose(self, pool: Pool, seed: int) -> Choice:
+        """Choose among the rows and the parameters of a pool."""

@@ -1,0 +1,1 @@
+"""How far texts are apart in meaning."""

@@ -1,0 +1,1 @@
+"""Train a run: the loop, the loss, the weights of rows."""

@@ -1,0 +1,132 @@
+"""transformers' Trainer with weights of items, a method's penalty, batches of like length, and a stop at a bad loss.
+
+The loss of a step is  L = sum_it w_it l_it / num_items + penalty.  The task says what an item t of row i is and what
+its loss l_it: for a language model the cross-entropy of a learned token; num_items counts them over all micro-batches
+and processes of the step. So one process equals two, and accumulation 1 equals 4.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel, Trainer
+
+from knowtune.common.errors import UserError
+from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded, unalarmed
+from knowtune.models.load import overwrite
+
+if TYPE_CHECKING:
+    from knowtune.methods.base import Method
+    from knowtune.tasks.base import Task
+    from knowtune.training.reweighting import Reweighting
+from knowtune.training.dataset import LengthBuckets, Rows, _num_learned, collate
+
+
+class KnowledgeTrainer(Trainer):
+    """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
+
+    def __init__(
+        self, *, task: Task, method: Method | None, rows: Rows, reweighting: Reweighting | None, **options: Any
+    ) -> None:
+        """Take the task, the method whose penalty and groups apply, the rows, and what changes their weights."""
+        super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
+        self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
+        self.lengths = [len(row.input_ids) for row in rows.rows]
+        validation = options["eval_dataset"]
+        self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
+        self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return sum_it w_it l_it / num_items, plus the penalty in training; a validation has no weights."""
+        labels, index = inputs.pop("labels"), inputs.pop("index")
+        outputs = model(**inputs)
+        each = self.task.item_losses(outputs.logits, labels)  # (batch, items)
+        if model.training:
+            weights = self.rows.weights[self.rows.places(index.tolist())].to(each.device)
+            each = each * torch.zeros_like(each).masked_scatter(self.task.item_mask(labels), weights)
+        losses = each.sum(1)  # (batch,)
+        items: torch.Tensor | int | float
+        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
+            items = self.validation_share * len(labels)
+        elif num_items_in_batch is not None:
+            items = num_items_in_batch
+        else:
+            items = self.task.num_items(labels)
+        loss = losses.sum() / items
+        penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
+        if penalty is not None and not torch.isfinite(penalty):
+            raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
+        if not torch.isfinite(loss):
+            bad = [self.rows.ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
+            raise UserError(
+                f"the loss is not finite at step {self.state.global_step + 1}; "
+                f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
+                "Lower the learning rate, raise warmup_steps, or look at these rows"
+            )
+        if model.training:
+            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+                loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
+            if penalty is not None:
+                loss = loss + penalty / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        """Batch rows of like length: those of a whole step, so that it is the same however it is shared out."""
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthBuckets(self.lengths, step, int(self.args.data_seed or 0))
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Use the method's parameter groups where it has some."""
+        groups = self.method.parameter_groups(self.model) if self.method and self.model else None
+        if groups is None:
+            return super().create_optimizer(model) if model is not None else super().create_optimizer()
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+        self.optimizer = kind([{"weight_decay": self.args.weight_decay, **group} for group in groups], **options)
+        return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Save a checkpoint's weights, without false alarms."""
+        with unalarmed():
+            super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Go on from a checkpoint's weights, or stop: the Trainer passes over names that it does not know."""
+        if not self._overwritten(Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            self._require_loaded(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        """Return to the best checkpoint's weights, or stop."""
+        best = Path(str(self.state.best_model_checkpoint))
+        if not self._overwritten(best):
+            super()._load_best_model()
+            self._require_loaded(best)
+
+    def _overwritten(self, folder: Path) -> bool:
+        """Load a checkpoint of a plain model; False where the model is none, or lies in parts."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        plain = isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if plain:
+            overwrite(model, folder)
+        return plain
+
+    def _require_loaded(self, folder: Path) -> None:
+        """Compare an adapter with its checkpoint."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if (folder / ADAPTER_WEIGHTS).is_file() and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            require_loaded(model, folder)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Write the weights beside them: before the Trainer's state, whose file says that a checkpoint is whole."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.reweighting is not None and self.args.should_save:
+            self.reweighting.save(Path(output_dir))

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from knowtune.evaluation.metrics.base import Judged
+from knowtune.evaluation.metrics.text_drift import TextDrift
+from tests.unit.evaluation.metrics.tables import ITEMS, TEXTS, compute
+
+
+def test_by_hand() -> None:
+    assert compute(TextDrift()) == 0.125  # (30 * 0.5 - 10 * 1) / 40
+
+
+def test_none_without_texts() -> None:
+    assert TextDrift().compute(Judged(ITEMS, TEXTS[:0])) is None

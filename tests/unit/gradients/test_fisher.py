@@ -1,0 +1,520 @@
+"""Fisher information against its definition: one example after the other, by plain autograd, in float64."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from knowtune.checkpoints.base import Base
+from knowtune.common.errors import UserError
+from knowtune.gradients import scorer as scoring
+from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
+from knowtune.gradients.module_gradients import Call, UnsupportedError, Whole, uses_of
+from knowtune.gradients.options import Scoring
+from knowtune.gradients.per_example import ExampleGradients
+from knowtune.methods.lora import Lora
+from knowtune.models.masks import top_entries
+from knowtune.tasks.base import Task
+from knowtune.tasks.classification import Classification
+from knowtune.tasks.regression import Regression
+from knowtune.text.batches import IGNORED
+from knowtune.text.tokenize import Encoded, Labelled
+from tests.unit.helpers import TASK, counted_calls, encoded, fact_rows, review_rows
+
+Sums = dict[str, torch.Tensor]
+
+
+def by_definition(
+    model: Any, rows: Sequence[Any], task: Task, parameters: dict[str, torch.nn.Parameter]
+) -> tuple[Sums, torch.Tensor]:
+    """The mean over rows of squared gradients, and each row's sum of them."""
+    total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in parameters.items()}
+    traces = []
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    for p in parameters.values():
+        p.requires_grad_(True)
+    for row in rows:
+        targets = task.targets([row])
+        loss = task.losses(model(**task.inputs([row])).logits, targets).sum() / task.num_items(targets)
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        squares = {n: g.double().square() for n, g in zip(parameters, found, strict=True) if g is not None}
+        for name, square in squares.items():
+            total[name] += square / len(rows)
+        traces.append(sum(float(square.sum()) for square in squares.values()))
+    for p, flag in flags:
+        p.requires_grad_(flag)
+    return total, torch.tensor(traces, dtype=torch.float64)
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: Sums, tolerance: float = 1e-5) -> None:
+    assert found.keys() == expected.keys()
+    noise = 1e-8 * max(
+        float(values.norm()) for values in expected.values()
+    )  # of what has no influence, but for rounding
+    for name, values in expected.items():
+        assert found[name].dtype == torch.float32
+        error = (found[name].double() - values).norm() / (values.norm() + noise)
+        assert error <= tolerance, (name, float(error))
+
+
+def some_rows(num: int = 9, vocabulary: int = 60) -> list[Encoded]:
+    """Rows of several lengths, of which some learn every token and some only the last ones."""
+    lot = torch.Generator().manual_seed(3)
+    rows = []
+    for i in range(num):
+        ids = torch.randint(3, vocabulary, (6 + 2 * (i % 4),), generator=lot).tolist()
+        rows.append(Encoded(ids, 1 if i % 2 else len(ids) - 2, len(ids)))
+    return rows
+
+
+def small(kind: str) -> Any:
+    """A tiny model of an architecture."""
+    import transformers as t
+
+    torch.manual_seed(1)
+    size = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    llama = {**size, "intermediate_size": 24, "num_key_value_heads": 1, "max_position_embeddings": 32}
+    if kind == "gpt2":
+        return t.GPT2LMHeadModel(t.GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=32)).eval()
+    if kind == "opt":
+        config = t.OPTConfig(**size, ffn_dim=24, max_position_embeddings=40, word_embed_proj_dim=16)
+        return t.OPTForCausalLM(config).eval()
+    if kind == "qwen2":
+        return t.Qwen2ForCausalLM(t.Qwen2Config(**llama, tie_word_embeddings=False)).eval()
+    if kind == "mixtral":
+        return t.MixtralForCausalLM(t.MixtralConfig(**llama, num_local_experts=2)).eval()
+    return t.GemmaForCausalLM(t.GemmaConfig(**llama, head_dim=8)).eval()
+
+
+def diagonal(
+    base: Base, rows: Sequence[Any] | None = None, model: Any = None, **options: Any
+) -> dict[str, torch.Tensor]:
+    model = base.model() if model is None else model
+    scoring = Scoring(**{k: options.pop(k) for k in list(options) if k in Scoring.model_fields})
+    given = encoded(base, fact_rows()).rows if rows is None else rows
+    return fisher_diagonal(model, given, base.task, parameters_in(model), scoring, **options)
+
+
+class TestTheDefinition:
+    @pytest.mark.parametrize("size", [1, 5, 32])
+    def test_a_language_model_with_tied_embeddings(self, base: Base, size: int) -> None:
+        model, rows = base.model(), encoded(base, fact_rows()).rows
+        expected, traces = by_definition(model, rows, TASK, parameters_in(model))
+        assert_equal(diagonal(base, batch_size=size), expected)
+        found = row_traces(model, rows, TASK, parameters_in(model), Scoring(batch_size=size))
+        assert found.dtype == torch.float64
+        assert torch.allclose(found, traces, rtol=1e-5)
+        whole = math.fsum(float(values.sum()) for values in expected.values())
+        assert float(found.mean()) == pytest.approx(whole, rel=1e-5)
+
+    @pytest.mark.parametrize("backbone", ["encoder", "decoder"])
+    @pytest.mark.parametrize("task", [Classification(labels=["bad", "good"]), Regression()])
+    def test_a_classifier(self, backbone: str, task: Task, request: pytest.FixtureRequest) -> None:
+        on: Base = replace(request.getfixturevalue(backbone), task=task)
+        torch.manual_seed(0)
+        model = on.model()
+        table = review_rows()
+        if isinstance(task, Regression):
+            table = table.assign(target=[f"{i % 3}.5" for i in range(len(table))])
+        rows = encoded(on, table).rows
+        expected, traces = by_definition(model, rows, task, parameters_in(model))
+        assert_equal(fisher_diagonal(model, rows, task, parameters_in(model), Scoring(batch_size=7)), expected)
+        found = row_traces(model, rows, task, parameters_in(model), Scoring(batch_size=7))
+        assert torch.allclose(found, traces, rtol=1e-5)
+
+    @pytest.mark.parametrize("kind", ["gpt2", "opt", "qwen2", "mixtral", "gemma"])
+    def test_other_architectures(self, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Positions computed once for a batch, Conv1D, biases, expert tensors, scaled embeddings."""
+        model = small(kind)
+        expected, _ = by_definition(model, some_rows(), TASK, parameters_in(model))
+        assert_equal(fisher_diagonal(model, some_rows(), TASK, parameters_in(model), Scoring(batch_size=4)), expected)
+        slow = "one example at a time" in capsys.readouterr().err
+        assert slow == (kind == "mixtral")
+
+    @pytest.mark.parametrize("dora", [False, True])
+    def test_an_adapters_parameters_alone(self, base: Base, dora: bool) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(0)
+        config = LoraConfig(
+            task_type="CAUSAL_LM", r=3, target_modules="all-linear", init_lora_weights=False, use_dora=dora
+        )
+        model = get_peft_model(base.model(), config).eval()
+        rows = encoded(base, fact_rows()).rows
+        scope = parameters_in(model, adapter="default")
+        assert scope and all("lora_" in name for name in scope)
+        expected, _ = by_definition(model, rows, TASK, scope)
+        assert_equal(fisher_diagonal(model, rows, TASK, scope, Scoring()), expected, 3e-5)
+
+    def test_a_fresh_lora_has_all_its_mass_on_b(self, base: Base) -> None:
+        """Known of methods/FISH-Tuning: dL/dA is zero while B = 0."""
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(base.model(), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear"))
+        scope = parameters_in(model, adapter="default")
+        found = fisher_diagonal(model, encoded(base, fact_rows()).rows, TASK, scope, Scoring())
+        for name, values in found.items():
+            assert bool(values.any()) == ("lora_B" in name)
+
+    def test_it_is_not_the_square_of_the_mean_gradient(self, base: Base) -> None:
+        model, rows = base.model().requires_grad_(True), encoded(base, fact_rows()).rows
+        losses = [TASK.losses(model(**TASK.inputs([r])).logits, TASK.targets([r])).sum() / r.num_learned for r in rows]
+        torch.stack(losses).mean().backward()
+        found = diagonal(base)
+        name = "model.layers.0.mlp.up_proj.weight"
+        naive = dict(model.named_parameters())[name].grad.square()  # type: ignore[union-attr]
+        assert float(found[name].sum()) > 2 * float(naive.sum())
+
+    def test_a_logistic_model_by_hand(self) -> None:
+        """F_j = mean_n (p_n - y_n)^2 x_nj^2 for each class's weights."""
+
+        class Logistic(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embed = torch.nn.Embedding(10, 3)
+                self.linear = torch.nn.Linear(3, 2, bias=True)
+
+            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+                from types import SimpleNamespace
+
+                return SimpleNamespace(logits=self.linear(self.embed(input_ids[:, 0])))
+
+        torch.manual_seed(0)
+        model, task = Logistic(), Classification(labels=["a", "b"])
+        rows = [Labelled([i], None, float(i % 2)) for i in range(8)]
+        x = model.embed.weight[:8].detach().double()
+        p = model.linear(model.embed.weight[:8]).softmax(-1).detach().double()
+        delta = p - torch.nn.functional.one_hot(torch.arange(8) % 2, 2)
+        found = fisher_diagonal(model, rows, task, parameters_in(model), Scoring(batch_size=3))
+        expected = (delta.square().unsqueeze(2) * x.square().unsqueeze(1)).mean(0)
+        assert torch.allclose(found["linear.weight"].double(), expected, rtol=1e-5)
+        assert torch.allclose(found["linear.bias"].double(), delta.square().mean(0), rtol=1e-5)
+        exact = fisher_diagonal(model, rows, task, parameters_in(model), Scoring(labels="expected", batch_size=3))
+        both = p[:, 0] * p[:, 1] ** 2 + p[:, 1] * p[:, 0] ** 2  # E_y (p_1 - [y = 1])^2, for either class
+        assert torch.allclose(exact["linear.bias"].double(), both.mean().expand(2), rtol=1e-5)
+
+
+class TestLaws:
+    def test_never_negative_and_the_order_of_rows_does_not_matter(self, base: Base) -> None:
+        rows = encoded(base, fact_rows()).rows
+        one, other = diagonal(base, rows), diagonal(base, list(reversed(rows)))
+        assert all(bool((values >= 0).all()) for values in one.values())
+        assert_equal(other, {name: values.double() for name, values in one.items()}, 1e-6)
+
+    def test_a_loss_times_c_gives_c_squared_and_the_same_mask(self, base: Base) -> None:
+        class Tripled(type(TASK)):  # type: ignore[misc]
+            def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+                return 3 * super().losses(logits, targets)
+
+        one = diagonal(base)
+        other = diagonal(replace(base, task=Tripled()))
+        assert_equal(other, {name: 9 * values.double() for name, values in one.items()}, 1e-6)
+        masks = [top_entries(found, 500) for found in (one, other)]
+        assert sum(len(set(masks[0][n].tolist()) ^ set(masks[1][n].tolist())) for n in one) <= 4
+
+    def test_every_row_twice_leaves_the_mean(self, base: Base) -> None:
+        rows = list(encoded(base, fact_rows()).rows)
+        one = {name: values.double() for name, values in diagonal(base, rows).items()}
+        assert_equal(diagonal(base, rows * 2), one, 1e-6)
+
+    def test_the_model_is_left_as_it_was(self, base: Base) -> None:
+        model = base.model()
+        model.model.layers[0].train()
+        model.lm_head.weight.requires_grad_(False)
+        p = model.model.layers[0].mlp.up_proj.weight
+        p.grad = torch.ones_like(p)
+        before = [(q.requires_grad, q.grad) for q in model.parameters()]
+        modes = [m.training for m in model.modules()]
+        weights = [q.detach().clone() for q in model.parameters()]
+        numbers = torch.get_rng_state()
+        for labels in ("true", "expected"):
+            diagonal(base, model=model, labels=labels)
+        assert torch.equal(torch.get_rng_state(), numbers)
+        assert [(q.requires_grad, q.grad) for q in model.parameters()] == before
+        assert [m.training for m in model.modules()] == modes
+        assert all(torch.equal(q, w) for q, w in zip(model.parameters(), weights, strict=True))
+        assert not any(m._forward_hooks for m in model.modules())
+        assert model.config.use_cache is True
+
+    def test_also_after_an_error(self, base: Base) -> None:
+        model = base.model()
+        with pytest.raises(ZeroDivisionError), ExampleGradients(model, parameters_in(model)):
+            1 / 0  # noqa: B018
+        assert all(p.requires_grad for p in model.parameters())
+        assert not any(m._forward_hooks for m in model.modules())
+
+    def test_a_mask_limits_the_traces(self, base: Base) -> None:
+        model, rows = base.model(), encoded(base, fact_rows()).rows
+        scope = parameters_in(model)
+        lot = torch.Generator().manual_seed(0)
+        mask = {n: (torch.rand(p.numel(), generator=lot) < 0.2).nonzero().flatten() for n, p in scope.items()}
+        mask["model.norm.weight"] = mask["model.norm.weight"][:0]
+        found = row_traces(model, rows, TASK, scope, Scoring(batch_size=5), mask)
+        for number in (0, 7):
+            alone, _ = by_definition(model, [rows[number]], TASK, scope)
+            expected = sum(float(alone[name].flatten()[indices].sum()) for name, indices in mask.items())
+            assert float(found[number]) == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_is_added_up_in_float32(self, dtype: torch.dtype, base: Base, capsys: Any) -> None:
+        """300 equal squares: a sum in bfloat16 would stand still at 256 of them."""
+        model, (row, *_) = base.model().to(dtype), encoded(base, fact_rows()).rows
+        expected, _ = by_definition(model, [row], TASK, parameters_in(model))
+        assert_equal(diagonal(base, [row] * 300, model=model), expected, 2e-2)
+        assert "one example at a time" not in capsys.readouterr().err
+
+    def test_a_bound_of_the_loss_scales_the_gradient(self, base: Base) -> None:
+        model, rows = base.model(), encoded(base, fact_rows()).rows
+        scope = parameters_in(model)
+        plain = row_traces(model, rows, TASK, scope, Scoring())
+        losses = torch.tensor([
+            TASK.losses(model(**TASK.inputs([r])).logits, TASK.targets([r])).sum().item() / r.num_learned for r in rows
+        ])  # fmt: skip
+        bound = float(losses.median())
+        found = row_traces(model, rows, TASK, scope, Scoring(max_loss=bound))
+        scale = (bound / losses.clamp(min=bound)).double() ** 2
+        assert torch.allclose(found, plain * scale, rtol=1e-4)
+        assert 0 < int((scale < 1).sum()) < len(rows)
+
+
+class TestExpectedLabels:
+    def test_over_all_classes(self, encoder: Base) -> None:
+        torch.manual_seed(0)
+        model = encoder.model()
+        rows = encoded(encoder, review_rows()).rows
+        scope, task = parameters_in(model), encoder.task
+        shares = torch.cat([model(**task.inputs([row])).logits.softmax(-1).detach() for row in rows]).double()
+        expected: Sums = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in scope.items()}
+        for label in (0, 1):
+            for number, row in enumerate(rows):
+                alone, _ = by_definition(model, [replace(row, label=float(label))], task, scope)
+                for name, values in alone.items():
+                    expected[name] += shares[number, label] * values / len(rows)
+        assert_equal(fisher_diagonal(model, rows, task, scope, Scoring(labels="expected", batch_size=6)), expected)
+
+    def test_of_a_row_do_not_depend_on_other_rows(self, base: Base, tmp_path: Path, monkeypatch: Any) -> None:
+        rows = list(encoded(base, fact_rows()).rows)
+        whole = diagonal(base, rows, labels="expected", draws=2, batch_size=32)
+        exact = {name: values.double() for name, values in whole.items()}
+        assert_equal(diagonal(base, rows[::-1], labels="expected", draws=2, batch_size=3), exact, 1e-5)
+        monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+        options = {"labels": "expected", "draws": 2, "batch_size": 3, "work": tmp_path}
+        with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+            diagonal(base, rows, **options)
+        assert_equal(diagonal(base, rows, **options), exact, 1e-5)
+
+    def test_of_a_language_model_are_drawn_by_the_seed(self, base: Base) -> None:
+        one, again, other = (diagonal(base, labels="expected", seed=seed) for seed in (0, 0, 1))
+        name = "model.layers.1.mlp.down_proj.weight"
+        assert torch.equal(one[name], again[name])
+        assert not torch.equal(one[name], other[name])
+
+    def test_are_drawn_where_something_is_learned_from_the_model(self) -> None:
+        logits = torch.full((2, 4, 5), -50.0)
+        logits[0, :, 3] = logits[1, :, 4] = 50.0
+        targets = torch.tensor([[IGNORED, IGNORED, 1, 1], [IGNORED, 2, 2, IGNORED]])
+        lots = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        drawn = list(TASK.expected_targets(logits, targets, 2, lots))
+        assert len(drawn) == 2
+        for labels, weights in drawn:
+            assert labels.tolist() == [[IGNORED, IGNORED, 3, 3], [IGNORED, 4, 4, IGNORED]]
+            assert weights.tolist() == [0.5, 0.5]
+
+    def test_more_draws_come_closer_to_the_exact_information(self, base: Base) -> None:
+        """Over the vocabulary of one learned place the expectation is a finite sum."""
+        model, scope = base.model(), parameters_in(base.model(), "model.norm.weight")
+        scope = parameters_in(model, "model.norm.weight")
+        row = Encoded([1, 5, 9, 30, 7], 4, 5)
+        shares = model(**TASK.inputs([row])).logits[0, 3].softmax(-1).detach().double()
+        exact = torch.zeros_like(scope["model.norm.weight"], dtype=torch.float64)
+        for token in range(len(shares)):
+            alone, _ = by_definition(model, [Encoded([1, 5, 9, 30, token], 4, 5)], TASK, scope)
+            exact += shares[token] * alone["model.norm.weight"]
+        options = {"ids": [str(number) for number in range(8)]}  # equal rows without a name of their own draw the same
+        many = Scoring(labels="expected", draws=100, batch_size=8)
+        found = fisher_diagonal(model, [row] * 8, TASK, scope, many, **options)
+        assert float((found["model.norm.weight"].double() - exact).norm() / exact.norm()) < 0.15
+
+
+class TestInterruption:
+    def test_a_resumed_scoring_gives_the_same_bits(self, base: Base, tmp_path: Path, monkeypatch: Any) -> None:
+        from knowtune.gradients import scorer as scoring
+
+        monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+        whole = diagonal(base, batch_size=4)
+        with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+            diagonal(base, batch_size=4, work=tmp_path / "work")
+        with counted_calls(scoring.Scorer, "_add", 99, KeyboardInterrupt()) as calls:
+            resumed = diagonal(base, batch_size=4, work=tmp_path / "work")
+        assert calls[0] == 2 + 6 - 3  # the check takes two; three of six batches were saved
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+    def test_a_finished_one_is_not_done_again(self, base: Base, tmp_path: Path) -> None:
+        from knowtune.gradients import scorer as scoring
+
+        rows, model = encoded(base, fact_rows()).rows, base.model()
+        options = {"work": tmp_path / "work"}
+        first = row_traces(model, rows, TASK, parameters_in(model), Scoring(), **options)
+        with counted_calls(scoring.Scorer, "_add", 99, KeyboardInterrupt()) as calls:
+            assert torch.equal(row_traces(model, rows, TASK, parameters_in(model), Scoring(), **options), first)
+        assert calls[0] == 2
+
+    def test_a_broken_partial_result(self, base: Base, tmp_path: Path) -> None:
+        diagonal(base, work=tmp_path)
+        (found,) = tmp_path.iterdir()
+        found.write_bytes(found.read_bytes()[:100])
+        with pytest.raises(
+            UserError, match=r"partial-0-of-1: not readable \(.*\); remove it, and the scoring starts again"
+        ):
+            diagonal(base, work=tmp_path)
+
+
+class TestBadInput:
+    def test_a_pattern_that_matches_nothing(self, base: Base) -> None:
+        with pytest.raises(UserError) as caught:
+            parameters_in(base.model(), ["*.mlp.*", "model.layers.0.mlp.upp_proj.weight"])
+        assert str(caught.value).startswith(
+            "pattern: 'model.layers.0.mlp.upp_proj.weight' matches no parameter; did you mean "
+            "'model.layers.0.mlp.up_proj.weight'?; there are 20, e.g. model.embed_tokens.weight"
+        )
+
+    @pytest.mark.parametrize(
+        ("pattern", "meant"),
+        [("*.mpl.*", "*.mlp.*"), ("*.self_atn.*", "*.self_attn.*"), ("*.layer.?.mlp.up*", "*.layers.?.mlp.up*")],
+    )
+    def test_the_glob_that_was_meant(self, pattern: str, meant: str, base: Base) -> None:
+        with pytest.raises(UserError, match=re.escape(f"{pattern!r} matches no parameter; did you mean {meant!r}?")):
+            parameters_in(base.model(), pattern)
+
+    def test_nothing_is_meant_by_anything(self, base: Base) -> None:
+        with pytest.raises(UserError) as caught:
+            parameters_in(base.model(), "*.zzzz.*")
+        assert "did you mean" not in str(caught.value)
+
+    def test_an_adapter_that_is_not_active(self, base: Base) -> None:
+        model = Lora(rank=2, alpha=4).attach(base.model())
+        model.add_adapter("two", model.peft_config["default"])
+        with pytest.raises(UserError, match=r"adapter 'two' is frozen or not active; `model.set_adapter\('two'\)`"):
+            parameters_in(model, adapter="two")
+        model.set_adapter("two")
+        assert parameters_in(model, adapter="two")
+
+    def test_a_head_is_no_part_of_an_adapters_scope(self, encoder: Base) -> None:
+        model = Lora(rank=2, alpha=4).attach(encoder.model())
+        assert any("modules_to_save" in name for name, p in model.named_parameters() if p.requires_grad)
+        assert all("lora_" in name for name in parameters_in(model, adapter="default"))
+
+    def test_a_pattern_limits_the_scope(self, base: Base) -> None:
+        found = parameters_in(base.model(), ["*.0.mlp.*", "*norm*"])
+        assert len(found) == 8
+        assert list(found) == [name for name in parameters_in(base.model()) if name in found]
+
+    def test_no_such_adapter(self, base: Base) -> None:
+        with pytest.raises(UserError, match="scope: no adapter is called 'x'; attached: none; attach one first"):
+            parameters_in(base.model(), adapter="x")
+
+    def test_parameters_without_values(self) -> None:
+        with torch.device("meta"):
+            model = torch.nn.Linear(2, 2)
+        with pytest.raises(UserError, match=r"2 parameters are on the meta device, e\.g\. weight: they have no values"):
+            parameters_in(model)
+
+    def test_no_rows(self, base: Base) -> None:
+        with pytest.raises(UserError, match="Fisher information: no row is left to score"):
+            diagonal(base, [])
+
+    def test_nothing_in_scope(self, base: Base) -> None:
+        with pytest.raises(UserError, match="Fisher information: no parameter is left to score"):
+            fisher_diagonal(base.model(), some_rows(), TASK, {}, Scoring())
+
+    @pytest.mark.parametrize("labels", ["true", "expected"])
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_gradient_that_is_not_finite_names_the_row(self, base: Base, value: float, labels: Any) -> None:
+        model = base.model()
+        with torch.no_grad():
+            model.model.embed_tokens.weight[77] = value
+        rows = [Encoded([1, 5, 6 + i, 30], 2, 4) for i in range(6)]
+        rows[4] = Encoded([1, 77, 9, 30], 2, 4)
+        model.lm_head = torch.nn.Linear(64, model.config.vocab_size, bias=False)
+        ids = [f"row-{i}" for i in range(6)]
+        with pytest.raises(UserError, match=r"x: the gradient of row 'row-4' is not finite; look at this row"):
+            fisher_diagonal(model, rows, TASK, parameters_in(model), Scoring(labels=labels), ids=ids, label="x")
+
+    def test_rows_whose_sum_alone_is_not_finite(self, base: Base) -> None:
+        row = some_rows()[0]
+        largest = max(float(values.sum()) for values in diagonal(base, [row]).values())
+
+        class Huge(type(TASK)):  # type: ignore[misc]
+            def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+                return (1e37 / largest) ** 0.5 * super().losses(logits, targets)  # float32 goes up to 3.4e38
+
+        with pytest.raises(UserError, match=r"the gradients of rows .* have a sum that is not finite, though each"):
+            diagonal(replace(base, task=Huge()), [row] * 40, batch_size=40)
+
+    def test_a_model_that_mixes_examples_takes_the_slow_way(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A norm over the batch has no gradient of one example; it is then scored alone."""
+        model = small("qwen2")
+        forward = type(model.model.norm).forward
+
+        def mixing(x: torch.Tensor) -> torch.Tensor:
+            return forward(model.model.norm, x) - 0.5 * x.mean(0, keepdim=True)
+
+        model.model.norm.forward = mixing
+        expected, _ = by_definition(model, some_rows(), TASK, parameters_in(model))
+        assert_equal(fisher_diagonal(model, some_rows(), TASK, parameters_in(model), Scoring()), expected)
+        assert "one example at a time, for " in capsys.readouterr().err
+
+    def test_a_module_that_cannot_be_told_apart(self) -> None:
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        with (
+            ExampleGradients(model, parameters_in(model)) as source,
+            pytest.raises(UnsupportedError, match="7 rows for 2"),
+        ):
+            source.forward(2)
+            source.backward(model(torch.randn(7, 4)).sum(), None)  # type: ignore[arg-type]
+
+
+class TestPasses:
+    def test_norms_are_affine_and_what_is_not_is_differentiated(self) -> None:
+        class Curved(torch.nn.Module):  # a vector as wide as its output, but no scale
+            def __init__(self) -> None:
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.randn(5))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x * self.weight.exp()
+
+        torch.manual_seed(0)
+        x, delta = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+        for module, affine in ((torch.nn.LayerNorm(5), True), (torch.nn.RMSNorm(5), True), (Curved(), False)):
+            for p in module.parameters():
+                torch.nn.init.normal_(p)
+            own = {key: key for key, _ in module.named_parameters()}
+            known: dict[torch.nn.Module, bool] = {}
+            uses = dict(uses_of(Call(module, own, (x,), {}, delta, 3), known))
+            assert known == {module: affine}
+            for key, p in module.named_parameters():
+                each = [torch.autograd.grad((module(x[i]) * delta[i]).sum(), p)[0] for i in range(3)]
+                use = uses[key]
+                assert isinstance(use, Whole)
+                assert torch.allclose(use.gradients, torch.stack(each), atol=1e-5)
+
+    def test_a_pass_is_as_large_as_the_weights_have_room_for(self, base: Base, monkeypatch: Any) -> None:
+        model, rows = base.model(), encoded(base, fact_rows()).rows
+        matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
+        width = sum(sum(weight.shape) for weight in matrices)
+        monkeypatch.setattr(scoring, "FEWEST_CPU", 1)
+        monkeypatch.setattr(scoring, "FEWEST_GPU", 1)
+        assert scoring.tokens_at_once(model) == max(1, sum(p.numel() for p in model.parameters()) // (2 * width))
+        expected = diagonal(base, rows, batch_size=32)
+        monkeypatch.setattr(scoring, "FEWEST_CPU", 3 * max(len(row.input_ids) for row in rows))
+        with counted_calls(torch.nn.Embedding, "forward", 0, AssertionError()) as calls:
+            assert_equal(diagonal(base, rows, model, batch_size=32), {n: v.double() for n, v in expected.items()})
+        assert calls[0] == 3 + -(-len(rows) // 3)  # the check: two rows as one batch, and one by one
