@@ -146,7 +146,7 @@ class Bench:
         kept, dropped = run_filters(rows, seen, chain, "filter", Limits(allow_lost=True))
         seed_everything(setting.seed)
         method, mask = self.method(setting, kept)
-        encoded = encode(self.tokenizer, kept, pd.Series(1.0, index=kept.index), self.base, self.material.name)
+        encoded = encode(self.tokenizer, kept, self.base, self.material.name)
         weighting, reweighting = WEIGHTINGS[setting.weighting], None
         if weighting is not None:
             plan = Plan(Weighting(**weighting), InputEmbedding(), **ASKING, where="evidence")

@@ -78,8 +78,7 @@ class Bench:
         self.store = Store(folder, material.name)
         self.identity = text_digest(material.described())[:16]
         self.tokenizer = self.base.tokenizer()
-        ones = pd.Series(1.0, index=material.rows.index)
-        self.encoded = encode(self.tokenizer, material.rows, ones, self.base, material.name)
+        self.encoded = encode(self.tokenizer, material.rows, self.base, material.name)
         self.pristine = self.judge(self._seeded_model(GRID_SEED))
         if (key := self._key("base")) not in self.store.records:
             judged = beside_base(self.pristine, self.pristine, self.base.task)
@@ -159,8 +158,7 @@ class Bench:
         if setting.arm == chooser or setting.train_on == "chosen":
             chosen, mask = self.choice(replace(setting, arm=chooser))
             rows = rows[chosen] if setting.train_on == "chosen" else rows
-        ones = pd.Series(1.0, index=rows.index)
-        encoded = encode(self.tokenizer, rows, ones, self.base, self.material.name)
+        encoded = encode(self.tokenizer, rows, self.base, self.material.name)
         method: Method
         seed_everything(setting.seed)  # before the model exists: a new head and an adapter's start are random
         if setting.arm != chooser:

@@ -113,8 +113,7 @@ def _pool(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Pool:
         return RowsPool(job.rows)
     from knowtune.training.fit import encode, seed_everything
 
-    ones = pd.Series(1.0, index=job.rows.index)
-    encoded = encode(base.tokenizer(), job.rows, ones, base, job.label)
+    encoded = encode(base.tokenizer(), job.rows, base, job.label)
     seed_everything(job.seed)  # a classifier's new head is random, and takes part in the scoring
     model: torch.nn.Module = base.model()
     start = None
@@ -178,7 +177,7 @@ def _try(
     assert job.trial is not None
     tokenizer, chosen = base.tokenizer(), job.rows.iloc[list(rows)]
     label = f"{job.label}: trial of {len(chosen)} rows, {sum(map(len, mask.values())):,} parameters"
-    encoded = encode(tokenizer, chosen, pd.Series(1.0, index=chosen.index), base, label)
+    encoded = encode(tokenizer, chosen, base, label)
     seed_everything(seed)
     place = work / "trial"
     shutil.rmtree(place, ignore_errors=True)

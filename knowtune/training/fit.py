@@ -222,20 +222,18 @@ def fit(
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     rows: pd.DataFrame,
-    weights: pd.Series[float],
     base: Base,
     label: str,
     virtual_tokens: int = 0,
 ) -> Rows:
-    """Tokenise rows; one that is too long or teaches nothing stops the run. Cutting it would teach half a fact.
+    """Tokenise rows, each of weight 1; one that is too long or teaches nothing stops the run.
 
     Args:
         tokenizer: the base's.
         rows: of the data contract.
-        weights: of the rows.
         base: whose context and task decide.
         label: for messages.
-        virtual_tokens: places of the context that the method takes.
+        virtual_tokens: positions of the context that the method takes.
     """
     encoded = base.task.encode(tokenizer, rows)
     ids = rows["id"].tolist()
@@ -252,7 +250,7 @@ def encode(
             raise UserError(
                 f"{label}: {len(found)} rows are {fault}, e.g. {found[0]!r}; use a selection whose filter has `clean`"
             )
-    return Rows(encoded, weights.tolist(), ids)
+    return Rows(encoded, [1.0] * len(ids), ids)
 
 
 def _drop_broken(checkpoints: Path, reweighting: Reweighting | None) -> None:

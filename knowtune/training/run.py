@@ -81,7 +81,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path |
     tokenizer = base.tokenizer()
     label = f"train {job.name}, seed {job.seed}"
     virtual = int((job.method.model_extra or {}).get("num_virtual_tokens") or 0)
-    rows = encode(tokenizer, job.rows, pd.Series(1.0, index=job.rows.index), base, label, virtual)
+    rows = encode(tokenizer, job.rows, base, label, virtual)
     reweighting = (
         None if job.reweight is None else open_reweighting(job.reweight, job.rows, rows, base, tokenizer, label)
     )
@@ -97,9 +97,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path |
     fitted = fit(
         model,
         rows,
-        encode(tokenizer, job.validation, pd.Series(1.0, index=job.validation.index), base, label, virtual)
-        if len(job.validation)
-        else None,
+        encode(tokenizer, job.validation, base, label, virtual) if len(job.validation) else None,
         job.recipe,
         base.compute,
         base.task,
