@@ -1,4 +1,4 @@
-"""The tree of docs/tour.md: every module and what it is, as its own docstring says. `python -m tests.tree` writes it."""
+"""The tree of docs/tour.md: each module and what it is, by its docstring; `python -m tests.tree` writes it."""
 
 from __future__ import annotations
 
