@@ -12,11 +12,12 @@ from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from cli.claim import holder
 from knowtune.common.errors import UserError
+from stages.core.code import CHECK, refresh_code
 from stages.core.command import COSTS
-from stages.core.params import read_yaml
+from stages.core.params import load_params, read_yaml
 
-CHECK = "validate"  # runs after every change of params.yaml, and always writes the same: nothing follows from it
 REFERENCE = Path(
     "benchmarks/costs.json"
 )  # measured on two cores with the embedded default; benchmarks/pipeline.py writes it
@@ -80,14 +81,17 @@ def _stages(folder: Path) -> list[str]:
     """Ask DVC what has changed, and list it with all that follows: the most that can run.
 
     Its dry run says what has changed, but needs every input to be there. Where some are still to be made (a fresh
-    clone, a new member), its status says it.
+    clone, a new member), its status says it. Which code each stage runs is brought up to date first, unless somebody is
+    at work here, who has done so.
     """
+    if not holder(folder):
+        refresh_code(folder, load_params(folder / "params.yaml"))
     dry, order = _dvc(folder, "repro", "--dry"), _dvc(folder, "dag", "--dot")
     if order.returncode != 0:
         raise UserError(order.stderr.strip() or order.stdout.strip())
     if dry.returncode == 0:
         changed = {line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")}
-        return [*(changed & {CHECK}), *would_run(changed - {CHECK}, order.stdout)]
+        return would_run(changed, order.stdout)
     status = _dvc(folder, "status", "--json")
     if status.returncode != 0:
         raise UserError(status.stderr.strip() or status.stdout.strip())
@@ -96,6 +100,8 @@ def _stages(folder: Path) -> list[str]:
 
 def would_run(changed: set[str], dot: str) -> list[str]:
     """Return the changed stages and all that depend on them, in an order in which they can run.
+
+    All depend on the check, and nothing follows from it: what it writes is there before DVC is asked.
 
     Args:
         changed: what `dvc status` names.
@@ -110,7 +116,7 @@ def would_run(changed: set[str], dot: str) -> list[str]:
             needs[names[1]].add(names[0])
     found: list[str] = []
     for stage in TopologicalSorter(needs).static_order():
-        if stage in changed or needs[stage] & set(found):
+        if stage in changed or (needs[stage] - {CHECK}) & set(found):
             found.append(stage)
     return found
 

@@ -15,6 +15,7 @@ import psutil
 
 from cli.claim import claimed, dvc_at_work
 from cli.objects import sound_objects
+from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
 from stages.core.warm import warm_process
@@ -106,6 +107,7 @@ def _prepared(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
     keep_lock(folder)
     # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
     prune(folder / "dvc.yaml", folder / "dvc.lock", params)
+    refresh_code(folder, params)
     print(
         f"{params.threads} threads on {platform.machine()}: equal bytes on this kind of CPU with as many threads; "
         "other CPUs and GPUs give equal metrics within the intervals shown"

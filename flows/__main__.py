@@ -60,11 +60,14 @@ def _dispatch(args: argparse.Namespace) -> int:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from cli.claim import holder
+    from stages.core.code import refresh_code
     from stages.core.lock import mend_lock
+    from stages.core.params import load_params
 
     folder = open_workspace(params_file(args), args.data, wait=args.wait)
     if args.dry and not holder(folder):  # else DVC may be writing it
         mend_lock(folder)
+        refresh_code(folder, load_params(folder / "params.yaml"))
     from flows.run import default_workers, run
 
     if args.dry:

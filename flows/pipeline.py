@@ -28,6 +28,7 @@ from flows.graph import Node
 from flows.processes import Processes
 from flows.server import LOST
 from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole, worth_another_try
+from stages.core.code import CHECK
 
 RETRY_AFTER = (2, 20)  # seconds
 
@@ -80,8 +81,8 @@ class Walk:
             reason = f"needs {', '.join(sorted(blamed))}, which failed"
             not_run = StateType.CANCELLED, "NotRun", reason
             return aside.submit(node.address, *not_run, return_state=False, wait_for=before)
-        moved = self.force or node.changed or any(self.lines[need].state != "Skipped" for need in node.needs)
-        if not moved:
+        causes = (need for need in node.needs if need != CHECK)  # what the check writes was there before DVC was asked
+        if not (self.force or node.changed or any(self.lines[need].state != "Skipped" for need in causes)):
             skipped = StateType.COMPLETED, "Skipped", NOTES["unchanged"]
             return aside.submit(node.address, *skipped, return_state=False, wait_for=before)
         return stage.submit(node.address, self.processes, self.force, return_state=False, wait_for=before)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.run import show, surroundings
 from flows.graph import Node, lock_entries, read_graph, sort_lock
+from stages.core.code import CHECK
 from stages.core.params import load_params
 from stages.tracking import drain
 
@@ -86,6 +87,8 @@ def _end(folder: Path, targets: Sequence[str]) -> int:
 def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:
     """Say of each stage whether it would run, and why.
 
+    All depend on the check, and nothing follows from it: what it writes is there before DVC is asked.
+
     Returns:
         Pairs of address and reason; "" for a stage that is up to date.
     """
@@ -93,7 +96,8 @@ def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:
     reasons: dict[str, str] = {}
     for node in nodes:
         changed = force or node.changed
-        roots[node.address] = {node.address} if changed else set[str]().union(*(roots[need] for need in node.needs))
+        causes = (roots[need] for need in node.needs if need != CHECK)
+        roots[node.address] = {node.address} if changed else set[str]().union(*causes)
         follows = f"depends on {', '.join(sorted(roots[node.address]))}" if roots[node.address] else ""
         reasons[node.address] = ("forced" if force else "changed") if changed else follows
     return list(reasons.items())

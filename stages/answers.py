@@ -66,15 +66,16 @@ def _answers(
     from knowtune.common.parts import by_parts
     from knowtune.data.contract import ANSWERS, ROWS, check
     from knowtune.tasks.answers import answered, right_answers
+    from stages.core.code import code_of
     from stages.core.compute import compute_of
-    from stages.core.semantics import representation_of, vectors_of
+    from stages.core.semantics import vectors_of
     from stages.core.work import work_folder
 
     settings = params.answers
     decides = [settings.model_dump(exclude={"sketch"}), params.semantics.model_dump(), params.task.model_dump()]
     inputs = [args.train, args.base, Path(params.semantics.path)]
-    members = type(representation_of(params)), type(base.task)
-    work = work_folder("answers", [*decides, compute_of(params).__dict__], inputs, *members)
+    code = code_of("stages.answers", None, params)
+    work = work_folder("answers", [*decides, compute_of(params).__dict__], inputs, code)
     vectors = vectors_of(params, model, tokenizer)
 
     def answer(rows: pd.DataFrame, label: str, path: Path) -> None:
@@ -113,13 +114,14 @@ def _sketches(
     from knowtune.common.files import whole
     from knowtune.common.parts import by_parts
     from knowtune.gradients.sketches import Sketcher, sketch_rows
+    from stages.core.code import code_of
     from stages.core.compute import compute_of
     from stages.core.work import work_folder
 
     settings = params.answers.sketch
     assert settings is not None
     decides = [settings.model_dump(), params.task.model_dump(), compute_of(params).__dict__]
-    work = work_folder("sketches", decides, [args.train, args.base], type(base.task))
+    work = work_folder("sketches", decides, [args.train, args.base], code_of("stages.answers", None, params))
     with Sketcher(model, settings.dimensions, settings.seed) as sketcher:
 
         def sketch(rows: pd.DataFrame, label: str, path: Path) -> None:

@@ -35,10 +35,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     if isinstance(params.base, EmbeddedBase):
         from knowtune.data.authored import read_authored
         from knowtune.training.build_embedded import build_base
+        from stages.core.code import code_of
         from stages.core.work import work_folder
 
-        authored = read_authored(args.source)
-        work = work_folder("base", [params.base.model_dump(), compute.__dict__], [args.source])
+        authored, code = read_authored(args.source), code_of("stages.base", None, params)
+        work = work_folder("base", [params.base.model_dump(), compute.__dict__], [args.source], code)
         counts = build_base(authored, params.base.build, compute, args.out, work)
         shutil.rmtree(work / "checkpoints", ignore_errors=True)  # a forced run is to train, not to find itself finished
         print(f"base: {counts}")

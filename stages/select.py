@@ -34,6 +34,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.selectors import SELECTORS
     from knowtune.selectors.artefact import CARD
     from knowtune.selectors.run import Brief, ChoiceJob, choose_seed
+    from stages.core.code import code_of
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.runs import method_of
@@ -50,8 +51,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     masked = None if settings.trial is None else member_class(METHODS, "method", "fish")()
     assert masked is None or isinstance(masked, MaskedMethod)
     decides = [settings.model_dump(exclude={"seeds"}), compute_of(params).__dict__, params.task.model_dump()]
-    members = [type(member) for member in (selector, method, masked) if member is not None]
-    work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], *members)
+    code = code_of("stages.select", settings, params)
+    work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], code)
     rows = check(read_rows(args.kept), KEPT, str(args.kept))
     summary = {}
     for seed in settings.seeds:

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.data.contract import ROW_COLUMNS, ROWS, check
     from knowtune.selectors.artefact import read_selection
     from knowtune.training.run import Job, train_seed
+    from stages.core.code import code_of
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.reweighting import plan_of
@@ -55,9 +56,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
-    members = [type(method), *([] if plan is None else [type(plan.representation)])]
     inputs = [args.selected, args.validation, args.base, *([] if plan is None else [Path(params.semantics.path)])]
-    work = work_folder(f"train-{args.name}", decides, inputs, *members)
+    code = code_of("stages.train", settings, params)
+    work = work_folder(f"train-{args.name}", decides, inputs, code)
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
     for seed in settings.seeds:
         selected = read_selection(args.selected, seed, base)

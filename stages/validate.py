@@ -1,6 +1,8 @@
-"""Check params.yaml, all faults in one message, and remove what belongs to members that are no longer named.
+"""Check params.yaml, write which code each stage runs, and remove what belongs to members that are no longer named.
 
-Every root stage depends on the constant this writes, so a plain `dvc repro` stops here too before anything is computed.
+All faults come in one message. Every stage depends on its file of code, so a plain `dvc repro` stops here too before
+anything is computed, and goes on with what an edit of params.yaml or of the code concerns.
+
 What a removed member leaves behind (its folders, its entries in dvc.lock) would otherwise stay: the report must meet no
 ghosts, and a fresh clone must end with the same dvc.lock.
 """
@@ -17,23 +19,24 @@ from stages.core import command
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
 
-EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/valid.json"
+EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/code"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--pipeline", type=Path, required=True, help="dvc.yaml, which says where members' outs lie")
     parser.add_argument("--lock", type=Path, required=True, help="dvc.lock, cleared of unnamed members")
-    parser.add_argument("--out", type=Path, required=True, help="the constant to write")
+    parser.add_argument("--out", type=Path, required=True, help="folder for one file per stage and member: its code")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Check PEFT's own options too, prune, write the constant."""
     from knowtune.common.files import write_json
+    from stages.core.code import write_code
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
     prune(args.pipeline, args.lock, params)
-    write_json(args.out, {"valid": True})
+    write_code(args.pipeline.parent, args.out, params)
 
 
 def prune(pipeline: Path, lock: Path, params: Params) -> None:

@@ -23,6 +23,8 @@ class Stage:
 
     Args:
         name: as DVC says it, e.g. "train@lora".
+        family: the params section whose members it expands over, e.g. "runs"; "" where it has no members.
+        member: e.g. "lora".
         description: `desc`, one line.
         command: `cmd`.
         deps: paths it reads.
@@ -32,6 +34,8 @@ class Stage:
     """
 
     name: str
+    family: str
+    member: str
     description: str
     command: str
     deps: tuple[str, ...]
@@ -69,18 +73,27 @@ def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
     stages = {}
     for family, body in pipeline["stages"].items():
         if "foreach" not in body:
-            stages[family] = _stage(family, body, params, params)
+            stages[family] = _stage(family, "", "", body, params, params)
             continue
-        members = _value(str(body["foreach"]).strip("${} "), params)
+        section = str(body["foreach"]).strip("${} ")
+        members = _value(section, params)
         if not isinstance(members, Mapping):
             raise UserError(f"dvc.yaml: {family}.foreach: got {type(members).__name__}; allowed: a mapping by name")
         for key, item in members.items():
             name = f"{family}@{key}"
-            stages[name] = _stage(name, body["do"], params, {**params, "key": key, "item": item})
+            names = {**params, "key": key, "item": item}
+            stages[name] = _stage(name, section, str(key), body["do"], params, names)
     return stages
 
 
-def _stage(name: str, body: Mapping[str, Any], params: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
+def _stage(
+    name: str,
+    section: str,
+    member: str,
+    body: Mapping[str, Any],
+    params: Mapping[str, Any],
+    names: Mapping[str, Any],
+) -> Stage:
     """Put values into one stage."""
     keys = [_filled(key, names) for key in body.get("params", ()) if isinstance(key, str)]
     if len(keys) < len(body.get("params", ())):
@@ -89,6 +102,8 @@ def _stage(name: str, body: Mapping[str, Any], params: Mapping[str, Any], names:
     written = [*_paths(body.get("outs", ()), names), *metrics, *_paths(body.get("plots", ()), names)]
     return Stage(
         name=name,
+        family=section,
+        member=member,
         description=str(body.get("desc", "")),
         command=_filled(str(body["cmd"]), names),
         deps=tuple(_paths(body.get("deps", ()), names)),

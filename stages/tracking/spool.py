@@ -106,7 +106,7 @@ def _look_up(name: str, opened: Mapping[str, Any]) -> tuple[Stage, set[str]]:
         "Its run is recorded without data; the next reproduction goes by the new name",
         file=sys.stderr,
     )
-    return Stage(name, "", "", (), (), (), {}), set()
+    return Stage(name, "", "", "", "", (), (), (), {}), set()
 
 
 def _end(note: dict[str, Any] | None, code: int, error: str) -> None:
