@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from knowtune.methods import METHODS
+from knowtune.representations import REPRESENTATIONS
+from stages.core.code import FAMILIES, code_of, refresh_code, write_code
+from stages.core.params import load_params, write_yaml
+from stages.core.schema import Params, RunParams, SelectionParams
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def file_of(member: str) -> str:
+    return member.partition(":")[0].replace(".", "/") + ".py"
+
+
+def test_code_leads_from_the_stage_through_functions_and_packages_but_not_through_registries(params: Params) -> None:
+    code = code_of("stages.train", params.runs["lora"], params)
+    assert {"stages/train.py", "stages/core/models.py", "stages/__init__.py", file_of(METHODS["lora"])} <= set(code)
+    assert not [name for name in code if name.removesuffix("/__init__.py").replace("/", ".") in FAMILIES]
+    assert not {"stages/core/schema.py", "stages/core/command.py", "stages/core/code.py"} & set(code)
+    assert list(code) == sorted(code)
+
+
+def test_a_method_inside_of_another_counts(params: Params) -> None:
+    run = RunParams(
+        selection="all", method="lora", options={"inner": {"method": "full", "options": {"x": [1]}}}, seeds=[0]
+    )
+    code = code_of("stages.train", run, params)
+    assert {file_of(METHODS["lora"]), file_of(METHODS["full"])} <= set(code)
+    assert file_of(METHODS["fish"]) not in code
+
+
+def test_the_methods_of_a_selection_are_its_adapter_s_and_its_trial_s(params: Params) -> None:
+    chosen = {"filter": "clean", "strategy": "ird"}
+    short = {"learning_rate": 0.1, "batch_size": 1}
+    adapter = {"method": "lora", "warmup_steps": 1, **short}
+
+    def methods(**more: object) -> set[str]:
+        code = code_of("stages.select", SelectionParams.model_validate({**chosen, **more}), params)
+        return {name for name, member in METHODS.items() if file_of(member) in code}
+
+    assert methods() == set()
+    assert methods(adapter=adapter) == {"lora"}
+    assert methods(adapter=adapter, trial={"steps": 1, **short}) == {"lora", "fish"}
+
+
+def test_a_representation_counts_where_it_is_opened(params: Params) -> None:
+    member = file_of(REPRESENTATIONS[params.semantics.representation])
+    assert member in code_of("stages.answers", None, params)
+    assert member in code_of("stages.train", params.runs["beacons"], params)
+    assert member not in code_of("stages.train", params.runs["lora"], params)
+    judging = params.evaluate.model_copy(update={"metrics": ["reliability"]})
+    assert member in code_of("stages.evaluate", params.runs["lora"], params)
+    assert member not in code_of(
+        "stages.evaluate", params.runs["lora"], params.model_copy(update={"evaluate": judging})
+    )
+
+
+def test_files_are_written_where_stages_look_and_only_where_they_say_something_new(
+    params: Params, tmp_path: Path
+) -> None:
+    out = tmp_path / "code"
+    code = {"foreach": "${runs}", "do": {"cmd": "python -m stages.train", "deps": ["code/train/${key}.json", "x"]}}
+    check = {"cmd": "python -m stages.validate", "outs": [{"code": {"persist": True}}]}
+    report = {"cmd": "python -m stages.report", "deps": ["code/report.json"]}
+    write_yaml(tmp_path / "dvc.yaml", {"stages": {"validate": check, "train": code, "report": report}})
+    write_yaml(tmp_path / "params.yaml", {"runs": {"lora": {}, "full": {}}})
+    (out / "train").mkdir(parents=True)
+    (out / "train/lora.json").write_text("{")  # cut short
+    (out / "gone").mkdir()
+    (out / "gone/x.json").write_text("{}")
+    refresh_code(tmp_path, params)
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == {
+        "report.json", "train/full.json", "train/lora.json",
+    }  # fmt: skip
+    assert not (out / "gone").exists()
+    assert json.loads((out / "train/lora.json").read_text()) == code_of("stages.train", params.runs["lora"], params)
+    templates = [name for name in json.loads((out / "report.json").read_text()) if not name.endswith(".py")]
+    assert len(templates) == 2  # one includes the other
+    before = (out / "report.json").stat().st_mtime_ns
+    write_code(tmp_path, out, params)
+    assert (out / "report.json").stat().st_mtime_ns == before
