@@ -4,19 +4,22 @@ Importing it makes PEFT know the types of adapters that `knowtune.methods` adds,
 first, and imports neither PEFT nor torch.
 """
 
+from pkgutil import resolve_name
 from typing import Any
 
 from knowtune.methods.peft_types import after_import, register
-
-__version__ = "0.1.0"
+from knowtune.methods.tuners import TUNERS
 
 after_import("peft", register)
 
 
 def __getattr__(name: str) -> Any:
-    """Give `FishConfig`, which needs PEFT, when it is asked for."""
-    if name == "FishConfig":
-        from knowtune.methods.fish.config import FishConfig
+    """Give a tuner's config, such as `FishConfig`, which needs PEFT, or the installed version, when it is asked for."""
+    for config, _ in TUNERS.values():
+        if config.endswith(f":{name}"):
+            return resolve_name(config)
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return FishConfig
+        return version("knowtune")
     raise AttributeError(f"module 'knowtune' has no attribute {name!r}")

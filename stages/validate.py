@@ -31,7 +31,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Check PEFT's own options too, prune, write the constant."""
-    from knowtune.common.files import write_json
     from stages.core.code import write_code
 
     load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))

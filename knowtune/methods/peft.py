@@ -14,16 +14,17 @@ from pydantic import ConfigDict, Field
 
 from knowtune.common.errors import Problem, UserError, nearest
 from knowtune.methods.base import Method
+from knowtune.methods.tuners import TUNERS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 REFUSED = {
+    **{name.lower(): f"it is a tuner of knowtune's own: take `method: {name.lower()}`" for name in TUNERS},
     "adalora": "its ranks are allocated by a call at every step that must know the number of steps in advance",
     "cpt": "its forward pass rewrites its own weights, so that what is saved is not what was measured",
     "adamss": "it needs scikit-learn at attach and a call at every step",
-    "fish": "it is knowtune's own, with a mask: `method: fish`, on a selection with a budget",
     "lily": "its router averages over the whole batch, later tokens included, so its loss leaks the future",
     "multitask_prompt_tuning": "every forward pass needs task_ids",
     "poly": "every forward pass needs task_ids",

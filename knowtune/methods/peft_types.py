@@ -11,23 +11,24 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from types import ModuleType
 
 from knowtune.methods.peft_enum import add_member
+from knowtune.methods.tuners import TUNERS
 
 
 def register() -> None:
-    """Make FISH a type of PEFT; once is enough, more does no harm."""
+    """Make every tuner a type of PEFT; once is enough, more does no harm."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils.peft_types import PeftType, register_peft_method
 
-    member = add_member(PeftType, "FISH")
-    if member in PEFT_TYPE_TO_CONFIG_MAPPING:
-        return
-    from knowtune.methods.fish.config import FishConfig
-    from knowtune.methods.fish.model import FishModel
-
-    register_peft_method(name="fish", config_cls=FishConfig, model_cls=FishModel, prefix=FishModel.prefix)
+    for name, (config, model) in TUNERS.items():
+        if add_member(PeftType, name) not in PEFT_TYPE_TO_CONFIG_MAPPING:
+            tuner = resolve_name(model)
+            register_peft_method(
+                name=name.lower(), config_cls=resolve_name(config), model_cls=tuner, prefix=tuner.prefix
+            )
 
 
 def after_import(name: str, then: Callable[[], None]) -> None:

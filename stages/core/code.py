@@ -15,8 +15,8 @@ from pathlib import Path
 
 import grimp
 
-from knowtune.artefacts import parse_json, write_json
-from stages.core.members import FAMILIES, Section
+from knowtune.common.files import parse_json, write_json
+from stages.core.members import FAMILIES, REGISTRIES, Section
 from stages.core.pipeline import Stage, read_stages
 from stages.core.schema import Params
 from stages.core.syntax import digest_source
@@ -52,13 +52,13 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
         found.add(name)
         todo += sources.graph.find_modules_directly_imported_by(name)
         package = name.rpartition(".")[0]
-        if package and package not in FAMILIES:
+        if package and package not in REGISTRIES:
             todo.append(package)  # Python runs its __init__ first
         if name in FAMILIES:
             registry, named = FAMILIES[name]
             members = [registry[member] for member in named(module, section, params) if member in registry]
             todo += [target.partition(":")[0] for target in members]
-    return sources.digests(name for name in found if name not in FAMILIES)
+    return sources.digests(name for name in found if name not in REGISTRIES)
 
 
 class Sources:

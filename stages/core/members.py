@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from knowtune.families import member_class
+from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
+from knowtune.merging.mixtures import MIXTURES
 from knowtune.methods import METHODS
-from knowtune.metrics import METRICS
-from knowtune.mixtures import MIXTURES
-from knowtune.representations import REPRESENTATIONS
+from knowtune.registry import member_class
 from knowtune.selectors import SELECTORS
+from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
 from stages.core.schema import FilterParams, MixtureParams, Params, RunParams, SelectionParams
 
@@ -63,9 +63,10 @@ def _values_of(key: str, value: Any) -> list[str]:
 FAMILIES: Mapping[str, tuple[Mapping[str, str], Named]] = {
     "knowtune.filters": (FILTERS, _strategies(FilterParams)),
     "knowtune.selectors": (SELECTORS, _strategies(SelectionParams)),
-    "knowtune.mixtures": (MIXTURES, _strategies(MixtureParams)),
+    "knowtune.merging.mixtures": (MIXTURES, _strategies(MixtureParams)),
     "knowtune.methods": (METHODS, _methods),
-    "knowtune.metrics": (METRICS, lambda _, __, params: params.evaluate.metrics),
-    "knowtune.representations": (REPRESENTATIONS, _representations),
+    "knowtune.evaluation.metrics": (METRICS, lambda _, __, params: params.evaluate.metrics),
+    "knowtune.semantics.representations": (REPRESENTATIONS, _representations),
     "knowtune.tasks": (TASKS, lambda _, __, params: [params.task.kind]),
 }
+REGISTRIES = frozenset({*FAMILIES, "knowtune.methods.tuners"})

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
+from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
+from knowtune.merging.mixtures import MIXTURES
 from knowtune.methods import METHODS
-from knowtune.metrics import METRICS
-from knowtune.mixtures import MIXTURES
-from knowtune.representations import REPRESENTATIONS
 from knowtune.selectors import SELECTORS
+from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
 from stages.core.code import CHECK, FAMILIES, PLUMBING
 from stages.core.pipeline import read_stages

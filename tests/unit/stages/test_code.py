@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from knowtune.methods import METHODS
-from knowtune.representations import REPRESENTATIONS
+from knowtune.semantics.representations import REPRESENTATIONS
 from stages.core.code import FAMILIES, code_of, refresh_code, write_code
 from stages.core.params import load_params, write_yaml
 from stages.core.schema import Params, RunParams, SelectionParams
