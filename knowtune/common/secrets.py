@@ -51,8 +51,8 @@ def mask(text: str) -> str:
 
 def has_secret(text: str) -> bool:
     """Say whether a text that a person wrote holds a password or token for sure."""
-    values = (value for value in _values(tuple(os.environ.items())) if len(value) >= SURE)
-    return any(value in text for value in values) or any(
+    environment = tuple(os.environ.items()) if len(text) >= SURE else ()  # reading it takes longer than all the rest
+    return any(value in text for value in _values(environment) if len(value) >= SURE) or any(
         found[0].strip(HIDDEN) for shape in PLAIN for found in shape.finditer(text)
     )
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("knowtune", "stages", "cli", "data/raw", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml")
+DVC_CONFIG = "[core]\n    no_scm = True\n    analytics = false\n    check_update = false\n"
+FIRST_RUN = "first_run.txt"
 LIMIT = 900.0  # seconds, of one command; on a busy machine a whole pipeline of toys takes minutes
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -49,6 +52,10 @@ class Project:
         """All files below a path, by name."""
         top = self.folder / path
         return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
+
+    def first_run(self) -> str:
+        """What the run that finished this project printed."""
+        return (self.folder / FIRST_RUN).read_text()
 
     def lock(self) -> bytes:
         return (self.folder / "dvc.lock").read_bytes()
@@ -127,6 +134,20 @@ def toy(params: dict[str, Any]) -> None:
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first process of a test run fills; the others wait for it. Tests must leave it as it is."""
+    top = factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+    folder, made = top / name, top / f"{name}.made"
+    with FileLock(top / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed at it
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 def copy_project(folder: Path) -> Project:
     for name in COPIED:
         source, target = ROOT / name, folder / name
@@ -135,21 +156,22 @@ def copy_project(folder: Path) -> Project:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, target)
+    (folder / ".dvc").mkdir()  # what `dvc init` and `dvc config` write, without four processes
+    (folder / ".dvc/config").write_text(DVC_CONFIG)
     project = Project(folder)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True, env=ENVIRONMENT)
-    shutil.copyfile(ROOT / ".dvcignore", folder / ".dvcignore")
-    for key, value in (("core.analytics", "false"), ("core.check_update", "false")):
-        subprocess.run([sys.executable, "-m", "dvc", "config", key, value], cwd=folder, check=True, env=ENVIRONMENT)
     project.change(toy)
     return project
+
+
+def run_once(folder: Path) -> None:
+    done = copy_project(folder).command("cli", "run")
+    (folder / FIRST_RUN).write_text(done.stdout)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once; tests must leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    project.first_run = project.command("cli", "run")  # type: ignore[attr-defined]
-    return project
+    return Project(once(tmp_path_factory, "finished", run_once))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     assert (right, num > 0) == (0, True)
     (caution,) = [caution for caution in notes["cautions"] if "known facts" in caution]
     assert caution in (finished.folder / "data/report/leaderboard.md").read_text()
-    output = finished.first_run.stdout  # type: ignore[attr-defined]
+    output = finished.first_run()
     assert "data/report/index.html" in output
     assert "prefix_tuning on some" in (finished.folder / "data/report/index.html").read_text()
 

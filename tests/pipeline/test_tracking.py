@@ -142,7 +142,7 @@ def test_one_parent_and_a_child_per_stage_and_seed(recorded: Project, store: Sto
         assert {f"{family}@lora seed-0", f"{family}@prefix seed-0", f"{family}@prefix seed-1"} < set(seeds)
         above = seeds[f"{family}@prefix seed-1"].data.tags["mlflow.parentRunId"]
         assert above == stages[f"{family}@prefix"].info.run_id
-    assert "tracked: experiment knowtune, run 'reproduce " in recorded.first_run.stdout  # type: ignore[attr-defined]
+    assert "tracked: experiment knowtune, run 'reproduce " in recorded.first_run()
 
 
 def test_digests_and_params_are_those_of_dvc_lock(recorded: Project, store: Store) -> None:

@@ -16,19 +16,29 @@ class Kind(str, enum.Enum):  # noqa: UP042  # as PEFT writes its own
     ONE = "ONE"
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import knowtune, peft",
-        "import peft, knowtune",
-        "import knowtune\nfrom peft.utils.peft_types import PeftType",
-        "import knowtune, importlib.util\nassert importlib.util.find_spec('peft')\nimport peft",
-        "import knowtune\nknowtune.FishConfig(strategy='random', budget=0.1)",
-    ],
-)
-def test_registered_in_any_order_of_imports(imports):
-    done = subprocess.run([sys.executable, "-c", f"{imports}\n{NAMES}{LOAD}"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+ORDERS = [
+    "import knowtune, peft",
+    "import peft, knowtune",
+    "import knowtune\nfrom peft.utils.peft_types import PeftType",
+    "import knowtune, importlib.util\nassert importlib.util.find_spec('peft')\nimport peft",
+    "import knowtune\nknowtune.FishConfig(strategy='random', budget=0.1)",
+]
+FORKS = """
+import os, sys, torch, transformers.modeling_utils  # what PEFT itself imports, and takes seconds
+assert not {"peft", "knowtune"} & set(sys.modules)
+for code in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        exec(code, {})
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, flush=True)
+"""
+
+
+def test_registered_in_any_order_of_imports():
+    codes = [f"{imports}\n{NAMES}{LOAD}" for imports in ORDERS]
+    done = subprocess.run([sys.executable, "-c", FORKS, *codes], capture_output=True, text=True)
+    assert done.stdout.split() == ["True"] * len(ORDERS), done.stderr
 
 
 def test_importing_knowtune_imports_neither_peft_nor_torch():
