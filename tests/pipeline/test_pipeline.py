@@ -204,12 +204,9 @@ def test_a_new_method_is_one_file_and_one_line_and_retrains_nothing(project: Pro
     line = '    "full": "knowtune.methods.full:Full",\n'
     assert line in registry.read_text()
     registry.write_text(registry.read_text().replace(line, line + '    "head": "knowtune.methods.head:Head",\n'))
-    again = project.run()  # a selection may name any adapter; finished ones are taken from the work folder
-    assert {name.partition("@")[0] for name in again} == {"select"}
     project.change(lambda p: p["runs"].update(head={"selection": "clean", "method": "head", "seeds": [0]}))
     stages = project.run()
-    assert "train@head" in stages
-    assert [name for name in stages if name.startswith("train@")] == ["train@head"]
+    assert stages == ["validate", "train@head", "merge@head", "mix@soup", "evaluate-run@head", "report"]
     card = json.loads((project.folder / "data/adapters/head/seed-0/knowtune.json").read_text())
     assert card["num_trainable"] == 32
 
@@ -238,11 +235,25 @@ def test_new_members_of_the_other_families_retrain_nothing(project: Project) -> 
         params["evaluate"]["metrics"].append("fresh")
 
     project.change(use)
-    stages = project.run()
-    assert {"filter@fresh", "select@fresh", "mix@fresh", "evaluate-mixture@fresh", "evaluate-run@lora"} <= set(stages)
-    assert not [name for name in stages if name.startswith(("train@", "merge@", "answers")) or name == "base"]
-    board = json.loads((project.folder / "data/report/leaderboard.json").read_text())
-    assert board["lora"]["fresh"] == board["lora"]["known"]
+    stages = project.run("select@fresh", "mix@fresh", "evaluate-run@lora")
+    assert sorted(stages) == sorted(
+        ["validate", "filter@fresh", "select@fresh", "mix@fresh", "baseline", "evaluate-run@lora"]
+    )
+    found = json.loads((project.folder / "data/evaluated/runs/lora/metrics.json").read_text())["summary"]
+    assert found["fresh"] == found["known"]
+
+
+def test_finished_seeds_survive_edits_of_code_that_the_run_does_not_use(project: Project) -> None:
+    command = ["stages.train", "--name", "full", "--selected", "data/selected/clean", "--out", "data/adapters/full"]
+    command += ["--validation", "data/prepared/validation.jsonl", "--base", "data/base"]
+    methods = project.folder / "knowtune/methods"
+    before = project.bytes("data/adapters/full")
+    for path in (methods / "lora.py", methods / "fish/layer.py", project.folder / "knowtune/filters/clean.py"):
+        path.write_text(path.read_text() + "\n\nEDITED = 1\n")
+    assert "seed 0 is finished already" in project.command(*command).stderr
+    (methods / "full.py").write_text((methods / "full.py").read_text() + "\n\nEDITED = 1\n")
+    assert "finished already" not in project.command(*command).stderr
+    assert project.bytes("data/adapters/full") == before
 
 
 def test_a_killed_stage_resumes_and_ends_with_the_same_hash(project: Project) -> None:
