@@ -35,7 +35,7 @@ from knowtune.gradients.scorer import tokens_at_once
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.text.tokenize import Encoded, Labelled
+from knowtune.text.encoded import Encoded, Labelled
 
 
 def main() -> None:

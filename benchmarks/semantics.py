@@ -37,7 +37,7 @@ from knowtune.semantics.distance import text_distances
 from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.answers import right_answers
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.text.tokenize import encode_texts
+from knowtune.text.encode_rows import encode_texts
 
 PARTS = ("distances", "sketches", "filter", "memory")
 ROUNDING = 1e-4  # between two logits; a smaller gap is what another order of sums can close

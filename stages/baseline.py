@@ -66,7 +66,8 @@ def cautions_of(params: Params, base: Base, results: Results, test: Path, retent
     from knowtune.common.files import read_rows
     from knowtune.evaluation import cautions
     from knowtune.evaluation.leaderboard import reads_answers
-    from knowtune.text.tokenize import Encoded, encode_texts
+    from knowtune.text.encode_rows import encode_texts
+    from knowtune.text.encoded import Encoded
 
     tokenizer, read = base.tokenizer(), results.texts
     texts = read_rows(retention, ["id", "text"])["text"].tolist()

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from knowtune.text.cells import LIST, storable, written_list
+from knowtune.text.cell_paths import LIST, written_list
+from knowtune.text.cells import storable
 from knowtune.text.templates import is_template
 
 PLAIN = ("text", "number", "whole number", "truth")  # kinds of which a row has one value

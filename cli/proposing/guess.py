@@ -16,7 +16,7 @@ from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
 from cli.proposing.names import named, paired
 from cli.proposing.said import Said
-from knowtune.text.cells import LIST
+from knowtune.text.cell_paths import LIST
 from knowtune.text.templates import is_template, template_columns
 
 FEW_LABELS = 100  # as names

@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.proposing.columns import Column
 from knowtune.common.errors import UserError, nearest
-from knowtune.text.cells import LIST
+from knowtune.text.cell_paths import LIST
 from knowtune.text.templates import is_template, template_columns
 
 KINDS = {"prompt": "prompts", "target": "prompts", "messages": "chats", "label": "labels", "text": "labels",

@@ -15,7 +15,7 @@ from cli.proposing.names import GENERAL, named
 from knowtune.common.errors import UserError
 from knowtune.data.records import read_records
 from knowtune.tasks.base import Task
-from knowtune.text.cells import to_json
+from knowtune.text.json_cells import to_json
 
 HELD_OUT = {"validation": 0.05, "test": 0.1}
 

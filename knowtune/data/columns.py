@@ -16,7 +16,8 @@ from knowtune.data.chats import Chat
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.editing_cases import Cases
 from knowtune.data.sources import Reader, Reading
-from knowtune.text.cells import take, text_of
+from knowtune.text.cell_paths import take
+from knowtune.text.cells import text_of
 from knowtune.text.layout import PLAIN, Layout, Range
 from knowtune.text.messages import UnusableError, is_chat
 from knowtune.text.normalize import joint
@@ -88,7 +89,7 @@ class Mapped:
         pair = _filled(columns["text_pair"], record)[0] if columns.get("text_pair") else ""
         answers = self._answers(columns["label"], record)
         text, literal = _filled(columns["text"], record)
-        layout = Layout(markup=self._meant(text, literal)).written()
+        layout = Layout(markup=self._meant(text, literal)).to_text()
         target = answers[0] if answers else ""
         return Reading({**EMPTY, "prompt": text, "text_pair": pair, "target": target, "layout": layout})
 
@@ -101,7 +102,7 @@ class Mapped:
         """
         column, other = self.columns["text" if "text" in self.columns else "prompt"], self.columns.get("text_pair")
         text, literal = _filled(column, record)
-        layout = Layout(markup=self._meant(text, literal)).written()
+        layout = Layout(markup=self._meant(text, literal)).to_text()
         text += "" if heads or is_template(column) else joint(text)
         return {"prompt": text, "text_pair": _filled(other, record)[0] if other else "", "layout": layout}
 
@@ -169,7 +170,7 @@ class Mapped:
             "prompt": prompt,
             "target": answers[0] if answers else "",
             "aliases": "\n".join(answers[1:]),
-            "layout": layout.written(),
+            "layout": layout.to_text(),
         }
         return Reading(cells, reason)
 

@@ -3,7 +3,7 @@
 A *fact* is a subject, a relation and a target; a *row* is one wording of a fact: the model reads prompt + target,
 character by character. `aliases` are further right answers, one a line. For a classifier, `prompt` is the text,
 `text_pair` the second text or "", and `target` the label's name or the score. `layout` is "" for a plain row, else what
-a chat template or a prompt template adds, see `knowtune.text.tokenize`. `old` are the answers that the target
+a chat template or a prompt template adds, see `knowtune.text.layout`. `old` are the answers that the target
 replaces, one
 a line, or "". Row ids never change downstream. A row that a filter has seen carries `distance`: how far the pristine
 base's own answer is from the target in meaning.

@@ -18,7 +18,8 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.sources import Reading
-from knowtune.text.cells import MissingColumnError, key_of, take, text_of
+from knowtune.text.cell_paths import MissingColumnError, take
+from knowtune.text.cells import key_of, text_of
 from knowtune.text.normalize import joint
 from knowtune.text.templates import is_template, template_columns
 

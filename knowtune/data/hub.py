@@ -18,7 +18,7 @@ from knowtune.common.errors import TransientError, UserError
 from knowtune.common.files import whole, write_json
 from knowtune.data.parquet_records import parquet_records
 from knowtune.models.checkpoint_files import DECIDING_FILES
-from knowtune.text.cells import to_json
+from knowtune.text.json_cells import to_json
 from knowtune.text.templates import is_local, local_path
 
 if TYPE_CHECKING:

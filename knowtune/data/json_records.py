@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from knowtune.common.errors import UserError
 from knowtune.data.open_text import not_utf8, opened, opened_text
-from knowtune.text.cells import DECODER, DoubleKeyError
+from knowtune.text.json_cells import DECODER, DoubleKeyError
 
 PIECE = 1 << 16  # characters of an array that are read at a time
 NEAR_END = 12  # characters from the end of a piece where what is broken may only be cut

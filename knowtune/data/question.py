@@ -57,12 +57,12 @@ def asked(
     text, _, pair = question.partition(PAIR) if heads else (question, "", "")
     if raw:
         layout = Layout(markup=((0, len(text)),), start=like.start)
-        found = {"prompt": text, "text_pair": pair, "layout": layout.written()}
+        found = {"prompt": text, "text_pair": pair, "layout": layout.to_text()}
     else:
         mapped = Mapped(mapping, task, tokenizer)
         chats = "messages" in mapping or (not like.start and not heads)
         found = _chat(mapped, question) if chats else _filled(mapped, question, text, pair, heads=heads)
-    return {**found, "layout": replace(Layout.read(found["layout"]), ending=like.ending).written()}
+    return {**found, "layout": replace(Layout.read(found["layout"]), ending=like.ending).to_text()}
 
 
 def _chat(mapped: Mapped, question: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _chat(mapped: Mapped, question: str) -> dict[str, str]:
         row = mapped.chats().asked(messages, tools)
     except UnusableError as error:
         raise UserError(f"Q: {error}") from None
-    return {"prompt": row.prompt, "text_pair": "", "layout": row.layout.written()}
+    return {"prompt": row.prompt, "text_pair": "", "layout": row.layout.to_text()}
 
 
 def _filled(mapped: Mapped, question: str, text: str, pair: str, *, heads: bool) -> dict[str, str]:

@@ -20,17 +20,8 @@ from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
 from knowtune.data.open_text import kind_of
 from knowtune.data.records import CHUNK, DELIMITED, Records, read_records
-from knowtune.text.cells import (
-    LIST,
-    MissingColumnError,
-    fault_of,
-    is_written_list,
-    key_of,
-    shown,
-    storable,
-    take,
-    text_of,
-)
+from knowtune.text.cell_paths import LIST, MissingColumnError, is_written_list, take
+from knowtune.text.cells import fault_of, key_of, preview, storable, text_of
 from knowtune.text.templates import is_template
 
 READ_COLUMNS = [*ROW_COLUMNS, "reason"]
@@ -157,7 +148,7 @@ def _watched(path: Path, separator: str | None, target: str | None) -> Records:
         yield number, record
     if num_lists > 0.9 * num_rows:
         raise UserError(
-            f"{path}: {num_lists} of {num_rows} cells of {named!r} are lists written as text, e.g. {shown(example)}. "
+            f"{path}: {num_lists} of {num_rows} cells of {named!r} are lists written as text, e.g. {preview(example)}. "
             f'In source.columns, `target: "{named}{LIST}"` reads them as lists of right answers, and '
             f'`target: "{{{named}}}"` learns the texts as they stand'
         )

@@ -24,8 +24,8 @@ import torch
 from knowtune.common.progress import progress
 from knowtune.models.hidden_states import end_ids, evaluating, require_room, room
 from knowtune.text.batches import batches_by_length, pad
+from knowtune.text.encode_rows import encode_prompts
 from knowtune.text.layout import Layout
-from knowtune.text.tokenize import encode_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,7 +112,7 @@ class _Asked:
         """Take a row's prompt and layout."""
         given = Layout.read(layout)
         stop = ending_token(tokenizer, given.ending) if given.ending else -1
-        return cls(prompt.rstrip(" "), given.asked().written(), given.ending, stop)
+        return cls(prompt.rstrip(" "), given.of_prompt().to_text(), given.ending, stop)
 
     def text(
         self, tokenizer: PreTrainedTokenizerBase, read: list[int], said: Sequence[int], stops: set[int], blanks: int

@@ -16,7 +16,8 @@ from knowtune.models.checkpoint_files import load_tokenizer
 from knowtune.models.hidden_states import room
 from knowtune.models.load import from_checkpoint, new_modules
 from knowtune.text.batches import batches_by_length, pad
-from knowtune.text.tokenize import Labelled, encode_pairs
+from knowtune.text.encode_pairs import encode_pairs
+from knowtune.text.encoded import Labelled
 
 HEADS = ("classifier", "score")  # what transformers calls a classifier's head, and PEFT trains and saves whole
 

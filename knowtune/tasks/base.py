@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.text.tokenize import Encoded, Labelled
+    from knowtune.text.encoded import Encoded, Labelled
 from knowtune.registry import Member
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, field_validator
 
 from knowtune.tasks.heads import HeadTask
-from knowtune.text.cells import NUMBER, shown, text_of
+from knowtune.text.cells import NUMBER, preview, text_of
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class Classification(HeadTask):
             or self._at(value)
         )
         if len(found) != 1:
-            raise ValueError(f"got {shown(cell)}; allowed: {self._allowed()} (task.labels)")
+            raise ValueError(f"got {preview(cell)}; allowed: {self._allowed()} (task.labels)")
         return found
 
     def _at(self, value: Decimal | str | None) -> list[str]:

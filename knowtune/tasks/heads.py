@@ -54,7 +54,8 @@ class HeadTask(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Text and second text, with the number to learn."""
-        from knowtune.text.tokenize import encode_pairs, layouts_of
+        from knowtune.text.encode_pairs import encode_pairs
+        from knowtune.text.encode_rows import layouts_of
 
         numbers = [self.number(target) for target in rows["target"]]
         texts, pairs = rows["prompt"].tolist(), rows["text_pair"].tolist()

@@ -48,7 +48,7 @@ class Knowledge(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Any]:
         """Prompt and target as one text."""
-        from knowtune.text.tokenize import encode_rows, layouts_of
+        from knowtune.text.encode_rows import encode_rows, layouts_of
 
         return encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
 
@@ -63,9 +63,10 @@ class Knowledge(Task):
 
     def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
         """-100 on what is not learned  # (batch, seq)."""
-        from knowtune.text.batches import IGNORED, pad
+        from knowtune.text.batches import pad
+        from knowtune.text.encoded import IGNORE_INDEX
 
-        return pad([row.labels for row in encoded], IGNORED)
+        return pad([row.labels for row in encoded], IGNORE_INDEX)
 
     def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each learned token in nats, at the place of the token before it  # (batch, seq)."""
@@ -77,9 +78,9 @@ class Knowledge(Task):
         """True where the token after this one is learned  # (batch, seq)."""
         from torch.nn.functional import pad
 
-        from knowtune.text.batches import IGNORED
+        from knowtune.text.encoded import IGNORE_INDEX
 
-        return pad(targets[:, 1:] != IGNORED, (0, 1))
+        return pad(targets[:, 1:] != IGNORE_INDEX, (0, 1))
 
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
@@ -87,9 +88,9 @@ class Knowledge(Task):
         """Tokens drawn from the model at every learned place, after the true tokens before it."""
         import torch
 
-        from knowtune.text.batches import IGNORED
+        from knowtune.text.encoded import IGNORE_INDEX
 
-        learned = targets[:, 1:] != IGNORED
+        learned = targets[:, 1:] != IGNORE_INDEX
         shares = logits[:, -targets.shape[1] :][:, :-1][learned].float().softmax(-1).cpu()  # (learned, vocabulary)
         of_rows = list(zip(shares.split(learned.sum(1).tolist()), generators, strict=True))
         for _ in range(draws):
@@ -140,7 +141,7 @@ class Knowledge(Task):
     ) -> list[str]:
         """Let the model go on greedily; equal prompts are asked once."""
         from knowtune.models.generate import greedy_answers
-        from knowtune.text.tokenize import layouts_of
+        from knowtune.text.encode_rows import layouts_of
 
         limits = [max_new_tokens] * len(rows)
         if extra_tokens is not None:
@@ -166,7 +167,7 @@ class Knowledge(Task):
 def _longest_right(tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> list[int]:
     """Count the tokens of each row's longest right answer, where it stands in the text."""
     from knowtune.tasks.answers import right_answers
-    from knowtune.text.tokenize import encode_rows, layouts_of
+    from knowtune.text.encode_rows import encode_rows, layouts_of
 
     rights = right_answers(rows)
     places = [place for place, right in enumerate(rights) for _ in right]

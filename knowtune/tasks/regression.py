@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from knowtune.tasks.heads import HeadTask
-from knowtune.text.cells import NUMBER, shown, text_of
+from knowtune.text.cells import NUMBER, preview, text_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Regression(HeadTask):
         if not text:
             return []
         if isinstance(cell, bool) or not NUMBER.fullmatch(text) or abs(float(text)) > LARGEST:
-            raise ValueError(f"got {shown(cell)}; allowed: a number such as 3.5")
+            raise ValueError(f"got {preview(cell)}; allowed: a number such as 3.5")
         return [repr(float(text)).removesuffix(".0")]
 
     def number(self, target: str) -> float:

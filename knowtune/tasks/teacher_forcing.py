@@ -14,13 +14,14 @@ import torch
 
 from knowtune.common.progress import progress
 from knowtune.models.hidden_states import end_ids, require_room, room
-from knowtune.text.batches import IGNORED, batches_by_length, pad
-from knowtune.text.tokenize import encode_rows, encode_texts, layouts_of
+from knowtune.text.batches import batches_by_length, pad
+from knowtune.text.encode_rows import encode_rows, encode_texts, layouts_of
+from knowtune.text.encoded import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from knowtune.text.tokenize import Encoded
+    from knowtune.text.encoded import Encoded
 from knowtune.models.forward import forward
 
 
@@ -117,9 +118,9 @@ def read_texts(
     loss, count = [0.0] * len(ids), [0] * len(ids)
     for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
         logits = forward(model, [ids[i] for i in batch])[:, :-1]
-        labels = pad([ids[i] for i in batch], IGNORED)[:, 1:]
+        labels = pad([ids[i] for i in batch], IGNORE_INDEX)[:, 1:]
         nats = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         ).view(labels.shape)
         for i, total in zip(batch, nats.double().sum(1).tolist(), strict=True):
             count[i] = max(len(ids[i]) - 1, 1)

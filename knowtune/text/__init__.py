@@ -1,1 +1,1 @@
-"""From cells to tokens: cells, normal form, templates, chat messages, layouts, tokens, batches."""
+"""From cells to tokens: cells and their paths, normal form, templates, chat messages, layouts, tokens, batches."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import cross_entropy
 
-IGNORED = -100
+from knowtune.text.encoded import IGNORE_INDEX
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -18,8 +18,10 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     if logits.shape[1] != labels.shape[1]:
         logits = logits[:, -labels.shape[1] :]  # (batch, seq, vocabulary)
-    following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-    losses = cross_entropy(logits.float().flatten(0, 1), following.flatten(), ignore_index=IGNORED, reduction="none")
+    following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+    losses = cross_entropy(
+        logits.float().flatten(0, 1), following.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
     return losses.view(labels.shape)
 
 

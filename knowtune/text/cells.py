@@ -9,31 +9,16 @@ times. A value without such a text is `Unreadable`; it is refused only where a c
 
 from __future__ import annotations
 
-import ast
 import datetime
 import decimal
-import io
-import json
 import math
 import re
-import tokenize
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 from knowtune.text.normalize import visible
 
-MOST_DIGITS = 300  # of a whole number that is read as one; a float holds no more
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")  # as it may be written in a file
-LIST = "[]"  # ends the name of a column whose texts are written lists
-
-
-class MissingColumnError(KeyError):
-    """A record has no such column; the message is its name."""
-
-    def __str__(self) -> str:
-        """Give the bare name."""
-        return str(self.args[0])
 
 
 class Number(float):
@@ -79,7 +64,7 @@ def text_of(cell: Any) -> str:
         return ""
     if isinstance(cell, bool):
         return "true" if cell else "false"
-    if _unread(cell):
+    if _is_unreadable(cell):
         raise ValueError(f"got {cell['unreadable']}; allowed: text or a number")
     if isinstance(cell, dict | list):
         raise ValueError(f"got a {type(cell).__name__}; allowed: text or a number")
@@ -98,93 +83,21 @@ def texts_of(cell: Any) -> list[str]:
         ValueError: a list in a list, a dict, or what is no text.
     """
     parts = cell if isinstance(cell, list) else [cell]
-    odd = next((type(part).__name__ for part in parts if isinstance(part, list | dict) and not _unread(part)), None)
+    odd = next(
+        (type(part).__name__ for part in parts if isinstance(part, list | dict) and not _is_unreadable(part)), None
+    )
     if odd:
         raise ValueError(f"got a {odd}; allowed: a text, or a list of texts")
     return list(dict.fromkeys(text for text in map(text_of, parts) if text.strip()))
 
 
-def _unread(cell: Any) -> bool:
+def _is_unreadable(cell: Any) -> bool:
     """Tell what stands for a value that is no text, also when it was written to JSON and read back."""
     return isinstance(cell, dict) and set(cell) == {"unreadable"}
 
 
-def take(record: Mapping[str, Any], name: str) -> Any:
-    """Take a cell of a record.
-
-    Args:
-        record: columns and cells.
-        name: of a column; `a.b` is the key b inside the column a, of each part where that is a list; `a[]` is the list
-            that is written as text in the column a, in JSON or in Python. A column that is itself called so wins.
-
-    Raises:
-        MissingColumnError: there is no such column.
-        ValueError: a text that begins like a list and is none.
-    """
-    if name in record:
-        return record[name]
-    if name.endswith(LIST):
-        return written_list(take(record, name.removesuffix(LIST)))
-    outer, dot, key = name.rpartition(".")
-    if not dot:
-        raise MissingColumnError(name)
-    try:
-        cell = take(record, outer)
-    except MissingColumnError:
-        raise MissingColumnError(name) from None
-    parts = cell if isinstance(cell, list) else [cell]
-    found = [_inner(part, key, name) for part in parts if part is not None]
-    return found if isinstance(cell, list) else next(iter(found), None)
-
-
-def _inner(cell: Any, key: str, name: str) -> Any:
-    """Take what a dict has under a key."""
-    if not isinstance(cell, dict) or key not in cell:
-        raise MissingColumnError(name)
-    return cell[key]
-
-
-def written_list(cell: Any) -> Any:
-    """Read a list that is written as text; other cells stay.
-
-    Raises:
-        ValueError: the text begins like a list and is none, or leaves open where one part ends.
-    """
-    if not isinstance(cell, str) or not cell.strip().startswith("["):
-        return cell
-    text = cell.strip()
-    try:
-        found = DECODER.decode(text)
-    except (ValueError, RecursionError):
-        found = _python_list(text)
-    if not isinstance(found, list):
-        raise ValueError(f"got {shown(text)}; allowed: a list as JSON or Python writes it")
-    return found
-
-
-def is_written_list(text: str) -> bool:
-    """Tell a list that is written as text."""
-    try:
-        return isinstance(written_list(text), list)
-    except ValueError:
-        return False
-
-
-def _python_list(text: str) -> list[Any] | None:
-    """Read a list as Python writes it; None for what is none, such as the arrays of numpy, which have no commas."""
-    try:
-        found = ast.literal_eval(text)
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        num_texts = sum(token.type == tokenize.STRING for token in tokens)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        return None
-    if not isinstance(found, list) or num_texts != sum(isinstance(part, str) for part in found):
-        return None
-    return [plain(part) for part in found]
-
-
-def shown(cell: Any, length: int = 60) -> str:
-    """Show a cell in a message."""
+def preview(cell: Any, length: int = 60) -> str:
+    """Show a cell in a message, cut to a length."""
     text = repr(cell)
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -216,7 +129,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     if isinstance(value, bytes | bytearray | memoryview):
-        return _decoded(bytes(value))
+        return _decode(bytes(value))
     if hasattr(value, "tolist"):  # of numpy
         return plain(value.tolist())
     if value != value:  # NaT, and NaN of further types
@@ -244,52 +157,9 @@ def number_of(value: float, written: str | None = None) -> Number | Unreadable |
     return None if math.isnan(value) else Unreadable("a number that is not finite")
 
 
-def _decoded(value: bytes) -> str | Unreadable:
+def _decode(value: bytes) -> str | Unreadable:
     """Read bytes as the text they hold."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return Unreadable("bytes that are no UTF-8 text")
-
-
-def _integer(written: str) -> int | Number:
-    """Read a whole number of JSON."""
-    return int(written) if len(written) <= MOST_DIGITS and written != "-0" else Number(written)
-
-
-def _constant(written: str) -> Any:
-    """Read what Python's JSON has and JSON has not: NaN is no value, infinity is refused."""
-    return None if written == "NaN" else Unreadable("a number that is not finite")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON, whose keys must differ."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise DoubleKeyError(next(key for key in keys if keys.count(key) > 1))
-    return found
-
-
-class DoubleKeyError(ValueError):
-    """An object of JSON has a key twice; the message is the key."""
-
-
-DECODER = json.JSONDecoder(parse_float=Number, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
-
-
-def to_json(record: Mapping[str, Any]) -> str:
-    """Write a record of cells as a line of JSON that reads back as the same texts."""
-    line = json.dumps(_writable(record), ensure_ascii=False)
-    return json.dumps(_writable(record)) if fault_of(line) else line
-
-
-def _writable(cell: Any) -> Any:
-    """Write as text what a number of JSON would write in other words."""
-    if isinstance(cell, Number):
-        return cell if float.__repr__(cell) == cell.written else cell.written
-    if isinstance(cell, dict):
-        return {key: _writable(inner) for key, inner in cell.items()}
-    if isinstance(cell, list):
-        return [_writable(part) for part in cell]
-    return cell

@@ -38,18 +38,18 @@ class Layout:
         """Read the column's text."""
         return _read(text) if text else PLAIN
 
-    def written(self) -> str:
+    def to_text(self) -> str:
         """Write the column's text: "" where nothing is added."""
         if self == PLAIN:
             return ""
         added = {name: value for name, value in asdict(self).items() if value != getattr(PLAIN, name)}
         return json.dumps(added, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
-    def asked(self) -> Layout:
+    def of_prompt(self) -> Layout:
         """Give the layout of the prompt alone."""
         return Layout(markup=self.markup, start=self.start)
 
-    def meant(self, prompt: int, target: int) -> tuple[Range, ...]:
+    def control_ranges(self, prompt: int, target: int) -> tuple[Range, ...]:
         """Give the ranges of prompt + target + ending in which control tokens are meant.
 
         Args:
@@ -57,9 +57,9 @@ class Layout:
             target: characters of the target.
         """
         end = prompt + target
-        found = [(start, min(stop, prompt)) for start, stop in self.markup if start < prompt]
-        found += [(prompt + start, min(prompt + stop, end)) for start, stop in self.answer if start < target]
-        return (*found, *([(end, end + len(self.ending))] if self.ending else []))
+        ranges = [(start, min(stop, prompt)) for start, stop in self.markup if start < prompt]
+        ranges += [(prompt + start, min(prompt + stop, end)) for start, stop in self.answer if start < target]
+        return (*ranges, *([(end, end + len(self.ending))] if self.ending else []))
 
 
 PLAIN = Layout()

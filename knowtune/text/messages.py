@@ -29,12 +29,12 @@ def read_messages(given: Any) -> list[Message]:
     Raises:
         UnusableError: it is none, or one of them has no role or no text.
     """
-    found = _parsed(given, "messages")
-    if not isinstance(found, list) or not found:
+    messages = _parse(given, "messages")
+    if not isinstance(messages, list) or not messages:
         raise UnusableError("messages: fewer than two")
-    if all(isinstance(one, str) for one in found):
-        found = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(found)]
-    return [_message(one) for one in found]
+    if all(isinstance(one, str) for one in messages):
+        messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(messages)]
+    return [_message(one) for one in messages]
 
 
 def read_tools(given: Any) -> list[Any] | None:
@@ -43,13 +43,13 @@ def read_tools(given: Any) -> list[Any] | None:
     Raises:
         UnusableError: it is no list.
     """
-    found = _parsed(given, "tools") or None
-    if found is not None and not isinstance(found, list):
-        raise UnusableError(f"tools: got a {type(found).__name__}; allowed: a list of tools")
-    return found if found is None else list(_without_none(found))
+    tools = _parse(given, "tools") or None
+    if tools is not None and not isinstance(tools, list):
+        raise UnusableError(f"tools: got a {type(tools).__name__}; allowed: a list of tools")
+    return tools if tools is None else list(_without_none(tools))
 
 
-def _parsed(value: Any, name: str) -> Any:
+def _parse(value: Any, name: str) -> Any:
     """Read a value that may be written as JSON in a text."""
     if not isinstance(value, str) or not value.strip():
         return value
@@ -99,12 +99,12 @@ def _without_none(value: Any) -> Any:
     return [_without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
-def forms_of(said: list[Message]) -> Iterator[list[Message]]:
+def forms_of(messages: list[Message]) -> Iterator[list[Message]]:
     """Give the forms in which templates take calls of tools: arguments as an object or as JSON, content null or ""."""
-    if not any(message.get("tool_calls") for message in said):
-        yield said
+    if not any(message.get("tool_calls") for message in messages):
+        yield messages
         return
-    for forms in ([_with_objects(message) for message in said], said):
+    for forms in ([_with_objects(message) for message in messages], messages):
         yield forms
         yield [{**message, "content": "" if message["content"] is None else message["content"]} for message in forms]
 
@@ -122,10 +122,10 @@ def _with_object(call: Any) -> Any:
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     try:
-        found = json.loads(function["arguments"])
+        arguments = json.loads(function["arguments"])
     except ValueError:
         return call
-    read = {**function, "arguments": found} if isinstance(found, dict) else function
+    read = {**function, "arguments": arguments} if isinstance(arguments, dict) else function
     return {**call, "function": read} if "function" in call else read
 
 

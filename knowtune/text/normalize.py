@@ -38,13 +38,13 @@ class _Folding(dict[int, str]):
     def __missing__(self, code: int) -> str:
         letter = chr(code)
         if unicodedata.category(letter) == "Cf" or 0xFE00 <= code <= 0xFE0F:  # formats and variants show nothing
-            found = ""
+            same = ""
         elif unicodedata.decomposition(letter).startswith(_FORMS):
-            found = unicodedata.normalize("NFKC", letter)
+            same = unicodedata.normalize("NFKC", letter)
         else:
-            found = letter
-        self[code] = found
-        return found
+            same = letter
+        self[code] = same
+        return same
 
 
 _folding = _Folding(_SAME)

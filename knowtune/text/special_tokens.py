@@ -45,27 +45,27 @@ def tokenise(
         For each text its tokens, and the range of characters of each.
     """
     given = [()] * len(texts) if meant is None else meant
-    found: list[tuple[list[int], list[Range]]] = [([], [])] * len(texts)
+    tokens: list[tuple[list[int], list[Range]]] = [([], [])] * len(texts)
     control = control_tokens(tokenizer)
     for split in (True, False):
-        places = [i for i, ranges in enumerate(given) if bool(ranges) is not split]
-        if not places:
+        chosen = [i for i, ranges in enumerate(given) if bool(ranges) is not split]
+        if not chosen:
             continue
         batch: Any = tokenizer(
-            [texts[i] for i in places],
+            [texts[i] for i in chosen],
             add_special_tokens=False,
             return_offsets_mapping=True,
             split_special_tokens=split,
             verbose=False,
         )
-        for i, ids, offsets in zip(places, batch["input_ids"], batch["offset_mapping"], strict=True):
-            found[i] = (ids, offsets)
+        for i, ids, offsets in zip(chosen, batch["input_ids"], batch["offset_mapping"], strict=True):
+            tokens[i] = (ids, offsets)
             if not control.keys().isdisjoint(ids):
-                found[i] = _mended(tokenizer, control, texts[i], ids, offsets, given[i])
-    return found
+                tokens[i] = _mend(tokenizer, control, texts[i], ids, offsets, given[i])
+    return tokens
 
 
-def _mended(
+def _mend(
     tokenizer: PreTrainedTokenizerBase,
     control: dict[int, str],
     text: str,
@@ -73,7 +73,7 @@ def _mended(
     offsets: list[Range],
     meant: Sequence[Range],
 ) -> tuple[list[int], list[Range]]:
-    """Put ordinary tokens in the place of control tokens that are written in the text and not meant."""
+    """Replace control tokens that are written in the text, and not meant, by ordinary tokens."""
     tokens: list[int] = []
     ranges: list[Range] = []
     for token, (start, stop) in zip(ids, offsets, strict=True):

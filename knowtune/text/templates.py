@@ -49,11 +49,11 @@ def local_path(given: str, where: str) -> Path:
     path = Path(given).expanduser()
     if given.startswith(PACKAGE):
         name, _, rest = given.removeprefix(PACKAGE).partition("/")
-        found = importlib.util.find_spec(name)
-        if found is None or not found.submodule_search_locations:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.submodule_search_locations:
             install = f"{sys.executable} -m pip install {name.replace('_', '-')}"
             raise UserError(f"{where}: the Python package {name} is not installed; run `{install}`")
-        path = Path(next(iter(found.submodule_search_locations))) / rest
+        path = Path(next(iter(spec.submodule_search_locations))) / rest
     if not path.exists():
         raise UserError(f"{where}: {given}: nothing is there")
     return path

@@ -85,7 +85,8 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
 
     from knowtune.models.load import as_pretrained
     from knowtune.tasks.knowledge import Knowledge
-    from knowtune.text.tokenize import Encoded, encode_rows, encode_texts
+    from knowtune.text.encode_rows import encode_rows, encode_texts
+    from knowtune.text.encoded import Encoded
     from knowtune.training.dataset import Rows
     from knowtune.training.fit import Recipe, fit, seed_everything
     from knowtune.training.optimizers import MuonAdamW

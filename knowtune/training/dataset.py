@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from knowtune.text.tokenize import Encoded, Labelled
+from knowtune.text.encoded import Encoded, Labelled
 
 if TYPE_CHECKING:
     from knowtune.tasks.base import Task

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
 from knowtune.gradients.options import Scoring
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.text.tokenize import Encoded
+from knowtune.text.encoded import Encoded
 
 
 def main(out: Path) -> None:

@@ -20,7 +20,7 @@ from knowtune.methods.full import Full
 from knowtune.models.compute import Compute
 from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.text.tokenize import Encoded
+from knowtune.text.encoded import Encoded
 from knowtune.training.dataset import Rows
 from knowtune.training.fit import Recipe, fit, seed_everything
 from knowtune.training.reweighting import Plan, open_reweighting

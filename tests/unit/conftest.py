@@ -12,7 +12,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import CARD, make_card
 from knowtune.common.files import write_json
 from knowtune.text.batches import pad
-from knowtune.text.tokenize import encode_rows
+from knowtune.text.encode_rows import encode_rows
 from tests.unit.helpers import COMPUTE, REVIEWS, TASK, fact_rows, word_pieces
 
 START, END, PAD = "<s>", "</s>", "<pad>"

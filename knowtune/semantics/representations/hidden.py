@@ -28,7 +28,7 @@ class Hidden(Representation):
     ) -> Callable[[Sequence[str]], torch.Tensor]:
         """Read texts with the base, start token first."""
         from knowtune.models.hidden_states import mean_states
-        from knowtune.text.tokenize import encode_wrapped
+        from knowtune.text.encode_pairs import encode_wrapped
 
         def vectors(texts: Sequence[str]) -> torch.Tensor:
             read = encode_wrapped(tokenizer, texts, min(tokenizer.model_max_length, 2**31))

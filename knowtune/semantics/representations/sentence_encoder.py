@@ -47,7 +47,7 @@ class SentenceEncoder(Representation):
         from knowtune.models.context_length import usable_context
         from knowtune.models.hidden_states import mean_states
         from knowtune.models.load import from_checkpoint
-        from knowtune.text.tokenize import encode_wrapped
+        from knowtune.text.encode_pairs import encode_wrapped
 
         folder = local_path(self.path, "semantics.path")
         first, longest, lower = _pooling(folder)

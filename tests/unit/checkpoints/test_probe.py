@@ -16,7 +16,8 @@ from knowtune.models.compute import Compute
 from knowtune.models.context_length import usable_context
 from knowtune.models.heads import depends_on_batch, head_outputs, pooled_states
 from knowtune.models.hidden_states import leaks
-from knowtune.text.tokenize import Labelled, encode_pairs
+from knowtune.text.encode_pairs import encode_pairs
+from knowtune.text.encoded import Labelled
 from tests.unit.helpers import COMPUTE, REVIEWS, TASK, review_rows
 
 SIZE = {

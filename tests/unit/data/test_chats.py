@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from knowtune.data.chats import Chat
+from knowtune.text.encode_rows import encode_prompts, encode_rows
+from knowtune.text.encoded import Encoded
 from knowtune.text.messages import UnusableError, read_messages
-from knowtune.text.tokenize import Encoded, encode_prompts, encode_rows
 
 START, END, MARK = "<|start|>", "<|end|>", "</s>"
 TURNS = (
@@ -76,7 +77,7 @@ def talker(tokenizer: Any) -> Any:
 def written(talker: Any, template: str, messages: Any, tools: Any = None) -> tuple[Encoded, str, str]:
     talker.chat_template = template
     row = Chat(talker).read(messages, tools)
-    return encode_rows(talker, [row.prompt], [row.target], [row.layout.written()])[0], row.prompt, row.target
+    return encode_rows(talker, [row.prompt], [row.target], [row.layout.to_text()])[0], row.prompt, row.target
 
 
 def learned(talker: Any, row: Encoded) -> str:
@@ -105,7 +106,7 @@ class TestWhatIsRead:
     def test_what_is_asked_begins_what_is_read(self, template: str, talker: Any) -> None:
         row, _, _ = written(talker, template, LONG)
         asked = Chat(talker).asked(LONG[:-1])
-        ids = encode_prompts(talker, [asked.prompt], [asked.layout.written()])[0]
+        ids = encode_prompts(talker, [asked.prompt], [asked.layout.to_text()])[0]
         assert ids == row.input_ids[: row.target_start]
         assert asked.target == ""
 

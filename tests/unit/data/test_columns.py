@@ -9,7 +9,7 @@ import pytest
 from knowtune.data.columns import reader_for
 from knowtune.data.sources import MissingColumnError, Reading
 from knowtune.tasks.regression import Regression
-from knowtune.text.tokenize import encode_rows
+from knowtune.text.encode_rows import encode_rows
 from tests.unit.helpers import REVIEWS, TASK
 
 PROMPT: dict[str, Any] = {

@@ -13,7 +13,7 @@ from knowtune.data.columns import reader_for
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.editing_cases import Cases
 from knowtune.data.sources import Reading, read_files
-from knowtune.text.cells import MissingColumnError
+from knowtune.text.cell_paths import MissingColumnError
 from tests.unit.helpers import TASK
 
 NONE: dict[str, Any] = dict.fromkeys(

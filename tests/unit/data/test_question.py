@@ -12,7 +12,7 @@ import pytest
 from knowtune.common.errors import UserError
 from knowtune.data.columns import reader_for
 from knowtune.data.question import asked
-from knowtune.text.tokenize import encode_prompts, encode_rows
+from knowtune.text.encode_rows import encode_prompts, encode_rows
 from tests.unit.helpers import REVIEWS, TASK
 
 ABOUT: dict[str, Any] = dict.fromkeys(("id", "fact", "relation", "subject", "wording"))

@@ -19,7 +19,8 @@ from knowtune.common.errors import UserError
 from knowtune.data.records import READERS, read_records
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.regression import Regression
-from knowtune.text.cells import DECODER, fault_of, storable, text_of, texts_of, to_json
+from knowtune.text.cells import fault_of, storable, text_of, texts_of
+from knowtune.text.json_cells import DECODER, to_json
 
 QUIET = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -24,8 +24,7 @@ from knowtune.models.masks import top_entries
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.regression import Regression
-from knowtune.text.batches import IGNORED
-from knowtune.text.tokenize import Encoded, Labelled
+from knowtune.text.encoded import IGNORE_INDEX, Encoded, Labelled
 from tests.unit.helpers import TASK, counted_calls, encoded, fact_rows, review_rows
 
 Sums = dict[str, torch.Tensor]
@@ -319,12 +318,12 @@ class TestExpectedLabels:
     def test_are_drawn_where_something_is_learned_from_the_model(self) -> None:
         logits = torch.full((2, 4, 5), -50.0)
         logits[0, :, 3] = logits[1, :, 4] = 50.0
-        targets = torch.tensor([[IGNORED, IGNORED, 1, 1], [IGNORED, 2, 2, IGNORED]])
+        targets = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 1, 1], [IGNORE_INDEX, 2, 2, IGNORE_INDEX]])
         lots = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
         drawn = list(TASK.expected_targets(logits, targets, 2, lots))
         assert len(drawn) == 2
         for labels, weights in drawn:
-            assert labels.tolist() == [[IGNORED, IGNORED, 3, 3], [IGNORED, 4, 4, IGNORED]]
+            assert labels.tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 3, 3], [IGNORE_INDEX, 4, 4, IGNORE_INDEX]]
             assert weights.tolist() == [0.5, 0.5]
 
     def test_more_draws_come_closer_to_the_exact_information(self, base: Base) -> None:

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.gradients.sketches import Sketcher, sketch_rows
-from knowtune.text.tokenize import Encoded, Labelled
+from knowtune.text.encoded import Encoded, Labelled
 from tests.unit.helpers import REVIEWS, TASK, equal_states, fact_rows, review_rows, state
 
 

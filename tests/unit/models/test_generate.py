@@ -18,8 +18,8 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import read_json, write_json
 from knowtune.models.generate import greedy_answers
 from knowtune.models.hidden_states import end_ids, room
+from knowtune.text.encode_rows import encode_prompts, encode_texts
 from knowtune.text.layout import Layout
-from knowtune.text.tokenize import encode_prompts, encode_texts
 from tests.unit.helpers import fact_rows
 
 PROMPTS = [*fact_rows()["prompt"], "The", "Where does Ada live, and who is Bob"]
@@ -437,13 +437,13 @@ class TestText:
         self, ending: str, text: str, answer: str, base: Base, tokenizer: Any
     ) -> None:
         model = writes(base.model(), tokenizer, "The hat is ", text)
-        layout = Layout(ending=ending).written()
+        layout = Layout(ending=ending).to_text()
         assert greedy_answers(model, tokenizer, ["The hat is "], 1, 30, layouts=[layout]) == [answer]
 
     def test_control_tokens_of_a_prompts_cells_are_text(self, base: Base, tokenizer: Any) -> None:
         model, read = base.model(), list[list[int]]()
         model.get_input_embeddings().register_forward_hook(lambda module, given, output: read.append(given[0].tolist()))
-        marked = Layout(markup=((0, 4),), start=False).written()
+        marked = Layout(markup=((0, 4),), start=False).to_text()
         greedy_answers(model, tokenizer, ["</s>Ada </s>"], 1, 1)
         greedy_answers(model, tokenizer, ["</s>Ada </s>"], 1, 1, layouts=[marked])
         plain, meant = read[0][0], read[-1][0]

@@ -19,7 +19,8 @@ from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.models.heads import classifier_inputs, head_outputs, pooled_states
 from knowtune.tasks.regression import Regression
-from knowtune.text.tokenize import Labelled, encode_pairs
+from knowtune.text.encode_pairs import encode_pairs
+from knowtune.text.encoded import Labelled
 from knowtune.training.outputs import record_outputs
 from tests.unit.helpers import COMPUTE, REVIEWS, encoded, equal_states, review_rows, row, state, table, train
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from knowtune.tasks.classification import Classification
-from knowtune.text.cells import Number, shown
-from knowtune.text.tokenize import Labelled
+from knowtune.text.cells import Number, preview
+from knowtune.text.encoded import Labelled
 
 TASK = Classification(labels=["bad", "good", "fair"])
 STARS = ["1", "2", "3", "4", "5"]
@@ -57,7 +57,7 @@ def test_no_label(cell: Any) -> None:
 def test_a_label_that_there_is_not(cell: Any) -> None:
     with pytest.raises(ValueError) as caught:
         TASK.read_target(cell)
-    assert str(caught.value) == f"got {shown(cell)}; allowed: 0 or 'bad', 1 or 'good', 2 or 'fair' (task.labels)"
+    assert str(caught.value) == f"got {preview(cell)}; allowed: 0 or 'bad', 1 or 'good', 2 or 'fair' (task.labels)"
 
 
 def test_labels_that_are_numbers_are_named_alone_and_not_all() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.tasks.teacher_forcing import judge_rows
-from knowtune.text.tokenize import Encoded
+from knowtune.text.encoded import Encoded
 from tests.unit.helpers import COLOURS, TASK, fact_rows, row, table
 
 

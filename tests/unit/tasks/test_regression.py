@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from knowtune.tasks.regression import Regression
-from knowtune.text.cells import Number, shown
-from knowtune.text.tokenize import Labelled
+from knowtune.text.cells import Number, preview
+from knowtune.text.encoded import Labelled
 
 TASK = Regression()
 
@@ -44,7 +44,7 @@ def test_no_score(cell: Any) -> None:
 def test_what_is_no_number(cell: Any) -> None:
     with pytest.raises(ValueError) as caught:
         TASK.read_target(cell)
-    assert str(caught.value) == f"got {shown(cell)}; allowed: a number such as 3.5"
+    assert str(caught.value) == f"got {preview(cell)}; allowed: a number such as 3.5"
 
 
 @pytest.mark.parametrize("cell", [[1.0], {"a": 1}])

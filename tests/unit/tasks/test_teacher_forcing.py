@@ -11,7 +11,8 @@ from knowtune.checkpoints.base import Base
 from knowtune.models.forward import forward
 from knowtune.models.generate import greedy_answers
 from knowtune.tasks.teacher_forcing import judge_logits, judge_rows, read_texts
-from knowtune.text.tokenize import Encoded, encode_rows, encode_texts
+from knowtune.text.encode_rows import encode_rows, encode_texts
+from knowtune.text.encoded import Encoded
 from tests.unit.helpers import COLOURS, NAMES, TOWNS, fact_rows, row, table
 
 TEXTS = ["The hat of Ada is red.", "Bob", "Cleo lives in Oslo, and Dan lives in Bern " * 4, "x"]

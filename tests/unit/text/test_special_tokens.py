@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from knowtune.text.encode_pairs import encode_pairs, encode_wrapped
+from knowtune.text.encode_rows import encode_rows, encode_texts
 from knowtune.text.layout import Layout
 from knowtune.text.special_tokens import control_pattern, control_tokens, ordinary_tokens, tokenise
-from knowtune.text.tokenize import encode_pairs, encode_rows, encode_texts, encode_wrapped
 
 TEXTS = ["the tag for struck text is <b> and x y z . s unk SEP sep im end | / [ ] _"] * 4
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
@@ -157,7 +158,7 @@ class TestLayouts:
     def test_a_marked_row(self, speaker: Any) -> None:
         """The first <|im_end|> and the </s> are a cell's."""
         layout = Layout(ending="<|im_end|> ", markup=((0, 7), (24, 34)), start=False)
-        row = encode_rows(speaker, [self.PROMPT], ["<b>"], [layout.written()])[0]
+        row = encode_rows(speaker, [self.PROMPT], ["<b>"], [layout.to_text()])[0]
         end = speaker.convert_tokens_to_ids("<|im_end|>")
         assert row.input_ids.count(speaker.bos_token_id) == 1
         assert row.input_ids.count(end) == 2
@@ -168,24 +169,24 @@ class TestLayouts:
         assert row.labels[row.target_start :] == row.input_ids[row.target_start :]
 
     def test_the_start_token_is_not_doubled(self, speaker: Any) -> None:
-        marked = Layout(markup=((0, 3),)).written()
+        marked = Layout(markup=((0, 3),)).to_text()
         for prompt, layout in (("<s>the ", marked), ("the ", ""), ("the ", marked)):
             row = encode_rows(speaker, [prompt], ["x"], [layout])[0]
             assert row.input_ids.count(speaker.bos_token_id) == 1
             assert row.input_ids[0] == speaker.bos_token_id
-        bare = encode_rows(speaker, ["the "], ["x"], [Layout(ending="</s>", start=False).written()])[0]
+        bare = encode_rows(speaker, ["the "], ["x"], [Layout(ending="</s>", start=False).to_text()])[0]
         assert speaker.bos_token_id not in bare.input_ids
         assert bare.input_ids.count(speaker.eos_token_id) == 1
 
     def test_earlier_turns_are_learned(self, speaker: Any) -> None:
         prompt = "the x</s>tag y</s>"
         layout = Layout(ending="</s>", markup=((0, len(prompt)),), turns=((4, 9),))
-        row = encode_rows(speaker, [prompt], ["z"], [layout.written()])[0]
+        row = encode_rows(speaker, [prompt], ["z"], [layout.to_text()])[0]
         learned = [token for token in row.labels if token != -100]
         assert speaker.decode(learned, skip_special_tokens=False).replace(" ", "") == "x</s>z</s>"
         assert row.num_learned == len(learned)
 
     def test_an_empty_target_teaches_the_ending_alone(self, speaker: Any) -> None:
-        row = encode_rows(speaker, ["the tag "], [""], [Layout(ending="<|im_end|>").written()])[0]
+        row = encode_rows(speaker, ["the tag "], [""], [Layout(ending="<|im_end|>").to_text()])[0]
         assert not row.has_target
         assert speaker.convert_ids_to_tokens([t for t in row.labels if t != -100]) == ["<|im_end|>"]

@@ -15,8 +15,8 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.text.batches import IGNORED, token_losses
-from knowtune.text.tokenize import Encoded
+from knowtune.text.batches import token_losses
+from knowtune.text.encoded import IGNORE_INDEX, Encoded
 from knowtune.training.dataset import LengthBuckets, Rows, collate
 from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer
@@ -77,8 +77,8 @@ def plain_loss(base: Base, rows: Rows, weights: list[float] | None = None) -> fl
         labels = torch.tensor(row_.labels)
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([row_.input_ids])).logits[0]
-        total += weight * float(cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORED, reduction="sum"))
-        count += int((labels[1:] != IGNORED).sum())
+        total += weight * float(cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE_INDEX, reduction="sum"))
+        count += int((labels[1:] != IGNORE_INDEX).sum())
     return total / count
 
 

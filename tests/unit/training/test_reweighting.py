@@ -18,7 +18,7 @@ from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.models.generate import greedy_answers
 from knowtune.semantics.distance import text_distances
-from knowtune.text.batches import IGNORED
+from knowtune.text.encoded import IGNORE_INDEX
 from knowtune.training.dataset import Rows
 from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.reweighting import STATE, Reweighting, open_reweighting
@@ -63,8 +63,8 @@ def losses(base: Base, rows: Rows) -> torch.Tensor:
         labels = torch.tensor(one.labels)
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([one.input_ids])).logits[0]
-        each = cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORED, reduction="none")
-        found.append(each[labels[1:] != IGNORED])
+        each = cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE_INDEX, reduction="none")
+        found.append(each[labels[1:] != IGNORE_INDEX])
     return torch.cat(found)
 
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from knowtune.text.batches import batches_by_length, pad
-from knowtune.text.tokenize import Encoded, Labelled, encode_pairs, encode_rows, encode_texts
+from knowtune.text.encode_rows import encode_rows, encode_texts
 
 
 def metaspace(bos: bool, eos: bool, prepend: str = "always") -> Any:
@@ -100,39 +99,6 @@ def test_what_a_row_teaches() -> None:
     assert (unstarted.target_start, unstarted.num_learned) == (0, 1)  # nothing stands before the first token
 
 
-class TestEncodePairs:
-    def test_one_text(self, words: Any) -> None:
-        rows = encode_pairs(words, ["the film", "good"], ["", ""], [1.0, 0.0])
-        names = [words.convert_ids_to_tokens(row.input_ids) for row in rows]
-        assert names == [["[CLS]", "the", "film", "[SEP]"], ["[CLS]", "good", "[SEP]"]]
-        assert [row.segments for row in rows] == [[0, 0, 0, 0], [0, 0, 0]]
-        assert [row.label for row in rows] == [1.0, 0.0]
-        assert {row.filling for row in rows} == {words.pad_token_id}
-
-    def test_a_second_text_is_another_segment(self, words: Any) -> None:
-        row = encode_pairs(words, ["the film"], ["good"], [0.0])[0]
-        assert words.convert_ids_to_tokens(row.input_ids) == ["[CLS]", "the", "film", "[SEP]", "good", "[SEP]"]
-        assert row.segments == [0, 0, 0, 0, 1, 1]
-
-    def test_texts_are_cut_only_where_that_is_asked_for(self, words: Any) -> None:
-        texts = ["good " * 40, "bad"]
-        assert [len(row.input_ids) for row in encode_pairs(words, texts, [], [0.0, 0.0])] == [42, 3]
-        assert [len(row.input_ids) for row in encode_pairs(words, texts, [], [0.0, 0.0], max_tokens=8)] == [8, 3]
-
-    def test_a_model_without_segments_has_none(self, tokenizer: Any) -> None:
-        assert [row.segments for row in encode_pairs(tokenizer, ["Ada"], [], [0.0])] == [None]
-
-    def test_no_rows(self, words: Any) -> None:
-        assert encode_pairs(words, [], [], []) == []
-
-    def test_a_label_or_none(self) -> None:
-        assert (Labelled([1], None, 0.0).has_target, Labelled([1], None, 0.0).num_learned) == (True, 1)
-        assert (Labelled([1], None, float("nan")).has_target, Labelled([1], None, float("nan")).num_learned) == (
-            False,
-            0,
-        )
-
-
 def test_no_rows() -> None:
     assert encode_rows(metaspace(True, True), [], []) == []
     assert encode_texts(metaspace(True, True), [], 8) == []
@@ -150,19 +116,3 @@ def test_texts_start_with_the_start_token_and_are_cut() -> None:
         ["<s>", "▁The"],
     ]
     assert made.convert_ids_to_tokens(encode_texts(metaspace(False, True), ["The hat"], 3)[0]) == ["▁The", "▁hat"]
-
-
-def test_labels_and_mask_by_hand() -> None:
-    row = Encoded([7, 8, 9, 2], 1, 3)
-    assert row.labels == [-100, 8, 9, 2]
-    assert row.target_mask == [False, True, True, False]
-
-
-def test_pad() -> None:
-    assert pad([[1, 2, 3], [4]], 0).tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert pad([[1, 2, 3], [4]], -100, left=True).tolist() == [[1, 2, 3], [-100, -100, 4]]
-
-
-def test_batches_are_of_like_length_the_longest_first() -> None:
-    assert batches_by_length([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
-    assert batches_by_length([], 2) == []
