@@ -31,7 +31,7 @@ import torch
 
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in
 from knowtune.gradients.options import Scoring
-from knowtune.gradients.scorer import tokens_at_once
+from knowtune.gradients.pass_size import tokens_per_pass
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
@@ -60,7 +60,7 @@ def main() -> None:
     model = task.load_model(args.model).eval().to(args.device)
     rows = make_rows(args, model.config.vocab_size)
     scoring = Scoring(batch_size=args.batch)
-    at_once = max(1, min(args.batch, tokens_at_once(model) // args.tokens))
+    at_once = max(1, min(args.batch, tokens_per_pass(model) // args.tokens))
     sides: dict[str, Callable[[], Any]] = {
         "loop": lambda: by_loop(model, rows, task),
         "scored": lambda: fisher_diagonal(model, rows, task, parameters_in(model), scoring),

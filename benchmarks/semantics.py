@@ -182,14 +182,14 @@ def sketches(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Data
 
 def frozen_pass(model: Any, rows: Sequence[Any]) -> float:
     """Go forward and backward through frozen weights, without hooks; return seconds."""
-    from knowtune.gradients.per_example import Source
+    from knowtune.gradients.per_example import PerExampleGradients
     from knowtune.text.batches import batches_by_length
 
     hooks = [(module, module._forward_hooks) for module in model.modules()]
     for module, _ in hooks:
         module._forward_hooks = type(module._forward_hooks)()
     start = time.perf_counter()
-    with Source(model, {}):
+    with PerExampleGradients(model, {}):
         handle = model.get_input_embeddings().register_forward_hook(lambda m, i, output: output.requires_grad_(True))
         for batch in batches_by_length([len(row.input_ids) for row in rows], 32):
             part = [rows[i] for i in batch]

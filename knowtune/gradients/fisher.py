@@ -4,15 +4,15 @@
     s_n = sum_{j in mask} g_nj^2
 
 theta   the parameters in scope: all of a model, those that match a pattern, or an attached adapter's
-l_n     example n's mean loss per learned item: a language model's tokens, a classifier's label
+l_n     example n's loss: a language model's mean over the target tokens, a classifier's of its label
 y_n     the true label; or expected ones, F_j = 1/N sum_n E_{y ~ p(y|x_n)} g_nj(y)^2: exact over a classifier's
-        classes; for a language model drawn from its prediction at every learned place, after the true tokens before it
+        classes; for a language model drawn from its prediction of each target token, given the true tokens before it
 
 The squared gradient is that of each example, never of a batch's mean. The authors' code gets it by batches of one; here
 one batched pass does (`knowtune.gradients.per_example`), and the first two examples are checked against that
 definition. A model for which they differ is scored one example at a time.
 
-Departures from the authors' code: evaluation mode (no dropout); the mean per learned item, so that long examples do not
+Departures from the authors' code: evaluation mode (no dropout); the mean per target token, so that long examples do not
 count more; 1/N, which changes no ranking; `max_loss`, ours, against mislabelled examples, whose loss is the highest.
 """
 
@@ -23,7 +23,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError, nearest
-from knowtune.gradients.accumulators import Diagonal, Traces
+from knowtune.gradients.accumulators import FisherDiagonal, SquaredNorms
 from knowtune.gradients.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _nearest_glob(glob: str, names: Iterable[str]) -> str:
     parts = sorted({part for name in names for part in name.split(".")})
     words = [word if set(word) & set("*?[") else nearest(word, parts) for word in glob.split(".")]
     mended = ".".join(words)
-    found = "" not in words and mended != glob and any(fnmatchcase(name, mended) for name in names)
-    return mended if found else nearest(glob, names)
+    matches = "" not in words and mended != glob and any(fnmatchcase(name, mended) for name in names)
+    return mended if matches else nearest(glob, names)
 
 
 def fisher_diagonal(
@@ -117,7 +117,7 @@ def fisher_diagonal(
         UserError: no row, or a gradient that is not finite.
     """
     scorer = Scorer(model, rows, task, parameters, scoring, **options)
-    return {name: total.div_(len(rows)) for name, total in scorer.run(Diagonal(parameters)).items()}
+    return {name: total.div_(len(rows)) for name, total in scorer.run(FisherDiagonal(parameters)).items()}
 
 
 def row_traces(
@@ -136,4 +136,4 @@ def row_traces(
     if mask is not None:
         parameters = {name: parameters[name] for name, indices in mask.items() if len(indices)}
     scorer = Scorer(model, rows, task, parameters, scoring, **options)
-    return scorer.run(Traces(len(rows), parameters, mask))["traces"]
+    return scorer.run(SquaredNorms(len(rows), parameters, mask))["squared_norms"]

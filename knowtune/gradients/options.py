@@ -10,7 +10,7 @@ from knowtune.registry import Member
 
 
 class Scoring(Member):
-    """How rows are scored by their squared gradients g^2 of the mean loss per learned item."""
+    """How rows are scored by their squared gradients g^2 of the mean loss per target token or label."""
 
     labels: Literal["true", "expected"] = Field(
         default="true", description="labels of the data, or the model's own: over all classes, drawn for texts"

@@ -6,7 +6,7 @@ b, l      a row, and a linear layer of the pristine base (the output head left o
 D_bl      gradient of the row's training loss by the layer's output   (tokens, out); frozen weights suffice for it
 X_bl      the layer's input                                           (tokens, in)
 P_l, Q_l  Gaussian, entries of variance 1 / side                      (side, out), (side, in); side = 4 sqrt(dimensions)
-H_l       adds each of the side^2 numbers, with a sign by lot, to one of `dimensions` by lot
+H_l       adds each of the side^2 numbers, with a random sign, to a random one of `dimensions`
 
 The two-sided projection of a layer's gradient is that of LoGra (Choe et al., arXiv 2405.13954), which goes on to an
 inverse Hessian; we need cosines alone. H is a count sketch (Charikar, Chen, Farach-Colton, ICALP 2002): one random
@@ -32,7 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest
 from knowtune.common.progress import progress
-from knowtune.gradients.per_example import Source
+from knowtune.gradients.per_example import PerExampleGradients
 from knowtune.text.batches import batches_by_length
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3  # relative; what the check of two examples allows before one example a pass is taken
 
 
-class Sketcher(Source):
-    """Projects the gradients of a batch's rows while they arrive. Use it as a context, as every `Source`.
+class Sketcher(PerExampleGradients):
+    """Projects the gradients of a batch's rows while they arrive. Use it as a context.
 
     Args:
         model: a base; float32, bfloat16 or quantised.
@@ -61,15 +61,15 @@ class Sketcher(Source):
         self.dimensions, self.seed = dimensions, seed
         self.side = 4 * math.ceil(math.sqrt(dimensions))
         self.projections: dict[tuple[str, str], torch.Tensor | None] = {}
-        self.buckets: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.count_sketches: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _prepare(self) -> None:
         """Hook the layers."""
         for name, layer in self.layers.items():
-            self.hooks.append(layer.register_forward_hook(lambda m, x, y, name=name: self._called(name, x[0], y)))
+            self.hooks.append(layer.register_forward_hook(lambda m, x, y, name=name: self._on_forward(name, x[0], y)))
 
     def sketch(self, rows: Sequence[Any], task: Task) -> torch.Tensor:
-        """Sketch the gradients of the rows' training losses, each summed over what is learned of the row.
+        """Sketch the gradients of the rows' training losses, each summed over the row's target tokens or its label.
 
         Args:
             rows: encoded, each with a target.
@@ -87,18 +87,18 @@ class Sketcher(Source):
             loss.backward()
         return self.sums.cpu()
 
-    def _called(self, name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    def _on_forward(self, name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
         """Project a layer's input, and wait for the gradient of its output."""
         if not output.requires_grad:
-            output = output.detach().requires_grad_(True).clone()  # a leaf must not meet an operation in place
-        x = self._projected(name, "in", inputs.detach())
-        output.register_hook(lambda delta: self._arrive(name, x, delta.detach()))
+            output = output.detach().requires_grad_(True).clone()  # no operation in place may change a leaf
+        x = self._project(name, "in", inputs.detach())
+        output.register_hook(lambda gradient: self._on_output_gradient(name, x, gradient.detach()))
         return output
 
     @torch.no_grad()
-    def _arrive(self, name: str, x: torch.Tensor, delta: torch.Tensor) -> None:
-        """Add what a layer's gradients say to the sketches."""
-        d = self._projected(name, "out", delta)
+    def _on_output_gradient(self, name: str, x: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add a layer's gradients to the sketches."""
+        d = self._project(name, "out", gradient)
         batch = len(self.sums)
         if x.shape[0] != d.shape[0] or d.shape[0] % batch:
             raise UserError(
@@ -106,10 +106,10 @@ class Sketcher(Source):
             )
         d, x = d.reshape(batch, -1, d.shape[-1]), x.reshape(batch, -1, x.shape[-1])  # (batch, tokens, side)
         numbers = (d.transpose(1, 2) @ x).flatten(1)  # (batch, side * side)
-        places, signs = self._lot(name, numbers)
-        self.sums.index_add_(1, places, numbers * signs)
+        buckets, signs = self._count_sketch(name, numbers)
+        self.sums.index_add_(1, buckets, numbers * signs)
 
-    def _projected(self, name: str, side: str, values: torch.Tensor) -> torch.Tensor:
+    def _project(self, name: str, side: str, values: torch.Tensor) -> torch.Tensor:
         """Project the last dimension, where it is longer than a side."""
         key, size = (name, side), values.shape[-1]
         if key not in self.projections:
@@ -118,14 +118,14 @@ class Sketcher(Source):
         projection = self.projections[key]
         return values.float() if projection is None else values.float() @ projection
 
-    def _lot(self, name: str, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give a layer's numbers their places and signs."""
-        if name not in self.buckets:
+    def _count_sketch(self, name: str, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give each of a layer's numbers its bucket, one of the dimensions, and its sign."""
+        if name not in self.count_sketches:
             generator, size = self._generator(name, "sum"), numbers.shape[1]
-            places = torch.randint(self.dimensions, (size,), generator=generator)
+            buckets = torch.randint(self.dimensions, (size,), generator=generator)
             signs = torch.randint(2, (size,), generator=generator) * 2.0 - 1.0
-            self.buckets[name] = places.to(numbers.device), signs.to(numbers.device)
-        return self.buckets[name]
+            self.count_sketches[name] = buckets.to(numbers.device), signs.to(numbers.device)
+        return self.count_sketches[name]
 
     def _generator(self, name: str, part: str) -> torch.Generator:
         """Make a generator of its own for each layer and part, so that no result depends on an order."""
@@ -151,23 +151,23 @@ def sketch_rows(
     Raises:
         UserError: a gradient is not finite.
     """
-    found = torch.zeros(len(rows), sketcher.dimensions)
+    sketches = torch.zeros(len(rows), sketcher.dimensions)
     some = [i for i, row in enumerate(rows) if row.has_target]
-    if some and batch_size > 1 and not _tells_apart(sketcher, [rows[i] for i in (some * 2)[:2]], task):
+    if some and batch_size > 1 and not _batching_is_exact(sketcher, [rows[i] for i in (some * 2)[:2]], task):
         batch_size = 1
     for batch in progress(batches_by_length([len(rows[i].input_ids) for i in some], batch_size), label):
-        places = [some[i] for i in batch]
-        found[places] = sketcher.sketch([rows[i] for i in places], task)
-    odd = (~found.isfinite().all(1)).nonzero().flatten().tolist()
+        positions = [some[i] for i in batch]
+        sketches[positions] = sketcher.sketch([rows[i] for i in positions], task)
+    odd = (~sketches.isfinite().all(1)).nonzero().flatten().tolist()
     if odd:
         name = repr(ids[odd[0]]) if ids is not None else f"number {odd[0]}"
         raise UserError(
             f"{label}: the gradient of row {name} is not finite; look at this row, or use float32 (compute.dtype)"
         )
-    return found
+    return sketches
 
 
-def _tells_apart(sketcher: Sketcher, pair: Sequence[Any], task: Task) -> bool:
+def _batching_is_exact(sketcher: Sketcher, pair: Sequence[Any], task: Task) -> bool:
     """Compare two rows in one pass with each alone: experts, e.g., may see the tokens of several rows in any order."""
     alone = torch.cat([sketcher.sketch([row], task) for row in pair])
     try:

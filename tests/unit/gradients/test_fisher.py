@@ -14,11 +14,13 @@ import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
+from knowtune.gradients import pass_size
 from knowtune.gradients import scorer as scoring
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
-from knowtune.gradients.module_gradients import Call, UnsupportedError, Whole, uses_of
+from knowtune.gradients.module_gradients import ModuleCall, UnsupportedError, per_example_gradients
 from knowtune.gradients.options import Scoring
-from knowtune.gradients.per_example import ExampleGradients
+from knowtune.gradients.parameter_gradients import DenseGradients
+from knowtune.gradients.per_example import HookedGradients
 from knowtune.methods.lora import Lora
 from knowtune.models.masks import top_entries
 from knowtune.tasks.base import Task
@@ -65,10 +67,10 @@ def assert_equal(found: dict[str, torch.Tensor], expected: Sums, tolerance: floa
 
 def some_rows(num: int = 9, vocabulary: int = 60) -> list[Encoded]:
     """Rows of several lengths, of which some learn every token and some only the last ones."""
-    lot = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     rows = []
     for i in range(num):
-        ids = torch.randint(3, vocabulary, (6 + 2 * (i % 4),), generator=lot).tolist()
+        ids = torch.randint(3, vocabulary, (6 + 2 * (i % 4),), generator=generator).tolist()
         rows.append(Encoded(ids, 1 if i % 2 else len(ids) - 2, len(ids)))
     return rows
 
@@ -244,7 +246,7 @@ class TestLaws:
 
     def test_also_after_an_error(self, base: Base) -> None:
         model = base.model()
-        with pytest.raises(ZeroDivisionError), ExampleGradients(model, parameters_in(model)):
+        with pytest.raises(ZeroDivisionError), HookedGradients(model, parameters_in(model)):
             1 / 0  # noqa: B018
         assert all(p.requires_grad for p in model.parameters())
         assert not any(m._forward_hooks for m in model.modules())
@@ -252,8 +254,8 @@ class TestLaws:
     def test_a_mask_limits_the_traces(self, base: Base) -> None:
         model, rows = base.model(), encoded(base, fact_rows()).rows
         scope = parameters_in(model)
-        lot = torch.Generator().manual_seed(0)
-        mask = {n: (torch.rand(p.numel(), generator=lot) < 0.2).nonzero().flatten() for n, p in scope.items()}
+        generator = torch.Generator().manual_seed(0)
+        mask = {n: (torch.rand(p.numel(), generator=generator) < 0.2).nonzero().flatten() for n, p in scope.items()}
         mask["model.norm.weight"] = mask["model.norm.weight"][:0]
         found = row_traces(model, rows, TASK, scope, Scoring(batch_size=5), mask)
         for number in (0, 7):
@@ -303,7 +305,7 @@ class TestExpectedLabels:
         whole = diagonal(base, rows, labels="expected", draws=2, batch_size=32)
         exact = {name: values.double() for name, values in whole.items()}
         assert_equal(diagonal(base, rows[::-1], labels="expected", draws=2, batch_size=3), exact, 1e-5)
-        monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+        monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
         options = {"labels": "expected", "draws": 2, "batch_size": 3, "work": tmp_path}
         with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
             diagonal(base, rows, **options)
@@ -319,15 +321,15 @@ class TestExpectedLabels:
         logits = torch.full((2, 4, 5), -50.0)
         logits[0, :, 3] = logits[1, :, 4] = 50.0
         targets = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 1, 1], [IGNORE_INDEX, 2, 2, IGNORE_INDEX]])
-        lots = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-        drawn = list(TASK.expected_targets(logits, targets, 2, lots))
+        generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        drawn = list(TASK.expected_targets(logits, targets, 2, generators))
         assert len(drawn) == 2
         for labels, weights in drawn:
             assert labels.tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 3, 3], [IGNORE_INDEX, 4, 4, IGNORE_INDEX]]
             assert weights.tolist() == [0.5, 0.5]
 
     def test_more_draws_come_closer_to_the_exact_information(self, base: Base) -> None:
-        """Over the vocabulary of one learned place the expectation is a finite sum."""
+        """Over the vocabulary of one target token the expectation is a finite sum."""
         model, scope = base.model(), parameters_in(base.model(), "model.norm.weight")
         scope = parameters_in(model, "model.norm.weight")
         row = Encoded([1, 5, 9, 30, 7], 4, 5)
@@ -346,7 +348,7 @@ class TestInterruption:
     def test_a_resumed_scoring_gives_the_same_bits(self, base: Base, tmp_path: Path, monkeypatch: Any) -> None:
         from knowtune.gradients import scorer as scoring
 
-        monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+        monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
         whole = diagonal(base, batch_size=4)
         with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
             diagonal(base, batch_size=4, work=tmp_path / "work")
@@ -473,10 +475,10 @@ class TestBadInput:
     def test_a_module_that_cannot_be_told_apart(self) -> None:
         model = torch.nn.Sequential(torch.nn.Linear(4, 4))
         with (
-            ExampleGradients(model, parameters_in(model)) as source,
+            HookedGradients(model, parameters_in(model)) as source,
             pytest.raises(UnsupportedError, match="7 rows for 2"),
         ):
-            source.forward(2)
+            source.start_forward(2)
             source.backward(model(torch.randn(7, 4)).sum(), None)  # type: ignore[arg-type]
 
 
@@ -497,23 +499,23 @@ class TestPasses:
                 torch.nn.init.normal_(p)
             own = {key: key for key, _ in module.named_parameters()}
             known: dict[torch.nn.Module, bool] = {}
-            uses = dict(uses_of(Call(module, own, (x,), {}, delta, 3), known))
+            uses = dict(per_example_gradients(ModuleCall(module, own, (x,), {}, delta, 3), known))
             assert known == {module: affine}
             for key, p in module.named_parameters():
                 each = [torch.autograd.grad((module(x[i]) * delta[i]).sum(), p)[0] for i in range(3)]
                 use = uses[key]
-                assert isinstance(use, Whole)
+                assert isinstance(use, DenseGradients)
                 assert torch.allclose(use.gradients, torch.stack(each), atol=1e-5)
 
     def test_a_pass_is_as_large_as_the_weights_have_room_for(self, base: Base, monkeypatch: Any) -> None:
         model, rows = base.model(), encoded(base, fact_rows()).rows
         matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
         width = sum(sum(weight.shape) for weight in matrices)
-        monkeypatch.setattr(scoring, "FEWEST_CPU", 1)
-        monkeypatch.setattr(scoring, "FEWEST_GPU", 1)
-        assert scoring.tokens_at_once(model) == max(1, sum(p.numel() for p in model.parameters()) // (2 * width))
+        monkeypatch.setattr(pass_size, "MIN_TOKENS_CPU", 1)
+        monkeypatch.setattr(pass_size, "MIN_TOKENS_GPU", 1)
+        assert pass_size.tokens_per_pass(model) == max(1, sum(p.numel() for p in model.parameters()) // (2 * width))
         expected = diagonal(base, rows, batch_size=32)
-        monkeypatch.setattr(scoring, "FEWEST_CPU", 3 * max(len(row.input_ids) for row in rows))
+        monkeypatch.setattr(pass_size, "MIN_TOKENS_CPU", 3 * max(len(row.input_ids) for row in rows))
         with counted_calls(torch.nn.Embedding, "forward", 0, AssertionError()) as calls:
             assert_equal(diagonal(base, rows, model, batch_size=32), {n: v.double() for n, v in expected.items()})
         assert calls[0] == 3 + -(-len(rows) // 3)  # the check: two rows as one batch, and one by one
