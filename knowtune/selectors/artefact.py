@@ -69,6 +69,7 @@ def write_choice(
     strategy: str,
     options: Mapping[str, Any],
     adapter: Mapping[str, Any] | None = None,
+    picture: str | None = None,
 ) -> None:
     """Write a choice. No mask file means that all parameters may be trained; never a list of all indices.
 
@@ -81,13 +82,13 @@ def write_choice(
         options: the selector's, JSON-able.
         adapter: method, type and options of the adapter whose parameters were chosen among; its weights are the
             caller's to write into the folder `adapter` in here.
+        picture: of the choice, as SVG. It is made elsewhere, so that who reads a selection does not depend on plots.
     """
     from knowtune.models.masks import write_mask
-    from knowtune.selectors.plot import draw_choice
 
     table = rows.assign(score=choice.scores.astype(float), chosen=choice.chosen.astype(bool))
     write_rows(folder / "rows.jsonl", check(table, SELECTED, str(folder)))
-    for name, part in (("mask.safetensors", choice.mask), ("layers.csv", choice.layers)):
+    for name, part in (("mask.safetensors", choice.mask), ("layers.csv", choice.layers), (PICTURE, picture)):
         if part is None:
             (folder / name).unlink(missing_ok=True)  # of a selection that was here before
     if choice.mask is not None:
@@ -95,8 +96,9 @@ def write_choice(
     if choice.layers is not None:
         with whole(folder / "layers.csv") as path:
             choice.layers.to_csv(path, index=False)
-    with whole(folder / PICTURE) as path:
-        path.write_text(draw_choice(choice), encoding="utf-8")
+    if picture is not None:
+        with whole(folder / PICTURE) as path:
+            path.write_text(picture, encoding="utf-8")
     card = {
         "adapter": None if adapter is None else dict(adapter),
         "base_digest": base_digest,

@@ -14,6 +14,7 @@ from knowtune.common.errors import UserError
 from knowtune.methods.base import MaskedMethod, Method
 from knowtune.selectors.artefact import write_choice
 from knowtune.selectors.base import Selector
+from knowtune.selectors.plot import draw_choice
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +102,7 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
         strategy=job.strategy,
         options=job.selector.model_dump(mode="json"),
         adapter=described,
+        picture=draw_choice(choice),
     )
     return choice
 

@@ -60,6 +60,7 @@ EDITS = {
                {*JUDGING, "prepare", "base", "answers", "select", "train", "merge", "mix", "report"}),
     "another task": ([source_of(TASKS, "regression")], set()),
     "a template": (code_at("*.j2"), {"report"}),
+    "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
     "what trains": (code_at("trainer.py"), {"base", "select", "train", "merge"}),
     "a stage": (["stages/filter.py"], {"filter"}),
     "plumbing": ([f"{name.replace('.', '/')}.py" for name in PLUMBING if name != "stages.tracking"], set()),

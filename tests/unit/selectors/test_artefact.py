@@ -91,9 +91,10 @@ def test_scores_that_are_whole_stay_numbers_with_a_point(base: Base, tmp_path: P
 
 
 def test_without_a_mask_there_is_no_file(base: Base, tmp_path: Path) -> None:
-    write(tmp_path / "seed-0", choice(MASK), base.digest)
+    write(tmp_path / "seed-0", choice(MASK), base.digest, picture="<svg/>")
+    assert (tmp_path / "seed-0/selection.svg").read_text() == "<svg/>"
     write(tmp_path / "seed-0", choice(), base.digest)  # takes the place of the one with a mask
-    assert sorted(p.name for p in (tmp_path / "seed-0").iterdir()) == ["rows.jsonl", "selection.json", "selection.svg"]
+    assert sorted(p.name for p in (tmp_path / "seed-0").iterdir()) == ["rows.jsonl", "selection.json"]
     assert read_json(tmp_path / "seed-0" / "selection.json")["mask"] is False
     found = read_selection(tmp_path, 0, base)
     assert (found.mask, found.layers) == (None, None)
@@ -101,7 +102,7 @@ def test_without_a_mask_there_is_no_file(base: Base, tmp_path: Path) -> None:
 
 def test_writing_twice_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write(tmp_path / name, choice(MASK))
+        write(tmp_path / name, choice(MASK), picture="<svg/>")
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("a", "b"))
     assert one == two
     assert len(one) == 5
