@@ -115,15 +115,15 @@ class Material:
         return Recipe(
             epochs=(self.steps - 0.5) / math.ceil(num_rows / self.batch_size),  # the Trainer rounds up to a whole step
             batch_size=self.batch_size,
-            accumulation=1,
+            gradient_accumulation_steps=1,
             learning_rate=learning_rate,
-            schedule="cosine",
+            lr_scheduler_type="cosine",
             warmup_steps=self.steps // 10,
             weight_decay=0.0,
             max_grad_norm=1.0,
-            log_steps=10**6,  # no curve, no checkpoint: a training is shorter than what they would save
-            checkpoint_steps=10**6,
-            keep_best=False,
+            logging_steps=10**6,  # no curve, no checkpoint: a training is shorter than what they would save
+            save_steps=10**6,
+            load_best_model_at_end=False,
         )
 
     def described(self) -> dict[str, Any]:

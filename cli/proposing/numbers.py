@@ -32,8 +32,8 @@ class Numbers:
     rank: int
     seeds: list[int]
     warmup_steps: int
-    log_steps: int
-    checkpoint_steps: int
+    logging_steps: int
+    save_steps: int
 
 
 def numbers_for(
@@ -68,6 +68,6 @@ def numbers_for(
         rank=8 if heads else rank,
         seeds=[0] if large else [0, 1, 2],
         warmup_steps=min(100, steps // 16),
-        log_steps=min(50, max(5, steps // 50 // 5 * 5)),
-        checkpoint_steps=min(500, max(50, steps // 10 // 50 * 50)),
+        logging_steps=min(50, max(5, steps // 50 // 5 * 5)),
+        save_steps=min(500, max(50, steps // 10 // 50 * 50)),
     )

@@ -86,7 +86,7 @@ class Preset:
             "base": _flow(self.base),
             "metrics": _flow(list(self.metrics)),
             "batch": BATCH,
-            "schedule": "cosine" if kind == "knowledge" else "linear",
+            "lr_scheduler_type": "cosine" if kind == "knowledge" else "linear",
             "runs": "".join(f"\n  {run}" for run in runs),
         }
         return TEMPLATE.read_text(encoding="utf-8").format_map(filled)

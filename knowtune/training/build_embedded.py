@@ -117,15 +117,15 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     recipe = Recipe(
         epochs=build.epochs,
         batch_size=build.batch_size,
-        accumulation=1,
+        gradient_accumulation_steps=1,
         learning_rate=build.learning_rate,
-        schedule="cosine",
+        lr_scheduler_type="cosine",
         warmup_steps=50,
         weight_decay=0.01,
         max_grad_norm=1.0,
-        log_steps=50,
-        checkpoint_steps=200,
-        keep_best=False,
+        logging_steps=50,
+        save_steps=200,
+        load_best_model_at_end=False,
     )
     data = Rows(rows, [1.0] * len(rows), [str(i) for i in range(len(rows))])
     model = LlamaForCausalLM(config)

@@ -37,15 +37,15 @@ class Recipe:
 
     epochs: float
     batch_size: int
-    accumulation: int
+    gradient_accumulation_steps: int
     learning_rate: float
-    schedule: str
+    lr_scheduler_type: str
     warmup_steps: int
     weight_decay: float
     max_grad_norm: float
-    log_steps: int
-    checkpoint_steps: int
-    keep_best: bool
+    logging_steps: int
+    save_steps: int
+    load_best_model_at_end: bool
 
 
 def brief(steps: int, num_rows: int, batch_size: int, learning_rate: float) -> Recipe:
@@ -53,15 +53,15 @@ def brief(steps: int, num_rows: int, batch_size: int, learning_rate: float) -> R
     return Recipe(
         epochs=(steps - 0.5) / math.ceil(num_rows / batch_size),  # the Trainer rounds up to a whole step
         batch_size=batch_size,
-        accumulation=1,
+        gradient_accumulation_steps=1,
         learning_rate=learning_rate,
-        schedule="constant",
+        lr_scheduler_type="constant",
         warmup_steps=0,
         weight_decay=0.0,
         max_grad_norm=1.0,
-        log_steps=20,
-        checkpoint_steps=100,
-        keep_best=False,
+        logging_steps=20,
+        save_steps=100,
+        load_best_model_at_end=False,
     )
 
 
@@ -144,28 +144,28 @@ def fit(
     if not any(row.num_learned for row in rows.rows):
         raise UserError(f"{label}: no row has a token to learn; look at the targets")
     device = compute.resolved_device()
-    steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.accumulation))
+    steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.gradient_accumulation_steps))
     resumes = method is None or method.resumes
     arguments = TrainingArguments(
         output_dir=str(work / "checkpoints"),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule,
+        lr_scheduler_type=recipe.lr_scheduler_type,
         warmup_steps=recipe.warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        logging_steps=recipe.log_steps,
+        logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,
-        save_strategy="epoch" if recipe.keep_best else "steps" if resumes else "no",
+        save_strategy="epoch" if recipe.load_best_model_at_end else "steps" if resumes else "no",
         # The Trainer forgets a half-averaged loss on resume, so a checkpoint falls where a loss has just been logged.
-        save_steps=math.ceil(recipe.checkpoint_steps / recipe.log_steps) * recipe.log_steps,
-        logging_strategy="epoch" if recipe.keep_best else "steps",
+        save_steps=math.ceil(recipe.save_steps / recipe.logging_steps) * recipe.logging_steps,
+        logging_strategy="epoch" if recipe.load_best_model_at_end else "steps",
         save_total_limit=1,
         eval_strategy="no" if validation is None else "epoch",
-        load_best_model_at_end=recipe.keep_best,
+        load_best_model_at_end=recipe.load_best_model_at_end,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         prediction_loss_only=True,
@@ -201,7 +201,7 @@ def fit(
     place = work / "checkpoints"
     _drop_broken(place, reweighting)
     if not resumes:
-        shutil.rmtree(place, ignore_errors=True)  # keep_best wrote checkpoints for itself alone
+        shutil.rmtree(place, ignore_errors=True)  # load_best_model_at_end wrote checkpoints for itself alone
     checkpoint: str | None = get_last_checkpoint(str(place)) if place.is_dir() else None
     if checkpoint:
         print(f"{label}: goes on from {Path(checkpoint).name}", file=sys.stderr)

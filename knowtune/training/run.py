@@ -130,7 +130,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, rehearsed: Path |
             "num_trainable": fitted.num_trainable,
             "num_parameters": fitted.num_parameters,
             "validation_loss": min(validation)
-            if job.recipe.keep_best and validation
+            if job.recipe.load_best_model_at_end and validation
             else (validation[-1] if validation else None),
             "weights_digest": text_digest(weights),
         },

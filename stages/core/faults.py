@@ -25,6 +25,7 @@ from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
 from knowtune.text.templates import PACKAGE, is_local, template_columns
 from stages.core.plain import unplain
+from stages.core.renamed import rename_keys
 from stages.core.schema import Params, Training, kind_of_columns
 from stages.core.shape import as_problems, check_shape
 
@@ -46,8 +47,9 @@ def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:
     """
     if odd := list(unplain(raw)):
         return odd  # whatever else is wrong: no further check can rely on such values
+    renamed, raw = rename_keys(raw)
     problems, raw = check_shape(raw, Params)
-    problems = problems + _places(raw) + _references(raw) + _hub(raw) + _members(raw, deep=deep) + _task(raw)
+    problems = renamed + problems + _places(raw) + _references(raw) + _hub(raw) + _members(raw, deep=deep) + _task(raw)
     return sorted(set(problems), key=lambda problem: problem.where)
 
 
@@ -423,8 +425,9 @@ def _training_overrides(raw: dict[str, Any], name: str, item: dict[str, Any]) ->
         where = f"runs.{name}.training"
         said = {p for key in own for p in as_problems(error, where, Training) if p.where == f"{where}.{key}"}
         return list(said)
-    if training.keep_best and not _has_validation(raw):
-        where = f"runs.{name}.training.keep_best" if "keep_best" in own else "training.keep_best"
+    if training.load_best_model_at_end and not _has_validation(raw):
+        key = "load_best_model_at_end"
+        where = f"runs.{name}.training.{key}" if key in own else f"training.{key}"
         return [Problem(where, "true", "false, for `source` gives no validation rows")]
     return []
 

@@ -333,15 +333,15 @@ class Training(Section):
 
     epochs: Annotated[Positive, Field(le=1e6)]
     batch_size: Count
-    accumulation: Count
+    gradient_accumulation_steps: Count
     learning_rate: Rate
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"]
     warmup_steps: Natural
     weight_decay: float = Field(ge=0, lt=1)
     max_grad_norm: Positive
-    log_steps: Count
-    checkpoint_steps: Count
-    keep_best: bool
+    logging_steps: Count
+    save_steps: Count
+    load_best_model_at_end: bool
 
 
 class FilterParams(Section):

@@ -53,15 +53,15 @@ def recipe_for(world: int) -> Recipe:
     return Recipe(
         epochs=3,
         batch_size=8 // world,
-        accumulation=1,
+        gradient_accumulation_steps=1,
         learning_rate=0.01,
-        schedule="constant",
+        lr_scheduler_type="constant",
         warmup_steps=0,
         weight_decay=0.0,
         max_grad_norm=1e9,
-        log_steps=1,
-        checkpoint_steps=100,
-        keep_best=False,
+        logging_steps=1,
+        save_steps=100,
+        load_best_model_at_end=False,
     )
 
 

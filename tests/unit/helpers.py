@@ -37,15 +37,15 @@ TOWNS = ["Rome", "Oslo", "Bern", "Lima", "Cairo"]
 RECIPE = Recipe(
     epochs=1,
     batch_size=4,
-    accumulation=1,
+    gradient_accumulation_steps=1,
     learning_rate=5e-3,
-    schedule="constant",
+    lr_scheduler_type="constant",
     warmup_steps=0,
     weight_decay=0.0,
     max_grad_norm=1.0,
-    log_steps=1,
-    checkpoint_steps=1000,
-    keep_best=False,
+    logging_steps=1,
+    save_steps=1000,
+    load_best_model_at_end=False,
 )
 
 

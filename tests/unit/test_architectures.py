@@ -102,8 +102,8 @@ def made(kind: str, base: Base, folder: Path, **options: Any) -> Base:
 def trained(base: Base, method: Method, name: str, folder: Path, work: Path, **options: Any) -> Path:
     """Train a seed as the pipeline does."""
     rows = fact_rows().head(8)
-    changes = {"epochs": 3, "learning_rate": 0.01, "checkpoint_steps": 1, **options}
-    validation = CONTRARY if options.get("keep_best") else rows[:0]
+    changes = {"epochs": 3, "learning_rate": 0.01, "save_steps": 1, **options}
+    validation = CONTRARY if options.get("load_best_model_at_end") else rows[:0]
     job = Job(name, name, method, recipe(**changes), 0, rows, validation, None)
     train_seed(job, base, folder, work)
     return folder
@@ -372,7 +372,7 @@ class TestPartsThatCannotBeMixed:
 
 def test_the_best_epoch_of_a_mixture_of_experts_is_kept(base: Base, tmp_path: Path) -> None:
     model = made("mixtral", base, tmp_path / "base")
-    options = {"epochs": 5, "learning_rate": 0.03, "keep_best": True}
+    options = {"epochs": 5, "learning_rate": 0.03, "load_best_model_at_end": True}
     source = trained(model, Full(), "full", tmp_path / "seed", tmp_path / "work", **options)
     curve = pd.read_csv(source / "curve.csv")
     losses = curve[curve["split"] == "validation"]["loss"].tolist()

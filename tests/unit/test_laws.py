@@ -477,8 +477,8 @@ class TestEveryTask:
         rows = encoded(on, self.rows(name).head(num), [1.0, 0.5, 2.0, *[1.0] * (num - 3)])
         before = state(self.model(on))
         one, four = (
-            state(self.stepped(on, rows, work / str(size), batch_size=size, accumulation=8 // size).model)
-            for size in (8, 2)
+            state(self.stepped(on, rows, work / str(size), batch_size=size, gradient_accumulation_steps=num).model)
+            for size, num in ((8, 1), (2, 4))
         )
         assert max((one[key] - before[key]).abs().max() for key in before) > 1e-3
         assert max((one[key] - four[key]).abs().max() for key in before) < 1e-5

@@ -103,7 +103,7 @@ def test_every_type_trains_saves_loads_and_folds(
 def test_a_killed_run_resumes_to_the_same_bits(name: str, base: Base, work: Path) -> None:
     method = made(name)
     assert method.resumes
-    options = {"batch_size": 2, "checkpoint_steps": 1}
+    options = {"batch_size": 2, "save_steps": 1}
     whole = train(base, method, fact_rows().head(6), work / "whole", **options)
     with (
         counted_calls(KnowledgeTrainer, "compute_loss", 3, RuntimeError("killed")),
@@ -118,7 +118,7 @@ def test_a_killed_run_resumes_to_the_same_bits(name: str, base: Base, work: Path
 def test_what_cannot_resume_leaves_no_checkpoint(name: str, base: Base, work: Path) -> None:
     method = made(name)
     assert not method.resumes
-    train(base, method, fact_rows().head(2), work, batch_size=2, checkpoint_steps=1)
+    train(base, method, fact_rows().head(2), work, batch_size=2, save_steps=1)
     assert list((work / "checkpoints").glob("checkpoint-*")) == []
 
 

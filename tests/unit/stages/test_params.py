@@ -51,9 +51,9 @@ LORA: dict[str, Any] = {
 CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: p["training"].update(learning_rat=0.1),
-        "training.learning_rat: got an unknown key; allowed: accumulation, batch_size, checkpoint_steps, epochs, "
-        "keep_best, learning_rate, log_steps, max_grad_norm, schedule, warmup_steps, weight_decay; did you mean "
-        "'learning_rate'?",
+        "training.learning_rat: got an unknown key; allowed: batch_size, epochs, gradient_accumulation_steps, "
+        "learning_rate, load_best_model_at_end, logging_steps, lr_scheduler_type, max_grad_norm, save_steps, "
+        "warmup_steps, weight_decay; did you mean 'learning_rate'?",
     ),
     (lambda p: p.update(thread=2), "; did you mean 'threads'?"),
     (lambda p: p.update(threads="two"), "threads: got 'two'; allowed: a valid integer"),
@@ -285,8 +285,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.delora.options.type: got 'vera'; allowed: runs.",
     ),
     (
-        lambda p: p["source"]["wordings"].update(validation=0) or p["training"].update(keep_best=True),
-        "training.keep_best: got true; allowed: false, for `source` gives no validation rows",
+        lambda p: p["source"]["wordings"].update(validation=0) or p["training"].update(load_best_model_at_end=True),
+        "training.load_best_model_at_end: got true; allowed: false, for `source` gives no validation rows",
     ),
     (
         lambda p: p["source"]["wordings"].update(validation=0) or p["merge"].update(keep="best"),

@@ -187,14 +187,15 @@ class TestLoss:
         long = row("long", "The home of a person whose name nobody in this town knows is", "Rome")
         rows = table(*fact_rows().head(3).to_numpy().tolist(), long)
         one = descend(base, encoded(base, rows), work / "one", batch_size=4)
-        four = descend(base, encoded(base, rows), work / "four", batch_size=1, accumulation=4)
+        four = descend(base, encoded(base, rows), work / "four", batch_size=1, gradient_accumulation_steps=4)
         assert (moved(base, one) - moved(base, four)).abs().max() < 1e-6
         assert moved(base, one).abs().max() > 1e-3
 
     def test_accumulation_changes_nothing(self, base: Base, work: Path) -> None:
         rows = encoded(base, fact_rows().head(8))
         one = descend(base, rows, work / "one", batch_size=8, epochs=3, max_grad_norm=1.0)
-        four = descend(base, rows, work / "four", batch_size=2, accumulation=4, epochs=3, max_grad_norm=1.0)
+        shared = {"batch_size": 2, "gradient_accumulation_steps": 4}
+        four = descend(base, rows, work / "four", epochs=3, max_grad_norm=1.0, **shared)
         assert one.num_steps == four.num_steps == 3
         assert (moved(base, one) - moved(base, four)).abs().max() < 1e-6
         assert moved(base, one).abs().max() > 1e-3
@@ -202,14 +203,15 @@ class TestLoss:
 
     def test_a_last_step_of_fewer_batches_is_a_token_mean_too(self, base: Base, work: Path) -> None:
         rows = fact_rows().head(6)
-        fitted = descend(base, encoded(base, rows), work, batch_size=2, accumulation=4)
+        fitted = descend(base, encoded(base, rows), work, batch_size=2, gradient_accumulation_steps=4)
         assert fitted.num_steps == 1
         assert fitted.curve[0]["loss"] == pytest.approx(plain_loss(base, encoded(base, rows)), rel=1e-5)
 
     @pytest.mark.parametrize(("batch_size", "accumulation", "num"), [(8, 1, 8), (2, 4, 8), (2, 4, 6)])
     def test_a_penalty_enters_once(self, base: Base, work: Path, batch_size: int, accumulation: int, num: int) -> None:
         rows = encoded(base, fact_rows().head(num), [0.0] * num)
-        fitted = descend(base, rows, work, Pull(strength=0.5), batch_size=batch_size, accumulation=accumulation)
+        shared = {"batch_size": batch_size, "gradient_accumulation_steps": accumulation}
+        fitted = descend(base, rows, work, Pull(strength=0.5), **shared)
         norm = base.model().model.norm.weight.detach()
         assert fitted.num_steps == 1
         # loss = 0.5 |norm|^2, gradient = norm, one step of rate 0.1
@@ -267,7 +269,7 @@ class TestReproducible:
         ids=["lora in the first epoch", "lora in the second", "full in the second"],
     )
     def test_killed_and_resumed_gives_the_same_bits(self, base: Base, work: Path, method: Any, stop: int) -> None:
-        options = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 3, "schedule": "cosine"}
+        options = {"epochs": 2, "batch_size": 4, "save_steps": 3, "lr_scheduler_type": "cosine"}
         whole = train(base, method, fact_rows(), work / "whole", **options)
         assert whole.num_steps == 12
         with (
@@ -288,7 +290,7 @@ class TestReproducible:
     def test_a_checkpoint_that_was_not_written_to_its_end_is_dropped(
         self, base: Base, work: Path, broken: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        method, options = Lora(rank=2, alpha=4.0, dropout=0.1), {"batch_size": 4, "checkpoint_steps": 2}
+        method, options = Lora(rank=2, alpha=4.0, dropout=0.1), {"batch_size": 4, "save_steps": 2}
         whole = train(base, method, fact_rows(), work / "whole", **options)
         place = work / "parts" / "checkpoints"
         with (
@@ -318,7 +320,7 @@ class TestReproducible:
         assert equal_states(state(parts.model), state(whole.model))
 
     def test_a_full_disk_in_the_middle_loses_nothing(self, base: Base, work: Path, tmp_path: Path) -> None:
-        options = {"batch_size": 4, "checkpoint_steps": 2, "schedule": "cosine"}
+        options = {"batch_size": 4, "save_steps": 2, "lr_scheduler_type": "cosine"}
         whole = train(base, Full(), fact_rows(), work, **options)
         size = sum(p.stat().st_size for p in (work / "checkpoints" / "checkpoint-6").iterdir())
         disk = tmp_path / "disk"
@@ -344,7 +346,7 @@ class TestReproducible:
         rows, other = fact_rows().head(4), fact_rows().tail(4)
         seed_everything(0)
         model = Full().attach(base.model())
-        options = recipe(epochs=4, learning_rate=0.05, keep_best=True)
+        options = recipe(epochs=4, learning_rate=0.05, load_best_model_at_end=True)
         fitted = fit(model, encoded(base, rows), encoded(base, other), options, COMPUTE, TASK, seed=0, work=work)
         losses = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert len(losses) == 4
@@ -375,7 +377,7 @@ class TestFit:
         assert sum(losses[-6:]) < sum(losses[:6])  # the last epoch against the first
 
     def test_a_learning_rate_warms_up(self, base: Base, work: Path) -> None:
-        options = {"batch_size": 24, "schedule": "constant_with_warmup"}
+        options = {"batch_size": 24, "lr_scheduler_type": "constant_with_warmup"}
         still = train(base, Full(), fact_rows(), work / "a", warmup_steps=1, **options)
         assert equal_states(state(still.model), state(base.model()))
 

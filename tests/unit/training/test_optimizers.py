@@ -98,7 +98,7 @@ def test_a_killed_training_resumes_to_the_same_bits(base: Base, work: Path) -> N
     def run(place: Path) -> dict[str, torch.Tensor]:
         model = base.model()
         optimizer = MuonAdamW(model, 1e-3, 0.01)
-        options = recipe(learning_rate=1e-3, checkpoint_steps=2, schedule="cosine")
+        options = recipe(learning_rate=1e-3, save_steps=2, lr_scheduler_type="cosine")
         rows = encoded(base, fact_rows())
         return state(fit(model, rows, None, options, COMPUTE, TASK, seed=0, work=place, optimizer=optimizer).model)
 

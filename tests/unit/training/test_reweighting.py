@@ -255,7 +255,8 @@ class TestTraining:
         for size, accumulation in ((8, 1), (2, 4)):
             made = opened(base, rows, alpha=1.0, granularity=granularity, refresh_steps=1, batch_size=3)
             place = work / str(size)
-            fitted = descend(base, made.rows, place, made, batch_size=size, accumulation=accumulation, epochs=3)
+            shared = {"batch_size": size, "gradient_accumulation_steps": accumulation, "epochs": 3}
+            fitted = descend(base, made.rows, place, made, **shared)
             assert made.measured_at == 8
             found.append(state(fitted.model))
         before = base.model().state_dict()
@@ -310,7 +311,7 @@ class TestTraining:
 
 
 class TestResume:
-    OPTIONS = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 3, "schedule": "cosine"}  # noqa: RUF012
+    OPTIONS = {"epochs": 2, "batch_size": 4, "save_steps": 3, "lr_scheduler_type": "cosine"}  # noqa: RUF012
     METHOD = Lora(rank=2, alpha=4.0, dropout=0.1)
 
     def killed(self, base: Base, work: Path, weighed: Any, stop: int = 9) -> None:

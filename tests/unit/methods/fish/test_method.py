@@ -54,7 +54,8 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> di
 @pytest.mark.parametrize("selector", [Selector(budget=0.02, samples=6), Ird(num_parameters=500, samples=5, rounds=2)])
 def test_the_chosen_entries_of_the_base_move_and_no_others(base: Base, selector: Budgeted, tmp_path: Path) -> None:
     selected = choose(base, selector, tmp_path / "seed-0")
-    model = trained(base, selected, tmp_path / "train", weight_decay=0.1, accumulation=2, max_grad_norm=0.1)
+    changes = {"weight_decay": 0.1, "gradient_accumulation_steps": 2, "max_grad_norm": 0.1}
+    model = trained(base, selected, tmp_path / "train", **changes)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == num_entries(selected.mask)
     Fish().save(model, tmp_path / "saved")
     folded = Fish().fold(Fish().load(base.model(), tmp_path / "saved"))
@@ -135,16 +136,16 @@ class TestFishTuning:
     def test_a_killed_training_goes_on_to_the_same_bits(
         self, name: str, method: Method, base: Base, tmp_path: Path
     ) -> None:
-        from ..helpers import counted_calls
+        from tests.unit.helpers import counted_calls
 
         selected = self.selected(name, method, base, tmp_path)
-        whole = state(trained(base, selected, tmp_path / "whole", checkpoint_steps=3))
+        whole = state(trained(base, selected, tmp_path / "whole", save_steps=3))
         from knowtune.training.trainer import KnowledgeTrainer
 
         with counted_calls(KnowledgeTrainer, "compute_loss", 9, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-            trained(base, selected, tmp_path / "killed", checkpoint_steps=3)
+            trained(base, selected, tmp_path / "killed", save_steps=3)
         assert (tmp_path / "killed" / "checkpoints" / "checkpoint-6").is_dir()
-        resumed = state(trained(base, selected, tmp_path / "killed", checkpoint_steps=3))
+        resumed = state(trained(base, selected, tmp_path / "killed", save_steps=3))
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
