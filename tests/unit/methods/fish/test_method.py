@@ -187,7 +187,7 @@ def test_a_search_takes_the_pair_that_does_best_on_validation_rows(base: Base, t
 def test_a_killed_selection_goes_on_to_the_same_choice(base: Base, tmp_path: Path, monkeypatch: Any) -> None:
     from knowtune.gradients import scorer as scoring
 
-    from ..helpers import counted_calls
+    from tests.unit.helpers import counted_calls
 
     monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
     selector = Ird(num_parameters=300, samples=6, rounds=3, batch_size=4)
