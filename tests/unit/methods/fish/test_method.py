@@ -186,7 +186,6 @@ def test_a_search_takes_the_pair_that_does_best_on_validation_rows(base: Base, t
 
 def test_a_killed_selection_goes_on_to_the_same_choice(base: Base, tmp_path: Path, monkeypatch: Any) -> None:
     from knowtune.gradients import scorer as scoring
-
     from tests.unit.helpers import counted_calls
 
     monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
