@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = """
 import resource, sys
-from stages.core.command import execute
+from stages.runner.execute import execute
 code = execute("stages.filter", sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 sys.exit(code)

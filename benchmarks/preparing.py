@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGE = """
 import resource, sys
 sys.argv = ["stages.prepare", *sys.argv[1:]]
-from stages.core.command import execute
+from stages.runner.execute import execute
 code = execute("stages.prepare", sys.argv[1:])
 print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 sys.exit(code)

@@ -44,7 +44,7 @@ def main() -> int:
 
 def _dispatch(args: argparse.Namespace) -> int:
     """Import what the command needs, and only that."""
-    from stages.core.warm import QUIET
+    from stages.runner.warm import QUIET
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from cli.workspace import DEFAULT, SIGNS, is_own
+from cli.paths import SIGNS, is_own
 from knowtune.common.errors import Problem, raise_gathered
 from knowtune.common.files import text_digest, tree_digest, whole
 from knowtune.evaluation.metrics import METRICS
@@ -17,7 +17,7 @@ from knowtune.filters import FILTERS
 from knowtune.registry import member_class
 from knowtune.text.templates import PACKAGE, is_local
 from stages.core.faults import PATHS, has_known
-from stages.core.params import load_params
+from stages.core.params import PARAMS, load_params
 from stages.core.pipeline import read_stages
 from stages.core.schema import Params
 
@@ -34,8 +34,8 @@ def check_params(path: Path) -> Params:
         UserError: all faults of the file.
     """
     params = load_params(path)
-    if path.resolve() == DEFAULT.resolve():  # any other file works in a workspace, where its paths are settled
-        raise_gathered(str(path), missing_places(params, path.parent))
+    if path.resolve() == PARAMS.resolve():  # any other file works in a workspace, where its paths are settled
+        raise_gathered(str(path), missing_paths(params, path.parent))
     if params.answers.sketch is not None and not reads_sketches(params):
         print(f"{path}: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
     if has_known(params.model_dump()) and not reads_known(params):
@@ -70,10 +70,10 @@ def reads_sketches(params: Params) -> bool:
     return any("sketches" in member_class(FILTERS, "filter", name).needs for name in named)
 
 
-def missing_places(params: Params, root: Path) -> list[Problem]:
-    """List the settings that name a place where nothing is, or that no command can name.
+def missing_paths(params: Params, root: Path) -> list[Problem]:
+    """List the settings whose path leads to nothing, or that no command can name.
 
-    DVC would say which place, but not whose setting it is.
+    DVC would name the path, but not the setting.
 
     Args:
         params: good otherwise.

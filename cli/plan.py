@@ -15,8 +15,8 @@ from pathlib import Path
 from cli.claim import holder
 from knowtune.common.errors import UserError
 from stages.core.code import CHECK, refresh_code
-from stages.core.command import COSTS
 from stages.core.params import load_params, read_yaml
+from stages.runner.costs import COSTS
 
 REFERENCE = Path(
     "benchmarks/costs.json"

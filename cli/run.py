@@ -18,7 +18,7 @@ from cli.objects import sound_objects
 from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
-from stages.core.warm import warm_process
+from stages.runner.warm import warm_process
 from stages.tracking import drain, reproduction_environment, untracked
 from stages.validate import prune
 

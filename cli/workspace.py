@@ -1,12 +1,7 @@
 """Workspaces: another params file works in a folder of its own and leaves params.yaml and dvc.lock alone.
 
 A workspace is a small DVC repository below `workspaces/`, untracked by git, which shares the project's code by
-links and its cache by name. Paths in its params are made absolute, so that they mean what they meant where the file
-was written: relative to the project's root. Paths with signs that a shell reads are reached by links. Its data/ holds
-outs only.
-
-A preset is a params file under `presets/`. Its paths may begin with DATA/, the folder that the user gives, or with
-PACKAGE/name/, the folder of an installed Python package.
+links and its cache by name. Its data/ holds outs only. A preset is a params file under `presets/`.
 """
 
 from __future__ import annotations
@@ -14,33 +9,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cli.checks import check_params
 from cli.claim import claimed
+from cli.paths import link_odd_paths, settle_paths
 from knowtune.common.errors import UserError, unknown
 from knowtune.common.files import whole
-from knowtune.text.templates import local_path
-from stages.core.faults import BASE, PATHS
-from stages.core.params import read_yaml, write_yaml
+from stages.core.params import PARAMS, read_yaml, write_yaml
 
-DEFAULT = Path("params.yaml")
 PRESETS = Path("presets")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
-# What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
-SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
 NO_GIT = "no_scm"  # DVC's own setting
-FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how a command is told what to work on."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--params", type=Path, default=DEFAULT, metavar="FILE", help="another params file")
+    which.add_argument("--params", type=Path, default=PARAMS, metavar="FILE", help="another params file")
     which.add_argument("--preset", metavar="NAME", help=f"a params file of {PRESETS}/, by its name")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="what DATA/ stands for in a preset")
 
@@ -74,12 +64,10 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
         UserError: the params file is wrong, a path does not exist, another file of the same name has this workspace, or
             a reproduction under way there reads other params; nothing is changed then.
     """
-    from cli.checks import check_params
-
     check_params(params)
     if not os.access(Path.cwd(), os.W_OK):
         raise UserError(f"{Path.cwd()}: this folder cannot be written, and results go into it; copy it elsewhere")
-    if params.resolve() == DEFAULT.resolve():
+    if params.resolve() == PARAMS.resolve():
         follow_git(Path.cwd())
         return Path.cwd()
     folder = Path("workspaces") / params.stem
@@ -133,62 +121,6 @@ def follow_git(project: Path) -> None:
     elif not found and not own and not shared and settings[0].is_file():
         print("no git here: DVC works without; `dvc exp` and the commit in MLflow need `git init`", file=sys.stderr)
         _dvc(project, "config", "--local", f"core.{NO_GIT}", "true")
-
-
-def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str) -> dict[str, Any]:
-    """Make the paths of a params file absolute, and put in what DATA and PACKAGE stand for.
-
-    Args:
-        raw: the params.
-        root: what relative paths are relative to: the project.
-        data: what DATA stands for.
-        where: the file's name, for errors.
-
-    Raises:
-        UserError: DATA is not given, a package is not installed, or there is nothing at a path.
-    """
-    for section_name, key in PATHS:
-        section, name = raw[section_name], f"{section_name}.{key}"
-        given = str(section[key])
-        first, _, rest = given.partition("/")
-        if is_own(section_name, given):
-            continue
-        if first == "DATA":
-            if data is None:
-                raise UserError(f"{where}: {name}: {given} needs a folder; say which: DATA=folder")
-            path = data / rest
-        elif first == "PACKAGE":
-            path = local_path(given, f"{where}: {name}")
-        else:
-            path = root / given
-        if not path.exists():
-            raise UserError(f"{where}: {name}: {given} is {path}, and nothing is there")
-        section[key] = str(path.resolve())
-    return raw
-
-
-def link_odd_paths(settled: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make links in a workspace for paths with signs that a shell reads, and name the links instead.
-
-    Args:
-        settled: params with absolute paths.
-        folder: the workspace.
-    """
-    for section, key in PATHS:
-        path = Path(settled[section][key])
-        if SIGNS.search(str(path)):
-            link = folder / "links" / f"{section}-{key}" / SIGNS.sub("_", path.name)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink() or link.readlink() != path:
-                link.unlink(missing_ok=True)
-                link.symlink_to(path)
-            settled[section][key] = str(link.relative_to(folder))
-    return settled
-
-
-def is_own(section: str, given: str) -> bool:
-    """Tell whether a path is where the pipeline itself writes: what it fetched, or the base that semantics read."""
-    return given.startswith(FETCHED) or (section == "semantics" and given == BASE)
 
 
 def _dvc(folder: Path, *arguments: str) -> None:

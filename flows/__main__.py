@@ -55,7 +55,7 @@ def _workers(text: str) -> int:
 
 def _dispatch(args: argparse.Namespace) -> int:
     """Open the place to work in, and import what the rest needs."""
-    from stages.core.warm import QUIET
+    from stages.runner.warm import QUIET
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

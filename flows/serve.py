@@ -81,7 +81,7 @@ def _store(environment: Mapping[str, str]) -> str:
     Raises:
         UserError: it cannot be opened.
     """
-    command = [sys.executable, "-m", "stages.tracking.store"]
+    command = [sys.executable, "-m", "stages.tracking"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise UserError("MLflow's store cannot be opened; what it said stands above")

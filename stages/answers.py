@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 if TYPE_CHECKING:
     import pandas as pd

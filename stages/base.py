@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import EmbeddedBase, Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.base --source data/raw --out data/base"
 

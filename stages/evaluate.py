@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.evaluate --name lora --merged data/merged/lora --base data/base --test data/prepared/test.jsonl \\\n    --retention data/prepared/retention.jsonl --baseline data/baseline --out data/evaluated/runs/lora"  # noqa: E501
 

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import HubModel, Params
+from stages.runner import command
 
 NETWORK = True  # the only stage that may reach out
 EXAMPLE = "python -m stages.fetch --name smol --out data/hub/smol"

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.merge --name lora --adapters data/adapters/lora --base data/base \\\n    --test data/prepared/test.jsonl --out data/merged/lora"  # noqa: E501
 

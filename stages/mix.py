@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.mix --name soup --merged data/merged --base data/base --out data/mixed/soup"
 

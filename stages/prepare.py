@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import EmbeddedSource, Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --base data/base --out data/prepared"
 

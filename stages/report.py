@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 if TYPE_CHECKING:
     from knowtune.evaluation.push_away import PushAway

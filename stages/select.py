@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/selected/ird"  # noqa: E501
 

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.core import command
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --validation data/prepared/validation.jsonl \\\n    --base data/base --out data/adapters/lora"  # noqa: E501
 

@@ -15,9 +15,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from stages.core import command
-from stages.core.params import load_params, read_yaml
+from stages.core.params import PARAMS, load_params, read_yaml
 from stages.core.schema import Params
+from stages.runner import command
 
 EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/code"
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Check PEFT's own options too, prune, write the constant."""
     from stages.core.code import write_code
 
-    load_params(command.PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
+    load_params(PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
     prune(args.pipeline, args.lock, params)
     write_code(args.pipeline.parent, args.out, params)
 

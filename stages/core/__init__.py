@@ -1,1 +1,1 @@
-"""What all stages share: params, the command line, the work folder, the warm process."""
+"""What all stages share: params and their faults, dvc.yaml, the lock, the work folder."""

@@ -26,8 +26,8 @@ CHECK = "validate"  # the stage that writes the files
 PROGRAM = re.compile(r"python -m (stages\.\w+)")
 # They decide whether a stage runs, how it is started and what is told of it, not what it computes: a clearer message
 # about params.yaml must not cost an hour of training. `work` takes up only what the digests here say is the same.
-_CORE = "code command faults forks lock members params pipeline plain renamed schema shape syntax warm work"
-PLUMBING = (*(f"stages.core.{name}" for name in _CORE.split()), "stages.tracking")
+_CORE = "code faults lock members params pipeline plain renamed schema shape syntax work"
+PLUMBING = (*(f"stages.core.{name}" for name in _CORE.split()), "stages.runner", "stages.tracking")
 
 
 def code_of(module: str, section: Section, params: Params, sources: Sources | None = None) -> dict[str, str]:

@@ -21,6 +21,7 @@ from stages.core.faults import faults_of
 from stages.core.plain import load_plain, shown
 from stages.core.schema import Params
 
+PARAMS = Path("params.yaml")
 MOST_BYTES = 2**20  # of a params file; it is read at the start of every stage
 
 

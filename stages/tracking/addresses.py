@@ -6,7 +6,7 @@ import os
 
 from knowtune.common.files import text_digest
 from knowtune.common.secrets import HIDDEN, mask
-from stages.tracking.places import project_root
+from stages.tracking.paths import project_root
 
 
 def address(uri: str | None = None) -> str:

@@ -12,7 +12,7 @@ from stages.tracking.book import Book
 from stages.tracking.description import Row, describe
 from stages.tracking.digests import joint_md5
 from stages.tracking.lineage import Locked, locked_stages, md5s
-from stages.tracking.places import project_root
+from stages.tracking.paths import project_root
 from stages.tracking.stage_run import status_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 from knowtune.common.files import whole
 from knowtune.common.secrets import mask
 from stages.tracking import spool
-from stages.tracking.places import room
+from stages.tracking.paths import room
 from stages.tracking.reproduction import VARIABLE, marker, own_key, told
 
 PATIENCE = 120.0  # seconds while notes are being read; what is left is recorded in the background

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from knowtune.common.files import whole
-from stages.tracking.places import room
+from stages.tracking.paths import room
 from stages.tracking.reproduction import is_alive
 from stages.tracking.spool import LINKS, NOTE, read_note
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.common.files import whole
 from knowtune.common.secrets import masked
-from stages.tracking.places import reproductions, room
+from stages.tracking.paths import reproductions, room
 
 if TYPE_CHECKING:
     import psutil

@@ -24,7 +24,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import whole
 from knowtune.common.secrets import masked
 from stages.tracking.addresses import StoreError, lock_of, name_of
-from stages.tracking.places import locked, project_root, room
+from stages.tracking.paths import locked, project_root, room
 from stages.tracking.reproduction import OFF, VARIABLE, join, open_once, own_key, untracked
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _begin(params: Params) -> dict[str, Any] | None:
 
 def _params() -> dict[str, Any]:
     """Read params.yaml as it is now."""
-    from stages.core.command import PARAMS
+    from stages.core.params import PARAMS
     from stages.core.pipeline import quick_yaml
 
     return quick_yaml(PARAMS)

@@ -1,20 +1,14 @@
-"""Where runs are stored: MLFLOW_TRACKING_URI, else a SQLite file in the project's folder.
-
-`python -m stages.tracking.store` makes it ready and prints its address; with `--page`, the address of the table of runs
-below that of a server.
-"""
+"""Where runs are stored: MLFLOW_TRACKING_URI, else a SQLite file in the project's folder."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knowtune.common.secrets import mask
-from stages.tracking.addresses import StoreError, address, lock_of, name_of
-from stages.tracking.places import locked, project_root
+from stages.tracking.addresses import StoreError, address, lock_of
+from stages.tracking.paths import locked, project_root
 from stages.tracking.probe import refusal, unreachable
 
 if TYPE_CHECKING:
@@ -68,29 +62,6 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
-def main() -> int:
-    """Print an address; what goes wrong is one line."""
-    import argparse
-
-    from stages.core.pipeline import quick_yaml
-    from stages.tracking.view import page
-
-    parser = argparse.ArgumentParser(prog="python -m stages.tracking.store", description=__doc__)
-    parser.add_argument("--page", action="store_true", help="where the table of runs is, below a server's address")
-    wanted = parser.parse_args()
-    try:
-        client = open_store()
-        if wanted.page:
-            name = quick_yaml(Path("params.yaml"))["tracking"]["experiment"]
-            print(page(open_experiment(client, name)))
-        else:
-            print(client.tracking_uri)
-    except Exception as error:
-        print(f"error: {name_of()}: {mask(in_words(error))}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def in_words(error: Exception) -> str:
     """Say in one line what a store stumbled over."""
     cause = CAUSE.search(str(error))  # of a database; MLflow's and SQLAlchemy's own words stand around it
@@ -99,7 +70,3 @@ def in_words(error: Exception) -> str:
         heal = "`.venv/bin/mlflow db upgrade ADDRESS` brings it up to date"
         return f"another version of MLflow wrote it; {heal} ({first})"
     return first if isinstance(error, StoreError) else f"{type(error).__name__}: {first}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

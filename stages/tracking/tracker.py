@@ -27,7 +27,7 @@ from stages.tracking import leftovers, spool
 from stages.tracking.addresses import StoreError, lock_of, name_of
 from stages.tracking.book import Book, open_book, open_client
 from stages.tracking.closing import close_book, write_off
-from stages.tracking.places import locked, room
+from stages.tracking.paths import locked, room
 from stages.tracking.reproduction import is_alive, marker, read_marker, told
 from stages.tracking.stage_run import begin_stage, record_stage
 from stages.tracking.store import in_words, open_experiment

@@ -63,8 +63,8 @@ def below(process: subprocess.Popen[str], words: str) -> list[psutil.Process]:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_run_goes_on_without_its_warm_process(project: Project, number: int) -> None:
     process = start(project, "cli", "run", "base")
-    until(lambda: below(process, "stages.core.forks"))
-    below(process, "stages.core.forks")[0].send_signal(number)
+    until(lambda: below(process, "stages.runner.forks"))
+    below(process, "stages.runner.forks")[0].send_signal(number)
     told, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, told
     assert "the warm process does not answer" in told

@@ -300,7 +300,7 @@ def test_many_stages_at_once_start_one_tracker_and_one_store(another: Project) -
     waking = [
         subprocess.Popen([sys.executable, "-c", code], cwd=another.folder, env=ENVIRONMENT) for _ in range(4)
     ] + [
-        subprocess.Popen([sys.executable, "-m", "stages.tracking.store"], cwd=another.folder, env=ENVIRONMENT)
+        subprocess.Popen([sys.executable, "-m", "stages.tracking"], cwd=another.folder, env=ENVIRONMENT)
         for _ in range(2)
     ]  # fmt: skip
     assert [process.wait() for process in waking] == [0] * 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
@@ -24,12 +25,18 @@ KNOWN = {"knowtune.tasks.knowledge": {"knowtune.training.build_embedded"}}  # th
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("knowtune", "stages", "cli", "flows", cache_dir=None)
+    return grimp.build_graph("knowtune", "stages", "cli", "flows", exclude_type_checking_imports=False, cache_dir=None)
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_members_of_families_are_known_by_their_registry_alone(member: str, graph: grimp.ImportGraph) -> None:
     assert graph.find_modules_that_directly_import(member) == KNOWN.get(member, set())
+
+
+def test_no_circle_of_files(graph: grimp.ImportGraph) -> None:
+    """A package and its own modules included, which are no siblings, and imports for types alone."""
+    needs = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
 
 
 def test_nothing_but_doors_lies_at_the_root() -> None:

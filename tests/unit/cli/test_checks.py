@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.checks import missing_places, reads_known, reads_sketches
+from cli.checks import missing_paths, reads_known, reads_sketches
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
 
@@ -46,13 +46,13 @@ def test_a_setting_that_names_what_is_not_there(section: str, key: str, given: s
     raw = read_yaml(ROOT / "params.yaml")
     raw[section][key] = given
     params = Params.model_validate(raw)
-    found = [str(problem) for problem in missing_places(params, ROOT)]
+    found = [str(problem) for problem in missing_paths(params, ROOT)]
     assert len(found) == (told is not None)
     assert all(told in one for one in found)
 
 
 def test_the_committed_ones_are_there() -> None:
-    assert missing_places(load_params(ROOT / "params.yaml"), ROOT) == []
+    assert missing_paths(load_params(ROOT / "params.yaml"), ROOT) == []
 
 
 def test_sketches_that_no_filter_reads_are_seen() -> None:

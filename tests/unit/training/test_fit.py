@@ -20,7 +20,7 @@ from knowtune.text.encoded import IGNORE_INDEX, Encoded
 from knowtune.training.dataset import LengthBuckets, Rows, collate
 from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer
-from stages.core.command import is_disk_full
+from stages.runner.execute import is_disk_full
 from tests.unit.helpers import (
     COMPUTE,
     TASK,

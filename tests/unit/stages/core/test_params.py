@@ -13,7 +13,7 @@ from stages.core.params import load_params, read_yaml
 from stages.core.schema import FileSource, Params
 from tests.unit.helpers import PRESETS
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 DEFAULT: dict[str, Any] = read_yaml(ROOT / "params.yaml")
 
 

@@ -1,15 +1,10 @@
-"""The command line of a stage: `python -m stages.NAME`, alone or by the warm process, with the same result.
-
-A stage module has a docstring (shown by --help), `EXAMPLE`, `arguments(parser)` and `run(args, params)`. It imports
-what is heavy inside `run`, so that --help and an early error cost nothing.
-"""
+"""One run of a stage in this process: arguments, params, threads, network, tracking, and how errors are printed."""
 
 from __future__ import annotations
 
 import argparse
 import errno
 import importlib
-import json
 import os
 import sys
 import time
@@ -17,27 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-PARAMS = Path("params.yaml")
-COSTS = Path(".work/costs.jsonl")
-
-
-def main(module: str) -> int:
-    """Run a stage from the command line, in the warm process where there is one."""
-    from stages.core import warm
-    from stages.tracking.reproduction import join
-
-    argv = sys.argv[1:]
-    if not {"-h", "--help"} & set(argv):
-        join()
-        try:
-            code = warm.forward(module, argv)
-        except KeyboardInterrupt:
-            return _interrupted(module.rpartition(".")[2])
-        if code is not None:
-            return code
-    for name, value in warm.QUIET.items():
-        os.environ.setdefault(name, value)
-    return execute(module, argv)
+from stages.runner.costs import note_cost
 
 
 def execute(module: str, argv: list[str]) -> int:
@@ -64,25 +39,15 @@ def execute(module: str, argv: list[str]) -> int:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
     started = time.time()
     try:
-        from stages.core.lock import keep_lock
-        from stages.core.params import load_params
-        from stages.tracking.spool import tracked
-
-        params = load_params(PARAMS)
-        keep_lock(Path())
-        _set_threads(params.threads)
-        if not getattr(stage, "NETWORK", False):
-            _go_offline()
-        with tracked(params):
-            stage.run(args, params)
+        _run(stage, args)
     except TransientError as error:
-        print(_told(name, error), file=sys.stderr)
+        _report(name, error)
         return os.EX_TEMPFAIL  # whoever runs the stage may try again
     except UserError as error:
-        print(_told(name, error), file=sys.stderr)
+        _report(name, error)
         return 1
     except KeyboardInterrupt:
-        return _interrupted(name)
+        return report_interrupt(name)
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -93,15 +58,40 @@ def execute(module: str, argv: list[str]) -> int:
     return 0
 
 
-def _told(name: str, error: Exception) -> str:
-    """Say which stage an error is of, once."""
-    return str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}"
+def _run(stage: Any, args: argparse.Namespace) -> None:
+    """Run a stage on the project's params, with a note for tracking before and after."""
+    from stages.core.lock import keep_lock
+    from stages.core.params import PARAMS, load_params
+    from stages.tracking.spool import tracked
+
+    params = load_params(PARAMS)
+    keep_lock(Path())
+    _set_threads(params.threads)
+    if not getattr(stage, "NETWORK", False):
+        _go_offline()
+    with tracked(params):
+        stage.run(args, params)
 
 
-def _interrupted(name: str) -> int:
+def _report(name: str, error: Exception) -> None:
+    """Print an error with the name of its stage, once."""
+    print(str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}", file=sys.stderr)
+
+
+def report_interrupt(name: str) -> int:
     """Say that Ctrl-C ended a stage, and return the exit code for it."""
     print(f"{name}: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
     return 130
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Recognise a full disk; safetensors and torch say it in words of their own, or in the error before the last."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    by_number = isinstance(error, OSError) and error.errno in full
+    words = [*(f"os error {code}" for code in full), "No space left", "PytorchStreamWriter failed writing"]
+    words += ["inline_container.cc", "iostream error"]  # torch.save: "unexpected pos 576 vs 534" when a file ends early
+    before = error.__cause__ or error.__context__
+    return by_number or any(word in str(error) for word in words) or (before is not None and is_disk_full(before))
 
 
 def _go_offline() -> None:
@@ -112,30 +102,9 @@ def _go_offline() -> None:
         constants.HF_HUB_OFFLINE = True
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Recognise a full disk; safetensors and torch say it in words of their own, or in the error before the last."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    told = isinstance(error, OSError) and error.errno in full
-    words = [*(f"os error {code}" for code in full), "No space left", "PytorchStreamWriter failed writing"]
-    words += ["inline_container.cc", "iostream error"]  # torch.save: "unexpected pos 576 vs 534" when a file ends early
-    before = error.__cause__ or error.__context__
-    return told or any(word in str(error) for word in words) or (before is not None and is_disk_full(before))
-
-
 def _set_threads(threads: int) -> None:
     """Fix the number of threads, for the last bits of a sum depend on it; light stages never load torch."""
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
-
-
-def note_cost(stage: str, started: float, ended: float) -> None:
-    """Append what a stage cost to an untracked file; `plan` and the benchmark read it."""
-    import resource
-
-    COSTS.parent.mkdir(exist_ok=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    entry = {"stage": stage, "started": started, "ended": ended, "seconds": ended - started, "peak_bytes": peak}
-    with COSTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")

@@ -14,7 +14,7 @@ from knowtune.common.errors import UserError
 from stages.core.params import load_params, read_yaml, write_yaml, yaml_text
 from stages.core.pipeline import quick_yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SIGNS = "?:#-'\"\\\n\r\t {}[],&*!|>%@`=<~.0123456789eExXoyn\x85\u2028\u2029\ufeff\xa0\x00\x07\x1b\x7f\x9f\ufffe😀é$"
 ODD = ["why?", "?", "? a", "?a", "a:", ":a", "a:b", "a: b", "# a", "a #b", "a#", "-", "- a", "--", "---",
        "--- a", "...", "yes", "no", "on", "off", "y", "n", "null", "Null", "~", "true", "False", "1", "+1",

@@ -10,7 +10,7 @@ from knowtune.common.errors import UserError
 from stages.core.lock import KEPT, keep_lock, mend_lock
 from stages.core.params import read_yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 TEXT = (ROOT / "dvc.lock").read_bytes()
 FIRST = TEXT[: TEXT.index(b"\n  prepare:\n") + 1]  # one whole entry
 SIZE = FIRST[FIRST.index(b"size: ") :].partition(b"\n")[0]  # of its first file

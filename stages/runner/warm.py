@@ -1,4 +1,4 @@
-"""A warm process at hand: how one is started, asked and ended; `stages.core.forks` is the process itself.
+"""A warm process at hand: how one is started, asked and ended; `stages.runner.forks` is the process itself.
 
 Importing torch, transformers' Trainer and peft takes 5 to 9 s on a slow core. Thirty stages would spend minutes on
 it. Whoever starts a pipeline (`python -m cli run`) starts this process beside it and names its socket in the
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.core.forks import GO, INTERRUPT, READY
+from stages.runner.forks import GO, INTERRUPT, READY
 
 SOCKET = "KNOWTUNE_WARM_SOCKET"
 PATIENCE = (
@@ -154,7 +154,7 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket | None:
 def _start(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
     """Start the warm process in a session of its own; one that somebody stops is of no use, and is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stages.core.forks", str(listener.fileno())],
+        [sys.executable, "-m", "stages.runner.forks", str(listener.fileno())],
         cwd=folder,
         stdin=subprocess.PIPE,
         start_new_session=True,

@@ -17,14 +17,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.core.warm import SOCKET, forward, warm_process
+from stages.runner.warm import SOCKET, forward, warm_process
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PATIENCE = 60.0  # seconds
 GONE = "the warm process does not answer"
 STAGE = """
 import pathlib, sys, time
-from stages.core import command
+from stages.runner import command
 EXAMPLE = ""
 def arguments(parser): parser.add_argument("--wait", action="store_true")
 def run(args, params):
@@ -46,7 +46,7 @@ def toy(tmp_path: Path) -> Path:
 
 
 def libraries(toy: Path, names: str) -> None:
-    forks = toy / "stages/core/forks.py"
+    forks = toy / "stages/runner/forks.py"
     forks.write_text(re.sub(r"LIBRARIES = \([^)]*\)", f"LIBRARIES = {names}", forks.read_text()))
 
 
@@ -68,7 +68,7 @@ def until(true: Callable[[], object]) -> None:
 def servers() -> list[psutil.Process]:
     """The warm processes that live."""
     alive = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-    return [process for process in alive if "stages.core.forks" in process.cmdline()]
+    return [process for process in alive if "stages.runner.forks" in process.cmdline()]
 
 
 def asker(toy: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
@@ -193,7 +193,7 @@ def test_a_temporary_folder_that_takes_no_socket(
 
 def test_no_folder_at_all(toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    monkeypatch.setattr("stages.core.warm.SHORT", ())
+    monkeypatch.setattr("stages.runner.warm.SHORT", ())
     with warm_process(toy) as environment:
         assert environment == {}
     assert "no warm process" in capsys.readouterr().out

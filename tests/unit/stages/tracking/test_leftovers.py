@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.tracking import leftovers, places, reproduction, spool
+from stages.tracking import leftovers, paths, reproduction, spool
 
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(places, "project_root", lambda: tmp_path)
-    yield places.room()
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
+    yield paths.room()
 
 
 def note(room: Path, name: str, text: str = '{"reproduction": "1:2.0", "outs": ["a"]}') -> Path:

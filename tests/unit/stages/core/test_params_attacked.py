@@ -16,7 +16,7 @@ from knowtune.common.errors import UserError
 from stages.core.faults import faults_of
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
-from tests.unit.stages.test_params import DEFAULT, GOOD, ROOT, message
+from tests.unit.stages.core.test_params import DEFAULT, GOOD, ROOT, message
 
 STEADY: dict[str, Any] = {
     "derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.warm import SOCKET, forward, warm_process
+from stages.runner.warm import SOCKET, forward, warm_process
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture(scope="module")

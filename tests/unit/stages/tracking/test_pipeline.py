@@ -7,7 +7,7 @@ import pytest
 from knowtune.common.errors import UserError
 from stages.core.pipeline import flatten, quick_yaml, read_stages, resolve
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PARAMS = {"threads": 1, "source": {"data": "raw"}, "runs": {"a": {"seeds": [3, 4], "options": {"rank": 2}}, "b": {}}}
 
 

@@ -12,7 +12,7 @@ from stages.core.params import load_params, read_yaml
 from stages.core.renamed import RENAMED, TRAINING, rename_keys
 from stages.core.schema import Training
 
-DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[3] / "params.yaml")
+DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "params.yaml")
 
 
 def lines(tmp_path: Path, params: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The warm process: it imports the heavy libraries once and forks a child for every stage (see `stages.core.warm`).
+"""The warm process: it imports the heavy libraries once and forks a child for every stage (see `stages.runner.warm`).
 
 Only third-party libraries are imported here, never the project's own code: a child imports that fresh after the fork.
 """
@@ -91,7 +91,7 @@ def _child(connection: socket.socket) -> None:
         sys.path[0] = task["cwd"]
         sys.argv = [task["module"], *task["argv"]]
         threading.Thread(target=_follow, args=(connection,), daemon=True).start()
-        from stages.core.command import execute
+        from stages.runner.execute import execute
 
         code = execute(task["module"], task["argv"])
     except SystemExit as end:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from knowtune.common.errors import UserError
-from stages.tracking import places, reproduction, spool
+from stages.tracking import paths, reproduction, spool
 
 PIPELINE = """
 stages:
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).write_text(text)
     (tmp_path / "made").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(places, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(paths, "project_root", lambda: tmp_path)
     monkeypatch.setattr(spool, "wake", lambda: None)
     monkeypatch.setenv("DVC_STAGE", "dvc.yaml:work")
     monkeypatch.setenv(reproduction.VARIABLE, reproduction.own_key())
@@ -204,7 +204,7 @@ def test_no_note_has_a_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_stage_imports_no_mlflow() -> None:
-    code = "import sys, stages.core.command, stages.tracking, stages.tracking.spool; print('mlflow' in sys.modules)"
+    code = "import sys, stages.runner.command, stages.tracking, stages.tracking.spool; print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -218,5 +218,5 @@ def test_a_root_is_known_by_id_and_time() -> None:
 
 
 def test_experiments_of_dvc_share_the_projects_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "__file__", "/home/me/project/.dvc/tmp/exps/tmp1/stages/tracking/places.py")
-    assert places.project_root() == Path("/home/me/project")
+    monkeypatch.setattr(paths, "__file__", "/home/me/project/.dvc/tmp/exps/tmp1/stages/tracking/paths.py")
+    assert paths.project_root() == Path("/home/me/project")

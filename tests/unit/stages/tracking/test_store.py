@@ -39,7 +39,7 @@ def test_a_store_is_named_without_its_secret_and_found_by_who_has_it(monkeypatch
 
 def test_the_command_speaks_in_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "stages.tracking.store"],
+        [sys.executable, "-W", "error", "-m", "stages.tracking"],
         env={"MLFLOW_TRACKING_URI": "file:runs"},
         capture_output=True,
         text=True,

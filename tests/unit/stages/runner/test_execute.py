@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from knowtune.common.files import write_json, write_rows
-from stages.core.command import is_disk_full
+from stages.runner.execute import is_disk_full
 from tests.unit.helpers import small_disk, word_pieces
 
 BIG = torch.zeros(100_000)

@@ -1,0 +1,1 @@
+"""How a stage is started: its command line, the warm process that forks it, and what each stage cost."""
