@@ -127,9 +127,9 @@ def by_loop(model: Any, rows: Sequence[Any], task: Task) -> dict[str, torch.Tens
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     device = next(model.parameters()).device
     for row in rows:
-        targets = task.targets([row]).to(device)
+        targets = task.objective.targets([row]).to(device)
         logits = model(**{name: x.to(device) for name, x in task.inputs([row]).items()}).logits
-        (task.losses(logits, targets).sum() / task.num_items(targets)).backward()
+        (task.objective.losses(logits, targets).sum() / task.objective.num_targets(targets)).backward()
         for name, p in model.named_parameters():
             if p.grad is not None:
                 sums[name] += p.grad.square()
@@ -148,7 +148,7 @@ def frozen_pass(model: Any, rows: Sequence[Any], task: Task, batch: int) -> None
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         logits = model(**{name: x.to(device) for name, x in task.inputs(part).items()}).logits
-        task.losses(logits, task.targets(part).to(device)).sum().backward()
+        task.objective.losses(logits, task.objective.targets(part).to(device)).sum().backward()
     hook.remove()
     model.config.use_cache = cache
     for p, flag in zip(model.parameters(), flags, strict=True):

@@ -35,8 +35,8 @@ from knowtune.data.contract import ROW_COLUMNS
 from knowtune.models.compute import Compute
 from knowtune.semantics.distance import text_distances
 from knowtune.semantics.representations.input_embedding import InputEmbedding
-from knowtune.tasks.answers import right_answers
 from knowtune.tasks.knowledge import Knowledge
+from knowtune.tasks.right_answers import right_answers
 from knowtune.text.encode_rows import encode_texts
 
 PARTS = ("distances", "sketches", "filter", "memory")
@@ -126,15 +126,15 @@ def distances(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Dat
 
 def batched(model: Any, tokenizer: Any, rows: pd.DataFrame, batch: int) -> tuple[list[str], list[float]]:
     """Answer and compare as the stage does."""
-    answers = TASK.answers(model, tokenizer, rows, batch, LONGEST, "answers", EXTRA)
-    vectors = InputEmbedding().opened(model, tokenizer)
-    return answers, TASK.distances(vectors, tokenizer, answers, right_answers(rows), EXTRA)
+    answers = TASK.evaluator.answer(model, tokenizer, rows, batch, LONGEST, "answers", EXTRA)
+    vectors = InputEmbedding().open(model, tokenizer)
+    return answers, TASK.evaluator.distances(vectors, tokenizer, answers, right_answers(rows), EXTRA)
 
 
 @torch.inference_mode()
 def by_loop(model: Any, tokenizer: Any, rows: pd.DataFrame) -> list[str]:
     """Ask and compare one row after the other, each with its own limit."""
-    vectors, answers = InputEmbedding().opened(model, tokenizer), []
+    vectors, answers = InputEmbedding().open(model, tokenizer), []
     for prompt, target in zip(rows["prompt"], rows["target"], strict=True):
         asked = torch.tensor(encode_texts(tokenizer, [prompt.rstrip(" ")], 2**31))
         limit = min(LONGEST, EXTRA + len(tokenizer(target, add_special_tokens=False)["input_ids"]))
@@ -193,7 +193,7 @@ def frozen_pass(model: Any, rows: Sequence[Any]) -> float:
         handle = model.get_input_embeddings().register_forward_hook(lambda m, i, output: output.requires_grad_(True))
         for batch in batches_by_length([len(row.input_ids) for row in rows], 32):
             part = [rows[i] for i in batch]
-            TASK.losses(model(**TASK.inputs(part)).logits, TASK.targets(part)).sum().backward()
+            TASK.objective.losses(model(**TASK.inputs(part)).logits, TASK.objective.targets(part)).sum().backward()
         handle.remove()
     taken = time.perf_counter() - start
     for module, own in hooks:
@@ -239,14 +239,14 @@ def stream(count: int, how: str) -> None:
         folder = Path(name)
         make_rows(folder / "train.jsonl", count)
         model, tokenizer = make_model()
-        vectors = InputEmbedding().opened(model, tokenizer)
+        vectors = InputEmbedding().open(model, tokenizer)
 
         def make(rows: pd.DataFrame, label: str, path: Path) -> None:
             rows = check(rows, ROWS, "rows")
             answers = rows["target"].str[1:].tolist()
             if how == "asked":
-                answers = TASK.answers(model, tokenizer, rows, 128, 1, label, 0)
-            found = TASK.distances(vectors, tokenizer, answers, right_answers(rows), 0)
+                answers = TASK.evaluator.answer(model, tokenizer, rows, 128, 1, label, 0)
+            found = TASK.evaluator.distances(vectors, tokenizer, answers, right_answers(rows), 0)
             table = {"id": rows["id"], "answer": answers, "correct": False, "num_tokens": 3, "distance": found}
             write_rows(path, check(pd.DataFrame(table), ANSWERS, "answers"))
 

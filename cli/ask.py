@@ -93,7 +93,7 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     torch.manual_seed(0)  # a classifier's base has a new head
     table = Table("model", "answer", title=escape(question), title_justify="left")
     for label, model in (("base", base.model()), (f"{name} ({chosen.name})", open_merged(chosen, base))):
-        answer = base.task.answers(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0]
+        answer = base.task.evaluator.answer(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0]
         table.add_row(escape(label), escape(answer))
     Console().print(table)
     return 0

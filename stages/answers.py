@@ -65,7 +65,8 @@ def _answers(
     from knowtune.common.files import write_rows
     from knowtune.common.parts import by_parts
     from knowtune.data.contract import ANSWERS, ROWS, check
-    from knowtune.tasks.answers import answered, right_answers
+    from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
+    from knowtune.tasks.right_answers import right_answers
     from stages.core.code import code_of
     from stages.core.compute import compute_of
     from stages.core.semantics import vectors_of
@@ -77,17 +78,18 @@ def _answers(
     code = code_of("stages.answers", None, params)
     work = work_folder("answers", [*decides, compute_of(params).__dict__], inputs, code)
     vectors = vectors_of(params, model, tokenizer)
+    decoding = Decoding(**settings.model_dump(exclude={"sketch"}))
 
     def answer(rows: pd.DataFrame, label: str, path: Path) -> None:
         rows = check(rows, ROWS, str(args.train))
-        asking = settings.model_dump(exclude={"sketch"})
-        found = answered(base.task, model, tokenizer, rows, vectors, **asking, label=label)
+        answers = answer_rows(base.task.evaluator, model, tokenizer, rows, decoding, label)
+        distances = answer_distances(base.task.evaluator, tokenizer, rows, answers, vectors, decoding)
         columns = {
             "id": rows["id"],
-            "answer": found["answer"],
-            "correct": [_begins(*pair) for pair in zip(found["answer"], right_answers(rows), strict=True)],
+            "answer": answers,
+            "correct": [_begins(*pair) for pair in zip(answers, right_answers(rows), strict=True)],
             "num_tokens": [len(row.input_ids) for row in base.task.encode(tokenizer, rows)],
-            "distance": found["distance"],
+            "distance": distances,
         }
         write_rows(path, check(pd.DataFrame(columns), ANSWERS, "answers"))
 

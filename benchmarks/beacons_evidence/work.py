@@ -36,7 +36,8 @@ from knowtune.registry import member_class
 from knowtune.selectors.fish import Fish
 from knowtune.selectors.pools import ModelPool
 from knowtune.semantics.representations.input_embedding import InputEmbedding
-from knowtune.tasks.answers import answered, right_answers
+from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
+from knowtune.tasks.right_answers import right_answers
 from knowtune.training.fit import encode, fit, seed_everything
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
@@ -70,7 +71,7 @@ class Bench:
         """Open the store; judge the pristine base, which every result is held against."""
         self.material, self.base, self.seeds = material, material.base, SEEDS[:num_seeds]
         self.tokenizer, self.model = self.base.tokenizer(), self.base.model()
-        self.vectors = InputEmbedding().opened(self.model, self.tokenizer)
+        self.vectors = InputEmbedding().open(self.model, self.tokenizer)
         self.store = Store(folder, material.name)
         self.identity = text_digest(material.described())[:16]
         self.pristine = self.judge(self.model)
@@ -120,7 +121,7 @@ class Bench:
         """Plant wrong targets; ask the base, and sketch its gradients."""
         rates = {"wrong": wrong, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
         rows, planted = plant(self.material.rows, rates, seed)
-        distances = self.base.task.distances(
+        distances = self.base.task.evaluator.distances(
             self.vectors, self.tokenizer, self.answers.reindex(rows["id"]).tolist(), right_answers(rows),
             ASKING["extra_tokens"],
         )  # fmt: skip
@@ -134,7 +135,9 @@ class Bench:
     def answers(self) -> pd.Series[str]:
         """Give the base's answer to every row, by id, uncut: a limit by the sound target would tell its length."""
         rows = self.material.rows
-        found = self.base.task.answers(self.model, self.tokenizer, rows, BATCH, ASKING["max_new_tokens"], "answers")
+        found = self.base.task.evaluator.answer(
+            self.model, self.tokenizer, rows, BATCH, ASKING["max_new_tokens"], "answers"
+        )
         return pd.Series(found, index=rows["id"], dtype="str")
 
     def train(self, setting: Setting) -> None:
@@ -164,7 +167,9 @@ class Bench:
             )  # fmt: skip
             cpu = time.process_time() - cpu
         judged = beside_base(self.judge(fitted.model), self.pristine, self.base.task)
-        validation = self.base.task.judge(fitted.model, self.tokenizer, self.material.validation, BATCH, "validation")
+        validation = self.base.task.evaluator.judge(
+            fitted.model, self.tokenizer, self.material.validation, BATCH, "validation"
+        )
         self.store.add({
             "key": self.key(setting), "what": "training", "identity": self.identity, **asdict(setting),
             "num_rows": len(kept), "num_wrong": len(wrong), "wrong_dropped": len(wrong & set(dropped["id"])),
@@ -185,15 +190,15 @@ class Bench:
     def judge(self, model: torch.nn.Module) -> Results:
         """Judge the items, read the texts, and let the model answer the new facts."""
         material, task = self.material, self.base.task
-        judged = task.judge(model, self.tokenizer, material.items, BATCH, f"{material.name}: items")
+        judged = task.evaluator.judge(model, self.tokenizer, material.items, BATCH, f"{material.name}: items")
         new = material.items[material.items["kind"] != "locality"]
-        said = answered(
-            task, model, self.tokenizer, new, self.vectors, batch_size=BATCH, **ASKING, label="answers",
-            said=judged.loc[new.index, "said"],
-        )  # fmt: skip
-        items = pd.concat([material.items[ITEM_COLUMNS], judged.drop(columns="said"), said], axis=1)
+        decoding, known = Decoding(BATCH, **ASKING), judged.loc[new.index, "answer"]
+        answers = answer_rows(task.evaluator, model, self.tokenizer, new, decoding, "answers", known=known)
+        distances = answer_distances(task.evaluator, self.tokenizer, new, answers, self.vectors, decoding)
+        judged = judged.assign(answer=answers, distance=distances)
+        items = pd.concat([material.items[ITEM_COLUMNS], judged], axis=1)
         texts = material.texts
-        read, states = task.read_texts(
+        read, states = task.evaluator.read_texts(
             model, self.tokenizer, texts["text"].tolist(), BATCH, material.max_tokens, f"{material.name}: texts"
         )
         return Results(items, pd.concat([texts[["id"]], read], axis=1), states)

@@ -241,9 +241,9 @@ class Bench:
     def judge(self, model: torch.nn.Module) -> Results:
         """Judge the items and read the texts."""
         material = self.material
-        judged = self.base.task.judge(model, self.tokenizer, material.items, BATCH, f"{material.name}: items")
+        judged = self.base.task.evaluator.judge(model, self.tokenizer, material.items, BATCH, f"{material.name}: items")
         texts = material.texts
-        read, states = self.base.task.read_texts(
+        read, states = self.base.task.evaluator.read_texts(
             model, self.tokenizer, texts["text"].tolist(), BATCH, material.max_tokens, f"{material.name}: texts"
         )
         return Results(
@@ -252,7 +252,7 @@ class Bench:
 
     def validate(self, model: torch.nn.Module) -> dict[str, float]:
         """Judge the validation rows: the share right, and the loss."""
-        rows = self.base.task.judge(model, self.tokenizer, self.material.validation, BATCH, "validation")
+        rows = self.base.task.evaluator.judge(model, self.tokenizer, self.material.validation, BATCH, "validation")
         return {"right": float(rows["correct"].mean()), "loss": float(rows["loss"].mean())}
 
     def _seeded_model(self, seed: int) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from knowtune.tasks.answers import right_answers
+from knowtune.tasks.right_answers import right_answers
 from knowtune.text.normalize import unspaced
 
 if TYPE_CHECKING:

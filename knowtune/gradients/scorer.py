@@ -111,22 +111,22 @@ class Scorer:
     def _losses(self, gradients: PerExampleGradients, batch: list[int]) -> Iterator[tuple[torch.Tensor, bool]]:
         """Yield what is to be differentiated, a sum over the examples; and whether it is the last of this batch."""
         rows = [self.examples[i] for i in batch]
-        device = next(iter(self.parameters.values())).device
-        targets = self.task.targets(rows).to(device)
+        device, objective = next(iter(self.parameters.values())).device, self.task.objective
+        targets = objective.targets(rows).to(device)
         gradients.start_forward(len(batch))
         with torch.enable_grad():
             logits = self.model(**{name: x.to(device) for name, x in self.task.inputs(rows).items()}).logits
-        num_items = torch.stack([self.task.num_items(targets[i : i + 1]) for i in range(len(batch))]).to(device)
+        num_targets = torch.stack([objective.num_targets(targets[i : i + 1]) for i in range(len(batch))]).to(device)
         labelled = [(targets, torch.ones(len(batch), device=device))]
         if self.scoring.labels == "expected":
             with torch.no_grad():
-                if not bool(self.task.losses(logits, targets).isfinite().all()):  # nothing can be drawn from NaN
+                if not bool(objective.losses(logits, targets).isfinite().all()):  # nothing can be drawn from NaN
                     raise _NotFiniteError(batch)
             generators = [self._generator(i) for i in batch]
-            labelled = list(self.task.expected_targets(logits.detach(), targets, self.scoring.draws, generators))
+            labelled = list(objective.expected_targets(logits.detach(), targets, self.scoring.draws, generators))
         for number, (labels, weights) in enumerate(labelled, start=1):
             with torch.enable_grad():
-                losses = self.task.losses(logits, labels) / num_items.clamp(min=1)  # (batch,)
+                losses = objective.losses(logits, labels) / num_targets.clamp(min=1)  # (batch,)
                 scale = weights.sqrt()  # squared again with the gradient
                 if self.scoring.max_loss is not None:
                     scale = scale * self.scoring.max_loss / losses.detach().clamp(min=self.scoring.max_loss)

@@ -82,7 +82,7 @@ class Sketcher(PerExampleGradients):
         self.sums = torch.zeros(len(rows), self.dimensions, device=device)
         with torch.enable_grad():
             logits = self.model(**{name: x.to(device) for name, x in task.inputs(rows).items()}).logits
-            loss = task.losses(logits, task.targets(rows).to(device)).sum()
+            loss = task.objective.losses(logits, task.objective.targets(rows).to(device)).sum()
         if loss.requires_grad:
             loss.backward()
         return self.sums.cpu()

@@ -13,9 +13,10 @@ import torch
 
 from knowtune.common.progress import progress
 from knowtune.models.checkpoint_files import load_tokenizer
+from knowtune.models.forward import batch_inputs
 from knowtune.models.hidden_states import room
 from knowtune.models.load import from_checkpoint, new_modules
-from knowtune.text.batches import batches_by_length, pad
+from knowtune.text.batches import batches_by_length
 from knowtune.text.encode_pairs import encode_pairs
 from knowtune.text.encoded import Labelled
 
@@ -70,24 +71,13 @@ def _read_at_the_last_token(model: Any) -> None:
             head.register_forward_pre_hook(spread)
 
 
-def classifier_inputs(encoded: Sequence[Labelled]) -> dict[str, torch.Tensor]:
-    """Pad a batch on the right  # input_ids, attention_mask, token_type_ids: (batch, seq)."""
-    inputs = {
-        "input_ids": pad([row.input_ids for row in encoded], encoded[0].filling),
-        "attention_mask": pad([[1] * len(row.input_ids) for row in encoded], 0),
-    }
-    if encoded[0].segments is not None:
-        inputs["token_type_ids"] = pad([row.segments or [] for row in encoded], 0)
-    return inputs
-
-
 @torch.inference_mode()
 def head_outputs(model: Any, encoded: Sequence[Labelled], batch_size: int, label: str) -> torch.Tensor:
     """Return the head's outputs in float32, in the order of the rows  # (row, output)."""
     device = next(model.parameters()).device
     outputs: list[torch.Tensor | None] = [None] * len(encoded)
     for batch in progress(batches_by_length([len(row.input_ids) for row in encoded], batch_size), label):
-        inputs = classifier_inputs([encoded[i] for i in batch])
+        inputs = batch_inputs([encoded[i] for i in batch])
         logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.float().cpu()
         for i, row in zip(batch, logits, strict=True):
             outputs[i] = row
@@ -125,7 +115,7 @@ def pooled_states(
     whole = encode_pairs(tokenizer, texts, [], [0.0] * len(texts), max_tokens=min(max_tokens, room(model, tokenizer)))
     states: list[torch.Tensor | None] = [None] * len(whole)
     for batch in progress(batches_by_length([len(row.input_ids) for row in whole], batch_size), label):
-        inputs = {name: t.to(device) for name, t in classifier_inputs([whole[i] for i in batch]).items()}
+        inputs = {name: t.to(device) for name, t in batch_inputs([whole[i] for i in batch]).items()}
         mask = inputs["attention_mask"].unsqueeze(-1).float()  # (batch, seq, 1)
         hidden = model(**inputs, output_hidden_states=True).hidden_states[-1]
         hidden = hidden[:, -mask.shape[1] :].float()  # prompt-learning methods may put virtual tokens first

@@ -195,5 +195,5 @@ def _try(
         method=job.masked,
         label=label,
     )
-    judged = base.task.judge(fitted.model, tokenizer, job.validation, job.trial.batch_size, label)
+    judged = base.task.evaluator.judge(fitted.model, tokenizer, job.validation, job.trial.batch_size, label)
     return -float(judged["loss"].mean())

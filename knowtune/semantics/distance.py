@@ -61,7 +61,7 @@ def text_distances(
     """Return how far each answer is from its target. Equal texts are turned into vectors once.
 
     Args:
-        vectors: see `knowtune.semantics.representations.base.Representation.opened`.
+        vectors: see `knowtune.semantics.representations.base.Representation.open`.
         answers: of a model.
         targets: what is right: one answer or several, of which the nearest counts.
         cut: shortens answers to what is to be compared with their right answers; None: as they are.

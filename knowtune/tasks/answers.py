@@ -1,61 +1,92 @@
-"""Answers of a model to rows, and how far they are from the right ones."""
+"""Answers of a model to rows, and their semantic distance to the right ones."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from knowtune.tasks.right_answers import right_answers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from knowtune.tasks.base import Task
-from knowtune.semantics.distance import Vectors
+    from knowtune.semantics.distance import Vectors
+    from knowtune.tasks.evaluators import Evaluator
 
 
-def answered(
-    task: Task,
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are decoded and compared.
+
+    Args:
+        batch_size: rows per forward pass; answers depend on it by rounding alone.
+        max_new_tokens: where an answer ends at the latest.
+        extra_tokens: m; an answer is compared up to the length of the right one, and m tokens more to end a word.
+    """
+
+    batch_size: int
+    max_new_tokens: int
+    extra_tokens: int
+
+
+def answer_rows(
+    evaluator: Evaluator,
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     rows: pd.DataFrame,
-    vectors: Vectors,
-    *,
-    batch_size: int,
-    max_new_tokens: int,
-    extra_tokens: int,
+    decoding: Decoding,
     label: str,
-    said: pd.Series[str] | None = None,
+    *,
+    known: pd.Series[str] | None = None,
     whole: bool = False,
-) -> pd.DataFrame:
-    """Let a model answer rows, and measure how far each answer is from the nearest right one.
+) -> pd.Series[str]:
+    """Let a model answer rows.
 
     Args:
-        task: how rows are asked.
+        evaluator: of the task.
         model: in evaluation mode; left as it is.
         tokenizer: the base's.
         rows: of the data contract, with target and aliases.
-        vectors: of the pristine base, whichever model answers.
-        batch_size: rows that are asked at a time; answers depend on it by rounding alone.
-        max_new_tokens: where an answer ends at the latest.
-        extra_tokens: m, see above.
+        decoding: see `Decoding`.
         label: what the progress bar says.
-        said: answers that are known already, on the index of `rows`; missing where the model must be asked.
-        whole: whether answers go on to their end, beyond the length of what is right.
+        known: answers that are known already, on the index of `rows`; missing where the model must answer.
+        whole: whether answers go on to their end, beyond the length of the right ones.
 
     Returns:
-        `answer` and `distance`, on the index of `rows`.
+        The answers, on the index of `rows`.
     """
-    known = pd.Series(None, index=rows.index, dtype="str") if said is None else said.astype("str")
-    asked = rows[known.isna()]
-    extra = None if whole else extra_tokens
-    told = task.answers(model, tokenizer, asked, batch_size, max_new_tokens, label, extra) if len(asked) else []
-    answers = known.fillna(pd.Series(told, index=asked.index, dtype="str"))
-    distances = task.distances(vectors, tokenizer, answers.tolist(), right_answers(rows), extra_tokens)
-    return pd.DataFrame({"answer": answers, "distance": pd.Series(distances, rows.index, dtype=float)})
+    answers = pd.Series(None, index=rows.index, dtype="str") if known is None else known.astype("str")
+    missing = rows[answers.isna()]
+    if missing.empty:
+        return answers
+    extra = None if whole else decoding.extra_tokens
+    given = evaluator.answer(model, tokenizer, missing, decoding.batch_size, decoding.max_new_tokens, label, extra)
+    return answers.fillna(pd.Series(given, index=missing.index, dtype="str"))
 
 
-def right_answers(rows: pd.DataFrame) -> list[list[str]]:
-    """Give all right answers of each row, the target first; it may have several lines, the others have one each."""
-    pairs = zip(rows["target"], rows["aliases"], strict=True)
-    return [[target, *(aliases.split("\n") if aliases else [])] for target, aliases in pairs]
+def answer_distances(
+    evaluator: Evaluator,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: pd.DataFrame,
+    answers: pd.Series[str],
+    vectors: Vectors,
+    decoding: Decoding,
+) -> pd.Series[float]:
+    """Measure how far each answer is from the nearest right one.
+
+    Args:
+        evaluator: of the task.
+        tokenizer: the base's.
+        rows: with target and aliases.
+        answers: on the index of `rows`.
+        vectors: of the pristine base, whichever model answered.
+        decoding: with which the answers were made.
+
+    Returns:
+        Distances in [0, 2], NaN where the task has none; on the index of `rows`.
+    """
+    distances = evaluator.distances(vectors, tokenizer, answers.tolist(), right_answers(rows), decoding.extra_tokens)
+    return pd.Series(distances, index=rows.index, dtype=float)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from knowtune.tasks.heads import HeadTask
+from knowtune.tasks.head_task import HeadTask
 from knowtune.text.cells import NUMBER, preview, text_of
 
 if TYPE_CHECKING:
     import torch
+
+    from knowtune.tasks.objectives import Objective
 
 MOST_SHOWN = 20  # labels in a message
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -29,6 +30,7 @@ class Classification(HeadTask):
     )
 
     learned: ClassVar[str] = "accuracy"
+    compare_meaning: ClassVar[bool] = True
 
     @field_validator("labels")
     @classmethod
@@ -44,7 +46,7 @@ class Classification(HeadTask):
         return len(self.labels)
 
     def read_target(self, cell: Any) -> list[str]:
-        """Read a label by its name; by its value where names are numbers or truth values, by its place where none is.
+        """Read a label by its name; by its value where names are numbers or truth values, else by its index.
 
         Raises:
             ValueError: no label is meant, or it is open which.
@@ -53,27 +55,28 @@ class Classification(HeadTask):
         if not text:
             return []
         value = _value(text)
-        found = (
+        named = (
             [name for name in self.labels if name.strip() == text]
             or [name for name in self.labels if value is not None and _value(name) == value]
             or self._at(value)
         )
-        if len(found) != 1:
+        if len(named) != 1:
             raise ValueError(f"got {preview(cell)}; allowed: {self._allowed()} (task.labels)")
-        return found
+        return named
 
     def _at(self, value: Decimal | str | None) -> list[str]:
-        """Find the label at a place that a number gives, counted from 0."""
+        """Return the label with an index, counted from 0."""
         if not isinstance(value, Decimal) or not 0 <= value < len(self.labels) or value != int(value):
             return []
         return [] if self.named_by_numbers else [self.labels[int(value)]]
 
     @cached_property
     def named_by_numbers(self) -> bool:
-        """Whether a number in a file may mean a label by its name, such as "1 star", and so none by its place."""
+        """Whether a number in a file may mean a label by its name, such as "1 star", and so none by its index."""
         return any(
-            isinstance(_value(name), Decimal) or any(number <= len(self.labels) and number != place for number in said)
-            for place, (name, said) in enumerate(zip(self.labels, map(_said, self.labels), strict=True))
+            isinstance(_value(name), Decimal)
+            or any(number <= len(self.labels) and number != index for number in _numbers_in(name))
+            for index, name in enumerate(self.labels)
         )
 
     def _allowed(self) -> str:
@@ -83,34 +86,19 @@ class Classification(HeadTask):
         return ", ".join(names[:MOST_SHOWN]) + more
 
     def number(self, target: str) -> float:
-        """Give the label's place in the list."""
+        """Return the label's index."""
         return float(self.labels.index(target)) if target in self.labels else float("nan")
 
-    def words(self, outputs: torch.Tensor) -> list[str]:
+    def to_text(self, outputs: torch.Tensor) -> list[str]:
         """Name the first choice."""
         return [self.labels[i] for i in outputs.argmax(1).tolist()] if len(outputs) else []
 
-    def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
-        """Give the labels' numbers  # (batch,)."""
-        import torch
+    @property
+    def objective(self) -> Objective:
+        """Cross-entropy."""
+        from knowtune.tasks.objectives import LabelCrossEntropy
 
-        return torch.tensor([int(row.label) for row in encoded])
-
-    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy in nats  # (batch, 1)."""
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(logits.float(), targets, reduction="none").unsqueeze(1)
-
-    def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every class with its probability: exact."""
-        import torch
-
-        shares = logits.float().softmax(-1)
-        for number in range(logits.shape[-1]):
-            yield torch.full_like(targets, number), shares[:, number]
+        return LabelCrossEntropy()
 
 
 def _value(text: str) -> Decimal | str | None:
@@ -120,7 +108,7 @@ def _value(text: str) -> Decimal | str | None:
     return text.strip().lower() if text.strip().lower() in ("true", "false") else None
 
 
-def _said(name: str) -> list[int]:
-    """List the whole numbers that a name says, in digits or as a word."""
+def _numbers_in(name: str) -> list[int]:
+    """List the whole numbers in a name, in digits or as a word."""
     words = [WORDS.index(word) for word in re.findall("[a-z]+", name.lower()) if word in WORDS]
     return words + [int(digits) for digits in re.findall("[0-9]+", name) if len(digits) <= 6]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from knowtune.tasks.heads import HeadTask
+from knowtune.tasks.head_task import HeadTask
 from knowtune.text.cells import NUMBER, preview, text_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+
+    from knowtune.tasks.objectives import Objective
 
 LARGEST = 3.4e38  # of what 32 bits hold
 
@@ -20,6 +19,7 @@ class Regression(HeadTask):
     """One output, the score; judged by correlation. `correct` says only whether it is met exactly."""
 
     learned: ClassVar[str] = "pearson"
+    compare_meaning: ClassVar[bool] = False
 
     @property
     def num_outputs(self) -> int:
@@ -43,37 +43,13 @@ class Regression(HeadTask):
         """Read the score."""
         return float(target) if target else float("nan")
 
-    def words(self, outputs: torch.Tensor) -> list[str]:
+    def to_text(self, outputs: torch.Tensor) -> list[str]:
         """Write the score with six digits."""
         return [f"{score:.6g}" for score in outputs[:, 0].tolist()]
 
-    def distances(
-        self,
-        vectors: Callable[[Sequence[str]], torch.Tensor],
-        tokenizer: PreTrainedTokenizerBase,
-        answers: Sequence[str],
-        targets: Sequence[Sequence[str]],
-        extra_tokens: int,
-    ) -> list[float]:
-        """Say that a score has no distance in meaning."""
-        return [math.nan] * len(answers)
+    @property
+    def objective(self) -> Objective:
+        """Squared error."""
+        from knowtune.tasks.objectives import SquaredError
 
-    def targets(self, encoded: Sequence[Any]) -> torch.Tensor:
-        """Give the scores  # (batch,)."""
-        import torch
-
-        return torch.tensor([row.label for row in encoded], dtype=torch.float32)
-
-    def item_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Squared error  # (batch, 1)."""
-        return (logits[:, :1].float() - targets.unsqueeze(1)).square()
-
-    def expected_targets(
-        self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Scores drawn around the model's with variance 1/2, whose -log p is the squared error, but for a constant."""
-        import torch
-
-        for _ in range(draws):
-            noise = torch.cat([torch.randn(1, generator=lot) for lot in generators]).to(logits.device)
-            yield logits[:, 0].float() + noise / 2**0.5, torch.full_like(targets, 1 / draws)
+        return SquaredError()

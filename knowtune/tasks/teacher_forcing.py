@@ -1,6 +1,6 @@
-"""What a model gets right, item by item, and how well it still reads general text.
+"""Judge rows by teacher forcing: what a model gets right, row by row, and its loss on general text.
 
-An item is right when every token of its target is the model's first choice after the tokens before it: just what greedy
+A row is right when every token of its target is the model's first choice after the tokens before it: just what greedy
 decoding would write, found with one forward pass.
 """
 
@@ -39,7 +39,7 @@ def judge_rows(
         label: what the progress bar says.
 
     Returns:
-        `correct` (bool), `loss` (mean nats per target token) and `said` (the target where greedy decoding would write
+        `correct` (bool), `loss` (mean nats per target token) and `answer` (the target where greedy decoding would write
         just it and end, else None: the pass does not show what would be written), on the index of `rows`.
     """
     encoded = encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
@@ -54,7 +54,7 @@ def judge_rows(
             if stops & set(encoded[i].input_ids[encoded[i].target_start : encoded[i].target_end - 1]):
                 correct[i] = ended[i] = False  # decoding would end within the target
     judged = pd.DataFrame({"correct": pd.Series(correct, dtype=bool), "loss": loss}).set_index(rows.index)
-    return judged.assign(said=rows["target"].where(pd.Series(ended, index=rows.index, dtype=bool)))
+    return judged.assign(answer=rows["target"].where(pd.Series(ended, index=rows.index, dtype=bool)))
 
 
 def judge_answers(
@@ -69,10 +69,10 @@ def judge_answers(
         return judge_rows(model, tokenizer, rows, batch_size, label)
     right = pd.concat([rows["target"], rows["aliases"].str.split("\n").explode()])  # each on the index of its row
     right = right[right != ""]
-    asked = rows.loc[right.index].assign(target=right.tolist()).reset_index(drop=True)
-    judged = judge_rows(model, tokenizer, asked, batch_size, label).set_index(right.index)
+    repeated = rows.loc[right.index].assign(target=right.tolist()).reset_index(drop=True)
+    judged = judge_rows(model, tokenizer, repeated, batch_size, label).set_index(right.index)
     grouped = judged.groupby(level=0, sort=False)
-    best = {"correct": grouped["correct"].any(), "loss": grouped["loss"].min(), "said": grouped["said"].first()}
+    best = {"correct": grouped["correct"].any(), "loss": grouped["loss"].min(), "answer": grouped["answer"].first()}
     return pd.DataFrame(best).reindex(rows.index)
 
 
@@ -80,10 +80,10 @@ def judge_old(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame, batch_size: int, label: str
 ) -> pd.Series[float]:
     """Return the mean nats per token of each row's old answer; of several that of the likeliest, NaN where none is."""
-    having = rows[rows["old"] != ""]
-    answers = having["old"].str.split("\n")
-    asked = having.assign(target=answers.str[0], aliases=answers.str[1:].str.join("\n"))
-    return judge_answers(model, tokenizer, asked, batch_size, label)["loss"].reindex(rows.index)
+    with_old = rows[rows["old"] != ""]
+    answers = with_old["old"].str.split("\n")
+    old = with_old.assign(target=answers.str[0], aliases=answers.str[1:].str.join("\n"))
+    return judge_answers(model, tokenizer, old, batch_size, label)["loss"].reindex(rows.index)
 
 
 def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float], list[bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from knowtune.text.layout import Range
 
@@ -25,6 +26,9 @@ class Encoded:
     target_start: int
     target_end: int
     turns: tuple[Range, ...] = ()
+
+    filling: ClassVar[int] = 0  # the token that pads a batch
+    segments: ClassVar[None] = None
 
     @property
     def labels(self) -> list[int]:

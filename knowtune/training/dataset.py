@@ -81,7 +81,7 @@ def collate(samples: list[dict[str, Any]], task: Task) -> dict[str, torch.Tensor
     rows = [sample["row"] for sample in samples]
     return {
         **task.inputs(rows),
-        "labels": task.targets(rows),
+        "labels": task.objective.targets(rows),
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
 

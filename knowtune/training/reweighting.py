@@ -30,7 +30,7 @@ from transformers import TrainerCallback
 from knowtune.common.progress import progress
 from knowtune.models.hidden_states import evaluating
 from knowtune.semantics.distance import cosine_distance
-from knowtune.tasks.answers import answered
+from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 from knowtune.text.batches import batches_by_length
 from knowtune.training.weights import Weighting
 
@@ -209,7 +209,7 @@ def open_reweighting(
     distances = table.reindex(columns=["distance"])["distance"].to_numpy(dtype=float, copy=True)
     if weighting.refresh_steps is None:
         return Reweighting(plan, rows, distances, None, label)
-    vectors = plan.representation.opened(base.model(), tokenizer)
+    vectors = plan.representation.open(base.model(), tokenizer)
     by_answer = _AnswerDistances(plan, table, base.task, tokenizer, vectors, name)
     return Reweighting(plan, rows, distances, by_answer, label)
 
@@ -228,14 +228,14 @@ class _AnswerDistances:
     def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
         """Return distances of this process's rows  # (rows,). The batches are the same for any number of processes."""
         asked = self.task.encode(self.tokenizer, self.table.assign(target=""))
-        size = self.plan.weighting.batch_size
+        size, evaluator = self.plan.weighting.batch_size, self.task.evaluator
+        decoding = Decoding(size, self.plan.max_new_tokens, self.plan.extra_tokens)
         batches = batches_by_length([len(row.input_ids) for row in asked], size)
         found = torch.zeros(len(self.table), dtype=torch.float64)
         for batch in progress(batches[process::num_processes], self.label):
-            distances = answered(
-                self.task, model, self.tokenizer, self.table.iloc[batch], self.vectors, batch_size=size,
-                max_new_tokens=self.plan.max_new_tokens, extra_tokens=self.plan.extra_tokens, label=self.label,
-            )["distance"]  # fmt: skip
+            rows = self.table.iloc[batch]
+            answers = answer_rows(evaluator, model, self.tokenizer, rows, decoding, self.label)
+            distances = answer_distances(evaluator, self.tokenizer, rows, answers, self.vectors, decoding)
             found[batch] = torch.from_numpy(distances.to_numpy(dtype=float, copy=True))
         return found
 
@@ -258,11 +258,11 @@ class _TokenDistances:
         batches = batches_by_length([len(row.input_ids) for row in self.rows.rows], self.batch_size)
         for batch in progress(batches[process::num_processes], self.label):
             chosen = [self.rows.rows[i] for i in batch]
-            targets = self.task.targets(chosen)  # (batch, seq)
+            targets = self.task.objective.targets(chosen)  # (batch, seq)
             inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(chosen).items()}
             # Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
             said = model(**inputs).logits[:, -targets.shape[1] :].argmax(-1).cpu()  # (batch, seq)
-            learned = self.task.item_mask(targets)
+            learned = self.task.objective.target_mask(targets)
             said, right = said[learned], targets.roll(-1, 1)[learned]  # (items of the batch,)
             distances = cosine_distance(self.embeddings[said], self.embeddings[right])
             found[self.rows.places(batch)] = distances.where(said != right, 0.0)

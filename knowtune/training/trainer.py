@@ -49,10 +49,10 @@ class KnowledgeTrainer(Trainer):
         """Return sum_it w_it l_it / num_items, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
         outputs = model(**inputs)
-        each = self.task.item_losses(outputs.logits, labels)  # (batch, items)
+        each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, items)
         if model.training:
             weights = self.rows.weights[self.rows.places(index.tolist())].to(each.device)
-            each = each * torch.zeros_like(each).masked_scatter(self.task.item_mask(labels), weights)
+            each = each * torch.zeros_like(each).masked_scatter(self.task.objective.target_mask(labels), weights)
         losses = each.sum(1)  # (batch,)
         items: torch.Tensor | int | float
         if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
@@ -60,7 +60,7 @@ class KnowledgeTrainer(Trainer):
         elif num_items_in_batch is not None:
             items = num_items_in_batch
         else:
-            items = self.task.num_items(labels)
+            items = self.task.objective.num_targets(labels)
         loss = losses.sum() / items
         penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
         if penalty is not None and not torch.isfinite(penalty):

@@ -10,7 +10,7 @@ import pandas as pd
 from knowtune.common.files import read_rows
 from knowtune.data.contract import ITEMS, TEXTS, check
 from knowtune.evaluation.leaderboard import Results, reads_whole_answers
-from knowtune.tasks.answers import answered
+from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 
 if TYPE_CHECKING:
     import torch
@@ -45,26 +45,19 @@ def judge(
     settings, tokenizer = params.evaluate, base.tokenizer()
     items = check(read_rows(test), ITEMS, str(test))
     texts = check(read_rows(retention, ["id", "text"]), TEXTS, str(retention))
-    judged = base.task.judge(model, tokenizer, items, settings.batch_size, f"{label}: items")
-    said = judged.get("predicted", judged.get("said"))  # a classifier's words are its predictions
-    judged = judged.drop(columns="said", errors="ignore")
+    judged = base.task.evaluator.judge(model, tokenizer, items, settings.batch_size, f"{label}: items")
+    known = judged.get("predicted", judged.get("answer"))  # a classifier answers with its prediction
+    judged = judged.drop(columns="answer", errors="ignore")
     if vectors is not None:
-        found = answered(
-            base.task,
-            model,
-            tokenizer,
-            items,
-            vectors,
-            batch_size=settings.batch_size,
-            max_new_tokens=params.answers.max_new_tokens,
-            extra_tokens=params.answers.extra_tokens,
-            label=f"{label}: answers",
-            said=said,
-            whole=reads_whole_answers(settings.metrics),
+        decoding = Decoding(settings.batch_size, params.answers.max_new_tokens, params.answers.extra_tokens)
+        whole = reads_whole_answers(settings.metrics)
+        answers = answer_rows(
+            base.task.evaluator, model, tokenizer, items, decoding, f"{label}: answers", known=known, whole=whole
         )
-        judged = pd.concat([judged, found], axis=1)
+        distances = answer_distances(base.task.evaluator, tokenizer, items, answers, vectors, decoding)
+        judged = judged.assign(answer=answers, distance=distances)
     longest = min(settings.max_text_tokens, base.context)
-    read, states = base.task.read_texts(
+    read, states = base.task.evaluator.read_texts(
         model, tokenizer, texts["text"].tolist(), settings.batch_size, longest, f"{label}: texts"
     )
     return Results(pd.concat([items[ITEM_COLUMNS], judged], axis=1), pd.concat([texts[["id"]], read], axis=1), states)

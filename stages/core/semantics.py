@@ -26,5 +26,5 @@ def representation_of(params: Params) -> Representation:
 
 def vectors_of(params: Params, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vectors:
     """Open the representation by which texts are compared, on the pristine base."""
-    vectors: Vectors = representation_of(params).opened(model, tokenizer)
+    vectors: Vectors = representation_of(params).open(model, tokenizer)
     return vectors

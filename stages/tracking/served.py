@@ -74,7 +74,7 @@ class Tuned(PythonModel):  # type: ignore[misc]
             rows = pd.DataFrame([asked(t, self.columns, self.task, self.tokenizer, self.trained) for t in texts])
         else:
             rows = model_input.assign(text_pair=model_input.get("text_pair", "")).fillna("")
-        found = self.task.answers(self.model, self.tokenizer, rows, len(rows), longest, "answers")
+        found = self.task.evaluator.answer(self.model, self.tokenizer, rows, len(rows), longest, "answers")
         return pd.DataFrame({"answer": found})
 
 

@@ -379,8 +379,8 @@ def test_the_best_epoch_of_a_mixture_of_experts_is_kept(base: Base, tmp_path: Pa
     assert min(losses) < losses[-1] - 0.1
     with torch.inference_mode():
         rows = encoded(model, CONTRARY).rows
-        logits, targets = logits_of(load_seed(Full(), source, model), TASK.inputs(rows)), TASK.targets(rows)
-        found = TASK.item_losses(logits, targets).sum() / TASK.item_mask(targets).sum()
+        logits, targets = logits_of(load_seed(Full(), source, model), TASK.inputs(rows)), TASK.objective.targets(rows)
+        found = TASK.objective.target_losses(logits, targets).sum() / TASK.objective.target_mask(targets).sum()
     assert float(found) == pytest.approx(min(losses), rel=1e-4)
 
 

@@ -443,20 +443,20 @@ class TestEveryTask:
 
         def losses(chosen: Any) -> torch.Tensor:
             with torch.inference_mode():
-                return task.losses(model(**task.inputs(chosen)).logits, task.targets(chosen))
+                return task.objective.losses(model(**task.inputs(chosen)).logits, task.objective.targets(chosen))
 
         together = losses(tokens)
         assert together.shape == (7,)
         assert together.tolist() == pytest.approx([float(losses([one])[0]) for one in tokens], abs=1e-4)
-        assert int(task.num_items(task.targets(tokens))) == sum(one.num_learned for one in tokens)
+        assert int(task.objective.num_targets(task.objective.targets(tokens))) == sum(one.num_learned for one in tokens)
 
     def test_the_mask_tells_which_losses_are_of_learned_items(self, name: str, backbone: str, on: Base) -> None:
         model, task = self.model(on), on.task
         tokens = task.encode(on.tokenizer(), self.rows(name).head(7))
-        targets = task.targets(tokens)
+        targets = task.objective.targets(tokens)
         with torch.inference_mode():
-            each = task.item_losses(model(**task.inputs(tokens)).logits, targets)
-        mask = task.item_mask(targets)
+            each = task.objective.target_losses(model(**task.inputs(tokens)).logits, targets)
+        mask = task.objective.target_mask(targets)
         assert mask.shape == each.shape
         assert mask.dtype == torch.bool
         assert mask.sum(1).tolist() == [one.num_learned for one in tokens]
@@ -468,7 +468,10 @@ class TestEveryTask:
         rows = encoded(on, self.rows(name).head(8), weights)
         model, task = self.model(on), on.task
         with torch.inference_mode():
-            each = [float(task.losses(model(**task.inputs([r])).logits, task.targets([r]))) for r in rows.rows]
+            each = [
+                float(task.objective.losses(model(**task.inputs([r])).logits, task.objective.targets([r])))
+                for r in rows.rows
+            ]
         expected = sum(w * loss for w, loss in zip(weights, each, strict=True)) / sum(r.num_learned for r in rows.rows)
         assert self.stepped(on, rows, work, batch_size=8).curve[0]["loss"] == pytest.approx(expected, rel=1e-4)
 
@@ -488,7 +491,10 @@ class TestEveryTask:
         model = self.model(on)
         given = encoded(on, rows)
         with torch.inference_mode():
-            each = [float(task.losses(model(**task.inputs([r])).logits, task.targets([r]))) for r in given.rows]
+            each = [
+                float(task.objective.losses(model(**task.inputs([r])).logits, task.objective.targets([r])))
+                for r in given.rows
+            ]
         expected = sum(each) / sum(r.num_learned for r in given.rows)
         still = torch.optim.SGD(model.parameters(), lr=1e-9)
         options = recipe(learning_rate=1e-9, batch_size=5)
@@ -501,22 +507,22 @@ class TestEveryTask:
     def test_verdicts_stand_on_the_index_of_the_rows(self, name: str, backbone: str, on: Base) -> None:
         model, tokenizer = self.model(on), on.tokenizer()
         rows = self.rows(name).set_axis(range(30, 54))
-        found = on.task.judge(model, tokenizer, rows, 5, "x")
+        found = on.task.evaluator.judge(model, tokenizer, rows, 5, "x")
         assert found.index.tolist() == list(range(30, 54))
         assert found["correct"].dtype == bool
         assert found["loss"].tolist() == pytest.approx(
-            on.task.judge(model, tokenizer, rows, 1, "x")["loss"].tolist(), abs=1e-3
+            on.task.evaluator.judge(model, tokenizer, rows, 1, "x")["loss"].tolist(), abs=1e-3
         )
-        assert len(on.task.judge(model, tokenizer, rows[:0], 5, "x")) == 0
-        answers = on.task.answers(model, tokenizer, rows.head(3), 2, 2, "x")
+        assert len(on.task.evaluator.judge(model, tokenizer, rows[:0], 5, "x")) == 0
+        answers = on.task.evaluator.answer(model, tokenizer, rows.head(3), 2, 2, "x")
         assert len(answers) == 3 and all(isinstance(answer, str) for answer in answers)
-        assert on.task.answers(model, tokenizer, rows[:0], 2, 2, "x") == []
+        assert on.task.evaluator.answer(model, tokenizer, rows[:0], 2, 2, "x") == []
 
     def test_texts_are_read_one_by_one(self, name: str, backbone: str, on: Base) -> None:
         texts = ["the film was good", "Ada lives in Rome", "a"]
-        read, states = on.task.read_texts(self.model(on), on.tokenizer(), texts, 2, 16, "x")
+        read, states = on.task.evaluator.read_texts(self.model(on), on.tokenizer(), texts, 2, 16, "x")
         assert (len(read), (read["num_tokens"] > 0).all()) == (3, True)
         assert ("loss" in read) == (states is None)  # of a language model the one, of a classifier the other
         assert states is None or states.shape[0] == 3
-        none, _ = on.task.read_texts(self.model(on), on.tokenizer(), [], 2, 16, "x")
+        none, _ = on.task.evaluator.read_texts(self.model(on), on.tokenizer(), [], 2, 16, "x")
         assert (len(none), "num_tokens" in none) == (0, True)

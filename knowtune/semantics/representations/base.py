@@ -20,10 +20,10 @@ class Representation(Member):
     """
 
     @abstractmethod
-    def opened(
+    def open(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Callable[[Sequence[str]], torch.Tensor]:
-        """Return what turns a batch of texts into vectors  # (text, width), float32, CPU.
+        """Return a function from a batch of texts to vectors  # (text, width), float32, CPU.
 
         Args:
             model: the pristine base; left as it is: mode, flags, gradients, generators.

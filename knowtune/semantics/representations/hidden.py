@@ -23,7 +23,7 @@ class Hidden(Representation):
 
     batch_size: int = Field(default=128, ge=1, description="texts per forward pass; results depend on it by rounding")
 
-    def opened(
+    def open(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Callable[[Sequence[str]], torch.Tensor]:
         """Read texts with the base, start token first."""

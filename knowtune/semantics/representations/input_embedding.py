@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class InputEmbedding(Representation):
     """v(s) = mean over the tokens of s, special ones left out, of E[token]. Needs no pass of the model."""
 
-    def opened(
+    def open(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Callable[[Sequence[str]], torch.Tensor]:
         """Average rows of the embedding."""

@@ -32,7 +32,7 @@ class SentenceEncoder(Representation):
     )
     batch_size: int = Field(default=128, ge=1, description="texts per forward pass; results depend on it by rounding")
 
-    def opened(
+    def open(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> Callable[[Sequence[str]], torch.Tensor]:
         """Load the encoder; the base takes no part.

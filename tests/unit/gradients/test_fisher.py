@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ from knowtune.methods.lora import Lora
 from knowtune.models.masks import top_entries
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
+from knowtune.tasks.objectives import NextToken
 from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import IGNORE_INDEX, Encoded, Labelled
 from tests.unit.helpers import TASK, counted_calls, encoded, fact_rows, review_rows
@@ -42,8 +43,10 @@ def by_definition(
     for p in parameters.values():
         p.requires_grad_(True)
     for row in rows:
-        targets = task.targets([row])
-        loss = task.losses(model(**task.inputs([row])).logits, targets).sum() / task.num_items(targets)
+        targets = task.objective.targets([row])
+        loss = task.objective.losses(model(**task.inputs([row])).logits, targets).sum() / task.objective.num_targets(
+            targets
+        )
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         squares = {n: g.double().square() for n, g in zip(parameters, found, strict=True) if g is not None}
         for name, square in squares.items():
@@ -166,7 +169,10 @@ class TestTheDefinition:
 
     def test_it_is_not_the_square_of_the_mean_gradient(self, base: Base) -> None:
         model, rows = base.model().requires_grad_(True), encoded(base, fact_rows()).rows
-        losses = [TASK.losses(model(**TASK.inputs([r])).logits, TASK.targets([r])).sum() / r.num_learned for r in rows]
+        losses = [
+            TASK.objective.losses(model(**TASK.inputs([r])).logits, TASK.objective.targets([r])).sum() / r.num_learned
+            for r in rows
+        ]
         torch.stack(losses).mean().backward()
         found = diagonal(base)
         name = "model.layers.0.mlp.up_proj.weight"
@@ -210,12 +216,15 @@ class TestLaws:
         assert_equal(other, {name: values.double() for name, values in one.items()}, 1e-6)
 
     def test_a_loss_times_c_gives_c_squared_and_the_same_mask(self, base: Base) -> None:
-        class Tripled(type(TASK)):  # type: ignore[misc]
+        class Tripled(NextToken):
             def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
                 return 3 * super().losses(logits, targets)
 
+        class TripledTask(type(TASK)):  # type: ignore[misc]
+            objective: ClassVar[Any] = Tripled()
+
         one = diagonal(base)
-        other = diagonal(replace(base, task=Tripled()))
+        other = diagonal(replace(base, task=TripledTask()))
         assert_equal(other, {name: 9 * values.double() for name, values in one.items()}, 1e-6)
         masks = [top_entries(found, 500) for found in (one, other)]
         assert sum(len(set(masks[0][n].tolist()) ^ set(masks[1][n].tolist())) for n in one) <= 4
@@ -275,8 +284,10 @@ class TestLaws:
         model, rows = base.model(), encoded(base, fact_rows()).rows
         scope = parameters_in(model)
         plain = row_traces(model, rows, TASK, scope, Scoring())
+        objective = TASK.objective
         losses = torch.tensor([
-            TASK.losses(model(**TASK.inputs([r])).logits, TASK.targets([r])).sum().item() / r.num_learned for r in rows
+            objective.losses(model(**TASK.inputs([r])).logits, objective.targets([r])).item() / r.num_learned
+            for r in rows
         ])  # fmt: skip
         bound = float(losses.median())
         found = row_traces(model, rows, TASK, scope, Scoring(max_loss=bound))
@@ -322,7 +333,7 @@ class TestExpectedLabels:
         logits[0, :, 3] = logits[1, :, 4] = 50.0
         targets = torch.tensor([[IGNORE_INDEX, IGNORE_INDEX, 1, 1], [IGNORE_INDEX, 2, 2, IGNORE_INDEX]])
         generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-        drawn = list(TASK.expected_targets(logits, targets, 2, generators))
+        drawn = list(TASK.objective.expected_targets(logits, targets, 2, generators))
         assert len(drawn) == 2
         for labels, weights in drawn:
             assert labels.tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 3, 3], [IGNORE_INDEX, 4, 4, IGNORE_INDEX]]
@@ -452,12 +463,15 @@ class TestBadInput:
         row = some_rows()[0]
         largest = max(float(values.sum()) for values in diagonal(base, [row]).values())
 
-        class Huge(type(TASK)):  # type: ignore[misc]
+        class Huge(NextToken):
             def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
                 return (1e37 / largest) ** 0.5 * super().losses(logits, targets)  # float32 goes up to 3.4e38
 
+        class HugeTask(type(TASK)):  # type: ignore[misc]
+            objective: ClassVar[Any] = Huge()
+
         with pytest.raises(UserError, match=r"the gradients of rows .* have a sum that is not finite, though each"):
-            diagonal(replace(base, task=Huge()), [row] * 40, batch_size=40)
+            diagonal(replace(base, task=HugeTask()), [row] * 40, batch_size=40)
 
     def test_a_model_that_mixes_examples_takes_the_slow_way(self, capsys: pytest.CaptureFixture[str]) -> None:
         """A norm over the batch has no gradient of one example; it is then scored alone."""

@@ -31,7 +31,7 @@ def exact(model: Any, rows: Any, task: Any = TASK) -> torch.Tensor:
     weights = [layer.weight for layer in Sketcher(model, 8, 0).layers.values()]
     found = []
     for row in rows:
-        loss = task.losses(model(**task.inputs([row])).logits, task.targets([row])).sum()
+        loss = task.objective.losses(model(**task.inputs([row])).logits, task.objective.targets([row])).sum()
         gradients = torch.autograd.grad(loss, weights)
         found.append(torch.cat([g.flatten() for g in gradients]))
     return torch.stack(found)

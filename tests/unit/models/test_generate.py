@@ -191,10 +191,10 @@ class TestSettings:
         copy = replace(base, folder=folder)
         model, tokenizer, rows = copy.model(), copy.tokenizer(), fact_rows()
         assert greedy_answers(model, tokenizer, PROMPTS, 7, 6) == plain
-        judged = base.task.judge(model, tokenizer, rows, 8, "x")
+        judged = base.task.evaluator.judge(model, tokenizer, rows, 8, "x")
         limits = [len(tokenizer(" " + target)["input_ids"]) for target in rows["target"]]
-        said = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, limits)
-        assert judged["correct"].tolist() == [one == right for one, right in zip(said, rows["target"], strict=True)]
+        answers = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, limits)
+        assert judged["correct"].tolist() == [one == right for one, right in zip(answers, rows["target"], strict=True)]
         assert 0 < judged["correct"].sum() < len(rows)
         model.save_pretrained(tmp_path / "saved")  # as a merged model is: no setting stands in its way
 
@@ -233,7 +233,7 @@ class TestSettings:
     def test_a_target_that_decoding_would_end_in_is_not_right(self, base: Base, tmp_path: Path) -> None:
         """An end token within the target: the pass says right, decoding writes a part."""
         tokenizer, rows, folder = base.tokenizer(), fact_rows(), tmp_path / "copy"
-        right = base.task.judge(base.model(), tokenizer, rows, 8, "x")["correct"]
+        right = base.task.evaluator.judge(base.model(), tokenizer, rows, 8, "x")["correct"]
         encoded = base.task.encode(tokenizer, rows)
         inner = {
             i: row.input_ids[row.target_start] for i, row in enumerate(encoded) if row.target_end - row.target_start > 1
@@ -243,9 +243,9 @@ class TestSettings:
         write_json(folder / "generation_config.json", {"eos_token_id": [1, stopped]})
         copy = replace(base, folder=folder)
         model = copy.model()
-        judged = copy.task.judge(model, tokenizer, rows, 8, "x")["correct"]
-        said = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, 8)
-        written = [one.startswith(target) for one, target in zip(said, rows["target"], strict=True)]
+        judged = copy.task.evaluator.judge(model, tokenizer, rows, 8, "x")["correct"]
+        answers = greedy_answers(model, tokenizer, rows["prompt"].tolist(), 8, 8)
+        written = [one.startswith(target) for one, target in zip(answers, rows["target"], strict=True)]
         assert judged.tolist() == written
         assert 0 < judged.sum() < right.sum()
 

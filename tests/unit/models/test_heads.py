@@ -17,7 +17,8 @@ from knowtune.merging.mixtures.average import Average
 from knowtune.methods.base import Method
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.models.heads import classifier_inputs, head_outputs, pooled_states
+from knowtune.models.forward import batch_inputs
+from knowtune.models.heads import head_outputs, pooled_states
 from knowtune.tasks.regression import Regression
 from knowtune.text.encode_pairs import encode_pairs
 from knowtune.text.encoded import Labelled
@@ -51,14 +52,14 @@ def new_model(base: Base) -> Any:
 class TestInputs:
     def test_padded_on_the_right_with_the_tokenizers_own_token(self) -> None:
         rows = [Labelled([5, 6, 7], [0, 0, 1], 1.0, 9), Labelled([8], [0], 0.0, 9)]
-        assert {name: tensor.tolist() for name, tensor in classifier_inputs(rows).items()} == {
+        assert {name: tensor.tolist() for name, tensor in batch_inputs(rows).items()} == {
             "input_ids": [[5, 6, 7], [8, 9, 9]],
             "attention_mask": [[1, 1, 1], [1, 0, 0]],
             "token_type_ids": [[0, 0, 1], [0, 0, 0]],
         }
 
     def test_no_segments_where_the_model_knows_none(self) -> None:
-        assert set(classifier_inputs([Labelled([5], None, 1.0)])) == {"input_ids", "attention_mask"}
+        assert set(batch_inputs([Labelled([5], None, 1.0)])) == {"input_ids", "attention_mask"}
 
 
 class TestHeadOutputs:
@@ -104,7 +105,7 @@ class TestHeadOutputs:
 
     def test_no_rows(self, backbone: Base) -> None:
         assert len(head_outputs(new_model(backbone), [], 4, "x")) == 0
-        judged = REVIEWS.judge(new_model(backbone), backbone.tokenizer(), table(), 4, "x")
+        judged = REVIEWS.evaluator.judge(new_model(backbone), backbone.tokenizer(), table(), 4, "x")
         assert (len(judged), judged.columns.tolist()) == (0, ["correct", "loss", "predicted"])
 
 
@@ -131,8 +132,8 @@ class TestPooledStates:
 def results(model: Any, base: Base) -> Results:
     """Judge reviews and read texts as the stages do."""
     tokenizer, rows = base.tokenizer(), review_rows().assign(kind="generalisation")
-    read, states = base.task.read_texts(model, tokenizer, TEXTS, 2, 48, "x")
-    items = rows.join(base.task.judge(model, tokenizer, rows, 7, "x"))
+    read, states = base.task.evaluator.read_texts(model, tokenizer, TEXTS, 2, 48, "x")
+    items = rows.join(base.task.evaluator.judge(model, tokenizer, rows, 7, "x"))
     return Results(items, read.assign(id=[str(i) for i in range(len(TEXTS))]), states)
 
 
@@ -146,13 +147,13 @@ def test_the_base_against_itself_has_forgotten_nothing(backbone: Base) -> None:
 def test_judging_by_hand(backbone: Base) -> None:
     model, rows = new_model(backbone), review_rows().set_axis(range(7, 31))
     outputs = head_outputs(model, REVIEWS.encode(backbone.tokenizer(), rows), 24, "x")
-    found = REVIEWS.judge(model, backbone.tokenizer(), rows, 24, "x")
+    found = REVIEWS.evaluator.judge(model, backbone.tokenizer(), rows, 24, "x")
     assert found.index.tolist() == list(range(7, 31))
     assert found["predicted"].tolist() == [("bad", "good")[int(i)] for i in outputs.argmax(1)]
     assert found["correct"].tolist() == (found["predicted"] == rows["target"]).tolist()
     places = [("bad", "good").index(target) for target in rows["target"]]
     assert found["loss"].tolist() == pytest.approx((-outputs.log_softmax(1))[range(24), places].tolist())
-    assert REVIEWS.answers(model, backbone.tokenizer(), rows, 24, 1, "x") == found["predicted"].tolist()
+    assert REVIEWS.evaluator.answer(model, backbone.tokenizer(), rows, 24, 1, "x") == found["predicted"].tolist()
 
 
 @pytest.mark.parametrize("method_name", METHODS)
@@ -218,7 +219,7 @@ def test_scores_are_learned(encoder: Base, work: Path) -> None:
     base = replace(encoder, task=Regression())
     rows = table(*(row(str(i), "very " * (i % 5) + "good", f"{i % 5}.5") for i in range(20)))
     fitted = train(base, Full(), rows, work, epochs=12, learning_rate=0.005)
-    judged = base.task.judge(fitted.model, base.tokenizer(), rows, 20, "x")
+    judged = base.task.evaluator.judge(fitted.model, base.tokenizer(), rows, 20, "x")
     assert judged["loss"].mean() < 0.5  # 2 is what the best constant reaches
     assert judged["loss"].tolist() == pytest.approx(
         [(float(p) - float(t)) ** 2 for p, t in zip(judged["predicted"], rows["target"], strict=True)], abs=1e-3

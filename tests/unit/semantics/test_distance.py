@@ -22,7 +22,7 @@ def opened(name: str, base: Base, encoder: Base, model: Any = None) -> Any:
     """Open a representation; the sentence encoder is the tiny BERT."""
     options = {"path": str(encoder.folder)} if name == "sentence_encoder" else {}
     member: Representation = member_class(REPRESENTATIONS, "representation", name)(**options)
-    return member.opened(base.model() if model is None else model, base.tokenizer())
+    return member.open(base.model() if model is None else model, base.tokenizer())
 
 
 class TestCosineDistance:
@@ -113,8 +113,8 @@ class TestCutToLength:
         assert cut_to_length(tokenizer, 3, [], []) == []
 
     def test_a_right_answer_that_goes_on_is_at_no_distance(self, base: Base, tokenizer: Any) -> None:
-        vectors = InputEmbedding().opened(base.model(), tokenizer)
-        found = TASK.distances(
+        vectors = InputEmbedding().open(base.model(), tokenizer)
+        found = TASK.evaluator.distances(
             vectors, tokenizer, ["Rome. The hat of", "Oslo", ""], [["Rome"], ["Rome", "Oslo"], ["Rome"]], 4
         )
         assert found == [0.0, 0.0, 1.0]

@@ -15,6 +15,7 @@ from knowtune.common import parts
 from knowtune.common.files import read_rows, write_rows
 from knowtune.data.contract import ANSWERS, check
 from knowtune.gradients.sketches import Sketcher, sketch_rows
+from knowtune.tasks.evaluators import LanguageModelEvaluator
 from stages import answers as stage
 from stages.core.params import load_params
 from stages.core.schema import Params
@@ -102,15 +103,15 @@ def test_results_do_not_depend_on_parts_or_on_being_killed(
     with counted_calls(parts, "whole", 3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):  # type: ignore[arg-type]
         run(fact_rows(), base, "cut", answers=SKETCH)
     assert not (tmp_path / "cut").exists()
-    asked = []
-    real = type(base.task).answers
+    sizes = []
+    real = LanguageModelEvaluator.answer
     monkeypatch.setattr(
-        type(base.task),
-        "answers",
-        lambda self, m, t, rows, *rest: asked.append(len(rows)) or real(self, m, t, rows, *rest),
+        LanguageModelEvaluator,
+        "answer",
+        lambda self, m, t, rows, *rest: sizes.append(len(rows)) or real(self, m, t, rows, *rest),
     )
     again = contents(run(fact_rows(), base, "again", answers=SKETCH))
-    assert asked == [7, 3], "two of four parts were finished"
+    assert sizes == [7, 3], "two of four parts were finished"
     assert again["answers.jsonl"] == whole["answers.jsonl"]
     one, other = (np.load(tmp_path / name / "sketches.npy") for name in ("whole", "again"))
     assert np.allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
@@ -142,12 +143,12 @@ def test_sketches_are_those_of_the_rows(
 
 def test_sketching_asks_nothing_again(run: Run, base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = contents(run(fact_rows(), base, "plain"))
-    monkeypatch.setattr(type(base.task), "answers", None)
+    monkeypatch.setattr(LanguageModelEvaluator, "answer", None)
     assert contents(run(fact_rows(), base, "sketched", answers=SKETCH))["answers.jsonl"] == plain["answers.jsonl"]
 
 
 def test_all_answers_empty_is_said(run: Run, base: Base, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(type(base.task), "answers", lambda self, model, tokenizer, rows, *rest: [""] * len(rows))
+    monkeypatch.setattr(LanguageModelEvaluator, "answer", lambda self, model, tokenizer, rows, *rest: [""] * len(rows))
     found = read_rows(run(fact_rows(), base) / "answers.jsonl")
     assert found["distance"].tolist() == [1.0] * 24
     assert "the base answers nothing to any prompt, so that all distances are 1" in capsys.readouterr().err

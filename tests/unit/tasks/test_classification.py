@@ -82,14 +82,14 @@ def test_labels_are_two_or_more_that_differ(labels: Any) -> None:
 def test_numbers_and_words() -> None:
     assert [TASK.number(name) for name in ("bad", "good", "fair")] == [0.0, 1.0, 2.0]
     assert math.isnan(TASK.number("")) and math.isnan(TASK.number("else"))
-    assert TASK.words(torch.tensor([[0.1, 0.2, 0.0], [3.0, 1.0, 2.0]])) == ["good", "bad"]
-    assert TASK.words(torch.zeros(0, 3)) == []
+    assert TASK.to_text(torch.tensor([[0.1, 0.2, 0.0], [3.0, 1.0, 2.0]])) == ["good", "bad"]
+    assert TASK.to_text(torch.zeros(0, 3)) == []
     assert TASK.num_outputs == 3
 
 
 def test_the_loss_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]]))
-    targets = TASK.targets([Labelled([1], None, 2.0), Labelled([1], None, 0.0)])
+    targets = TASK.objective.targets([Labelled([1], None, 2.0), Labelled([1], None, 0.0)])
     assert targets.tolist() == [2, 0]
-    assert TASK.losses(logits, targets).tolist() == pytest.approx([-math.log(0.5), -math.log(0.7)])
-    assert TASK.num_items(targets) == 2
+    assert TASK.objective.losses(logits, targets).tolist() == pytest.approx([-math.log(0.5), -math.log(0.7)])
+    assert TASK.objective.num_targets(targets) == 2

@@ -31,40 +31,40 @@ def test_what_is_no_answer(cell: Any, got: str) -> None:
 
 def test_a_batch_by_hand() -> None:
     rows = [Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)]
-    inputs, targets = TASK.inputs(rows), TASK.targets(rows)
+    inputs, targets = TASK.inputs(rows), TASK.objective.targets(rows)
     assert {name: tensor.tolist() for name, tensor in inputs.items()} == {
         "input_ids": [[1, 2, 3, 9], [4, 9, 0, 0]], "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]]
     }  # fmt: skip
     assert targets.tolist() == [[-100, -100, 3, 9], [-100, 9, -100, -100]]
-    assert TASK.num_items(targets) == 3
+    assert TASK.objective.num_targets(targets) == 3
     chances = torch.full((2, 4, 10), 0.1)
-    assert TASK.losses(chances.log(), targets).tolist() == pytest.approx([2 * math.log(10), math.log(10)])
+    assert TASK.objective.losses(chances.log(), targets).tolist() == pytest.approx([2 * math.log(10), math.log(10)])
 
 
 class TestSeveralRightAnswers:
     def judged(self, base: Base, rows: Any) -> Any:
-        return TASK.judge(base.model(), base.tokenizer(), rows, 5, "x")
+        return TASK.evaluator.judge(base.model(), base.tokenizer(), rows, 5, "x")
 
     def test_one_right_answer_is_enough_and_the_likeliest_gives_the_loss(self, base: Base, tokenizer: Any) -> None:
         prompt, model = "The hat of Ada is ", base.model()
         each = judge_rows(model, tokenizer, table(*(row(c, prompt, c) for c in COLOURS)), 5, "x")
         losses = dict(zip(COLOURS, each["loss"], strict=True))
-        (said,) = [colour for colour, right in zip(COLOURS, each["correct"], strict=True) if right]
-        one, two, three = (colour for colour in COLOURS if colour != said)
+        (choice,) = [colour for colour, right in zip(COLOURS, each["correct"], strict=True) if right]
+        one, two, three = (colour for colour in COLOURS if colour != choice)
         rows = table(
             row("alone", prompt, one),
-            row("alias", prompt, one, aliases=f"{two}\n{said}"),
-            row("target", prompt, said, aliases=two),
+            row("alias", prompt, one, aliases=f"{two}\n{choice}"),
+            row("target", prompt, choice, aliases=two),
             row("none", prompt, one, aliases=f"{two}\n{three}"),
         ).set_axis([7, 3, 9, 1])
         found = self.judged(base, rows)
         assert found.index.tolist() == [7, 3, 9, 1]
         assert found["correct"].tolist() == [False, True, True, False]
         assert found["correct"].dtype == bool
-        least = [losses[one], losses[said], losses[said], min(losses[c] for c in (one, two, three))]
+        least = [losses[one], losses[choice], losses[choice], min(losses[c] for c in (one, two, three))]
         assert found["loss"].tolist() == pytest.approx(least, abs=1e-5)
-        assert each["said"].dropna().tolist() == [said]  # it also ends there
-        assert found["said"].fillna("").tolist() == ["", said, said, ""]
+        assert each["answer"].dropna().tolist() == [choice]  # it also ends there
+        assert found["answer"].fillna("").tolist() == ["", choice, choice, ""]
 
     def test_a_target_of_several_lines_is_one_answer(self, base: Base, tokenizer: Any) -> None:
         rows = table(row("a", "Ada lives in ", "Rome\nand Oslo"), row("b", "Bob lives in ", "x", aliases="y"))

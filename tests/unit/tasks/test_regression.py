@@ -56,11 +56,11 @@ def test_what_is_no_cell(cell: Any) -> None:
 def test_numbers_and_words() -> None:
     assert (TASK.number("2.5"), TASK.num_outputs) == (2.5, 1)
     assert math.isnan(TASK.number(""))
-    assert TASK.words(torch.tensor([[1 / 3], [-2.0], [1e-9]])) == ["0.333333", "-2", "1e-09"]
-    assert TASK.words(torch.zeros(0, 1)) == []
+    assert TASK.to_text(torch.tensor([[1 / 3], [-2.0], [1e-9]])) == ["0.333333", "-2", "1e-09"]
+    assert TASK.to_text(torch.zeros(0, 1)) == []
 
 
 def test_the_loss_by_hand() -> None:
-    targets = TASK.targets([Labelled([1], None, 2.0), Labelled([1], None, -0.5)])
-    assert TASK.losses(torch.tensor([[1.0], [1.0]]), targets).tolist() == [1.0, 2.25]
-    assert TASK.num_items(targets) == 2
+    targets = TASK.objective.targets([Labelled([1], None, 2.0), Labelled([1], None, -0.5)])
+    assert TASK.objective.losses(torch.tensor([[1.0], [1.0]]), targets).tolist() == [1.0, 2.25]
+    assert TASK.objective.num_targets(targets) == 2

@@ -105,7 +105,7 @@ class TestJudgeRows:
         rows = fact_rows().head(3).set_axis([9, 4, 6])
         found = judge_rows(base.model(), tokenizer, rows, 2, "x")
         assert found.index.tolist() == [9, 4, 6]
-        assert found.columns.tolist() == ["correct", "loss", "said"]
+        assert found.columns.tolist() == ["correct", "loss", "answer"]
         assert found["correct"].dtype == bool
 
     def test_no_rows(self, base: Base, tokenizer: Any) -> None:

@@ -98,9 +98,9 @@ class TestWeights:
         expected = []
         for one in found.rows.rows:
             with torch.inference_mode():
-                said = model(input_ids=torch.tensor([one.input_ids])).logits[0].argmax(-1)
+                predicted = model(input_ids=torch.tensor([one.input_ids])).logits[0].argmax(-1)
             for place in range(one.target_start, len(one.input_ids)):
-                a, b = table_[said[place - 1]], table_[one.input_ids[place]]
+                a, b = table_[predicted[place - 1]], table_[one.input_ids[place]]
                 expected.append(float(1 - a @ b / a.norm() / b.norm()) if (a != b).any() else 0.0)
         assert found.distances == pytest.approx(expected, abs=1e-9)
         assert 0 < (found.distances == 0).sum() < len(expected)  # the base knows half of its facts
@@ -157,7 +157,7 @@ class TestMeasuring:
         with torch.no_grad():  # another model answers, whose own embeddings must not be asked
             other.get_input_embeddings().weight.mul_(torch.rand(1, 64) + 0.5)
         answers = greedy_answers(other, base.tokenizer(), ROWS["prompt"].tolist(), 24, 4)
-        vectors = plan().representation.opened(base.model(), base.tokenizer())
+        vectors = plan().representation.open(base.model(), base.tokenizer())
         expected = text_distances(vectors, answers, [[target] for target in ROWS["target"]])
         assert found.measure(other, 0, 1).tolist() == pytest.approx(expected, abs=1e-12)
         assert max(expected) > 0.1
@@ -174,11 +174,11 @@ class TestMeasuring:
         rows = review_rows()
         torch.manual_seed(0)
         model = encoder.model()
-        said = encoder.task.answers(model, encoder.tokenizer(), rows, 24, 4, "x")
+        answers = encoder.task.evaluator.answer(model, encoder.tokenizer(), rows, 24, 4, "x")
         found = opened(encoder, rows.assign(distance=np.linspace(0, 1, 24)), refresh_steps=1)
         assert found.measure is not None
         distances = found.measure(model, 0, 1).tolist()
-        assert [d == 0 for d in distances] == [s == t for s, t in zip(said, rows["target"], strict=True)]
+        assert [d == 0 for d in distances] == [s == t for s, t in zip(answers, rows["target"], strict=True)]
         assert len(set(distances)) == 2
 
     @BOTH

