@@ -1,4 +1,4 @@
-"""The filter that keeps a band of distances: what is neither said already nor out of reach.
+"""The filter that keeps a band of distances: what is neither known already nor out of reach.
 
 A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
 Summaries of it say that both too near and too far hurt learning.
@@ -47,7 +47,7 @@ class Band(Filter):
         distances = seen.answers["distance"].to_numpy()  # (rows,)
         gone = np.flatnonzero((distances < self.lo) | (distances > self.hi))
         near, far = f"< {self.lo:g}", f"> {self.hi:g}"
-        told = [
+        reasons = [
             f"near: distance {d:.4f} {near}" if d < self.lo else f"far: distance {d:.4f} {far}" for d in distances[gone]
         ]
-        return reasons_at(rows.index, gone, told)
+        return reasons_at(rows.index, gone, reasons)

@@ -22,24 +22,24 @@ class Seen:
         answers: id, answer, correct, num_tokens and distance (NaN where the task has none), on the index of the rows.
         sketches: random projections of training gradients  # (all rows, dimensions), memory-mapped: they may be larger
             than memory, so read `sketch_slices`. None where none were made.
-        places: where the sketch of each row stands  # (rows,); None: sketches are in the order of the rows.
+        positions: of the rows' sketches among all  # (rows,); None: sketches are in the order of the rows.
     """
 
     answers: pd.DataFrame
     sketches: np.ndarray[Any, Any] | None = None
-    places: np.ndarray[Any, Any] | None = None
+    positions: np.ndarray[Any, Any] | None = None
 
     def at(self, positions: np.ndarray[Any, Any]) -> Seen:
-        """Give what is said of the rows at some positions, in their order; no sketch is read."""
-        places = positions if self.places is None else self.places[positions]
-        return Seen(self.answers.iloc[positions], self.sketches, places)
+        """Give what belongs to the rows at some positions, in their order; no sketch is read."""
+        among_all = positions if self.positions is None else self.positions[positions]
+        return Seen(self.answers.iloc[positions], self.sketches, among_all)
 
     def sketch_slices(self, size: int = 8192) -> Iterator[np.ndarray[Any, Any]]:
         """Yield the rows' sketches in their order, `size` at a time  # (<= size, dimensions), float64."""
         assert self.sketches is not None
         for start in range(0, len(self.answers), size):
             part = slice(start, min(start + size, len(self.answers)))
-            yield self.sketches[part if self.places is None else self.places[part]].astype("float64")
+            yield self.sketches[part if self.positions is None else self.positions[part]].astype("float64")
 
 
 class Filter(Member):

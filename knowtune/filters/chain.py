@@ -59,8 +59,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
         here = np.flatnonzero(step == len(chain))
         if not len(here):
             break
-        found = _reasons(member, rows, seen, here, limits.stratify if member.ranks else None)
-        gone = found != ""
+        reasons = _reasons(member, rows, seen, here, limits.stratify if member.ranks else None)
+        gone = reasons != ""
         distances = seen.answers["distance"].to_numpy()[here]
         if gone.any() and member.ranks and "distance" in member.needs and (distances == distances[0]).all():
             raise UserError(
@@ -69,7 +69,7 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
                 "representation (semantics), or filter by another strategy"
             )
         step[here[gone]] = number
-        reason[here[gone]] = found[gone]
+        reason[here[gone]] = reasons[gone]
     verdict = pd.DataFrame(
         {
             "id": rows["id"],
@@ -82,8 +82,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
     return verdict
 
 
-def part(rows: pd.DataFrame, verdict: pd.DataFrame, chain: Chain, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Part rows into kept and dropped, both in their order, as the data contract wants them.
+def split(rows: pd.DataFrame, verdict: pd.DataFrame, chain: Chain, where: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split rows into kept and dropped, both in their order, as the data contract wants them.
 
     Args:
         rows: whole training rows.
@@ -107,12 +107,12 @@ def part(rows: pd.DataFrame, verdict: pd.DataFrame, chain: Chain, where: str) ->
 def run_filters(
     rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Limits | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Decide and part, for rows that fit into memory.
+    """Decide and split, for rows that fit into memory.
 
     Returns:
         Kept rows and dropped rows (with strategy and reason), both in the order they were read.
     """
-    return part(rows, decide(rows, seen, chain, where, limits), chain, where)
+    return split(rows, decide(rows, seen, chain, where, limits), chain, where)
 
 
 def _require(seen: Seen, chain: Chain, where: str) -> None:
@@ -139,10 +139,10 @@ def _reasons(
         if len(here) < len(rows):
             rows, seen = rows.iloc[here], seen.at(here)
         return member.reasons(rows, seen).to_numpy(dtype=object)
-    found = np.full(len(here), "", dtype=object)
-    for places in rows[stratify].iloc[here].groupby(rows[stratify].iloc[here], sort=False).indices.values():
-        found[places] = _reasons(member, rows, seen, here[places], None)
-    return found
+    reasons = np.full(len(here), "", dtype=object)
+    for positions in rows[stratify].iloc[here].groupby(rows[stratify].iloc[here], sort=False).indices.values():
+        reasons[positions] = _reasons(member, rows, seen, here[positions], None)
+    return reasons
 
 
 def _refuse_losses(rows: pd.DataFrame, verdict: pd.DataFrame, num_steps: int, where: str, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The filter that drops what rules alone can see: empty, said twice, contradicting itself."""
+"""The filter that drops what rules alone can see: empty targets, duplicates, contradictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clean(Filter):
 
     Of duplicates (same prompt and target) the one with the lowest id stays. Of a contradiction (same prompt, several
     targets) every row goes, unless one target has at least `majority` of the rows: then the others go. Rows that name
-    the same right answers do not contradict each other, whichever of them is the target. What is the same is said by
+    the same right answers do not contradict each other, whichever of them is the target. What is the same follows
     `knowtune.text.normalize.normal_form`: case, blanks, Unicode's forms and the shapes of quotes make no difference.
     """
 
@@ -44,10 +44,10 @@ class Clean(Filter):
             reasons[(target == "").to_numpy()] = "empty: the target has no text"
         codes = {"prompt": prompt.factorize()[0], "target": target.factorize()[0]}
         codes["right"] = _right(target, rows["aliases"]).factorize()[0]
-        asked = pd.DataFrame({**codes, "id": rows["id"]}, index=rows.index)
+        coded = pd.DataFrame({**codes, "id": rows["id"]}, index=rows.index)
         del prompt, target  # numbers take a tenth of the memory
         if self.contradictions:
-            open_pairs = asked[reasons == ""]
+            open_pairs = coded[reasons == ""]
             by_prompt = open_pairs.groupby("prompt")
             num_targets = by_prompt["target"].transform("nunique")
             several = (num_targets > 1) & (by_prompt["right"].transform("nunique") > 1)
@@ -56,7 +56,7 @@ class Clean(Filter):
             against = num_targets.index[several & ((share < self.majority) | (share <= 0.5))]
             reasons[against] = "contradiction: this prompt has " + num_targets[against].astype(str) + " targets"
         if self.duplicates:
-            left = asked[reasons == ""]
+            left = coded[reasons == ""]
             twins = left[left.duplicated(["prompt", "target"], keep=False)].sort_values("id")
             first_id = twins.groupby(["prompt", "target"])["id"].transform("first")
             again = twins.index[first_id != twins["id"]]

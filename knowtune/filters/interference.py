@@ -1,7 +1,7 @@
 """The filter that drops the rows whose training would work against the others'.
 
 A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us.
-The cosines and what they cost are in `knowtune.filters.neighbour_gradients`.
+The cosines and what they cost are in `knowtune.filters.sketch_cosines`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Interference(Filter):
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
         """Say how far a row's gradient points against the others', and where the last one that stays does."""
-        from knowtune.filters.neighbour_gradients import oppositions
         from knowtune.filters.ranking import lowest_first, num_kept, reasons_at
+        from knowtune.filters.sketch_cosines import cosines_with_others
 
-        cosines = oppositions(seen)  # (rows,)
+        cosines = cosines_with_others(seen)  # (rows,)
         order = lowest_first(cosines, rows["id"])
         num_gone = len(rows) - num_kept(self.keep, len(rows))
         last, gone = cosines[order[num_gone]], order[:num_gone]
-        told = [
+        reasons = [
             f"least in line: cosine {c:.4f} {'<' if c < last else '= (by id)'} {last:.4f}, with the mean of the others"
             for c in cosines[gone]
         ]
-        return reasons_at(rows.index, gone, told)
+        return reasons_at(rows.index, gone, reasons)

@@ -61,8 +61,8 @@ class MeanVariance(Filter):
         far = [f"before {ranked[first_far]:.4f}"] if first_far < len(rows) else []
         between = " and ".join(near + far)
         gone = order[num_near:first_far]
-        told = [f"middle: distance {d:.4f}, {between}" for d in distances[gone]]
-        return reasons_at(rows.index, gone, told)
+        reasons = [f"middle: distance {d:.4f}, {between}" for d in distances[gone]]
+        return reasons_at(rows.index, gone, reasons)
 
 
 def best_prefix(ranked: np.ndarray[Any, Any], count: int, spread: float, form: str) -> int:
@@ -77,8 +77,9 @@ def best_prefix(ranked: np.ndarray[Any, Any], count: int, spread: float, form: s
     import numpy as np
 
     shifted = ranked - ranked[0]  # equal distances are exactly 0 apart
-    mean_near, squares_near = _growing(shifted[:count])  # each (count + 1,), by the number of rows
-    mean_far, squares_far = (part[::-1] for part in _growing(shifted[::-1][:count]))  # beside those of as many near
+    mean_near, squares_near = _running_moments(shifted[:count])  # each (count + 1,), by the number of rows
+    far = _running_moments(shifted[::-1][:count])
+    mean_far, squares_far = (part[::-1] for part in far)  # beside those of as many near
     num_near = np.arange(count + 1)
     num_far = count - num_near
     mean = (num_near * mean_near + num_far * mean_far) / count
@@ -88,7 +89,7 @@ def best_prefix(ranked: np.ndarray[Any, Any], count: int, spread: float, form: s
     return int(count - np.argmin(costs[::-1]))
 
 
-def _growing(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _running_moments(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return mean and summed squares about it of the first 0, 1, 2, ... values  # each (values + 1,)."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The filter that keeps what is nearest in meaning to what the base says anyway.
+"""The filter that keeps what is nearest in meaning to the base's own answers.
 
 A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us: a large
 semantic distance between the base's answer and the target hurts learning, so the farthest rows go.
@@ -39,5 +39,5 @@ class Nearest(Filter):
         order = lowest_first(distances, rows["id"])
         count = num_kept(self.keep, len(rows))
         last, gone = distances[order[count - 1]], order[count:]
-        told = [f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]]
-        return reasons_at(rows.index, gone, told)
+        reasons = [f"far: distance {d:.4f} {'>' if d > last else '= (by id)'} {last:.4f}" for d in distances[gone]]
+        return reasons_at(rows.index, gone, reasons)

@@ -49,9 +49,9 @@ def _histogram(axes: Axes, distances: Mapping[str, Any]) -> None:
             label = name if name == "kept" else f"dropped by {name}"
             axes.bar(edges[:-1], counts, edges[1], bottom, align="edge", color=f"C{number}", label=label)
             bottom = [low + count for low, count in zip(bottom, counts, strict=True)]
-    for places in distances["cuts"].values():
-        for place in places:
-            axes.axvline(place, color="black", linestyle="--", linewidth=1)
+    for cuts in distances["cuts"].values():
+        for cut in cuts:
+            axes.axvline(cut, color="black", linestyle="--", linewidth=1)
     axes.set_xlabel("distance of the base's answer from the target (dashed: cut)")
     axes.set_ylabel("rows")
     axes.legend(frameon=False, fontsize="small")

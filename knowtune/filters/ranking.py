@@ -25,18 +25,18 @@ def lowest_first(values: np.ndarray[Any, Any], ids: pd.Series[str]) -> np.ndarra
     """
     order = np.argsort(values, kind="stable")  # (rows,)
     ranked = values[order]
-    tied = np.zeros(len(values), dtype=bool)  # which places of the order are shared
+    tied = np.zeros(len(values), dtype=bool)  # which ranks are shared
     tied[1:] = ranked[1:] == ranked[:-1]
     tied[:-1] |= tied[1:]
     if tied.any():  # texts are slow to sort, and distances seldom equal
-        places = order[tied]
-        by_id = places[ids.iloc[places].argsort(kind="stable").to_numpy()]
+        positions = order[tied]
+        by_id = positions[ids.iloc[positions].argsort(kind="stable").to_numpy()]
         order[tied] = by_id[np.argsort(values[by_id], kind="stable")]
     return order
 
 
 def reasons_at(index: pd.Index[Any], positions: np.ndarray[Any, Any], reasons: Sequence[str]) -> pd.Series[str]:
-    """Put the reasons of the rows that go on the index of all; "" elsewhere. Setting texts in place takes minutes.
+    """Put the reasons of the rows that go on the index of all; "" elsewhere. Setting texts one by one takes minutes.
 
     Args:
         index: of all rows.

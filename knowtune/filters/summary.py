@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from knowtune.filters.neighbour_gradients import mean_cosines, oppositions
+from knowtune.filters.sketch_cosines import cosines_with_others, mean_group_cosines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from knowtune.filters.chain import Chain, Limits
 
 BINS = 40  # of the histogram of distances, from 0 to the largest
-MOST_GROUPS = 200  # whose shares are told, the largest
+MOST_GROUPS = 200  # whose shares are listed, the largest
 MOST_DISTURBED = 24  # groups whose gradients are compared, the largest
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def compared(seen: Seen, verdict: pd.DataFrame, chain: Chain) -> pd.DataFrame | None:
+def row_cosines(seen: Seen, verdict: pd.DataFrame, chain: Chain) -> pd.DataFrame | None:
     """Give each row's cosine with the mean gradient of the others, among the rows that a filter compared by gradients.
 
     Of several such filters in a chain the first, which saw most rows. Negative: training on the row works against the
@@ -38,7 +38,7 @@ def compared(seen: Seen, verdict: pd.DataFrame, chain: Chain) -> pd.DataFrame | 
     if number is None:
         return None
     here = np.flatnonzero(verdict["step"] >= number)
-    return verdict.iloc[here][["id"]].assign(cosine=oppositions(seen.at(here)))
+    return verdict.iloc[here][["id"]].assign(cosine=cosines_with_others(seen.at(here)))
 
 
 def summarise(
@@ -57,7 +57,7 @@ def summarise(
         verdict: see `knowtune.filters.chain.decide`.
         chain: that decided.
         limits: within which it decided.
-        cosines: see `compared`.
+        cosines: see `row_cosines`.
 
     Returns:
         Numbers for summary.json: `rows`; `distances`, where a strategy looks at them; `groups`; `interference`, where
@@ -85,16 +85,16 @@ def cuts(distances: np.ndarray[Any, Any], gone: np.ndarray[Any, Any]) -> list[fl
         gone: which of them it dropped.
 
     Returns:
-        At most two places; none where rows were not parted by their distance alone, as within strata.
+        At most two; none where rows were not split by their distance alone, as within strata.
     """
-    values, place = np.unique(distances, return_inverse=True)
-    share = np.bincount(place, gone) / np.bincount(place)  # dropped, of each distance
+    values, inverse = np.unique(distances, return_inverse=True)
+    share = np.bincount(inverse, gone) / np.bincount(inverse)  # dropped, of each distance
     turns = np.flatnonzero(share[1:] != share[:-1])
     mixed = (share > 0) & (share < 1)
     left, right = values[turns], values[turns + 1]
-    found = np.where(mixed[turns], left, np.where(mixed[turns + 1], right, (left + right) / 2))
-    found = np.unique(np.concatenate([found, values[mixed]]))
-    return found.tolist() if len(found) <= 2 else []
+    cut = np.where(mixed[turns], left, np.where(mixed[turns + 1], right, (left + right) / 2))
+    cut = np.unique(np.concatenate([cut, values[mixed]]))
+    return cut.tolist() if len(cut) <= 2 else []
 
 
 def _distances(
@@ -131,9 +131,9 @@ def _interference(rows: pd.DataFrame, groups: pd.Series[str], seen: Seen, cosine
     seen, groups = seen.at(here), groups.iloc[here]
     sizes = groups.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     names = sorted(sizes.index[:MOST_DISTURBED])
-    found = zip(QUANTILES, np.quantile(cosines["cosine"], QUANTILES), strict=True)
+    quantiles = zip(QUANTILES, np.quantile(cosines["cosine"], QUANTILES), strict=True)
     return {
         "groups": names,
-        "cosines": mean_cosines(seen, groups, names),
-        "with_the_others": {f"{quantile:g}": float(value) for quantile, value in found},
+        "cosines": mean_group_cosines(seen, groups, names),
+        "with_the_others": {f"{quantile:g}": float(value) for quantile, value in quantiles},
     }

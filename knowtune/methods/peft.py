@@ -88,7 +88,7 @@ class Peft(Method):
         """
         from peft import PeftType
 
-        from knowtune.methods.peft_adapters import option_problems
+        from knowtune.methods.peft_options import option_problems
 
         known = sorted(str(member.value).lower() for member in PeftType)
         allowed = ", ".join(name for name in known if name not in REFUSED)
@@ -102,23 +102,24 @@ class Peft(Method):
         why = "its reload depends on a global seed" if start.startswith("pissa_niter") else REFUSED_STARTS.get(start)
         if self.type == "lora" and why:
             reasons["init_lora_weights"] = why
-        found = [
+        problems = [
             Problem(
                 f"{where}.options.{name}", f"{options.pop(name)!r}: {why}", "what a config alone can do; leave it out"
             )
             for name, why in reasons.items()
         ]
-        found += [
+        problems += [
             Problem(f"{where}.options.{name}", "nothing", f"a value; PEFT's {self.type} needs it")
             for name in REQUIRED.get(self.type, ())
             if name not in options
         ]
-        return found + option_problems(self.type, options, f"{where}.options")
+        return problems + option_problems(self.type, options, f"{where}.options")
 
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT."""
         from knowtune.common.errors import raise_gathered
-        from knowtune.methods.peft_adapters import attach_adapter, config_class, task_type
+        from knowtune.methods.peft_adapters import attach_adapter, task_type
+        from knowtune.methods.peft_options import config_class
 
         raise_gathered("method peft", self.problems("run"))
         options: dict[str, Any] = {**(self.model_extra or {}), "task_type": task_type(model)}

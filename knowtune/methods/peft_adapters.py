@@ -1,22 +1,15 @@
-"""What every PEFT adapter needs: attach, save, load, fold; and what PEFT can train from a config alone.
-
-The only library module besides a method's own that knows PEFT's configs.
-"""
+"""What every PEFT adapter needs: attach, save, load, fold."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-import typing
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.checkpoints.plain import tie_again, untie
-from knowtune.common.errors import Problem, UserError, nearest
+from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, read_json, read_tensors, write_json
+from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.checkpoint_files import first_line
 from knowtune.models.load import new_modules, require_matching
 
@@ -26,8 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# Options that PEFT fills from the base itself.
-DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"}
 
 
 def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Module:
@@ -46,19 +37,19 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     chosen_by_peft = getattr(config, "target_modules", None) == "all-linear"  # PEFT then writes what it chose
     _keep_whole(model, config, new_modules(model))
     try:
-        with unalarmed():
+        with quiet_peft():
             attached = get_peft_model(model, config)
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
-        told = f"PEFT cannot attach {config.peft_type}: {error}"
+        fault = f"PEFT cannot attach {config.peft_type}: {error}"
         remedy = "name layers of the backbone in target_modules, instead of all-linear"
-        raise UserError(f"{told.rstrip('.')}; {remedy}" if chosen_by_peft else told) from error
+        raise UserError(f"{fault.rstrip('.')}; {remedy}" if chosen_by_peft else fault) from error
     trained = [weight for weight, parameter in attached.named_parameters() if parameter.requires_grad]
     if config.task_type == "SEQ_CLS" and not any("modules_to_save" in weight for weight in trained):
         raise UserError(f"PEFT's {name} neither trains nor saves a classifier's head; use another method")
     plain = [f".{weight.replace('modules_to_save.default.', '')}" for weight in trained if "modules_to_save" in weight]
     left = [weight for weight in new if not any(kept.endswith(f".{weight}") for kept in plain)]
     if chosen_by_peft:
-        _tell_of_experts(attached)
+        _report_experts(attached)
     if left:
         raise UserError(
             f"PEFT's {name} neither trains nor saves {', '.join(left[:3])}, which the base has not, so that they would "
@@ -67,7 +58,7 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     return attached
 
 
-def _tell_of_experts(attached: torch.nn.Module) -> None:
+def _report_experts(attached: torch.nn.Module) -> None:
     """Say when all-linear leaves experts out: where they are one large parameter, they are no linear layers."""
     changed = {name.split(".experts.")[0] for name, p in attached.named_parameters() if p.requires_grad}
     left = [
@@ -94,27 +85,6 @@ def _keep_whole(model: PreTrainedModel, config: Any, modules: set[str]) -> None:
         config.exclude_modules = {path for path, _ in model.named_modules() if f"{path}.".startswith(inside)}
 
 
-# What PEFT warns of and is well: experts that are no modules, GPT-2's layers, tied weights, which folding
-# unties; and what is an error here.
-ALARMS = (
-    "The following (rank|alpha)_pattern keys did not match any targeted module",
-    "fan_in_fan_out is set to False but the target module is `Conv1D`",
-    "Model has `tie_word_embeddings=True` and a tied layer is part of the adapter",
-    "You have passed exclude_modules=.* but no modules were excluded",
-    "Setting `save_embedding_layers` to `True` as embedding layers found in `target_modules`",
-    "Found missing adapter keys while loading the checkpoint",
-)
-
-
-@contextmanager
-def unalarmed() -> Iterator[None]:
-    """Leave out false alarms."""
-    with warnings.catch_warnings():
-        for message in ALARMS:
-            warnings.filterwarnings("ignore", message=message)
-        yield
-
-
 def task_type(model: PreTrainedModel) -> str:
     """Give PEFT's name of a model's task; with SEQ_CLS it trains and saves the head too."""
     return "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM"
@@ -128,7 +98,7 @@ def save_adapter(model: Any, folder: Path) -> None:
     """
     from safetensors import safe_open
 
-    with unalarmed():
+    with quiet_peft():
         model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     config = read_json(folder / "adapter_config.json")
@@ -147,28 +117,28 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, trainable: bool = Fals
     """Load a saved adapter onto a pristine base, in evaluation mode; `trainable` to go on training it.
 
     Raises:
-        UserError: a file of it is missing, damaged or of another shape, or not all of it has a place in the model.
+        UserError: a file of it is missing, damaged or of another shape, or the model does not take all of it.
     """
     from peft import PeftModel
 
     read_card(folder / "adapter_config.json", {"peft_type": str})
     read_tensors(folder / ADAPTER_WEIGHTS)
     try:
-        with unalarmed():
+        with quiet_peft():
             loaded: torch.nn.Module = PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
         require_loaded(loaded, folder)
     except UserError:
         raise
     except Exception as error:  # whatever a file that is not as it should be leads PEFT to
-        told = f"{folder}: PEFT cannot put the adapter onto this model ({first_line(error)})"
-        raise UserError(f"{told}; run the stage that wrote it again") from error
+        fault = f"{folder}: PEFT cannot put the adapter onto this model ({first_line(error)})"
+        raise UserError(f"{fault}; run the stage that wrote it again") from error
     return loaded
 
 
 def require_loaded(model: Any, folder: Path) -> None:
-    """Refuse an adapter of which not every tensor is in its place: what was loaded, saved again, is what was saved.
+    """Refuse an adapter that PEFT loaded in part: what was loaded, saved again, must be what was saved.
 
-    PEFT passes over tensors that it has no place for, and over places that have no tensor, e.g. of a classifier's head.
+    PEFT passes over tensors that fit no parameter, and over parameters without a tensor, e.g. of a classifier's head.
 
     Raises:
         UserError: names tensors that are missing, unexpected or other than saved.
@@ -176,10 +146,10 @@ def require_loaded(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     saved = read_tensors(folder / ADAPTER_WEIGHTS)
-    with unalarmed():
-        found = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
-    require_matching(folder, found.keys() - saved.keys(), saved.keys() - found.keys())
-    other = sorted(name for name, tensor in saved.items() if not _equal(found[name], tensor))
+    with quiet_peft():
+        loaded = {name: tensor.cpu() for name, tensor in get_peft_model_state_dict(model).items()}
+    require_matching(folder, loaded.keys() - saved.keys(), saved.keys() - loaded.keys())
+    other = sorted(name for name, tensor in saved.items() if not _equal(loaded[name], tensor))
     if other:
         raise UserError(
             f"{folder}: {len(other)} weights are not what was trained after loading, e.g. {', '.join(other[:3])}"
@@ -207,7 +177,7 @@ def fold_adapter(model: Any, *, keep_ties: bool = False) -> PreTrainedModel:
     """
     tied = not keep_ties and untie(model)
     try:
-        with unalarmed():
+        with quiet_peft():
             _unwrap_whole(model)
             merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError, NotImplementedError) as error:
@@ -218,60 +188,10 @@ def fold_adapter(model: Any, *, keep_ties: bool = False) -> PreTrainedModel:
 
 
 def _unwrap_whole(model: Any) -> None:
-    """Put modules that were trained whole in their places; some types of PEFT can do so for single layers alone."""
+    """Unwrap modules that were trained whole; some types of PEFT can do so for single layers alone."""
     from peft.utils.other import ModulesToSaveWrapper
 
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, ModulesToSaveWrapper):
                 setattr(parent, name, child.unload_and_optionally_merge_module(True, True, None))
-
-
-def config_class(peft_type: str) -> type[PeftConfig]:
-    """Return PEFT's config class for a type by its lower-case name."""
-    from peft import PeftType
-    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    found: type[PeftConfig] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type.upper())]
-    return found
-
-
-def own_options(peft_type: str) -> dict[str, dataclasses.Field[Any]]:
-    """Return the options of a PEFT type, by name, less PEFT's bookkeeping."""
-    from peft import PeftConfig
-
-    bookkeeping = DERIVED | {field.name for field in dataclasses.fields(PeftConfig)}
-    return {f.name: f for f in dataclasses.fields(config_class(peft_type)) if f.init and f.name not in bookkeeping}
-
-
-def option_problems(peft_type: str, options: dict[str, Any], where: str) -> list[Problem]:
-    """Check options against PEFT's own config: names, types, and the config's own rules.
-
-    Args:
-        peft_type: lower-case name.
-        options: as written in params.yaml.
-        where: the key of the options there.
-    """
-    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
-    known = own_options(peft_type)
-    hints = typing.get_type_hints(config_class(peft_type))
-    problems = []
-    for name, value in options.items():
-        if name not in known:
-            allowed = f"the options of PEFT's {peft_type}: {', '.join(sorted(known))}"
-            problems.append(Problem(f"{where}.{name}", "an unknown key", allowed, nearest(name, known)))
-            continue
-        try:
-            checker = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True, strict=False))
-            checker.validate_python(value)
-        except ValidationError:
-            problems.append(Problem(f"{where}.{name}", repr(value), str(known[name].type)))
-        except PydanticSchemaGenerationError:
-            continue  # a type only PEFT understands; its own rules below judge it
-    if not problems:
-        try:
-            config_class(peft_type)(**options, task_type="CAUSAL_LM")
-        except (ValueError, TypeError) as error:
-            problems.append(Problem(where, repr(options), f"what PEFT's {peft_type} accepts: {error}"))
-    return problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,16 @@ class Choice:
     layers: pd.DataFrame | None = None
 
 
-class Pool(ABC):
-    """What a selector chooses among: rows, the parameters of a model in some scope, and what is known of both.
+class Pool:
+    """What a selector chooses among: rows, and the parameters of a model in some scope.
+
+    By itself it is rows alone, for selectors that choose no parameters: no model is loaded for them. A pool with
+    parameters (`knowtune.selectors.pools.ModelPool`) says what is known of both.
 
     Args:
         rows: the kept rows, as the data contract gives them.
+
+    Attributes:
         shapes: parameter name -> shape, of every parameter that may be chosen (not of a classifier's head).
         num_reserved: parameters that are trained whatever is chosen: a classifier's head. They count in the budget.
     """
@@ -48,23 +53,27 @@ class Pool(ABC):
     shapes: Mapping[str, tuple[int, ...]]
     num_reserved: int
 
-    @abstractmethod
+    def __init__(self, rows: pd.DataFrame) -> None:
+        """Take the rows."""
+        self.rows, self.shapes, self.num_reserved = rows, {}, 0
+
     def weights(self) -> Mapping[str, torch.Tensor]:
         """Give the parameters themselves, by the names of `shapes`."""
+        return {}
 
-    @abstractmethod
     def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
         """Return the diagonal of the empirical Fisher information: the mean over `rows` (positions) of g^2."""
+        raise NotImplementedError
 
-    @abstractmethod
     def row_scores(
         self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
     ) -> torch.Tensor:
         """Return each row's own trace: the sum of its g^2 over a mask, or over all parameters  # (rows,), float64."""
+        raise NotImplementedError
 
-    @abstractmethod
     def dev_score(self, rows: Sequence[int], mask: Mapping[str, torch.Tensor], seed: int) -> float:
         """Train briefly on rows and mask and return the score on validation rows; higher is better."""
+        raise NotImplementedError
 
 
 class Selector(Member):

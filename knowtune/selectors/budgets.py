@@ -107,7 +107,7 @@ class Budgeted(Selector):
     def best_entries(
         self, scores: Mapping[str, torch.Tensor], num: int, within: Mapping[str, torch.Tensor] | None = None
     ) -> dict[str, torch.Tensor]:
-        """Choose the entries with the highest scores, exactly `num`, by the granularity asked for."""
+        """Choose the entries with the highest scores, exactly `num`, by the granularity."""
         from knowtune.models import masks
 
         choose = masks.top_entries if self.granularity == "global" else masks.top_entries_per_parameter
@@ -136,8 +136,8 @@ class Budgeted(Selector):
         best = [order[groups[order] == group][:share] for group, share in shares.items()]
         return np.sort(rows[np.concatenate(best)])
 
-    def drawn_rows(self, pool: Pool, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Choose rows by lot: those with the highest of one uniform number a row. Return positions and the numbers."""
+    def draw_rows(self, pool: Pool, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Choose random rows: those with the highest of one uniform number a row. Return positions and the numbers."""
         import numpy as np
 
         num = self.num_samples(pool)
@@ -157,19 +157,19 @@ class Informed(Budgeted, Scoring):
         if len(rows) == 0:
             raise UserError("no rows are left to take the Fisher information of; use a filter that keeps some")
         unordered = pool.fisher(rows.tolist(), self._scoring())
-        found = {name: unordered[name] for name in pool.shapes}  # ties go by this order
-        for name, values in found.items():
+        fisher = {name: unordered[name] for name in pool.shapes}  # ties go by this order
+        for name, values in fisher.items():
             if not bool(values.isfinite().all()):
                 raise UserError(
                     f"the Fisher information of {name!r} is not finite: the loss of a row, or its squared gradient, "
                     "is too large for the number format; use compute.dtype float32, or set max_loss"
                 )
-        if not any(bool(values.any()) for values in found.values()):
+        if not any(bool(values.any()) for values in fisher.values()):
             raise UserError(
                 "the Fisher information is zero for every parameter in scope: no row's loss depends on them; "
                 "use a wider pattern, or for a fresh adapter more warmup_steps"
             )
-        return found
+        return fisher
 
     def traces(
         self, pool: Pool, rows: NDArray[np.int64], mask: Mapping[str, torch.Tensor] | None

@@ -2,13 +2,13 @@
 
     F_j = 1/|X| sum_{x in X} (d loss(x) / d theta_j)^2        Theta = top-K_j F_j
 
-X         `samples` rows, drawn by lot
+X         `samples` random rows
 theta_j   a parameter, all tensors laid end to end
 K         the budget without the classifier's head, which is always trained
 
-As in the authors' released code [READ]: rows by lot, one global top-K over all tensors (embeddings, norms and biases
+As in the authors' released code [READ]: random rows, one global top-K over all tensors (embeddings, norms and biases
 included), the head outside of it but inside the budget, labels of the data by default. Departures: their code draws
-1024 rows unless told, here `samples: null` means all; their sum is a mean here, which leaves the mask as it is; ties
+1024 rows by default, here `samples: null` means all; their sum is a mean here, which leaves the mask as it is; ties
 go to the earlier parameter and the lower index, theirs to whatever torch's topk gives; shares within every tensor
 (`granularity: parameter`), `stratify` and `max_loss` are ours.
 
@@ -27,13 +27,13 @@ class Fish(Informed):
     """Draw rows and choose the entries with the highest Fisher information over them."""
 
     def choose(self, pool: Pool, seed: int) -> Choice:
-        """Choose X by lot, then Theta by F on X."""
+        """Choose X at random, then Theta by F on X."""
         import numpy as np
 
         from knowtune.models import masks
 
         num = self.num_chosen(pool)
-        rows, _ = self.drawn_rows(pool, np.random.default_rng(seed))
+        rows, _ = self.draw_rows(pool, np.random.default_rng(seed))
         fisher = self.fisher(pool, rows)
         mask = self.best_entries(fisher, num)
         scores = np.zeros(len(pool.rows))

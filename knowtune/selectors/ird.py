@@ -11,7 +11,7 @@ X_t       rows; X_0 all that a filter kept, n_T = `samples`
 Theta_t   parameters; Theta_0 all in scope, p_T the budget without the classifier's head, which is always trained
 T         `rounds`
 
-[READ: the abstracts of v1 and v2; summaries by others] The FISH mask draws its rows by lot and treats them alike. IRD
+[READ: the abstracts of v1 and v2; summaries by others] The FISH mask draws random rows and treats them alike. IRD
 starts from sets of rows and of parameters, takes the Fisher information, keeps the top parameters, shrinks both sets in
 favour of what has more information, and goes on; every pair is fine-tuned and recorded, and the search finds the best.
 
@@ -102,9 +102,9 @@ class Ird(Informed):
         best_score = -math.inf
         trace: list[Round] = []
         for number, (rows_left, entries_left) in enumerate(sizes, start=1):
-            pair, found = self._shrink(pool, pair, rows_left, entries_left)
+            pair, measures = self._shrink(pool, pair, rows_left, entries_left)
             dev_score = self._dev_score(pool, pair, seed, number) if self.search else None
-            trace.append(Round(number, rows_left, entries_left, dev_score=dev_score, **found))
+            trace.append(Round(number, rows_left, entries_left, dev_score=dev_score, **measures))
             if dev_score is None:
                 best = pair
             elif dev_score >= best_score:
@@ -115,7 +115,7 @@ class Ird(Informed):
         """Take one round, from (X_t, Theta_t) to sizes n_t+1 and p_t+1.
 
         Returns:
-            (X_t+1, Theta_t+1) and what the trace says of the round.
+            (X_t+1, Theta_t+1), and measures of the round for the trace.
         """
         rows, within, scores = pair.rows, pair.mask, pair.scores.copy()
         if self.order == "samples_first":
@@ -125,11 +125,11 @@ class Ird(Informed):
         if self.order == "parameters_first":
             rows = self._best(pool, pair, mask, scores, num_rows)
         layers = describe(pool.shapes, mask, fisher)
-        found = {"mass_kept": float(layers["kept_mass"].sum())}
+        measures = {"mass_kept": float(layers["kept_mass"].sum())}
         if within is not None:
-            found |= self._overlaps(pool, pair, within, rows, mask)
+            measures |= self._overlaps(pool, pair, within, rows, mask)
         at_mask = {name: fisher[name].flatten()[entries.to(fisher[name].device)] for name, entries in mask.items()}
-        return Pair(rows, mask, scores, at_mask, layers), found
+        return Pair(rows, mask, scores, at_mask, layers), measures
 
     def _best(
         self,

@@ -1,6 +1,6 @@
 """The selector that trains the largest weights: a baseline that knows the model and not the rows.
 
-The score of an entry is its size, |theta_j|. Rows are chosen by lot, as by `random`.
+The score of an entry is its size, |theta_j|. Rows are random, as those of `random`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from knowtune.selectors.trace import Round, choice_of, describe
 
 
 class Magnitude(Budgeted):
-    """Choose the entries with the largest absolute value; rows by lot."""
+    """Choose the entries with the largest absolute value; rows at random."""
 
     def choose(self, pool: Pool, seed: int) -> Choice:
         """Score rows with uniform numbers and parameters with their size; choose the highest of both."""
@@ -20,7 +20,7 @@ class Magnitude(Budgeted):
         from knowtune.models import masks
 
         num = self.num_chosen(pool)
-        chosen, scores = self.drawn_rows(pool, np.random.default_rng(seed))
+        chosen, scores = self.draw_rows(pool, np.random.default_rng(seed))
         weights = pool.weights()
         sizes = {name: weights[name].detach().abs() for name in pool.shapes}
         mask = self.best_entries(sizes, num)

@@ -94,10 +94,10 @@ def _kinds(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 def _name_layers(axes: Axes, table: pd.DataFrame) -> None:
     """Write the layers below, not more than fit."""
-    found = sorted(set(table["layer"]))
-    step = -(-len(found) // 16)
-    axes.set_xticks(found[::step], ["–" if number < 0 else str(number) for number in found[::step]])
-    axes.set_xlabel("layer (–: outside of the stack)" if -1 in found else "layer")
+    layers = sorted(set(table["layer"]))
+    step = -(-len(layers) // 16)
+    axes.set_xticks(layers[::step], ["–" if number < 0 else str(number) for number in layers[::step]])
+    axes.set_xlabel("layer (–: outside of the stack)" if -1 in layers else "layer")
 
 
 def _bars(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
@@ -129,11 +129,11 @@ def _scores(axes: Axes, choice: Choice) -> None:
     import numpy as np
 
     order = np.argsort(-choice.scores.to_numpy(), kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, min(POINTS, len(order))).round().astype(int))
-    values, taken = choice.scores.to_numpy()[order][places], choice.chosen.to_numpy()[order][places]
+    positions = np.unique(np.linspace(0, len(order) - 1, min(POINTS, len(order))).round().astype(int))
+    values, taken = choice.scores.to_numpy()[order][positions], choice.chosen.to_numpy()[order][positions]
     for mask, colour, label in ((taken, "C0", "chosen"), (~taken, "grey", "left out")):
         if mask.any():
-            axes.plot(places[mask] + 1, values[mask], ".", markersize=4, color=colour, label=label)
+            axes.plot(positions[mask] + 1, values[mask], ".", markersize=4, color=colour, label=label)
     positive = values[values > 0]
     if len(positive) and positive.max() > 100 * positive.min():
         axes.set_yscale("symlog", linthresh=float(positive.min()))

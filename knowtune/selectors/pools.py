@@ -54,8 +54,8 @@ class ModelPool(Pool):
     def __post_init__(self) -> None:
         """Find the scope; a classifier's head is trained whatever is chosen."""
         head = head_parameters(self.model)
-        found = parameters_in(self.model, self.pattern, self.adapter)
-        self.parameters = {name: p for name, p in found.items() if name not in head}
+        in_scope = parameters_in(self.model, self.pattern, self.adapter)
+        self.parameters = {name: p for name, p in in_scope.items() if name not in head}
         if not self.parameters:
             raise UserError(
                 f"{self.label}: pattern {self.pattern!r} names the classifier's head alone, which is always trained"
@@ -81,7 +81,7 @@ class ModelPool(Pool):
         return row_traces(self.model, self._of(rows), self.task, self.parameters, scoring, mask, **options)
 
     def dev_score(self, rows: Sequence[int], mask: Mapping[str, torch.Tensor], seed: int) -> float:
-        """Ask the trial."""
+        """Run the trial."""
         if self.trial is None:
             raise UserError(
                 f"{self.label}: a search needs `trial` (steps, learning_rate, batch_size) and validation rows"
@@ -108,21 +108,3 @@ class ModelPool(Pool):
             "ids": self.rows["id"].iloc[list(rows)].tolist(),
             "work": work,
         }
-
-
-class RowsPool(Pool):
-    """Rows alone, for selectors that choose no parameters: no model is loaded for them."""
-
-    def __init__(self, rows: pd.DataFrame) -> None:
-        """Take the rows."""
-        self.rows, self.shapes, self.num_reserved = rows, {}, 0
-
-    def weights(self) -> Mapping[str, torch.Tensor]:
-        """There are none."""
-        return {}
-
-    def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
-        """There is no model."""
-        raise NotImplementedError
-
-    row_scores = dev_score = fisher  # type: ignore[assignment]

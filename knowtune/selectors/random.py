@@ -1,4 +1,4 @@
-"""The selector that knows nothing: rows and parameters by lot. It is there to be beaten, and often is not."""
+"""The selector that knows nothing: random rows and parameters. It is there to be beaten, and often is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Random(Budgeted):
         from knowtune.models import masks
 
         generator = np.random.default_rng(seed)
-        chosen, scores = self.drawn_rows(pool, generator)
+        chosen, scores = self.draw_rows(pool, generator)
         if not self.masks:
             return choice_of(pool, chosen, scores, None, [Round(1, len(chosen), None)])
         draw = masks.random_entries if self.granularity == "global" else masks.random_entries_per_parameter

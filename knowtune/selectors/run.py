@@ -13,14 +13,14 @@ import pandas as pd
 from knowtune.common.errors import UserError
 from knowtune.methods.base import MaskedMethod, Method
 from knowtune.selectors.artefact import write_choice
-from knowtune.selectors.base import Selector
+from knowtune.selectors.base import Pool, Selector
 from knowtune.selectors.plot import draw_choice
 
 if TYPE_CHECKING:
     import torch
 
     from knowtune.checkpoints.base import Base
-    from knowtune.selectors.base import Choice, Pool
+    from knowtune.selectors.base import Choice
 
 ADAPTER = "adapter"  # folder of a warmed adapter inside a selection's seed
 
@@ -109,10 +109,10 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
 
 def _pool(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Pool:
     """Load the model that is chosen among: the base, or the base with the warmed adapter; none for rows alone."""
-    from knowtune.selectors.pools import ModelPool, RowsPool
+    from knowtune.selectors.pools import ModelPool
 
     if not job.selector.masks:
-        return RowsPool(job.rows)
+        return Pool(job.rows)
     from knowtune.training.fit import encode, seed_everything
 
     encoded = encode(base.tokenizer(), job.rows, base, job.label)

@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel, Trainer
 
 from knowtune.common.errors import UserError
-from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded, unalarmed
+from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
+from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.load import overwrite
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class KnowledgeTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Save a checkpoint's weights, without false alarms."""
-        with unalarmed():
+        with quiet_peft():
             super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:

@@ -73,28 +73,28 @@ class FishConfig(PeftConfig):
 
     def problems(self) -> list[str]:
         """Say what is wrong with the options, each with what is allowed."""
-        found = []
+        problems = []
         if self.mask is None and self.counts is None:
             if self.strategy is None:
-                found.append("which entries? Give a mask, or strategy: magnitude or random, with a budget")
+                problems.append("which entries? Give a mask, or strategy: magnitude or random, with a budget")
             elif (self.budget is None) == (self.num_parameters is None):
                 got = "neither" if self.budget is None else "both"
-                found.append(f"got {got} of budget (a share) and num_parameters (a number); give one of them")
+                problems.append(f"got {got} of budget (a share) and num_parameters (a number); give one of them")
         if self.mask is not None and not (
             self.strategy is None and self.budget is None and self.num_parameters is None
         ):
-            found.append("a mask leaves nothing to strategy, budget and num_parameters; leave them out")
+            problems.append("a mask leaves nothing to strategy, budget and num_parameters; leave them out")
         if self.strategy not in (None, "magnitude", "random"):
-            found.append(f"strategy: got {self.strategy!r}; allowed: magnitude, random")
+            problems.append(f"strategy: got {self.strategy!r}; allowed: magnitude, random")
         if self.budget is not None and not 0 < self.budget <= 1:
-            found.append(f"budget: got {self.budget}; allowed: more than 0, at most 1")
+            problems.append(f"budget: got {self.budget}; allowed: more than 0, at most 1")
         if self.num_parameters is not None and self.num_parameters < 1:
-            found.append(f"num_parameters: got {self.num_parameters}; allowed: 1 or more")
+            problems.append(f"num_parameters: got {self.num_parameters}; allowed: 1 or more")
         if self.layers_to_transform is not None and not isinstance(self.candidates, set):
-            found.append("layers_to_transform needs target_modules as a list of names")
+            problems.append("layers_to_transform needs target_modules as a list of names")
         if self.layers_pattern and self.layers_to_transform is None:
-            found.append("layers_pattern says nothing without layers_to_transform")
-        return found
+            problems.append("layers_pattern says nothing without layers_to_transform")
+        return problems
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are saved: all but the mask."""

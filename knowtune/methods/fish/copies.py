@@ -16,14 +16,14 @@ FRUGAL = (nn.LayerNorm.forward, nn.GroupNorm.forward)
 
 
 def call_with(module: nn.Module, copies: dict[str, torch.Tensor], args: tuple[Any, ...], options: Any) -> Any:
-    """Compute what a module computes, with copies in place of the parameters of these names.
+    """Compute what a module computes, with copies instead of the parameters of these names.
 
     A trained weight makes autograd keep what it is multiplied with, which a frozen norm does not: its normalised input.
     So small modules are computed again backward, and only their inputs are kept.
     """
 
     def compute(*args: Any, **options: Any) -> Any:
-        with shadowed(module, _as_named(module, copies)) as named:
+        with shadow(module, _full_names(module, copies)) as named:
             return torch.func.functional_call(module, named, args, options)
 
     if any(copy.requires_grad for copy in copies.values()) and is_repeatable(module):
@@ -34,8 +34,8 @@ def call_with(module: nn.Module, copies: dict[str, torch.Tensor], args: tuple[An
 def is_repeatable(module: nn.Module) -> bool:
     """Whether it costs little to compute a module twice, and changes nothing: norms, scales.
 
-    That is, it has no modules inside, no parameters but vectors, no statistics that it might update, nothing that asks
-    to be told of its calls; and it would keep more than its inputs.
+    That is, it has no modules inside, no parameters but vectors, no statistics that it might update, no hooks; and it
+    would keep more than its inputs.
     """
     vectors = all(parameter.numel() == max(parameter.shape, default=1) for parameter in module.parameters())
     plain = not (module._modules or module._buffers or is_watched(module))
@@ -49,7 +49,7 @@ def is_watched(module: nn.Module) -> bool:
 
 
 @contextmanager
-def shadowed(module: nn.Module, copies: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+def shadow(module: nn.Module, copies: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
     """Put copies where a plain attribute hides a parameter of that name, and yield the others, for a functional call.
 
     FSDP puts such attributes; a functional call would change the parameter behind them, and nothing would come of it.
@@ -70,7 +70,7 @@ def shadowed(module: nn.Module, copies: dict[str, torch.Tensor]) -> Iterator[dic
             attributes[short] = value
 
 
-def _as_named(module: Any, copies: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _full_names(module: Any, copies: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Name parameters by their full path within a module, adapters inside it counted."""
     named = {}
     for name, copy in copies.items():

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from knowtune.common.errors import UserError, nearest
 from knowtune.common.statistics import share_of
 from knowtune.methods.fish.config import FishConfig, Modules
-from knowtune.methods.fish.offsets import Place, find_module, parameters_by_name
+from knowtune.methods.fish.owners import ParameterOwner, find_module, parameters_by_name
 from knowtune.models.masks import (
     Mask,
     apportion,
@@ -32,19 +32,19 @@ from knowtune.models.masks import (
 WHERE = "FishConfig"
 
 
-def find_entries(config: FishConfig, model: nn.Module, places: Mapping[str, Place]) -> Mask:
+def find_entries(config: FishConfig, model: nn.Module, owners: Mapping[str, ParameterOwner]) -> Mask:
     """Return the entries that a config means in a model, without parameters that have none.
 
     Raises:
         UserError: the mask does not fit the model, or the rule chooses nothing.
     """
-    parameters = parameters_by_name(model, dict(places))
+    parameters = parameters_by_name(model, dict(owners))
     if config.mask is None:
-        chosen = choose(config, model, places, parameters)
+        chosen = choose(config, model, owners, parameters)
     else:
         given = config.mask
         mask = read_mask(Path(given)) if isinstance(given, str | os.PathLike) else tidy(given)
-        refuse_tied(mask, places)
+        refuse_tied(mask, owners)
         require_fits(mask, {name: tuple(p.shape) for name, p in parameters.items()}, f"{WHERE}.mask")
         chosen = {name: indices for name, indices in mask.items() if len(indices)}
         if not chosen:
@@ -77,10 +77,10 @@ def tidy(mask: Mapping[str, torch.Tensor]) -> Mask:
 
 
 def choose(
-    config: FishConfig, model: nn.Module, places: Mapping[str, Place], parameters: Mapping[str, torch.Tensor]
+    config: FishConfig, model: nn.Module, owners: Mapping[str, ParameterOwner], parameters: Mapping[str, torch.Tensor]
 ) -> Mask:
     """Choose entries by a rule among the candidates."""
-    candidates = find_candidates(config, model, places, parameters)
+    candidates = find_candidates(config, model, owners, parameters)
     for name, parameter in candidates.items():
         require_plain(name, parameter)
     shapes = {name: tuple(parameter.shape) for name, parameter in candidates.items()}
@@ -105,7 +105,7 @@ def choose(
 
 
 def find_candidates(
-    config: FishConfig, model: nn.Module, places: Mapping[str, Place], parameters: Mapping[str, torch.Tensor]
+    config: FishConfig, model: nn.Module, owners: Mapping[str, ParameterOwner], parameters: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Return the parameters that a rule may choose of.
 
@@ -114,26 +114,26 @@ def find_candidates(
     """
     targets = config.candidates
     if targets == "all-linear":
-        targets = all_linear(model, places)
-    found = {
+        targets = all_linear(model, owners)
+    candidates = {
         name: parameters[name]
-        for path, place in places.items()
-        if path and any(matches(config, targets, each) for each in place.paths)
-        for within, name in place.names.items()
-        if within not in place.tied and not is_reserved(name, config.modules_to_save or [])
+        for path, owner in owners.items()
+        if path and any(matches(config, targets, each) for each in owner.paths)
+        for within, name in owner.names.items()
+        if within not in owner.tied and not is_reserved(name, config.modules_to_save or [])
     }
-    if not found:
-        known = {path.rpartition(".")[2] for path in places if path}
+    if not candidates:
+        known = {path.rpartition(".")[2] for path in owners if path}
         hints = [hint for name in _names(config.candidates) if (hint := nearest(name, known))]
         raise UserError(
             f"{WHERE}.target_modules: {config.candidates!r} leaves no parameter to choose of; modules with parameters "
             f"end on: {', '.join(sorted(known))}" + (f"; did you mean {', '.join(hints)}?" if hints else "")
         )
-    return found
+    return candidates
 
 
 def matches(config: FishConfig, targets: Modules | None, path: str) -> Any:
-    """Whether PEFT takes a module for a target of a config, `targets` in place of its `target_modules`."""
+    """Whether PEFT takes a module for a target of a config, `targets` instead of its `target_modules`."""
     rule: Any = SimpleNamespace(**{**vars(config), "target_modules": ".*" if targets is None else targets})
     return check_target_module_exists(rule, path)
 
@@ -142,18 +142,18 @@ def _names(modules: Iterable[str] | None) -> list[str]:
     return [modules] if isinstance(modules, str) else sorted(modules or [])
 
 
-def all_linear(model: nn.Module, places: Mapping[str, Place]) -> set[str]:
+def all_linear(model: nn.Module, owners: Mapping[str, ParameterOwner]) -> set[str]:
     """Name the linear modules but the output layer, as PEFT's all-linear does."""
     getter = getattr(model, "get_output_embeddings", None)
     output: Any = getter() if getter is not None else None
     output = getattr(output, "base_layer", output)
-    found = set()
-    for path in places:
+    linear = set()
+    for path in owners:
         module: Any = find_module(model, path)[2] if path else model
         module = getattr(module, "base_layer", module)
         if isinstance(module, nn.Linear | Conv1D) and module is not output:
-            found.add(path)
-    return found
+            linear.add(path)
+    return linear
 
 
 def is_reserved(name: str, modules_to_save: Iterable[str]) -> bool:
@@ -171,13 +171,13 @@ def refuse_reserved(mask: Mask, modules_to_save: Iterable[str]) -> None:
             )
 
 
-def refuse_tied(mask: Mask, places: Mapping[str, Place]) -> None:
+def refuse_tied(mask: Mask, owners: Mapping[str, ParameterOwner]) -> None:
     """Refuse the second name of a tied parameter, and say the first."""
-    for place in places.values():
-        for within, (path, first) in place.tied.items():
-            if place.names[within] in mask:
+    for owner in owners.values():
+        for within, (path, first) in owner.tied.items():
+            if owner.names[within] in mask:
                 raise UserError(
-                    f"{WHERE}.mask: {place.names[within]!r} is the same tensor as {places[path].names[first]!r}; "
+                    f"{WHERE}.mask: {owner.names[within]!r} is the same tensor as {owners[path].names[first]!r}; "
                     "use that name, both uses are trained by it"
                 )
 

@@ -8,7 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from knowtune.methods.fish.sparse import Entries, changed, written
+from knowtune.methods.fish.sparse import Entries, add_values, write_temporarily
 
 
 class SparseLinear(torch.autograd.Function):
@@ -37,7 +37,7 @@ class SparseLinear(torch.autograd.Function):
         """
         ctx.save_for_backward(x, values, weight)
         ctx.entries, ctx.transposed = entries, transposed
-        with written(weight, entries.indices, values) as written_weight:
+        with write_temporarily(weight, entries.indices, values) as written_weight:
             matrix = written_weight.to(x.dtype)
             if not transposed:
                 return functional.linear(x, matrix, bias)
@@ -52,7 +52,7 @@ class SparseLinear(torch.autograd.Function):
         x, values, weight = ctx.saved_tensors
         dx = dvalues = dbias = None
         if ctx.needs_input_grad[0]:
-            with written(weight, ctx.entries.indices, values) as written_weight:
+            with write_temporarily(weight, ctx.entries.indices, values) as written_weight:
                 matrix = written_weight.to(delta.dtype)
                 dx = delta @ (matrix.t() if ctx.transposed else matrix)
         delta, x = delta.reshape(-1, delta.shape[-1]), x.reshape(-1, x.shape[-1])
@@ -88,7 +88,7 @@ class SparseEmbedding(torch.autograd.Function):
         """
         ctx.save_for_backward(ids, values)
         ctx.entries, ctx.padding = entries, padding
-        with written(weight, entries.indices, values) as written_weight:
+        with write_temporarily(weight, entries.indices, values) as written_weight:
             return functional.embedding(ids, written_weight)
 
     @staticmethod
@@ -101,24 +101,24 @@ class SparseEmbedding(torch.autograd.Function):
         """
         ids, values = ctx.saved_tensors
         entries: Entries = ctx.entries
-        seen, place = ids.flatten().unique(return_inverse=True)
+        used, inverse = ids.flatten().unique(return_inverse=True)
         wide = torch.promote_types(delta.dtype, torch.float32)
-        table = delta.new_zeros(len(seen), entries.num_cols, dtype=wide)  # (seen, hidden)
-        table.index_add_(0, place, delta.reshape(-1, entries.num_cols).to(wide))
+        table = delta.new_zeros(len(used), entries.num_cols, dtype=wide)  # (used ids, hidden)
+        table.index_add_(0, inverse, delta.reshape(-1, entries.num_cols).to(wide))
         if ctx.padding is not None:
-            table[seen == ctx.padding] = 0
-        begins = entries.starts[seen]
-        counts = entries.starts[seen + 1] - begins
+            table[used == ctx.padding] = 0
+        begins = entries.starts[used]
+        counts = entries.starts[used + 1] - begins
         lines = torch.repeat_interleave(counts)  # (touched entries,), the row of the table
         shifts = begins - (counts.cumsum(0) - counts)
         touched = torch.arange(len(lines), device=ids.device) + shifts[lines]
-        found = table[lines, entries.indices[touched] % entries.num_cols]
+        gradients = table[lines, entries.indices[touched] % entries.num_cols]
         dvalues = torch.zeros_like(values)
-        dvalues[touched] = found.to(values.dtype)
+        dvalues[touched] = gradients.to(values.dtype)
         return None, dvalues, None, None, None
 
 
-def changed_parameter(parameter: torch.Tensor, entries: Entries, values: torch.Tensor) -> torch.Tensor:
+def with_values(parameter: torch.Tensor, entries: Entries, values: torch.Tensor) -> torch.Tensor:
     """Return a changed copy of a parameter, differentiable: for what is small, and for modules not known here."""
     flat = parameter.reshape(-1)
-    return flat.scatter(0, entries.indices, changed(flat.gather(0, entries.indices), values)).view_as(parameter)
+    return flat.scatter(0, entries.indices, add_values(flat.gather(0, entries.indices), values)).view_as(parameter)

@@ -13,9 +13,9 @@ from transformers.pytorch_utils import Conv1D
 
 from knowtune.common.errors import UserError
 from knowtune.methods.fish.copies import call_with, is_watched
-from knowtune.methods.fish.functions import SparseEmbedding, SparseLinear, changed_parameter
-from knowtune.methods.fish.offsets import resolve
-from knowtune.methods.fish.sparse import Entries, changed
+from knowtune.methods.fish.functions import SparseEmbedding, SparseLinear, with_values
+from knowtune.methods.fish.owners import resolve
+from knowtune.methods.fish.sparse import Entries, add_values
 
 Change = tuple[Entries, torch.Tensor]
 
@@ -115,39 +115,39 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
                 "it was made for, or give FishConfig a mask"
             )
         together, where = (buffers[0].long(), None) if len(adapters) == 1 else every.unique(return_inverse=True)
-        found, sizes, begin = [], [], 0
+        entries, sizes, begin = [], [], 0
         for name, end in self.ends.items():
             cut = int(torch.searchsorted(together, end))
             if cut > begin:
                 parameter = resolve(self.base_layer, name)
                 offset = self.offset(name)
                 indices = together[begin:cut] - offset if offset else together[begin:cut]  # no copy without need
-                found.append((name, Entries(indices, parameter.shape)))
+                entries.append((name, Entries(indices, parameter.shape)))
                 sizes.append(cut - begin)
             begin = cut
-        self._known = {"key": (adapters, key), "split": (found, sizes, where), "buffers": buffers}
-        return found, sizes, where
+        self._known = {"key": (adapters, key), "split": (entries, sizes, where), "buffers": buffers}
+        return entries, sizes, where
 
-    def summed(self, adapters: tuple[str, ...]) -> dict[str, Change]:
+    def sums(self, adapters: tuple[str, ...]) -> dict[str, Change]:
         """Return entries and values by parameter; values of several adapters at one entry are added."""
         if not adapters:
             return {}
-        found, sizes, where = self.split(adapters)
+        split, sizes, where = self.split(adapters)
         values = self.fish_values[adapters[0]]
         if where is not None:
             many = torch.cat([self.fish_values[name] for name in adapters])
             values = many.new_zeros(sum(sizes)).index_add(0, where, many)
         parts = (values,) if len(sizes) == 1 else values.split(sizes)
-        return {name: (entries, part) for (name, entries), part in zip(found, parts, strict=True)}
+        return {name: (entries, part) for (name, entries), part in zip(split, parts, strict=True)}
 
     def changes(self) -> dict[str, Change]:
         """Return what the active adapters change, but for what is merged; tied parameters included."""
         own = () if self.merged else tuple(name for name in self.active_adapters if name in self.fish_values)
-        found = self.summed(own)
+        changes = self.sums(own)
         for name, (layer, there) in self.borrowed.items():
             if there in (lent := layer.changes()):
-                found[name] = lent[there]
-        return found
+                changes[name] = lent[there]
+        return changes
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Compute what the module computes, with changed parameters."""
@@ -166,7 +166,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             return SparseEmbedding.apply(args[0], values, base.weight, entries, base.padding_idx)  # type: ignore[no-untyped-call]
         if known and "weight" in changes:
             return self.linear(args[0], changes, transposed=known == "transposed")
-        copies = {name: changed_parameter(resolve(self.base_layer, name), *change) for name, change in changes.items()}
+        copies = {name: with_values(resolve(self.base_layer, name), *change) for name, change in changes.items()}
         return call_with(self.base_layer, copies, args, options)
 
     def linear(self, x: torch.Tensor, changes: dict[str, Change], transposed: bool) -> torch.Tensor:
@@ -174,7 +174,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         base: Any = self.base_layer
         bias = base.bias
         if "bias" in changes:
-            bias = changed_parameter(bias, *changes["bias"])
+            bias = with_values(bias, *changes["bias"])
         entries, values = changes["weight"]
         device = x.device.type
         if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
@@ -213,11 +213,11 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if not names:
             return
         with torch.no_grad():
-            changes = {name: (e.indices, v.detach()) for name, (e, v) in self.summed(tuple(names)).items()}
+            changes = {name: (e.indices, v.detach()) for name, (e, v) in self.sums(tuple(names)).items()}
             originals, merged = {}, {}
             for name, (indices, values) in changes.items():
                 originals[name] = resolve(self.base_layer, name).reshape(-1)[indices]
-                merged[name] = changed(originals[name], values)
+                merged[name] = add_values(originals[name], values)
                 if safe_merge and not bool(merged[name].isfinite().all()):
                     raise ValueError(
                         f"NaNs detected in the merged weights. The adapter {', '.join(names)} seems to be broken "
@@ -241,7 +241,7 @@ class FishLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """Return the plain module, its inner modules unwrapped as well."""
+        """Return the plain module, its inner modules unwrap as well."""
         for path, inner in list(self.base_layer.named_modules()):
             if isinstance(inner, FishLayer) and path:
                 parent = self.base_layer.get_submodule(path.rpartition(".")[0])

@@ -2,9 +2,9 @@
 
     theta_j' = theta_j + v_j  for j in the mask,   theta_j' = theta_j  elsewhere, bit for bit
 
-The mask comes from the run's selection: by Fisher information (`fish`, `ird`), by magnitude or by lot. A classifier's
-head is trained whole, as in the authors' code. Weight decay pulls v to zero, that is theta' to the base, where the
-authors' would pull masked weights to zero (their default is none).
+The mask comes from the run's selection: by Fisher information (`fish`, `ird`), by magnitude or at random. The head of a
+classifier is trained whole, as in the authors' code. Weight decay pulls v to zero, that is theta' to the base, where
+the authors' would pull masked weights to zero (their default is none).
 
 FISH-Tuning (arXiv 2504.04050): a selection over an adapter's parameters hands that adapter on, warmed up; the chosen
 entries of it are trained, and what is saved is a plain adapter of that kind, which PEFT loads without knowtune.

@@ -12,7 +12,7 @@ from torch import nn
 from knowtune.methods.fish.config import FishConfig
 from knowtune.methods.fish.entries import find_entries, matches
 from knowtune.methods.fish.layer import FishLayer
-from knowtune.methods.fish.offsets import Place, find_module, find_places, resolve
+from knowtune.methods.fish.owners import ParameterOwner, find_module, find_owners, resolve
 
 
 class FishModel(BaseTuner):  # type: ignore[misc]
@@ -32,17 +32,17 @@ class FishModel(BaseTuner):  # type: ignore[misc]
             UserError: the config does not fit the model; nothing is attached then.
         """
         config: Any = self.peft_config[adapter_name]
-        places = find_places(model)
+        owners = find_owners(model)
         saved = config.mask is None and (config.given_counts or config.strategy is None)
-        entries = placeholders(config, places) if saved else find_entries(config, model, places)
+        entries = placeholders(config, owners) if saved else find_entries(config, model, owners)
         config.counts = {name: len(indices) for name, indices in entries.items()}
         config.candidate_modules, config.target_modules = config.candidates, None
-        self._places, self._entries = places, entries
+        self._owners, self._entries = owners, entries
         options.pop("state_dict", None)
         try:
             super().inject_adapter(model, adapter_name, *args, **options)
         finally:
-            del self._places, self._entries
+            del self._owners, self._entries
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         return peft_config  # the entries say what is targeted
@@ -55,44 +55,44 @@ class FishModel(BaseTuner):  # type: ignore[misc]
 
     def _check_target_module_exists(self, peft_config: Any, key: str) -> Any:  # type: ignore[override]
         """Whether a module is to be wrapped, or has a layer of an earlier adapter around something that is."""
-        place = self._places.get(key)
-        if place is not None and self._is_changed(place):
+        owner = self._owners.get(key)
+        if owner is not None and self._is_changed(owner):
             return True
-        inside = [place for path, place in self._places.items() if path.startswith(f"{key}.")]
+        inside = [owner for path, owner in self._owners.items() if path.startswith(f"{key}.")]
         if inside and isinstance(find_module(self.model, key)[2], FishLayer) and any(map(self._is_changed, inside)):
             return True
         return matches(peft_config, peft_config.candidates, key) and False  # PEFT tells excluded from not matched
 
-    def _is_changed(self, place: Place) -> bool:
-        return any(name in self._entries or self._first(place, within) in self._entries
-                   for within, name in place.names.items())  # fmt: skip
+    def _is_changed(self, owner: ParameterOwner) -> bool:
+        return any(name in self._entries or self._first(owner, within) in self._entries
+                   for within, name in owner.names.items())  # fmt: skip
 
-    def _first(self, place: Place, within: str) -> str:
+    def _first(self, owner: ParameterOwner, within: str) -> str:
         """Return the name of a parameter's tensor where the model has it first."""
-        if within not in place.tied:
-            return place.names[within]
-        path, there = place.tied[within]
-        return self._places[path].names[there]
+        if within not in owner.tied:
+            return owner.names[within]
+        path, there = owner.tied[within]
+        return self._owners[path].names[there]
 
     def _create_and_replace(
         self, peft_config: Any, adapter_name: str, target: nn.Module, target_name: str, parent: nn.Module,
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         # PEFT does not look inside the layers of earlier adapters, so what lies inside is wrapped with its outside.
-        for key, place in self._places.items():
-            if (key == current_key or key.startswith(f"{current_key}.")) and self._is_changed(place):
+        for key, owner in self._owners.items():
+            if (key == current_key or key.startswith(f"{current_key}.")) and self._is_changed(owner):
                 self._wrap(peft_config, adapter_name, key)
 
     def _wrap(self, config: FishConfig, adapter_name: str, key: str) -> None:
         """Give the module at a path an adapter's entries."""
-        place = self._places[key]
+        owner = self._owners[key]
         layer = self._layer(key)
-        for within, (path, there) in place.tied.items():
-            if self._first(place, within) in self._entries:
+        for within, (path, there) in owner.tied.items():
+            if self._first(owner, within) in self._entries:
                 layer.borrowed[within] = (self._layer(path), there)
         if adapter_name in layer.fish_values:
             return
-        given = {within: self._entries[name] for within, name in place.names.items() if name in self._entries}
+        given = {within: self._entries[name] for within, name in owner.names.items() if name in self._entries}
         indices = [some + (layer.offset(within) if int(some[0]) >= 0 else 0) for within, some in given.items()]
         if not indices:
             return
@@ -106,13 +106,13 @@ class FishModel(BaseTuner):  # type: ignore[misc]
 
     def _layer(self, key: str) -> FishLayer:
         """Return the layer around the module at a path, made where there is none."""
-        place = self._places[key]
+        owner = self._owners[key]
         parent, name, module = find_module(self.model, key)
         if isinstance(module, FishLayer):
             return module
-        layer = FishLayer(module, [within for within in place.names if within not in place.tied])
+        layer = FishLayer(module, [within for within in owner.names if within not in owner.tied])
         self._replace_module(parent, name, layer, module)
-        for path in place.paths[1:]:
+        for path in owner.paths[1:]:
             parent, name, _ = find_module(self.model, path)
             setattr(parent, name, layer)
         return layer
@@ -165,8 +165,8 @@ class FishModel(BaseTuner):  # type: ignore[misc]
         return {key: tensor.long() if ".fish_indices." in key else tensor for key, tensor in state.items()}
 
 
-def placeholders(config: FishConfig, places: dict[str, Place]) -> dict[str, torch.Tensor]:
-    """Return indices that a saved adapter's take the place of: -1, which no forward pass accepts.
+def placeholders(config: FishConfig, owners: dict[str, ParameterOwner]) -> dict[str, torch.Tensor]:
+    """Return indices until a saved adapter's are loaded: -1, which no forward pass accepts.
 
     Raises:
         UserError: the model lacks a parameter of the adapter.
@@ -174,6 +174,6 @@ def placeholders(config: FishConfig, places: dict[str, Place]) -> dict[str, torc
     from knowtune.models.masks import require_fits
 
     counts = {name: count for name, count in (config.counts or {}).items() if count}
-    known = {name: () for place in places.values() for name in place.names.values()}
+    known = {name: () for owner in owners.values() for name in owner.names.values()}
     require_fits({name: torch.empty(0) for name in counts}, known, "FishConfig.counts")
     return {name: torch.full((count,), -1) for name, count in counts.items()}

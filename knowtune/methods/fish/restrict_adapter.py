@@ -61,6 +61,6 @@ def is_restricted(model: nn.Module) -> bool:
 def materialise(model: nn.Module) -> None:
     """Write the values into the parameters, and make them ordinary ones again."""
     for module in list(model.modules()):
-        found: Any = getattr(module, "parametrizations", {})
-        for key in [key for key, chain in found.items() if any(isinstance(one, _Delta) for one in chain)]:
+        chains: Any = getattr(module, "parametrizations", {})
+        for key in [key for key, chain in chains.items() if any(isinstance(one, _Delta) for one in chain)]:
             parametrize.remove_parametrizations(module, key, leave_parametrized=True)

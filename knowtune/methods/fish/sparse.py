@@ -73,19 +73,19 @@ class Entries:
         )
 
     @cached_property
-    def places(self) -> torch.Tensor | None:
-        """Each column's place among those that have entries, or None where nearly all have  # (cols,)."""
+    def new_cols(self) -> torch.Tensor | None:
+        """Each column's number among those that have entries, or None where nearly all have  # (cols,)."""
         if self.cols is None:
             return None
-        places = torch.zeros(self.num_cols, dtype=torch.int32, device=self.indices.device)
-        places[self.cols] = torch.arange(len(self.cols), dtype=torch.int32, device=self.indices.device)
-        return places
+        new_cols = torch.zeros(self.num_cols, dtype=torch.int32, device=self.indices.device)
+        new_cols[self.cols] = torch.arange(len(self.cols), dtype=torch.int32, device=self.indices.device)
+        return new_cols
 
     def structure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row starts and columns of the matrix that is left, as CSR; made anew, as keeping them takes memory."""
         cols = self.indices % self.num_cols
         starts = self.starts if self.rows is None else torch.cat([self.starts[self.rows], self.starts[-1:]])
-        return starts.int(), cols.int() if self.places is None else self.places[cols]
+        return starts.int(), cols.int() if self.new_cols is None else self.new_cols[cols]
 
     def gradient(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Return L^T R at the entries.
@@ -120,7 +120,7 @@ class Entries:
         num_rows, num_cols = self.size
         right = right if self.cols is None else right.index_select(1, self.cols)
         height = max(1, TILE_BYTES // (right.element_size() * num_cols))
-        found = []
+        parts = []
         for top in range(0, num_rows, height):
             low = min(top + height, num_rows)
             some = left[:, top:low] if self.rows is None else left.index_select(1, self.rows[top:low])
@@ -129,17 +129,17 @@ class Entries:
             lines = torch.repeat_interleave(
                 torch.arange(low - top, device=left.device), heights, output_size=end - begin
             )
-            found.append((some.t() @ right).take(lines.mul_(num_cols).add_(cols[begin:end])))
-        return torch.cat(found)
+            parts.append((some.t() @ right).take(lines.mul_(num_cols).add_(cols[begin:end])))
+        return torch.cat(parts)
 
 
-def changed(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def add_values(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return weights plus values, added in the wider of their types and rounded once to the weights'."""
     return weights.add(values).to(weights.dtype)
 
 
 @contextmanager
-def written(weight: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> Iterator[torch.Tensor]:
+def write_temporarily(weight: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> Iterator[torch.Tensor]:
     """Let a weight be the changed one within a block; afterwards it is what it was, bit for bit.
 
     The weight is written where it lies, so that no copy of it is needed, past autograd: it is never seen changed.
@@ -147,7 +147,7 @@ def written(weight: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -
     flat = weight.data.view(-1)
     originals = flat.index_select(0, indices)
     try:
-        flat.index_copy_(0, indices, changed(originals, values))
+        flat.index_copy_(0, indices, add_values(originals, values))
         yield weight.data
     finally:
         flat.index_copy_(0, indices, originals)

@@ -7,7 +7,7 @@ import pytest
 from knowtune.common.errors import UserError
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.filters.base import Filter, Seen
-from knowtune.filters.chain import Limits, decide, part, run_filters
+from knowtune.filters.chain import Limits, decide, run_filters, split
 from knowtune.filters.clean import Clean
 from knowtune.filters.everything import Everything
 from knowtune.filters.interference import Interference
@@ -165,13 +165,13 @@ def test_a_verdict_parts_any_chunk_of_its_rows() -> None:
     verdict = decide(rows, seen_of(rows), chain, "f", Limits(allow_lost=True))
     assert verdict["step"].isin([0, 1, 2]).all()
     assert ((verdict["reason"] == "") == (verdict["step"] == 2)).all()
-    whole = part(rows, verdict, chain, "f")
-    chunks = [part(rows.iloc[i : i + 3], verdict.iloc[i : i + 3], chain, "f") for i in (0, 3, 6)]
+    whole = split(rows, verdict, chain, "f")
+    chunks = [split(rows.iloc[i : i + 3], verdict.iloc[i : i + 3], chain, "f") for i in (0, 3, 6)]
     for number in (0, 1):
         together = pd.concat([chunk[number] for chunk in chunks], ignore_index=True)
         pd.testing.assert_frame_equal(whole[number], together)
     with pytest.raises(AssertionError, match="other rows"):
-        part(rows[::-1], verdict, chain, "f")
+        split(rows[::-1], verdict, chain, "f")
 
 
 def test_sketches_follow_their_rows_through_chain_and_strata() -> None:

@@ -13,15 +13,15 @@ from knowtune.filters.chain import Limits, decide
 from knowtune.filters.clean import Clean
 from knowtune.filters.interference import Interference
 from knowtune.filters.nearest import Nearest
-from knowtune.filters.neighbour_gradients import oppositions
-from knowtune.filters.summary import BINS, MOST_GROUPS, compared, cuts, summarise
+from knowtune.filters.sketch_cosines import cosines_with_others
+from knowtune.filters.summary import BINS, MOST_GROUPS, cuts, row_cosines, summarise
 from tests.unit.helpers import fact_rows, row, seen_of, table
 
 
 def summary_of(rows: pd.DataFrame, chain: list[tuple[str, Filter]], limits: Limits = Limits(allow_lost=True)) -> dict:  # noqa: B008
     seen = seen_of(rows)
     verdict = decide(rows, seen, chain, "f", limits)
-    return summarise(rows, seen, verdict, chain, limits, compared(seen, verdict, chain))
+    return summarise(rows, seen, verdict, chain, limits, row_cosines(seen, verdict, chain))
 
 
 def test_everything_is_counted_once() -> None:
@@ -64,7 +64,7 @@ def test_interference_is_told_of_the_rows_that_the_strategy_saw() -> None:
     assert found["groups"] == ["colour", "town"]
     assert np.array(found["cosines"]).shape == (2, 2)
     assert found["cosines"][0][1] == found["cosines"][1][0]
-    exact = oppositions(seen_of(fact_rows()))
+    exact = cosines_with_others(seen_of(fact_rows()))
     assert found["with_the_others"]["0"] == exact.min()
     assert found["with_the_others"]["0.5"] == pytest.approx(np.median(exact))
 
@@ -73,11 +73,11 @@ def test_every_row_that_was_compared_has_its_cosine() -> None:
     rows = pd.concat([table(row("x", "p", "")), fact_rows()], ignore_index=True)
     chain, seen = [("clean", Clean()), ("interference", Interference(keep=0.5))], seen_of(rows)
     limits = Limits(allow_lost=True)
-    found = compared(seen, decide(rows, seen, chain, "f", limits), chain)
+    found = row_cosines(seen, decide(rows, seen, chain, "f", limits), chain)
     assert found is not None
     assert found["id"].tolist() == fact_rows()["id"].tolist()
-    assert found["cosine"].tolist() == oppositions(seen.at(np.arange(1, len(rows)))).tolist()
-    assert compared(seen, decide(rows, seen, chain[:1], "f", limits), chain[:1]) is None
+    assert found["cosine"].tolist() == cosines_with_others(seen.at(np.arange(1, len(rows)))).tolist()
+    assert row_cosines(seen, decide(rows, seen, chain[:1], "f", limits), chain[:1]) is None
 
 
 def test_it_is_json_whatever_happens(tmp_path) -> None:  # type: ignore[no-untyped-def]

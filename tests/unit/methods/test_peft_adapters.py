@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import peft
 import pytest
 import torch
 from peft import LoraConfig
@@ -12,11 +11,8 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import (
     attach_adapter,
-    config_class,
     fold_adapter,
     load_adapter,
-    option_problems,
-    own_options,
     save_adapter,
 )
 from knowtune.models.forward import forward
@@ -101,50 +97,3 @@ def test_weights_that_are_not_finite_are_not_folded(base: Base) -> None:
             parameter.data.fill_(torch.nan)
     with pytest.raises(UserError, match="finite"):
         fold_adapter(model)
-
-
-def test_a_type_by_its_name() -> None:
-    assert config_class("lora") is LoraConfig
-    assert config_class("ia3") is peft.IA3Config
-
-
-def test_a_types_own_options() -> None:
-    options = own_options("ia3")
-    assert set(options) == {
-        "target_modules", "exclude_modules", "feedforward_modules", "fan_in_fan_out", "modules_to_save",
-        "init_ia3_weights",
-    }  # fmt: skip
-    assert not {"task_type", "peft_type", "base_model_name_or_path", "inference_mode", "runtime_config"} & set(
-        own_options("lora")
-    )
-    assert "num_virtual_tokens" in own_options("prompt_tuning")
-    assert "token_dim" not in own_options("prompt_tuning")
-
-
-class TestOptionProblems:
-    def test_good_options(self) -> None:
-        assert option_problems("lora", {"r": 4, "target_modules": ["q_proj"], "use_dora": True}, "x") == []
-        assert option_problems("lora", {"target_modules": "all-linear", "init_lora_weights": "pissa"}, "x") == []
-
-    def test_an_unknown_option(self) -> None:
-        found = option_problems("ia3", {"target_module": 3}, "runs.a.options")
-        allowed = ", ".join(sorted(own_options("ia3")))
-        assert [str(p) for p in found] == [
-            f"runs.a.options.target_module: got an unknown key; allowed: the options of PEFT's ia3: {allowed}; "
-            "did you mean 'target_modules'?"
-        ]
-
-    def test_a_wrong_type(self) -> None:
-        found = option_problems("lora", {"r": "many", "zzz": 1}, "runs.a.options")
-        assert [p.where for p in found] == ["runs.a.options.r", "runs.a.options.zzz"]
-        assert str(found[0]) == "runs.a.options.r: got 'many'; allowed: int"
-
-    def test_the_configs_own_rules(self) -> None:
-        found = option_problems("oft", {"r": 4, "oft_block_size": 8}, "runs.a.options")
-        assert len(found) == 1
-        assert str(found[0]).startswith(
-            "runs.a.options: got {'r': 4, 'oft_block_size': 8}; allowed: what PEFT's oft accepts: "
-        )
-
-    def test_bookkeeping_is_no_option(self) -> None:
-        assert [p.where for p in option_problems("lora", {"task_type": "SEQ_CLS"}, "x")] == ["x.task_type"]

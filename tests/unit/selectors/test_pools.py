@@ -12,7 +12,8 @@ from knowtune.common.errors import UserError
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
 from knowtune.gradients.options import Scoring
 from knowtune.models.heads import head_parameters
-from knowtune.selectors.pools import ModelPool, RowsPool
+from knowtune.selectors.base import Pool
+from knowtune.selectors.pools import ModelPool
 from tests.unit.helpers import encoded, fact_rows, review_rows
 
 
@@ -96,7 +97,7 @@ def test_the_seed_is_that_of_drawn_labels(base: Base) -> None:
 
 
 def test_rows_alone_load_no_model() -> None:
-    made = RowsPool(fact_rows())
+    made = Pool(fact_rows())
     assert (made.shapes, made.num_reserved, made.weights()) == ({}, 0, {})
     with pytest.raises(NotImplementedError):
         made.fisher([0], Scoring())

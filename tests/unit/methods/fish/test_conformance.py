@@ -10,7 +10,7 @@ from peft import get_peft_model
 from torch import nn
 
 from knowtune import FishConfig
-from knowtune.methods.fish.copies import shadowed
+from knowtune.methods.fish.copies import shadow
 from knowtune.methods.fish.layer import FishLayer, features
 
 
@@ -71,7 +71,7 @@ def test_an_attribute_that_hides_a_parameter_is_changed_too() -> None:
     hiding = linear.weight.detach().clone()
     vars(linear)["weight"] = hiding
     copies = {"weight": torch.zeros(2, 3), "bias": torch.ones(2)}
-    with shadowed(linear, copies) as named:
+    with shadow(linear, copies) as named:
         assert list(named) == ["bias"]
         assert torch.func.functional_call(linear, named, (torch.ones(1, 3),)).tolist() == [[1.0, 1.0]]
     assert linear.weight is hiding

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from knowtune.methods.fish.functions import SparseEmbedding, SparseLinear
-from knowtune.methods.fish.sparse import Entries, written
+from knowtune.methods.fish.sparse import Entries, write_temporarily
 
 
 def entries_of(shape, kind, seed=0):
@@ -101,7 +101,7 @@ def test_embedding_has_the_gradients_of_the_dense_operation(ids, padding, kind):
 def test_a_written_weight_is_what_it_was_afterwards_also_for_autograd():
     weight = torch.randn(4, 4)
     kept, version = weight.clone(), weight._version
-    with pytest.raises(KeyError), written(weight, torch.tensor([1, 5]), torch.tensor([0.1, 0.2])) as changed:
+    with pytest.raises(KeyError), write_temporarily(weight, torch.tensor([1, 5]), torch.tensor([0.1, 0.2])) as changed:
         assert not torch.equal(changed, kept)
         raise KeyError
     assert torch.equal(weight, kept) and weight._version == version

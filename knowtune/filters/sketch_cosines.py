@@ -9,6 +9,8 @@ that are learned together suppress each other's features.
 s_i     sketch: a random projection of the gradient of row i on the pristine base  # (dimensions,)
 m_i     mean of the sketches of all other rows; its direction is that of their sum, T - s_i
 
+The filter `interference` ranks rows by c. It is another module, for the summary of every chain of filters imports this.
+
 Cost: O(rows x dimensions), two passes over the sketches, one slice of them in memory at a time. A sketch of k
 dimensions blurs each cosine by about 1 / sqrt(k).
 """
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 DECIMALS = 6  # of a cosine; finer than a sketch can say, coarser than what the order of a sum changes
 
 
-def oppositions(seen: Seen) -> np.ndarray[Any, Any]:
+def cosines_with_others(seen: Seen) -> np.ndarray[Any, Any]:
     """Return the cosine of each row's sketch with the mean of all others; 0 where one has no length  # (rows,)."""
     total = sum((part.sum(0) for part in seen.sketch_slices()), np.zeros(1))  # (dimensions,)
     cosines = [np.zeros(0)]
@@ -38,7 +40,7 @@ def oppositions(seen: Seen) -> np.ndarray[Any, Any]:
     return np.concatenate(cosines).clip(-1, 1).round(DECIMALS)
 
 
-def mean_cosines(seen: Seen, groups: pd.Series[str], names: list[str]) -> list[list[float | None]]:
+def mean_group_cosines(seen: Seen, groups: pd.Series[str], names: list[str]) -> list[list[float | None]]:
     """Return the mean cosine between the rows of every two groups, by the sums of unit vectors, in one pass.
 
     Args:
@@ -49,12 +51,12 @@ def mean_cosines(seen: Seen, groups: pd.Series[str], names: list[str]) -> list[l
     Returns:
         One line per name, in their order; None where a group has no two rows that could be compared.
     """
-    place = groups.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=int)  # (rows,)
+    number = groups.map({name: i for i, name in enumerate(names)}).fillna(-1).to_numpy(dtype=int)  # (rows,)
     sums: Any = 0.0
     counts, squares = np.zeros(len(names)), np.zeros(len(names))
     start = 0
     for part in seen.sketch_slices():
-        here = place[start : start + len(part)]
+        here = number[start : start + len(part)]
         start += len(part)
         lengths = np.linalg.norm(part, axis=1, keepdims=True)
         units = part / np.where(lengths > 0, lengths, 1.0)

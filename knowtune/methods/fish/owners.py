@@ -1,4 +1,4 @@
-"""Where a model's parameters live: which module computes with each, and which parameters are one under two names."""
+"""Which module computes with each of a model's parameters, and which parameters are one tensor under two names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 
 
 @dataclass
-class Place:
+class ParameterOwner:
     """A module that computes with parameters.
 
     Args:
         paths: its names in the model, more than one where the module itself is shared.
         names: parameter's name within the module -> its name in the model, in the order of `named_parameters()`.
-        tied: of `names`, those that are the same tensor as one of an earlier place -> (path of that, name in it).
+        tied: of `names`, those that are the same tensor as one of an earlier module -> (its path, the name in it).
     """
 
     paths: list[str]
@@ -27,30 +27,30 @@ class Place:
     tied: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def find_places(model: nn.Module) -> dict[str, Place]:
+def find_owners(model: nn.Module) -> dict[str, ParameterOwner]:
     """Find every module that computes with parameters, by its first path, with or without adapters attached.
 
     Modules that PEFT trains and saves whole are left out.
     """
-    places: dict[str, Place] = {}
-    by_module: dict[int, Place] = {}
-    first: dict[int, tuple[str, str]] = {}  # of each parameter: the place and the name where it is met first
-    for owner_path, owner, path, module in walk(model):
-        if module is owner and id(module) in by_module:
+    owners: dict[str, ParameterOwner] = {}
+    by_module: dict[int, ParameterOwner] = {}
+    first: dict[int, tuple[str, str]] = {}  # of each parameter: path of its first module, and its name there
+    for owner_path, owner_module, path, module in walk(model):
+        if module is owner_module and id(module) in by_module:
             by_module[id(module)].paths.append(path)
             continue
-        place = by_module.setdefault(id(owner), Place([owner_path]))
+        owner = by_module.setdefault(id(owner_module), ParameterOwner([owner_path]))
         for short, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             name = f"{path}.{short}" if path else short
             within = name[len(owner_path) + 1 :] if owner_path else name
-            place.names[within] = name
+            owner.names[within] = name
             if id(parameter) in first:
-                place.tied[within] = first[id(parameter)]
+                owner.tied[within] = first[id(parameter)]
             else:
                 first[id(parameter)] = (owner_path, within)
-        if place.names:
-            places[place.paths[0]] = place
-    return places
+        if owner.names:
+            owners[owner.paths[0]] = owner
+    return owners
 
 
 def walk(
@@ -63,7 +63,7 @@ def walk(
     """
     if isinstance(model, AuxiliaryTrainingWrapper):
         return
-    model = unwrapped(model)
+    model = unwrap(model)
     passive = type(model).forward is nn.Module.forward or isinstance(above and above[1], nn.MultiheadAttention)
     owner = above if above is not None and passive else (path, model)
     yield owner[0], owner[1], path, model
@@ -76,24 +76,24 @@ def find_module(model: Any, path: str) -> tuple[Any, str, Any]:
     """Return parent, name in it, and module of a path that does not count adapters."""
     parent, module, name = model, model, ""
     for name in path.split("."):
-        module = unwrapped(module)
+        module = unwrap(module)
         parent, module = module, module._modules[name]
     return parent, name, module
 
 
-def parameters_by_name(model: nn.Module, places: dict[str, Place]) -> dict[str, torch.Tensor]:
-    """Return the parameters of places by their names in the model, each once."""
-    found = {}
-    for path, place in places.items():
+def parameters_by_name(model: nn.Module, owners: dict[str, ParameterOwner]) -> dict[str, torch.Tensor]:
+    """Return the parameters of modules by their names in the model, each once."""
+    parameters = {}
+    for path, owner in owners.items():
         module = find_module(model, path)[2] if path else model
-        module = unwrapped(module)
-        for within, name in place.names.items():
-            if within not in place.tied:
-                found[name] = resolve(module, within)
-    return found
+        module = unwrap(module)
+        for within, name in owner.names.items():
+            if within not in owner.tied:
+                parameters[name] = resolve(module, within)
+    return parameters
 
 
-def unwrapped(module: Any) -> Any:
+def unwrap(module: Any) -> Any:
     """Return the module inside adapters."""
     return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
 
@@ -103,6 +103,6 @@ def resolve(module: Any, within: str) -> torch.Tensor:
     *path, short = within.split(".")
     for name in path:
         module = module._modules[name]
-        module = unwrapped(module)
+        module = unwrap(module)
     parameter: torch.Tensor = getattr(module, short)
     return parameter
