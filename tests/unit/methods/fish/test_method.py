@@ -188,7 +188,7 @@ def test_a_killed_selection_goes_on_to_the_same_choice(base: Base, tmp_path: Pat
     from knowtune.gradients import scorer as scoring
     from tests.unit.helpers import counted_calls
 
-    monkeypatch.setattr(scoring, "SAVED_EVERY", -1.0)
+    monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
     selector = Ird(num_parameters=300, samples=6, rounds=3, batch_size=4)
     whole = choose(base, selector, tmp_path / "whole" / "seed-0")
     with counted_calls(scoring.Scorer, "_add", 25, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
