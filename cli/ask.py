@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from knowtune.common.errors import UserError, unknown
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     import argparse
 
     from stages.core.schema import Params
-
-TRAINED = Path("data/prepared/train.jsonl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,14 +68,12 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     Raises:
         UserError: no such run, it has not been run yet, or nothing was asked.
     """
-    import pandas as pd
     import torch
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from knowtune.data.question import asked
-    from knowtune.merging.fold import open_merged
+    from knowtune.serving import load
     from stages.core.models import open_base
     from stages.core.params import load_params
 
@@ -85,15 +82,15 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     chosen = _model(params, name, seed)
     base = open_base(params, Path("data/base"))
     columns = getattr(params.source, "columns", None)
-    mapping = None if columns is None else columns.model_dump()
-    cells = asked(question, mapping, base.task, base.tokenizer(), _trained(), raw=raw)
+    tuned = load(chosen, base, columns=None if columns is None else columns.model_dump())
     if show:
-        print("asked:", json.dumps({key: cell for key, cell in cells.items() if cell}, ensure_ascii=False, indent=2))
-    rows = pd.DataFrame([cells])
+        cells = {key: cell for key, cell in tuned.cells(question, raw=raw).items() if cell}
+        print("asked:", json.dumps(cells, ensure_ascii=False, indent=2))
     torch.manual_seed(0)  # a classifier's base has a new head
+    pristine = replace(tuned, model=base.model())
     table = Table("model", "answer", title=escape(question), title_justify="left")
-    for label, model in (("base", base.model()), (f"{name} ({chosen.name})", open_merged(chosen, base))):
-        answer = base.task.evaluator.answer(model, base.tokenizer(), rows, 1, params.answers.max_new_tokens, "")[0]
+    for label, served in (("base", pristine), (f"{name} ({chosen.name})", tuned)):
+        (answer,) = served.answer([question], raw=raw, max_new_tokens=params.answers.max_new_tokens)
         table.add_row(escape(label), escape(answer))
     Console().print(table)
     return 0
@@ -108,19 +105,10 @@ def _model(params: Params, name: str, seed: int | None) -> Path:
     names = {**{n: f"data/merged/{n}" for n in params.runs}, **{n: f"data/mixed/{n}" for n in params.mixtures}}
     if name not in names:
         raise unknown("run or mixture", name, names)
-    models = sorted(Path(names[name]).glob("seed-*"))
+    models = sorted(Path(names[name]).glob("seed-*"), key=lambda model: int(model.name.removeprefix("seed-")))
     if not models:
         raise UserError(f"{names[name]}: no model yet; `make run` makes it")
     chosen = models[0] if seed is None else Path(names[name]) / f"seed-{seed}"
     if chosen not in models:
         raise UserError(f"seed: got {seed}; allowed: {', '.join(m.name.removeprefix('seed-') for m in models)}")
     return chosen
-
-
-def _trained() -> str:
-    """Give the layout of a training row, by which answers end as they were learned."""
-    if not TRAINED.is_file():
-        return ""
-    with TRAINED.open(encoding="utf-8") as file:
-        row: dict[str, Any] = json.loads(file.readline() or "{}")
-    return str(row.get("layout", ""))

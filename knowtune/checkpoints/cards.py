@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,8 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
         "architecture": found.architecture,
         "notes": found.notes,
     }
+
+
+def for_serving(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what `knowtune.serving` needs of a card: the task, and a row that was trained."""
+    return {key: card[key] for key in ("task", "example") if key in card}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from knowtune.tasks.base import Task
 
 PAIR = " ||| "  # parts a classifier's two texts
+PLAIN, PLAIN_PAIR = {"prompt": "prompt", "target": "target"}, {"text": "text", "text_pair": "pair", "label": "label"}
 
 
 def asked(
@@ -52,7 +53,7 @@ def asked(
     if not question.strip():
         raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
     like = Layout.read(trained)
-    mapping = dict(columns or {"prompt": "prompt", "target": "target"})
+    mapping = dict(columns or (PLAIN if task.learned == "generalisation" else PLAIN_PAIR))
     heads = "label" in mapping or task.learned != "generalisation"
     text, _, pair = question.partition(PAIR) if heads else (question, "", "")
     if raw:

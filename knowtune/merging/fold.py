@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.checkpoints.base import Base, load_model, require_same_base
-from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED
+from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED, for_serving
 from knowtune.checkpoints.plain import write_plain
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, write_json
@@ -62,7 +62,7 @@ def merge_seed(
     """
     card = seed_card(adapter)
     folder.mkdir(parents=True, exist_ok=True)
-    described = {"base_digest": base.digest, "weights_digest": card["weights_digest"]}
+    described = {"base_digest": base.digest, "weights_digest": card["weights_digest"], **for_serving(card)}
     judge = partial(parity, task=base.task, tokenizer=base.tokenizer(), rows=rows, batch_size=batch_size)
     attached = load_seed(method, adapter, base)
     trained, scale = recorded_difference(attached, adapter)

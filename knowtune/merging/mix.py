@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from knowtune.checkpoints.base import Base, require_same_base
-from knowtune.checkpoints.cards import COMPOSED, MERGED
+from knowtune.checkpoints.cards import COMPOSED, MERGED, for_serving
 from knowtune.checkpoints.plain import require_written, save_plain, untie, weights_of
 from knowtune.checkpoints.stored_weights import open_stored
 from knowtune.common.errors import UserError
@@ -39,7 +39,8 @@ def mix(
     for source in folders:
         if (source / COMPOSED).is_file():
             raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
-        require_same_base(read_card(source / MERGED, {"base_digest": str}, "merge")["base_digest"], base, source)
+        card = read_card(source / MERGED, {"base_digest": str}, "merge")
+        require_same_base(card["base_digest"], base, source)
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
     model = base.exact().model()
@@ -63,6 +64,7 @@ def mix(
         save_plain(model, base, folder)
         require_written(model, open_stored(folder, model, base, files[-1]), folder)
     written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    write_json(folder / MERGED, {"kind": "mixed", "base_digest": base.digest, "weights_digest": text_digest(written)})
+    described = {"base_digest": base.digest, "weights_digest": text_digest(written), **for_serving(card)}
+    write_json(folder / MERGED, {"kind": "mixed", **described})
     names = [source.parent.name for source in folders]
     return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}

@@ -28,6 +28,7 @@ class Task(Member):
 
     learned: ClassVar[str]  # the metric that says what was learned, and the one that says what was lost
     lost: ClassVar[str]
+    numeric: ClassVar[bool] = False  # whether an answer is a number
 
     @property
     @abstractmethod

@@ -20,6 +20,7 @@ class Regression(HeadTask):
 
     learned: ClassVar[str] = "pearson"
     compare_meaning: ClassVar[bool] = False
+    numeric: ClassVar[bool] = True
 
     @property
     def num_outputs(self) -> int:

@@ -9,6 +9,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from knowtune.checkpoints.cards import CARD
+from knowtune.registry import member_class
+from knowtune.serving import MAX_NEW_TOKENS
+from knowtune.tasks import TASKS
 from stages.core.pipeline import quick_yaml
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
     from stages.tracking.numbers import Seed
 
-MAX_NEW_TOKENS = 16  # as served.py has it, which is a file of its own
 LARGEST = 2 * 2**30  # bytes; a larger one (a whole checkpoint) stays with DVC, whose cache holds it already
 SAID = ("method", "base", "base_digest", "weights_digest")  # of the card, as tags of the model
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "pandas")
@@ -56,7 +58,7 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
             flavor=SimpleNamespace(__name__="mlflow.pyfunc", save_model=_save),
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"adapter": str(seed.adapter)},
-            signature=_signature(example),
+            signature=_signature(example, "double" if _is_numeric(seed.card) else "string"),
             input_example=pd.DataFrame([example]),
             pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
             model_config={
@@ -91,12 +93,17 @@ def _save(validate_serving_input: bool, **settings: Any) -> None:
     mlflow.pyfunc.save_model(**settings)
 
 
-def _signature(example: Mapping[str, str]) -> ModelSignature:
-    """Say what goes in and what comes out."""
+def _is_numeric(card: Mapping[str, Any]) -> bool:
+    """Say whether the card's task answers with numbers."""
+    return bool(member_class(TASKS, "task", card["task"]["kind"]).numeric)
+
+
+def _signature(example: Mapping[str, str], answer: str) -> ModelSignature:
+    """Say what goes in and what comes out, an answer of the given type."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     names = [*example, *(name for name in ("layout", "question") if name not in example)]
     inputs = Schema([ColSpec("string", name, required=name == "text_pair") for name in names])
-    outputs = Schema([ColSpec("string", "answer")])
+    outputs = Schema([ColSpec(answer, "answer")])
     return ModelSignature(inputs, outputs, ParamSchema([ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS)]))
