@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from knowtune.semantics.distance import Vectors
-    from knowtune.tasks.evaluators import Evaluator
+    from knowtune.tasks.evaluator import Evaluator
 
 
 @dataclass(frozen=True)

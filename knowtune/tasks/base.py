@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.tasks.evaluators import Evaluator
-    from knowtune.tasks.objectives import Objective
+    from knowtune.tasks.evaluator import Evaluator
+    from knowtune.tasks.objective import Objective
     from knowtune.text.encoded import Encoded, Labelled
 
 

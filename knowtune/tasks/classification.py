@@ -15,7 +15,7 @@ from knowtune.text.cells import NUMBER, preview, text_of
 if TYPE_CHECKING:
     import torch
 
-    from knowtune.tasks.objectives import Objective
+    from knowtune.tasks.objective import Objective
 
 MOST_SHOWN = 20  # labels in a message
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -96,7 +96,7 @@ class Classification(HeadTask):
     @property
     def objective(self) -> Objective:
         """Cross-entropy."""
-        from knowtune.tasks.objectives import LabelCrossEntropy
+        from knowtune.tasks.head_objectives import LabelCrossEntropy
 
         return LabelCrossEntropy()
 

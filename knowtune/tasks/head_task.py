@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.tasks.evaluators import Evaluator
+    from knowtune.tasks.evaluator import Evaluator
 
 
 class HeadTask(Task):
@@ -39,7 +39,7 @@ class HeadTask(Task):
     @property
     def evaluator(self) -> Evaluator:
         """Predictions beside targets."""
-        from knowtune.tasks.evaluators import HeadEvaluator
+        from knowtune.tasks.head_evaluator import HeadEvaluator
 
         return HeadEvaluator(self.encode, self.to_text, self.objective, self.compare_meaning)
 

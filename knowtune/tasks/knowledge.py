@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from knowtune.tasks.evaluators import Evaluator
-    from knowtune.tasks.objectives import Objective
+    from knowtune.tasks.evaluator import Evaluator
+    from knowtune.tasks.objective import Objective
 
 SEEN_AGAIN = 1e9  # parameters; above, the base stage alone looks whether a model is causal
 
@@ -29,14 +29,14 @@ class Knowledge(Task):
     @property
     def objective(self) -> Objective:
         """Cross-entropy of each token of the target, and of the end token."""
-        from knowtune.tasks.objectives import NextToken
+        from knowtune.tasks.next_token import NextToken
 
         return NextToken()
 
     @property
     def evaluator(self) -> Evaluator:
         """Teacher forcing, and greedy answers."""
-        from knowtune.tasks.evaluators import LanguageModelEvaluator
+        from knowtune.tasks.language_model_evaluator import LanguageModelEvaluator
 
         return LanguageModelEvaluator()
 

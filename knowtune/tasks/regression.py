@@ -10,7 +10,7 @@ from knowtune.text.cells import NUMBER, preview, text_of
 if TYPE_CHECKING:
     import torch
 
-    from knowtune.tasks.objectives import Objective
+    from knowtune.tasks.objective import Objective
 
 LARGEST = 3.4e38  # of what 32 bits hold
 
@@ -51,6 +51,6 @@ class Regression(HeadTask):
     @property
     def objective(self) -> Objective:
         """Squared error."""
-        from knowtune.tasks.objectives import SquaredError
+        from knowtune.tasks.head_objectives import SquaredError
 
         return SquaredError()

@@ -25,7 +25,7 @@ from knowtune.methods.lora import Lora
 from knowtune.models.masks import top_entries
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
-from knowtune.tasks.objectives import NextToken
+from knowtune.tasks.next_token import NextToken
 from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import IGNORE_INDEX, Encoded, Labelled
 from tests.unit.helpers import TASK, counted_calls, encoded, fact_rows, review_rows

@@ -15,7 +15,7 @@ from knowtune.common import parts
 from knowtune.common.files import read_rows, write_rows
 from knowtune.data.contract import ANSWERS, check
 from knowtune.gradients.sketches import Sketcher, sketch_rows
-from knowtune.tasks.evaluators import LanguageModelEvaluator
+from knowtune.tasks.language_model_evaluator import LanguageModelEvaluator
 from stages import answers as stage
 from stages.core.params import load_params
 from stages.core.schema import Params
