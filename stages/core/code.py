@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import grimp
+from grimp.exceptions import SourceSyntaxError
 
+from knowtune.common.errors import UserError
 from knowtune.common.files import parse_json, write_json
 from stages.core.members import FAMILIES, REGISTRIES, Section
 from stages.core.pipeline import Stage, read_stages
@@ -62,10 +64,17 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
 
 
 class Sources:
-    """The project's code as it lies there now: every import of library and stages, those in functions too."""
+    """The project's code as it lies there now: every import of library and stages, those in functions too.
+
+    Raises:
+        UserError: a module is no Python; says which and where.
+    """
 
     def __init__(self) -> None:
-        self.graph = grimp.build_graph("knowtune", "stages", exclude_type_checking_imports=True, cache_dir=None)
+        try:
+            self.graph = grimp.build_graph("knowtune", "stages", exclude_type_checking_imports=True, cache_dir=None)
+        except SourceSyntaxError as error:
+            raise UserError(str(error)) from None
         self._known: dict[Path, str] = {}
 
     def digests(self, modules: Iterable[str]) -> dict[str, str]:

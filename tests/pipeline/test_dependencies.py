@@ -163,6 +163,15 @@ def test_a_new_member_of_every_family_reruns_nothing(project: Project) -> None:
         text, line = path.read_text(), f'    "{name}": "{registry[name]}",\n'
         assert line in text
         path.write_text(text.replace(line, line + f'    "fresh": "{module}.fresh:Fresh",\n'))
+    tuners = project.folder / "knowtune/methods/tuners.py"
+    line = next(line for line in tuners.read_text().splitlines(keepends=True) if '"FISH"' in line)
+    tuners.write_text(
+        tuners.read_text().replace(line, line + line.replace("FISH", "FRESH").replace(".fish.", ".fresh_tuner."))
+    )
+    for path in (tuners.parent / "fish").glob("*.py"):
+        text = path.read_text().replace("knowtune.methods.fish.", "knowtune.methods.fresh_tuner.")
+        (tuners.parent / "fresh_tuner").mkdir(exist_ok=True)
+        (tuners.parent / "fresh_tuner" / path.name).write_text(text)
     assert set(again(project)) == {CHECK}
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from knowtune.methods import METHODS
 from knowtune.semantics.representations import REPRESENTATIONS
-from stages.core.code import FAMILIES, code_of, refresh_code, write_code
+from stages.core.code import code_of, refresh_code, write_code
+from stages.core.members import REGISTRIES
 from stages.core.params import load_params, write_yaml
 from stages.core.schema import Params, RunParams, SelectionParams
 
@@ -26,7 +28,7 @@ def file_of(member: str) -> str:
 def test_code_leads_from_the_stage_through_functions_and_packages_but_not_through_registries(params: Params) -> None:
     code = code_of("stages.train", params.runs["lora"], params)
     assert {"stages/train.py", "stages/core/models.py", "stages/__init__.py", file_of(METHODS["lora"])} <= set(code)
-    assert not [name for name in code if name.removesuffix("/__init__.py").replace("/", ".") in FAMILIES]
+    assert not [name for name in code if name.removesuffix("/__init__.py").replace("/", ".") in REGISTRIES]
     assert not {
         "stages/core/schema.py",
         "stages/runner/command.py",
@@ -69,6 +71,17 @@ def test_a_representation_counts_where_it_is_opened(params: Params) -> None:
     assert member not in code_of(
         "stages.evaluate", params.runs["lora"], params.model_copy(update={"evaluate": judging})
     )
+
+
+def test_what_is_named_by_strings_stands_in_registries_alone() -> None:
+    """A member named elsewhere would be imported, and be no part of anybody's code."""
+    named = {
+        path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__").replace("/", ".")
+        for top in ("knowtune", "stages")
+        for path in (ROOT / top).rglob("*.py")
+        if re.search(r"[\"']knowtune\.[\w.]+:\w+[\"']", path.read_text(encoding="utf-8"))
+    }
+    assert named == REGISTRIES
 
 
 def test_files_are_written_where_stages_look_and_only_where_they_say_something_new(
