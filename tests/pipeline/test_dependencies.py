@@ -190,6 +190,14 @@ def test_plan_flow_and_dvc_tell_the_truth_after_an_edit(project: Project) -> Non
     assert list(status(project)) == ["filter@band"]
 
 
+def test_a_module_that_is_no_python_is_told_by_its_line(project: Project) -> None:
+    (name,) = code_at("trainer.py")
+    with (project.folder / name).open("a") as file:
+        file.write("\n\ndef\n")
+    done = project.command("cli", "plan", check=False)
+    assert re.fullmatch(r"error: Syntax error in \S*trainer.py, line \d+: def\n", done.stderr)
+
+
 def status(project: Project) -> dict[str, Any]:
     return dict(json.loads(project.command("dvc", "status", "--json").stdout))
 
