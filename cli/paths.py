@@ -13,11 +13,10 @@ from typing import Any
 
 from knowtune.common.errors import UserError
 from knowtune.text.templates import local_path
-from stages.core.faults import BASE, PATHS
+from stages.core.faults.paths import PATHS, is_own
 
 # What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
 SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
-FETCHED = "data/hub/"  # outs of the workspace itself, not the project's
 
 
 def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str) -> dict[str, Any]:
@@ -69,8 +68,3 @@ def link_odd_paths(settled: dict[str, Any], folder: Path) -> dict[str, Any]:
                 link.symlink_to(path)
             settled[section][key] = str(link.relative_to(folder))
     return settled
-
-
-def is_own(section: str, given: str) -> bool:
-    """Tell whether a path is where the pipeline itself writes: what it fetched, or the base that semantics read."""
-    return given.startswith(FETCHED) or (section == "semantics" and given == BASE)

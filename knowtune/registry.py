@@ -10,17 +10,43 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from knowtune.common.errors import unknown
+from knowtune.common.errors import Problem, unknown
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a params file says around a member, for what the member demands of it.
+
+    Args:
+        where: the key of the section that names the member, e.g. "runs.lora".
+        section: that section; keys with faults of their own are missing.
+        task: the kind of task; None where the file says none.
+        quantized: the base's weights are packed.
+        has_validation: the source gives validation rows.
+        deep: checks that take seconds are wanted too, such as those that import PEFT.
+    """
+
+    where: str
+    section: Mapping[str, Any]
+    task: str | None
+    quantized: bool
+    has_validation: bool
+    deep: bool
 
 
 class Member(BaseModel):
     """A member of a family: its fields are its options, with types and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def demands(self, context: Context) -> list[Problem]:
+        """Say what of the params around this member it cannot work with."""
+        return []
 
 
 def member_class(registry: Mapping[str, str], family: str, name: str) -> type[Any]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-from knowtune.registry import Member
+from knowtune.common.errors import Problem
+from knowtune.registry import Context, Member
 
 
 class Method(Member):
@@ -29,6 +30,13 @@ class Method(Member):
     def resumes(self) -> bool:
         """Whether a checkpoint of a half-trained model holds all that further training needs."""
         return True
+
+    def demands(self, context: Context) -> list[Problem]:
+        """Refuse a quantised base where the base's own weights are trained, for these are packed."""
+        if self.is_adapter or not context.quantized:
+            return []
+        got = f"{context.section['method']!r} on a quantised base"
+        return [Problem(f"{context.where}.method", got, "an adapter, or quantize: none")]
 
     @abstractmethod
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from knowtune.common.errors import Problem, UserError, nearest
 from knowtune.methods.base import Method
 from knowtune.methods.tuners import TUNERS
+from knowtune.registry import Context
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,10 @@ class Peft(Method):
     def resumes(self) -> bool:
         """Whether a checkpoint holds all that further training needs."""
         return self.type not in NOT_RESUMABLE
+
+    def demands(self, context: Context) -> list[Problem]:
+        """Check the type and its options too, where there is time for importing PEFT."""
+        return super().demands(context) + (self.problems(context.where) if context.deep else [])
 
     def problems(self, where: str) -> list[Problem]:
         """Check the type and its options against PEFT itself.

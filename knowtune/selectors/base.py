@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+from knowtune.common.errors import Problem
 from knowtune.gradients.options import Scoring
-from knowtune.registry import Member
+from knowtune.registry import Context, Member
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,25 @@ class Selector(Member):
     def chooses_rows(self) -> bool:
         """Whether the choice leaves rows out, so that a run can train on the chosen ones."""
         return False
+
+    @property
+    def trains_trials(self) -> bool:
+        """Whether the choice trains briefly, so that the selection says how in `trial`."""
+        return False
+
+    def demands(self, context: Context) -> list[Problem]:
+        """Refuse an adapter that is not chosen among, and a trial that is missing or not trained."""
+        problems = []
+        if context.section.get("adapter") is not None and not self.masks:
+            allowed = "a strategy with a budget; only that chooses among an adapter's parameters"
+            problems.append(Problem(f"{context.where}.adapter", "an adapter", allowed))
+        if self.trains_trials and context.section.get("trial") is None:
+            allowed = "steps, learning_rate and batch_size, for `search` trains pairs"
+            problems.append(Problem(f"{context.where}.trial", "nothing", allowed))
+        if not self.trains_trials and context.section.get("trial") is not None:
+            allowed = "none; only `search: true` of strategy ird trains pairs"
+            problems.append(Problem(f"{context.where}.trial", "a trial", allowed))
+        return problems
 
     @abstractmethod
     def choose(self, pool: Pool, seed: int) -> Choice:

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from knowtune.common.errors import UserError
+from knowtune.common.errors import Problem, UserError
 from knowtune.common.statistics import share_of
+from knowtune.registry import Context
 from knowtune.selectors.base import Choice, Pool
 from knowtune.selectors.budgets import Informed
 from knowtune.selectors.trace import Round, choice_of, describe
@@ -85,6 +86,19 @@ class Ird(Informed):
         default=False,
         description="train briefly on every round's pair and take the best on validation rows, whatever its size",
     )
+
+    @property
+    def trains_trials(self) -> bool:
+        """A search trains every pair."""
+        return self.search
+
+    def demands(self, context: Context) -> list[Problem]:
+        """A search compares pairs on validation rows."""
+        problems = super().demands(context)
+        if self.search and not context.has_validation:
+            allowed = "false, for `source` gives no validation rows"
+            problems.append(Problem(f"{context.where}.options.search", "true", allowed))
+        return problems
 
     def choose(self, pool: Pool, seed: int) -> Choice:
         """Run the rounds and take the last pair, or the best one."""

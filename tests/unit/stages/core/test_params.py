@@ -279,7 +279,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"].update({"a.b": p["runs"]["lora"]}), "runs.a.b: got 'a.b'; allowed: a name of letters, digits"),
     (lambda p: p["runs"].update(base=p["runs"]["lora"]), "runs.base: got the name of the pristine base's line"),
     (lambda p: p["runs"].update(lora="x"), "runs.lora: got 'x'; allowed: a mapping of keys"),
-    (lambda p: p["runs"]["delora"].pop("type"), "runs.delora.type: got nothing; allowed: the name of a PEFT method"),
+    (
+        lambda p: p["runs"]["delora"].pop("type"),
+        "runs.delora.type: got nothing; allowed: PEFT's name of the method in lower case, e.g. vera",
+    ),
     (
         lambda p: p["runs"]["delora"]["options"].update(type="vera"),
         "runs.delora.options.type: got 'vera'; allowed: runs.",

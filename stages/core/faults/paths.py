@@ -1,0 +1,35 @@
+"""The settings that name a path, and that none of them leads to the project as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from knowtune.common.errors import Problem
+from knowtune.text.templates import PACKAGE
+
+PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
+BASE = "data/base"  # where the base stage puts the pristine base
+HUB = "data/hub/"  # where the fetch stage puts what the hub has
+
+
+def is_own(section: str, path: str) -> bool:
+    """Tell whether a setting's path is one that a stage writes: what is fetched, or the base that semantics read."""
+    return os.path.normpath(path).startswith(HUB) or (section == "semantics" and path == BASE)
+
+
+def check_paths(raw: dict[str, Any]) -> list[Problem]:
+    """Check that no path leads to the project as a whole."""
+    problems = []
+    here = Path.cwd()
+    for section, key in PATHS:
+        given = raw.get(section, {}).get(key, "")
+        if not given or given.startswith((PACKAGE, "DATA/")) or is_own(section, given):
+            continue
+        path = Path(os.path.normpath(here / given))
+        parts = path.relative_to(here).parts if path.is_relative_to(here) else ()
+        if here.is_relative_to(path) or parts == ("data",):
+            allowed = "a file or folder of its own, not one that holds all of the project"
+            problems.append(Problem(f"{section}.{key}", repr(given), allowed))
+    return problems

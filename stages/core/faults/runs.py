@@ -1,0 +1,85 @@
+"""Runs: what a method demands, a selection that suits it, training that overrides what is shared, weights of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from knowtune.common.errors import Problem
+from knowtune.methods import METHODS
+from knowtune.registry import member_class
+from stages.core.faults.members import Members
+from stages.core.faults.raw import family, has_validation, task_kind
+from stages.core.schema import Training
+from stages.core.shape import as_problems
+
+
+def check_runs(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
+    """Check every run."""
+    for name, section in family(raw, "runs").items():
+        where, method = f"runs.{name}", members.methods[name]
+        selector = members.selectors.get(section.get("selection", ""))
+        if method is not None:
+            yield from method.demands(members.context(where, section))
+        if selector is not None:
+            yield from _rows(where, section, selector)
+        if method is not None and selector is not None and selector.masks != method.uses_mask:
+            yield _mask(raw, where, section, selector)
+        yield from _training(raw, where, section)
+        yield from _reweight(raw, where, section)
+
+
+def _rows(where: str, section: dict[str, Any], selector: Any) -> Iterator[Problem]:
+    """Check that what the selection chooses has an effect."""
+    chosen, trains_on = section["selection"], section.get("train_on", "all")
+    if selector.chooses_rows and not selector.masks and trains_on == "all":
+        got = f"'all', so that what {chosen!r} chooses has no effect"
+        yield Problem(f"{where}.train_on", got, "chosen, or a selection that chooses parameters")
+    if not selector.chooses_rows and trains_on == "chosen":
+        got = f"'chosen', but {chosen!r} leaves no row out"
+        yield Problem(f"{where}.train_on", got, "all, or a selection with `samples`")
+
+
+def _mask(raw: dict[str, Any], where: str, section: dict[str, Any], selector: Any) -> Problem:
+    """Say that a run's method and its selection do not go together: one has a mask, the other has no use for one."""
+    chosen = family(raw, "selections")[section["selection"]]
+    masked = ", ".join(name for name in METHODS if member_class(METHODS, "method", name).uses_mask)
+    if not selector.masks:
+        got = f"{section['selection']!r}, which makes no parameter mask; {section['method']} trains one"
+        return Problem(f"{where}.selection", got, "a selection with a budget")
+    if chosen.get("adapter") is not None:
+        adapter = chosen["adapter"].get("method")
+        got = f"{section['method']!r} on {section['selection']!r}, which hands on its own {adapter}"
+        return Problem(f"{where}.method", got, f"{masked}, without options")
+    allowed = f"a selection without a parameter budget, or a method that can use a mask: {masked}"
+    return Problem(f"{where}.selection", f"{section['selection']!r}, which makes a parameter mask", allowed)
+
+
+def _training(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:
+    """Check what a run overrides of `training`, and that the result has what it needs."""
+    own, shared = section.get("training", {}), raw.get("training", {})
+    try:
+        training = TypeAdapter(Training).validate_python({**shared, **own})
+    except ValidationError as error:
+        keys = {f"{where}.training.{key}" for key in own}
+        yield from (problem for problem in as_problems(error, f"{where}.training", Training) if problem.where in keys)
+        return
+    if training.load_best_model_at_end and not has_validation(raw):
+        key = "training.load_best_model_at_end"
+        path = f"{where}.{key}" if "load_best_model_at_end" in own else key
+        yield Problem(path, "true", "false, for `source` gives no validation rows")
+
+
+def _reweight(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:
+    """Check that the task has the distances by which a run weighs its rows or tokens."""
+    kind, weighting = task_kind(raw), section.get("reweight")
+    if weighting is None:
+        return
+    if kind == "regression":
+        got = "weights by semantic distance, which a score has not"
+        yield Problem(f"{where}.reweight", got, "null, where task.kind is 'regression'")
+    if kind == "classification" and weighting.get("granularity") == "token":
+        allowed = "example; a classification learns one label of a row, not tokens"
+        yield Problem(f"{where}.reweight.granularity", "'token'", allowed)
