@@ -1,7 +1,7 @@
-"""Does choosing parameters and rows by Fisher information beat choosing by lot, and beat LoRA, and at what cost?
+"""Does choosing parameters and rows by Fisher information beat a random choice, and beat LoRA, and at what cost?
 
-Trains LoRA and the sparse tuner with masks by lot, by magnitude, by FISH and by IRD, all with the same number of
-trained parameters and of optimiser steps, with five seeds each, and writes `docs/evidence.md` from what is finished:
+Trains LoRA and the sparse tuner with masks chosen at random, by magnitude, by FISH and by IRD, all with the same number
+of trained parameters and of optimiser steps, with five seeds each, and writes `docs/evidence.md` from what is finished:
 
     make run                                                  # bases and rows of the embedded task
     python -m benchmarks.selection_evidence --work W --data FOLDER --task embedded
@@ -18,49 +18,34 @@ training is a line in W: a killed run goes on. A process uses one thread; tasks 
 from __future__ import annotations
 
 import argparse
-import os
-import warnings
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks.evidence.command import run
+
 TASKS = ("embedded", "pararel", "cola", "sst2", "rte")
 
 
-def main() -> None:
-    """Run tasks, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of finished pieces")
-    parser.add_argument("--project", type=Path, default=Path(), help="a project in which `make run` has run")
-    parser.add_argument("--data", type=Path, help="folder with models/, facts/, text/ and glue/")
-    parser.add_argument("--task", nargs="+", choices=TASKS, default=[], help="what to run")
+def more_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what this benchmark has beside the common arguments."""
     parser.add_argument("--parts", type=int, help="only so many of a task's comparisons, in their order")
-    parser.add_argument("--seeds", type=int, default=5, help="only so many of the five, to see all tasks sooner")
-    parser.add_argument("--page", action="store_true", help="write docs/evidence.md from what is finished")
-    args = parser.parse_args()
-    for name in args.task:
-        if args.data is None and name != "embedded":
-            parser.error("--data is needed for this task")
-        run_task(name, args)
-    if args.page:
-        from benchmarks.selection_evidence.page import write_page
-
-        write_page(args.work, ROOT / "docs")
 
 
 def run_task(name: str, args: argparse.Namespace) -> None:
     """Do what is left of a task."""
-    import torch
+    from benchmarks.evidence.materials import material
+    from benchmarks.selection_evidence.bench import SelectionBench
+    from benchmarks.selection_evidence.parts import PARTS
 
-    from benchmarks.selection_evidence.materials import material
-    from benchmarks.selection_evidence.store import alone
-    from benchmarks.selection_evidence.work import Bench
+    task = material(name, args.project, args.data or Path())
+    SelectionBench(task, PARTS[name][: args.parts], args.work, args.seeds).run()
 
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-    torch.set_num_threads(1)
-    with alone(args.work, name):
-        Bench(material(name, args.project, args.data or Path(), args.parts), args.work, args.seeds).run()
+
+def write_page(work: Path, docs: Path) -> None:
+    """Write docs/evidence.md."""
+    from benchmarks.selection_evidence.page import write_page
+
+    write_page(work, docs)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, TASKS, run_task, write_page, more_arguments)

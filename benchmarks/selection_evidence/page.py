@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selection_evidence.picture import draw_differences, draw_plane
-from benchmarks.selection_evidence.places import place_tables
+from benchmarks.evidence.numbers import format_metric, metric_heads, verdict, versions
+from benchmarks.selection_evidence.figures import draw_differences, draw_plane
+from benchmarks.selection_evidence.masks import mask_tables
 from benchmarks.selection_evidence.results import (
     ARMS,
     NAMES,
@@ -18,10 +17,7 @@ from benchmarks.selection_evidence.results import (
     VARIANTS,
     Group,
     TaskResults,
-    metric_of,
     read_results,
-    shown,
-    verdict,
 )
 from benchmarks.selection_evidence.texts import CLAIMS, COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
 from knowtune.common.files import whole
@@ -57,16 +53,16 @@ def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
         yield from ["", f"## {TASKS[result.name]}", ""]
         yield from task_tables(result)
     yield from ["", "## Where the masks lie", ""]
-    yield from place_tables(results, work)
+    yield from mask_tables(results, work)
     yield from ["", "## What it costs", ""]
     yield from costs(results)
     yield from ["", "## How it was made", ""]
-    yield from made(results)
+    yield from how_made(results)
     yield from ["", "## What falls short", "", *LIMITS]
 
 
 def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield a sentence for each question that was asked, over all comparisons, and one about costs."""
+    """Yield a sentence for each question, over all comparisons, and one about costs."""
     groups = [group for result in results for group in result.groups]
     for one, other in (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora")):
         learned = [verdict(g.learned[0], each) for g in groups if (each := g.difference(one, other, g.learned[0]))]
@@ -76,9 +72,9 @@ def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
             f"comparisons and less in {learned.count(-1)}; lost less in {lost.count(1)} and more in {lost.count(-1)}."
         )
     for group in groups:
-        found = [(arm, group.difference_at_level(arm, "lora")) for arm in (*ARMS, *VARIANTS) if arm != "lora"]
-        if any(each for _, each in found):
-            texts = "; ".join(f"{NAMES[arm]} {marked(group.lost, each)}" for arm, each in found if each)
+        differences = [(arm, group.difference_at_level(arm, "lora")) for arm in (*ARMS, *VARIANTS) if arm != "lora"]
+        if any(each for _, each in differences):
+            texts = "; ".join(f"{NAMES[arm]} {mark_difference(group.lost, each)}" for arm, each in differences if each)
             yield f"- **At equal learning** ({group.title}), lost beside LoRA, in points: {texts}."
     for arm in ("fish", "ird"):
         shares = [
@@ -101,29 +97,29 @@ def verdicts(results: Sequence[TaskResults]) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for one, other, train_on, claim in CLAIMS:
         of = [group for group in groups if group.train_on == train_on]
-        found = (
+        judged = (
             [verdict(g.learned[0], each) for g in of if (each := g.difference(one, other, g.learned[0]))],
             [verdict(g.lost, each) for g in of if (each := g.difference(one, other, g.lost))],
             [verdict(g.lost, each) for g in of if (each := g.difference_at_level(one, other))],
         )
-        if found[0]:
-            yield f"| {claim} | {' | '.join(map(counted, found))} |"
+        if judged[0]:
+            yield f"| {claim} | {' | '.join(map(count_verdicts, judged))} |"
     yield ""
     yield from RULES
 
 
-def counted(found: Sequence[int]) -> str:
+def count_verdicts(judged: Sequence[int]) -> str:
     """Count for, against and open, and draw the conclusion."""
-    if not found:
+    if not judged:
         return "–"
-    pro, con = found.count(1), found.count(-1)
+    pro, con = judged.count(1), judged.count(-1)
     word = (
         "mixed" if pro and con
-        else "supported" if 2 * pro > len(found)
-        else "contradicted" if 2 * con > len(found)
+        else "supported" if 2 * pro > len(judged)
+        else "contradicted" if 2 * con > len(judged)
         else "not supported"
     )  # fmt: skip
-    return f"**{word}**: {pro} for, {con} against, {len(found) - pro - con} open"
+    return f"**{word}**: {pro} for, {con} against, {len(judged) - pro - con} open"
 
 
 def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
@@ -139,9 +135,9 @@ def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
         cells = []
         for arm in arms:
             values = group.lost_at_level(arm)
-            found = mean_interval(values) if values else None
-            cells.append(shown(group.lost, found["mean"], found["half_width"]) if found else "–")  # type: ignore[arg-type]
-        level = shown(group.learned[0], group.level, None)
+            mean = mean_interval(values) if values else None
+            cells.append(format_metric(group.lost, mean["mean"], mean["half_width"]) if mean else "–")  # type: ignore[arg-type]
+        level = format_metric(group.learned[0], group.level, None)
         yield f"| {group.title} | {len(group.whole_seeds)} | {level} | {' | '.join(cells)} |"
     tested = [group for group in groups if len(group.whole_seeds) > 2]
     if tested:
@@ -151,14 +147,14 @@ def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
             differences = [group.difference_at_level(one, other) for group in tested]
             if not any(differences):
                 continue
-            texts = [marked(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)]
+            texts = [mark_difference(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)]
             yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(texts)} |"
 
 
 def task_tables(result: TaskResults) -> Iterator[str]:
     """Yield a table of arms and one of differences for every comparison of a task."""
-    heads = [f"{name} {'↑' if metric_of(name).higher_is_better else '↓'}" for name in result.metrics]
-    base = " | ".join(shown(name, value, None) for name, value in result.base["metrics"].items())
+    heads = metric_heads(result.metrics)
+    base = " | ".join(format_metric(name, value, None) for name, value in result.base["metrics"].items())
     for group in result.groups:
         rates = ", ".join(f"{rate:g}" for rate in group.learning_rates)
         tried = f"learning rates {rates}" if rates else "learning rates as chosen for all rows"
@@ -167,8 +163,8 @@ def task_tables(result: TaskResults) -> Iterator[str]:
         yield "| --- " * (3 + len(heads)) + "|"
         yield f"| base | – | – | {base} |"
         for arm in group.arms:
-            found = [(name, mean_interval(group.values(arm, name))) for name in result.metrics]
-            cells = " | ".join(shown(name, each["mean"], each["half_width"]) for name, each in found)  # type: ignore[arg-type]
+            means = [(name, mean_interval(group.values(arm, name))) for name in result.metrics]
+            cells = " | ".join(format_metric(name, each["mean"], each["half_width"]) for name, each in means)  # type: ignore[arg-type]
             rate = f"{group.rates[arm]:g}{' (edge)' if group.at_edge(arm) else ''}"
             yield f"| {NAMES[arm]} | {rate} | {len(group.run(arm))} | {cells} |"
         yield ""
@@ -178,14 +174,14 @@ def task_tables(result: TaskResults) -> Iterator[str]:
             differences = [(name, group.difference(one, other, name)) for name in result.metrics]
             if any(difference is None for _, difference in differences):
                 continue
-            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(marked(*each) for each in differences)} |"
+            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(mark_difference(*each) for each in differences)} |"
         yield ""
 
 
-def marked(name: str, difference: dict[str, Any] | None) -> str:
-    """Write a difference; what is shown stands bold."""
+def mark_difference(name: str, difference: dict[str, Any] | None) -> str:
+    """Write a difference; what an interval shows stands bold."""
     assert difference is not None
-    text = shown(name, difference["mean"], difference["half_width"], sign=True)
+    text = format_metric(name, difference["mean"], difference["half_width"], sign=True)
     return f"**{text}** {'better' if verdict(name, difference) > 0 else 'worse'}" if verdict(name, difference) else text
 
 
@@ -213,22 +209,20 @@ def seconds(group: Group, arm: str) -> float:
     return statistics.median(float(record["cpu"]) for record in group.of(arm))
 
 
-def made(results: Sequence[TaskResults]) -> Iterator[str]:
+def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
     """Yield settings, sizes, versions and what was cut."""
-    yield "| task | base | rows | steps x batch | validation rows | items | texts |"
+    yield "| task | base | rows | steps x batch | validation rows | evaluation examples | texts |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for result in results:
         sizes = result.base["sizes"]
-        items = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
+        examples = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
         facts = f" ({sizes['facts']} facts)" if sizes["facts"] < sizes["rows"] else ""
         yield (
             f"| {result.name} | {sizes['parameters']:,} parameters | {sizes['rows']}{facts} | {sizes['steps']} x "
-            f"{sizes['batch_size']} | {sizes['validation']} | {items} | {sizes['texts']} |"
+            f"{sizes['batch_size']} | {sizes['validation']} | {examples} | {sizes['texts']} |"
         )
     yield ""
-    names = ("torch", "transformers", "peft", "numpy", "scipy")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    yield f"Python {platform.python_version()}, {versions}; CPU, float32, one thread a process."
+    yield versions()
     yield from ["", *CUTS]
     missing = [name for name in TASKS if name not in {result.name for result in results}]
     if missing:

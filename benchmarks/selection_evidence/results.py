@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.numbers import GRID_SEED, MIN_SEEDS, difference_by_seed
+from benchmarks.evidence.store import read_latest
 from knowtune.common.statistics import mean_interval
-from knowtune.evaluation.metrics import METRICS
-from knowtune.evaluation.metrics.base import Metric
-from knowtune.registry import member_class
 
 ARMS = ("lora", "random", "magnitude", "fish", "ird")
 VARIANTS = ("fish-even", "random-linear")
@@ -43,7 +41,6 @@ PAIRS = (  # what is held against what, by seed
     ("random-linear", "lora"),
     (ROWS_ALONE, "lora"),
 )
-GRID_SEED = 100
 
 
 @dataclass(frozen=True)
@@ -87,29 +84,26 @@ class Group:
     @property
     def arms(self) -> list[str]:
         """The arms that are there, variants last."""
-        return [arm for arm in EVERY if arm in self.rates and len(self.run(arm)) > 2]
+        return [arm for arm in EVERY if arm in self.rates and len(self.run(arm)) >= MIN_SEEDS]
 
     def run(self, arm: str) -> dict[int, dict[str, Any]]:
         """Give the trainings with the chosen rate by their seeds."""
-        found = self.of(arm)
-        return {r["seed"]: r for r in found if r["learning_rate"] == self.rates[arm] and r["seed"] != GRID_SEED}
+        records = self.of(arm)
+        return {r["seed"]: r for r in records if r["learning_rate"] == self.rates[arm] and r["seed"] != GRID_SEED}
 
     def of(self, arm: str, seed: int | None = None) -> list[dict[str, Any]]:
         """Give an arm's trainings, or those with a seed, in the order of their learning rates."""
-        found = [r for r in self.records if r["arm"] == arm and seed in (None, r["seed"])]
-        return sorted(found, key=lambda record: float(record["learning_rate"]))
+        records = [r for r in self.records if r["arm"] == arm and seed in (None, r["seed"])]
+        return sorted(records, key=lambda record: float(record["learning_rate"]))
 
     def values(self, arm: str, metric: str) -> list[float]:
         """Give a metric of every finished seed."""
         return [record["metrics"][metric] for _, record in sorted(self.run(arm).items())]
 
     def difference(self, one: str, other: str, metric: str) -> dict[str, Any] | None:
-        """Give mean and interval of the differences by seed; None with fewer than three seeds in common."""
+        """Give mean and interval of the differences by seed; None with too few seeds in common."""
         own, others = (self.run(arm) if arm in self.rates else {} for arm in (one, other))
-        seeds = sorted(set(own) & set(others))
-        if len(seeds) < 3:
-            return None
-        return mean_interval([own[seed]["metrics"][metric] - others[seed]["metrics"][metric] for seed in seeds])
+        return difference_by_seed(own, others, metric)
 
     def at_edge(self, arm: str) -> bool:
         """Tell whether the chosen rate lies at an end of the grid."""
@@ -141,7 +135,7 @@ class Group:
 
         Between two rates by a straight line; the base is the rate 0, where nothing is learned and nothing lost.
         """
-        (name, base), found = self.learned, []
+        (name, base), losses = self.learned, []
         for seed in self.whole_seeds:
             points = [(base, 0.0)]
             points += [(record["metrics"][name], record["metrics"][self.lost]) for record in self.of(arm, seed)]
@@ -150,8 +144,8 @@ class Group:
                 return []
             (low, lost_low), (high, lost_high) = points[max(after - 1, 0)], points[after]
             share = (self.level - low) / (high - low) if high > low else 1.0
-            found.append(lost_low + (lost_high - lost_low) * share)
-        return found
+            losses.append(lost_low + (lost_high - lost_low) * share)
+        return losses
 
     def difference_at_level(self, one: str, other: str) -> dict[str, Any] | None:
         """Give mean and interval of the differences by seed in what is lost at the common level."""
@@ -172,27 +166,24 @@ class TaskResults:
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics in the order in which they were asked for: what was learned first."""
+        """Metrics in the order in which they were computed: what was learned first."""
         return list(self.base["metrics"])
 
 
 def read_results(work: Path, names: Sequence[str]) -> list[TaskResults]:
     """Read the tasks of which there is a comparison; pieces of other settings than the last ones' are left out."""
-    found = []
+    results = []
     for name in names:
-        path = work / f"{name}.jsonl"
-        records = list(_records(path)) if path.exists() else []
-        bases = [record for record in records if record["what"] == "base"]
-        if not bases:
+        base, own = read_latest(work / f"{name}.jsonl")
+        if base is None:
             continue
-        own = [record for record in records if record["identity"] == bases[-1]["identity"]]
         trainings = [record for record in own if record["what"] == "training"]
         selections = [record for record in own if record["what"] == "selection"]
-        groups = list(_groups(name, bases[-1], trainings))
+        groups = list(_groups(name, base, trainings))
         if groups:
             groups.sort(key=lambda group: (group.train_on, group.rank))
-            found.append(TaskResults(name, bases[-1], groups, selections))
-    return found
+            results.append(TaskResults(name, base, groups, selections))
+    return results
 
 
 def _groups(name: str, base: dict[str, Any], trainings: Sequence[dict[str, Any]]) -> Iterator[Group]:
@@ -214,32 +205,3 @@ def _chosen_rate(trainings: Sequence[dict[str, Any]], arm: str, rank: int) -> fl
     arm = "lora" if arm == ROWS_ALONE else arm
     tried = [r for r in trainings if (r["arm"], r["rank"], r["train_on"], r["seed"]) == (arm, rank, "all", GRID_SEED)]
     return min(tried, key=lambda record: record["validation"]["loss"])["learning_rate"] if tried else None
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines that were written to their end."""
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
-
-
-def metric_of(name: str) -> type[Metric]:
-    """Find a metric's class: its unit, its direction."""
-    return member_class(METRICS, "metric", name)
-
-
-def shown(name: str, value: float, half_width: float | None, *, sign: bool = False) -> str:
-    """Write a number with its interval: shares in percent, all else with three decimals."""
-    scale, digits = (100, 1) if metric_of(name).unit == "share" else (1, 3)
-    text = f"{round(value * scale, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # + 0.0: no minus before a zero
-    return text if half_width is None else f"{text} ± {half_width * scale:.{digits}f}"
-
-
-def verdict(name: str, difference: dict[str, Any]) -> int:
-    """Tell from an interval whether one is better (1), worse (-1), or neither is shown (0)."""
-    mean, half = difference["mean"], difference["half_width"]
-    if abs(mean) <= half:
-        return 0
-    return 1 if (mean > 0) == metric_of(name).higher_is_better else -1

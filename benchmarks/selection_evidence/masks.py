@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.selection_evidence.results import NAMES, TaskResults
 from knowtune.models.masks import overlap, read_mask
 
-PLACES = {  # kind of parameter -> what its name has; the first that fits
+KINDS = {  # kind of parameter -> what its name has; the first that fits
     "embeddings": ("embed",),
     "norms": ("norm",),
     "attention": ("attn", "attention"),
@@ -18,18 +18,18 @@ PLACES = {  # kind of parameter -> what its name has; the first that fits
 }
 
 
-def place_of(parameter: str) -> str:
+def kind_of(parameter: str) -> str:
     """Name the kind of a parameter; a norm inside of another part is a norm."""
     low = parameter.lower()
     if "norm" in low:
         return "norms"
-    return next((place for place, parts in PLACES.items() if any(part in low for part in parts)), "MLP")
+    return next((kind for kind, parts in KINDS.items() if any(part in low for part in parts)), "MLP")
 
 
-def place_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
+def mask_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     """Yield one table: shares of each kind of parameter, and what the mask shares with FISH's, means over seeds."""
-    yield f"| task | parameters by | {' | '.join(PLACES)} | also in FISH's mask |"
-    yield "| --- " * (3 + len(PLACES)) + "|"
+    yield f"| task | parameters by | {' | '.join(KINDS)} | also in FISH's mask |"
+    yield "| --- " * (3 + len(KINDS)) + "|"
     for result in results:
         chosen = [record for record in result.selections if record["rank"] == 4]
         fish = {record["seed"]: record for record in chosen if record["arm"] == "fish"}
@@ -37,16 +37,16 @@ def place_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
             own = [record for record in chosen if record["arm"] == arm]
             shares = [
                 statistics.fmean(
-                    sum(kept for name, kept in record["kept"].items() if place_of(name) == place)
+                    sum(kept for name, kept in record["kept"].items() if kind_of(name) == kind)
                     / sum(record["kept"].values())
                     for record in own
                 )
-                for place in PLACES
+                for kind in KINDS
             ]
             common = "–"
             if fish and arm != "fish":
                 pairs = [(record, fish.get(record["seed"]) or next(iter(fish.values()))) for record in own]
-                shared = [found for pair in pairs if (found := _overlap(work, result.name, *pair)) is not None]
+                shared = [share for pair in pairs if (share := _overlap(work, result.name, *pair)) is not None]
                 common = f"{statistics.fmean(shared):.0%}" if shared else "–"
             yield f"| {result.name} | {NAMES[arm]} | {' | '.join(f'{share:.0%}' for share in shares)} | {common} |"
 

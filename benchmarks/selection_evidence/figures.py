@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selection_evidence.results import GRID_SEED, NAMES, Group, TaskResults
+from benchmarks.evidence.figure import add_legend, make_panels, save
+from benchmarks.evidence.numbers import GRID_SEED
+from benchmarks.selection_evidence.results import NAMES, Group, TaskResults
 from knowtune.common.statistics import mean_interval
 
 COLOURS = {
@@ -37,17 +38,14 @@ def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
     """Draw a panel per comparison: learned (up) against lost (right), with intervals and the grid's paths."""
     panels = [group for result in results for group in result.groups]
     columns = min(3, len(panels))
-    figure, axes = panels_of(len(panels), columns, 4.0, 3.1)
+    figure, axes = make_panels(len(panels), columns, 4.0, 3.1)
     for ax, group in zip(axes, panels, strict=True):
         for arm in group.arms:
             _draw_arm(ax, group, arm)
         ax.set_title(group.title, fontsize=8)
         ax.set_xlabel(f"{group.lost} (less is better)", fontsize=8)
         ax.set_ylabel(group.learned[0], fontsize=8)
-    labelled = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        labelled.values(), labelled, loc="outside lower center", ncols=len(labelled), fontsize=8, frameon=False
-    )
+    add_legend(figure, axes)
     save(figure, path)
 
 
@@ -74,44 +72,20 @@ def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
         ("loses less", -1, lambda group, one, other: group.difference(one, other, group.lost)),
         ("loses less\nat equal learning", -1, lambda group, one, other: group.difference_at_level(one, other)),
     )
-    figure, axes = panels_of(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
+    figure, axes = make_panels(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
     for row, (better, towards, find) in enumerate(kinds):
         for column, (one, other) in enumerate(SHOWN):
             ax = axes[row * len(SHOWN) + column]
-            for place, group in zip(range(len(groups) - 1, -1, -1), groups, strict=True):
-                found = find(group, one, other)
-                if found is None:
+            for height, group in zip(range(len(groups) - 1, -1, -1), groups, strict=True):
+                difference = find(group, one, other)
+                if difference is None:
                     continue
-                mean, half = towards * found["mean"], found["half_width"]
+                mean, half = towards * difference["mean"], difference["half_width"]
                 colour = "#009e73" if mean > half else "#d55e00" if mean < -half else "#888888"
-                ax.errorbar(mean, place, xerr=half, fmt="o", color=colour, markersize=4, capsize=2)
+                ax.errorbar(mean, height, xerr=half, fmt="o", color=colour, markersize=4, capsize=2)
             ax.axvline(0, color="black", linewidth=0.7)
             ax.set_yticks(range(len(names)), names[::-1] if column == 0 else [""] * len(names), fontsize=7)
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.set_title(f"{NAMES[one]} against {NAMES[other]}:\n{better} →", fontsize=8)
             ax.tick_params(axis="x", labelsize=7)
     save(figure, path)
-
-
-def panels_of(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    """Make a figure with so many panels."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = [figure.add_subplot(rows, columns, number + 1) for number in range(count)]
-    for ax in axes:
-        ax.tick_params(labelsize=7)
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
-    return figure, axes
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write an SVG that is the same every time."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.hashsalt": "evidence", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})

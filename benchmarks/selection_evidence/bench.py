@@ -1,14 +1,13 @@
-"""The list of work: choose, train, judge; each finished piece is a line of a file, so that a killed run goes on.
+"""The trainings behind docs/evidence.md: choose, train, judge.
 
-Selections have the run's seed, so that the lot of a random mask is part of the spread over seeds. A learning rate is
+Selections have the run's seed, so that the noise of a random mask is part of the spread over seeds. A learning rate is
 chosen on validation with a seed that no result has.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,11 +17,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmarks.selection_evidence.materials import CHOSEN, Material, Part
-from benchmarks.selection_evidence.results import GRID_SEED, ROWS_ALONE
-from benchmarks.selection_evidence.store import Store
+from benchmarks.evidence.bench import SEEDS, Bench
+from benchmarks.evidence.materials import Material
+from benchmarks.evidence.numbers import GRID_SEED
+from benchmarks.selection_evidence.parts import Part
+from benchmarks.selection_evidence.results import ROWS_ALONE
 from knowtune.common.files import text_digest
-from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics
 from knowtune.methods.base import Method
 from knowtune.methods.fish.method import Fish as FishMethod
 from knowtune.methods.lora import Lora
@@ -33,12 +33,10 @@ from knowtune.selectors.ird import Ird
 from knowtune.selectors.magnitude import Magnitude
 from knowtune.selectors.pools import ModelPool
 from knowtune.selectors.random import Random
-from knowtune.training.fit import encode, fit, seed_everything
+from knowtune.training.fit import encode, seed_everything
 
-SEEDS = (0, 1, 2, 3, 4)
 LINEAR = "*_proj.weight"  # of a Llama
-BATCH = 128  # rows judged at a time
-ITEM_COLUMNS = ["id", "fact", "relation", "kind", "target"]
+CHOSEN = 128  # rows that every selection chooses
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Setting:
 
 
 @contextmanager
-def products(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Multiply float32 matrices on the CPU in this precision ("none": their own) inside the context."""
     setting = torch.backends.mkldnn.matmul
     before, setting.fp32_precision = setting.fp32_precision, precision
@@ -63,57 +61,39 @@ def products(precision: str) -> Iterator[None]:
         setting.fp32_precision = before
 
 
-class Bench:
+class SelectionBench(Bench):
     """All the work of one task.
 
     Args:
         material: the task.
+        parts: what is compared, the most wanted first.
         folder: where finished pieces are kept.
         num_seeds: so many of the seeds, the first ones.
     """
 
-    def __init__(self, material: Material, folder: Path, num_seeds: int = len(SEEDS)) -> None:
-        """Open the store; judge the pristine base, which every result is held against."""
-        self.material, self.base, self.seeds = material, material.base, SEEDS[:num_seeds]
-        self.store = Store(folder, material.name)
-        self.identity = text_digest(material.described())[:16]
-        self.tokenizer = self.base.tokenizer()
-        self.encoded = encode(self.tokenizer, material.rows, self.base, material.name)
-        self.pristine = self.judge(self._seeded_model(GRID_SEED))
-        if (key := self._key("base")) not in self.store.records:
-            judged = beside_base(self.pristine, self.pristine, self.base.task)
-            metrics = compute_metrics(material.metrics, judged)
-            sizes = {
-                "rows": len(material.rows),
-                "validation": len(material.validation),
-                "items": material.items["kind"].value_counts().to_dict(),
-                "texts": len(material.texts),
-                "steps": material.steps,
-                "batch_size": material.batch_size,
-                "ird_from": material.ird_from,
-                "facts": int(material.rows["fact"].nunique()),
-                "parameters": sum(p.numel() for p in self._seeded_model(0).parameters()),
-            }
-            self.store.add({"key": key, "what": "base", "identity": self.identity, "metrics": metrics, "sizes": sizes})
+    def __init__(self, material: Material, parts: Sequence[Part], folder: Path, num_seeds: int = len(SEEDS)) -> None:
+        """See `Bench`."""
+        self.parts = parts
+        super().__init__(material, folder, material.metrics, num_seeds)
 
-    def run(self) -> None:
-        """Do what is not done yet, part after part: the grid of every arm, then the seeds."""
-        started, done = time.monotonic(), 0
-        for setting in self.settings():
-            if self._key(setting) in self.store.records:
-                continue
-            self.train(setting)
-            done += 1
-            left = self.left()
-            spent = time.monotonic() - started
-            print(
-                f"{self.material.name}: {len(self.store.records)} pieces; {left} trainings left, "
-                f"about {spent / done * left / 60:.0f} min", flush=True,
-            )  # fmt: skip
+    def prepare(self) -> None:
+        """Tokenize the training rows."""
+        self.encoded = encode(self.tokenizer, self.material.rows, self.base, self.material.name)
+
+    def sizes(self) -> dict[str, Any]:
+        """Count also what a selection starts from."""
+        return {
+            **super().sizes(),
+            "validation": len(self.material.validation),
+            "batch_size": self.material.batch_size,
+            "ird_from": self.material.ird_from,
+            "facts": int(self.material.rows["fact"].nunique()),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+        }
 
     def settings(self) -> Iterator[Setting]:
         """Yield what to train, in order; a seed's learning rate is looked up when the grid before it is done."""
-        for part in self.material.parts:
+        for part in self.parts:
             for arm in part.arms:
                 yield from self.grid(arm, part)
             for seed in self.seeds:
@@ -123,7 +103,7 @@ class Bench:
     def left(self) -> int:
         """Count the trainings that are still to do."""
         left = set()
-        for part in self.material.parts:
+        for part in self.parts:
             for arm in part.arms:
                 left.update(self.grid(arm, part))
                 for seed in self.seeds:
@@ -131,7 +111,7 @@ class Bench:
                         left.update(self.of_seed(arm, part, seed))
                     except KeyError:  # the grid is not done, and says nothing yet
                         left.add(Setting(arm, part.rank, part.train_on, seed, 0.0))
-        return sum(self._key(setting) not in self.store.records for setting in left)
+        return sum(self.key(setting) not in self.store.records for setting in left)
 
     def of_seed(self, arm: str, part: Part, seed: int) -> list[Setting]:
         """List a seed's trainings of an arm, at the learning rate that was chosen or at all of them."""
@@ -146,8 +126,8 @@ class Bench:
         """Choose by the loss on the validation rows."""
         arm = "lora" if arm == ROWS_ALONE else arm
         if not part.learning_rates:
-            part = next(p for p in self.material.parts if p.rank == part.rank and p.learning_rates)
-        tried = [self.store.records[self._key(setting)] for setting in self.grid(arm, part)]
+            part = next(p for p in self.parts if p.rank == part.rank and p.learning_rates)
+        tried = [self.store.records[self.key(setting)] for setting in self.grid(arm, part)]
         return float(min(tried, key=lambda record: record["validation"]["loss"])["learning_rate"])
 
     def train(self, setting: Setting) -> None:
@@ -167,28 +147,21 @@ class Bench:
         else:
             method = FishMethod()
             model = method.attach_masked(self.base.model(), mask or {}, None)
-        with tempfile.TemporaryDirectory() as work, products("bf16" if self.material.fast else "none"):
-            cpu, wall = time.process_time(), time.monotonic()
-            fitted = fit(
-                model, encoded, None, self.material.recipe(len(rows), setting.learning_rate), self.base.compute,
-                self.base.task, seed=setting.seed, work=Path(work), method=method, label=str(setting),
-            )  # fmt: skip
-            cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+        with matmul_precision("bf16" if self.material.fast else "none"):
+            fitted, cpu, wall = self.fit(model, encoded, method, setting, len(rows))
         if fitted.num_trainable != self.budgets[setting.rank] or fitted.num_steps != self.material.steps:
             raise AssertionError(f"{setting}: {fitted.num_trainable} trained in {fitted.num_steps} steps")
-        judged = beside_base(self.judge(fitted.model), self.pristine, self.base.task)
-        self.store.add({
-            "key": self._key(setting), "what": "training", "identity": self.identity, **asdict(setting),
-            "num_trainable": fitted.num_trainable, "metrics": compute_metrics(self.material.metrics, judged),
-            "validation": self.validate(fitted.model), "cpu": cpu, "wall": wall,
-        })  # fmt: skip
+        self.add(
+            "training", self.key(setting), **asdict(setting), num_trainable=fitted.num_trainable,
+            metrics=self.score(self.judge(fitted.model)), validation=self.validate(fitted.model), cpu=cpu, wall=wall,
+        )  # fmt: skip
 
     def choice(self, setting: Setting) -> tuple[pd.Series[bool], dict[str, torch.Tensor]]:
         """Give the chosen rows and the mask of a seed, from the store where they are there."""
-        # On a base without a new head, IRD and magnitude have no lot in their mask; rows by magnitude still have.
-        lot_free = setting.arm == "ird" and self.base.task.learned == "generalisation"
-        name = f"{setting.arm}-{setting.rank}-{'any' if lot_free else setting.seed}"
-        key = self._key(["selection", name])
+        # On a base without a new head, IRD and magnitude have nothing random in their mask; magnitude's rows still are.
+        is_deterministic = setting.arm == "ird" and self.base.task.learned == "generalisation"
+        name = f"{setting.arm}-{setting.rank}-{'any' if is_deterministic else setting.seed}"
+        key = self.key(["selection", name])
         path = self.store.masks / f"{self.material.name}-{key}.safetensors"
         if key not in self.store.records or not path.is_file():
             seed_everything(setting.seed)
@@ -199,22 +172,21 @@ class Bench:
             write_mask(path, choice.mask or {})
             layers = choice.layers
             assert layers is not None  # every arm has a mask
-            self.store.add({
-                "key": key, "what": "selection", "identity": self.identity,
-                "arm": setting.arm, "rank": setting.rank, "seed": setting.seed, "cpu": cpu, "wall": wall,
-                "chosen": pool.rows["id"][choice.chosen].tolist(), "trace": choice.trace,
-                "kept": dict(zip(layers["parameter"], layers["kept"].tolist(), strict=True)),
-            })  # fmt: skip
+            self.add(
+                "selection", key, arm=setting.arm, rank=setting.rank, seed=setting.seed, cpu=cpu, wall=wall,
+                chosen=pool.rows["id"][choice.chosen].tolist(), trace=choice.trace,
+                kept=dict(zip(layers["parameter"], layers["kept"].tolist(), strict=True)),
+            )  # fmt: skip
         return self.material.rows["id"].isin(self.store.records[key]["chosen"]), read_mask(path)
 
     def pool(self, arm: str, seed: int) -> ModelPool:
-        """Make what a seed chooses among; for IRD, some rows drawn by the seed where all would cost too much."""
+        """Make what a seed chooses among; for IRD, some random rows where all would cost too much."""
         rows, encoded = self.material.rows, self.encoded.rows
         if arm == "ird" and self.material.ird_from is not None:
             drawn = rows.sample(self.material.ird_from, random_state=seed).index.sort_values()
             rows, encoded = rows.loc[drawn].reset_index(drop=True), [encoded[i] for i in drawn]
         pattern = LINEAR if arm == "random-linear" else None
-        return ModelPool(rows, encoded, self._seeded_model(seed), self.base.task, pattern=pattern, seed=seed)
+        return ModelPool(rows, encoded, self.seeded_model(seed), self.base.task, pattern=pattern, seed=seed)
 
     def selector(self, arm: str, rank: int) -> Selector:
         """Make an arm's selector."""
@@ -232,34 +204,12 @@ class Bench:
     @cached_property
     def budgets(self) -> dict[int, int]:
         """Trainable parameters of LoRA at every rank, a classifier's head included."""
-        found = {}
-        for rank in {part.rank for part in self.material.parts}:
+        budgets = {}
+        for rank in {part.rank for part in self.parts}:
             model = Lora(rank=rank, alpha=2.0 * rank).attach(self.base.model())
-            found[rank] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        return found
+            budgets[rank] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return budgets
 
-    def judge(self, model: torch.nn.Module) -> Results:
-        """Judge the items and read the texts."""
-        material = self.material
-        judged = self.base.task.evaluator.judge(model, self.tokenizer, material.items, BATCH, f"{material.name}: items")
-        texts = material.texts
-        read, states = self.base.task.evaluator.read_texts(
-            model, self.tokenizer, texts["text"].tolist(), BATCH, material.max_tokens, f"{material.name}: texts"
-        )
-        return Results(
-            pd.concat([material.items[ITEM_COLUMNS], judged], axis=1), pd.concat([texts[["id"]], read], axis=1), states
-        )
-
-    def validate(self, model: torch.nn.Module) -> dict[str, float]:
-        """Judge the validation rows: the share right, and the loss."""
-        rows = self.base.task.evaluator.judge(model, self.tokenizer, self.material.validation, BATCH, "validation")
-        return {"right": float(rows["correct"].mean()), "loss": float(rows["loss"].mean())}
-
-    def _seeded_model(self, seed: int) -> Any:
-        """Load the base; a classifier's new head follows the seed, as in training."""
-        seed_everything(seed)
-        return self.base.model()
-
-    def _key(self, what: Any) -> str:
+    def key(self, what: Any) -> str:
         """Name a piece by all that decides it."""
         return text_digest([self.identity, asdict(what) if isinstance(what, Setting) else what])[:24]

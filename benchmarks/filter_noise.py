@@ -1,16 +1,15 @@
-"""How much of planted damage each filter finds on the embedded task, at several rates of wrong targets.
+"""How much of injected label noise each filter finds on the embedded task, at several rates of wrong targets.
 
-Damage is planted into sound rows (`knowtune.data.label_noise`): wrong targets (half of the same relation, half of
-another) at the
-rates 0, 5, 10, 20 and 30 %, and 5 % contradictions. The pristine base answers the damaged rows, each filter decides.
-A cell is recall / precision: the share of the damage that it drops, and the share of what it drops that is this damage.
-The base rate is the precision of dropping by lot; the recall of that is the share dropped.
+Noise is injected into rows without any (`knowtune.data.label_noise`): wrong targets (half of the same relation, half of
+another) at the rates 0, 5, 10, 20 and 30 %, and 5 % contradictions. The pristine base answers the noisy rows, each
+filter decides. A cell is recall / precision: the share of the noise that it drops, and the share of what it drops that
+is this noise. The base rate is the precision of dropping at random; the recall of that is the share dropped.
 
 What each filter can see, and what not:
 
-- clean: reads texts alone. It drops every row of a contradiction, the sound half too, and sees no wrong target that
-  nothing contradicts. Two wordings of one fact with different targets are no contradiction to it.
-- nearest, band: see a target that is far from what the base says, so one of another relation, as far as the base's
+- clean: reads texts alone. It drops every row of a contradiction, the right half too, and sees no wrong target that
+  nothing contradicts. Two paraphrases of one fact with different targets are no contradiction to it.
+- nearest, band: see a target that is far from the base's answer, so one of another relation, as far as the base's
   answers are at least of the right relation. The base does not know the new facts: its answer is as far from the right
   target as from a wrong one of the same relation, so wrong_same and contradictions stay near the base rate.
 - mean_variance: keeps the nearest and some of the farthest, where wrong_other lies, so that it drops less of it than
@@ -18,7 +17,7 @@ What each filter can see, and what not:
 - interference: sees gradients that work against the others'. On a base that does not know the facts a wrong target of
   the right relation pulls as a right one does. Needs `answers.sketch`; left out where the answers stage makes none.
 
-    python benchmarks/filter_damage.py --project FOLDER     # in which `dvc repro prepare answers` has run
+    python benchmarks/filter_noise.py --project FOLDER     # in which `dvc repro prepare answers` has run
 """
 
 from __future__ import annotations
@@ -46,23 +45,24 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Plant, answer, filter, print a table per rate."""
+    """Inject noise, answer, filter, print a table per rate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", type=Path, required=True, help="holds data/base and data/prepared")
-    parser.add_argument("--seed", type=int, default=0, help="of the damage")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
     args = parser.parse_args()
     data = args.project.resolve() / "data"
-    rows = sound_rows(data / "prepared")
+    rows = rows_without_noise(data / "prepared")
     print(
-        f"{len(rows)} sound rows of {rows['fact'].nunique()} facts the base does not know. Cells: recall / precision, %"
+        f"{len(rows)} rows without noise, of {rows['fact'].nunique()} facts the base does not know. "
+        "Cells: recall / precision, %"
     )
     for rate in RATES:
-        with tempfile.TemporaryDirectory() as place:
-            print_table(rows, rate, args.seed, data / "base", Path(place))
+        with tempfile.TemporaryDirectory() as work:
+            print_table(rows, rate, args.seed, data / "base", Path(work))
 
 
-def sound_rows(prepared: Path) -> Any:
-    """Undo the damage that `prepare` has planted."""
+def rows_without_noise(prepared: Path) -> Any:
+    """Undo the label noise that `prepare` has injected."""
     from knowtune.common.files import read_rows
     from knowtune.data.label_noise import PLANTED_COLUMNS
 
@@ -76,8 +76,8 @@ def sound_rows(prepared: Path) -> Any:
     return rows
 
 
-def print_table(sound: Any, rate: float, seed: int, base: Path, place: Path) -> None:
-    """Damage the rows at one rate, and score every filter and every chain of `clean` with one."""
+def print_table(without_noise: Any, rate: float, seed: int, base: Path, work: Path) -> None:
+    """Inject noise at one rate, and score every filter and every chain of `clean` with one."""
     import numpy as np
 
     from knowtune.common.errors import UserError
@@ -89,17 +89,16 @@ def print_table(sound: Any, rate: float, seed: int, base: Path, place: Path) -> 
     from knowtune.registry import member_class
 
     rates = {"wrong": rate, "contradictions": CONTRADICTIONS, "duplicates": 0.0, "empties": 0.0}
-    rows, planted = plant(sound, rates, seed)
-    answers = ask(rows, base, place)
-    path = place / "answers/sketches.npy"
+    rows, planted = plant(without_noise, rates, seed)
+    answers = answer(rows, base, work)
+    path = work / "answers/sketches.npy"
     seen = Seen(answers, np.load(path, mmap_mode="r") if path.exists() else None)
     kinds = planted.set_index("id")["kind"].reindex(rows["id"]).fillna("sound").to_numpy()
     shares = "; ".join(f"{kind} {100 * (kinds == kind).mean():.1f}" for kind in SHOWN)
     print(f"\n**{100 * rate:.0f} % wrong targets, {len(rows)} rows.** Base rates, %: {shares}")
-    print(
-        f"Farther than a sound row, % (50: cannot be told apart): {told_apart(answers['distance'].to_numpy(), kinds)}\n"
-    )
-    print("| filter | dropped, % | " + " | ".join(SHOWN) + " | sound rows dropped, % |")
+    farther = separation(answers["distance"].to_numpy(), kinds)
+    print(f"Farther than a row without noise, % (50: no difference): {farther}\n")
+    print("| filter | dropped, % | " + " | ".join(SHOWN) + " | other rows dropped, % |")
     print("| --- |" + " ---: |" * (len(SHOWN) + 2))
     clean = ("clean", member_class(FILTERS, "filter", "clean")())
     chains = {"clean": [clean]}
@@ -119,15 +118,15 @@ def print_table(sound: Any, rate: float, seed: int, base: Path, place: Path) -> 
         print(f"| {title} | {share:.1f} | " + " | ".join(cells) + f" | {lost:.1f} |")
 
 
-def told_apart(distances: Any, kinds: Any) -> str:
-    """Give, per kind of damage, the chance that such a row is farther than a sound one; alike counts half."""
+def separation(distances: Any, kinds: Any) -> str:
+    """Give, per kind of noise, the chance that such a row is farther than a row without noise; equal counts half."""
     from scipy.stats import mannwhitneyu
 
     sound = distances[kinds == "sound"]
-    found = {kind: distances[kinds == kind] for kind in SHOWN}
+    noisy = {kind: distances[kinds == kind] for kind in SHOWN}
     return "; ".join(
         f"{kind} {100 * mannwhitneyu(some, sound).statistic / (len(some) * len(sound)):.0f}"
-        for kind, some in found.items()
+        for kind, some in noisy.items()
         if len(some)
     )
 
@@ -138,7 +137,7 @@ def cell(score: dict[str, Any]) -> str:
     return "–" if recall is None else f"{100 * recall:.0f} / {100 * (precision or 0):.1f}"
 
 
-def ask(rows: Any, base: Path, place: Path) -> Any:
+def answer(rows: Any, base: Path, work: Path) -> Any:
     """Run the answers stage on rows, with sketches of the gradients where it makes them."""
     from knowtune.common.files import read_rows, write_rows
     from stages.core.params import read_yaml, write_yaml
@@ -146,14 +145,14 @@ def ask(rows: Any, base: Path, place: Path) -> Any:
     params = read_yaml(ROOT / "params.yaml")
     params["tracking"]["store"] = "none"
     params["answers"]["sketch"] = SKETCH
-    write_yaml(place / "params.yaml", params)
-    write_rows(place / "train.jsonl", rows)
+    write_yaml(work / "params.yaml", params)
+    write_rows(work / "train.jsonl", rows)
     command = ["-m", "stages.answers", "--train", "train.jsonl", "--base", str(base), "--out", "answers"]
     with contextlib.suppress(FileExistsError):
-        (place / "data").symlink_to(ROOT / "data")  # what the card of the embedded base names
+        (work / "data").symlink_to(ROOT / "data")  # what the card of the embedded base names
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *command], cwd=place, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return read_rows(place / "answers/answers.jsonl")
+    subprocess.run([sys.executable, *command], cwd=work, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return read_rows(work / "answers/answers.jsonl")
 
 
 if __name__ == "__main__":

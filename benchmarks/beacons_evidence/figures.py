@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.beacons_evidence.arms import METHODS, PLAIN, Arm, arms
-from benchmarks.selection_evidence.picture import panels_of, save
-from benchmarks.selection_evidence.results import metric_of
+from benchmarks.evidence.figure import add_legend, make_panels, save
+from benchmarks.evidence.numbers import metric_of
 
 COLOURS = {"lora": "#444444", "kasa": "#0072b2", "fish": "#009e73"}
 MARKS = {"lora": "s", "kasa": "o", "fish": "D"}
@@ -25,15 +25,15 @@ def draw_changes(
         path: of the SVG.
     """
     names = list(dict.fromkeys(arm.name for arm in arms() if (arm.filter, arm.weighting) != PLAIN))[::-1]
-    figure, axes = panels_of(len(metrics) * len(changes), len(changes), 2.1, 0.2 * len(names) + 0.9)
+    figure, axes = make_panels(len(metrics) * len(changes), len(changes), 2.1, 0.2 * len(names) + 0.9)
     for row, metric in enumerate(metrics):
         towards = 100 if metric_of(metric).higher_is_better else -100
         for column, (title, by_arm) in enumerate(changes.items()):
             ax = axes[row * len(changes) + column]
-            for arm, found in by_arm.items():
-                place = names.index(arm.name) + 0.25 * (1 - list(METHODS).index(arm.method))
+            for arm, difference in by_arm.items():
+                height = names.index(arm.name) + 0.25 * (1 - list(METHODS).index(arm.method))
                 ax.errorbar(
-                    towards * found[metric]["mean"], place, xerr=100 * found[metric]["half_width"],
+                    towards * difference[metric]["mean"], height, xerr=100 * difference[metric]["half_width"],
                     fmt=MARKS[arm.method], color=COLOURS[arm.method], label=arm.method,
                     markersize=3, linewidth=0.8, capsize=1.5,
                 )  # fmt: skip
@@ -41,6 +41,5 @@ def draw_changes(
             ax.set_yticks(range(len(names)), names if column == 0 else [""] * len(names), fontsize=7)
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.set_title(f"{title}\n{metric}, points: better →", fontsize=7)
-    labelled = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    add_legend(figure, axes, columns=3)
     save(figure, path)
