@@ -216,7 +216,7 @@ def num_trained(model: Any) -> int:
 
 def ways(model: Any) -> str:
     """Say how the gradients at the entries were taken."""
-    from knowtune.methods.fish import FishLayer
+    from knowtune.methods.fish.tuner import FishLayer
 
     found = {"sampled": 0, "dense": 0, "lookup": 0, "copied": 0}
     for layer in model.modules():

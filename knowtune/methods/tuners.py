@@ -1,5 +1,5 @@
 """Tuners: the types of adapters that PEFT learns from us. Each is a line of strings, as in a family's registry."""
 
 TUNERS = {  # PEFT's name of the type: its config, its model
-    "FISH": ("knowtune.methods.fish.config:FishConfig", "knowtune.methods.fish.model:FishModel"),
+    "FISH": ("knowtune.methods.fish.tuner.config:FishConfig", "knowtune.methods.fish.tuner.model:FishModel"),
 }

@@ -38,7 +38,7 @@ class Fish(MaskedMethod):
         from knowtune.methods.peft_adapters import attach_adapter, load_adapter, task_type
 
         if start is None:
-            from knowtune.methods.fish import FishConfig
+            from knowtune.methods.fish.tuner import FishConfig
 
             return attach_adapter(model, FishConfig(mask=dict(mask), task_type=task_type(model)))
         from knowtune.methods.fish.restrict_adapter import restrict

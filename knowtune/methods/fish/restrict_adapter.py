@@ -3,7 +3,7 @@
 FISH-Tuning (arXiv 2504.04050) lays a Fisher mask over the parameters of another adapter. These are small and their
 modules are the adapter's own business, so each is re-parametrised by `torch.nn.utils.parametrize`: the optimiser sees
 the values alone, whatever it does with them, and W_0 is never written. (The tuner for a base's own large weights,
-`knowtune.methods.fish`, makes no copy of them.)
+`knowtune.methods.fish.tuner`, makes no copy of them.)
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from knowtune.methods.fish.functions import SparseEmbedding, SparseLinear
-from knowtune.methods.fish.sparse import Entries, write_temporarily
+from knowtune.methods.fish.tuner.functions import SparseEmbedding, SparseLinear
+from knowtune.methods.fish.tuner.sparse import Entries, write_temporarily
 
 
 def entries_of(shape, kind, seed=0):
@@ -29,7 +29,7 @@ KINDS = ["one", "few", "many", "all", "rows", "columns", "block"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tokens", [1, 70, 600])
 def test_both_ways_give_the_product_at_the_entries(kind, tokens, monkeypatch):
-    monkeypatch.setattr("knowtune.methods.fish.sparse.TILE_BYTES", 2000)  # so that there are several tiles
+    monkeypatch.setattr("knowtune.methods.fish.tuner.sparse.TILE_BYTES", 2000)  # so that there are several tiles
     entries = entries_of((60, 40), kind)
     left, right = torch.randn(tokens, 60, dtype=torch.float64), torch.randn(tokens, 40, dtype=torch.float64)
     expected = (left.t() @ right).flatten()[entries.indices]

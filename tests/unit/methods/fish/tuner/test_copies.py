@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from knowtune.methods.fish.copies import call_with, is_repeatable
-from tests.unit.methods.fish.models import attach, llama, loss_of, spread
+from knowtune.methods.fish.tuner.copies import call_with, is_repeatable
+from tests.unit.methods.fish.tuner.models import attach, llama, loss_of, spread
 
 
 class Norm(nn.Module):
@@ -64,7 +64,7 @@ def test_entries_in_norms_keep_no_more_than_frozen_norms():
 def test_computed_again_a_module_gives_the_same_bits(shifted, autocast, monkeypatch):
     found = []
     for repeated in (True, False):
-        monkeypatch.setattr("knowtune.methods.fish.copies.is_repeatable", lambda _, repeated=repeated: repeated)
+        monkeypatch.setattr("knowtune.methods.fish.tuner.copies.is_repeatable", lambda _, repeated=repeated: repeated)
         torch.manual_seed(0)
         x, weight = torch.randn(3, 8, requires_grad=True), torch.randn(8, requires_grad=True)
         options = {"shift": x.detach().clone().requires_grad_()} if shifted else {}

@@ -9,10 +9,10 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import _set_adapter
 from torch import nn
 
-from knowtune.methods.fish.config import FishConfig
-from knowtune.methods.fish.entries import find_entries, matches
-from knowtune.methods.fish.layer import FishLayer
-from knowtune.methods.fish.owners import ParameterOwner, find_module, find_owners, resolve
+from knowtune.methods.fish.tuner.config import FishConfig
+from knowtune.methods.fish.tuner.entries import find_entries, matches
+from knowtune.methods.fish.tuner.layer import FishLayer
+from knowtune.methods.fish.tuner.owners import ParameterOwner, find_module, find_owners, resolve
 
 
 class FishModel(BaseTuner):  # type: ignore[misc]

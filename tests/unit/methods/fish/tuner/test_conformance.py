@@ -10,8 +10,8 @@ from peft import get_peft_model
 from torch import nn
 
 from knowtune import FishConfig
-from knowtune.methods.fish.copies import shadow
-from knowtune.methods.fish.layer import FishLayer, features
+from knowtune.methods.fish.tuner.copies import shadow
+from knowtune.methods.fish.tuner.layer import FishLayer, features
 
 
 def attached(**options: Any) -> Any:

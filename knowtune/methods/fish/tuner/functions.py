@@ -8,7 +8,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from knowtune.methods.fish.sparse import Entries, add_values, write_temporarily
+from knowtune.methods.fish.tuner.sparse import Entries, add_values, write_temporarily
 
 
 class SparseLinear(torch.autograd.Function):

@@ -12,10 +12,10 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from knowtune.common.errors import UserError
-from knowtune.methods.fish.copies import call_with, is_watched
-from knowtune.methods.fish.functions import SparseEmbedding, SparseLinear, with_values
-from knowtune.methods.fish.owners import resolve
-from knowtune.methods.fish.sparse import Entries, add_values
+from knowtune.methods.fish.tuner.copies import call_with, is_watched
+from knowtune.methods.fish.tuner.functions import SparseEmbedding, SparseLinear, with_values
+from knowtune.methods.fish.tuner.owners import resolve
+from knowtune.methods.fish.tuner.sparse import Entries, add_values
 
 Change = tuple[Entries, torch.Tensor]
 

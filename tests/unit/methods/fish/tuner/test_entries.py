@@ -10,7 +10,7 @@ import torch
 from knowtune import FishConfig
 from knowtune.common.errors import UserError
 from knowtune.models.masks import write_mask
-from tests.unit.methods.fish.models import Picture, attach, bert, gpt2, llama, some_entries
+from tests.unit.methods.fish.tuner.models import Picture, attach, bert, gpt2, llama, some_entries
 
 NORM = "model.norm.weight"
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unit.methods.fish.models import (
+from tests.unit.methods.fish.tuner.models import (
     Body,
     Picture,
     attach,

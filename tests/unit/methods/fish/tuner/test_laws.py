@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from tests.unit.methods.fish.models import (
+from tests.unit.methods.fish.tuner.models import (
     IDS,
     Picture,
     attach,
