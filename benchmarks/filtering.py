@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64, help="of the sketches")
     args = parser.parse_args()
     print(f"mean_variance on {args.rows:,} distances: {time_choice(args.rows):.2f} s (less than 2)")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
         make_rows(folder, args.rows)
         if "interference" in args.filters:
             make_sketches(folder / "answers/sketches.npy", args.rows, args.dimensions)
@@ -81,7 +81,7 @@ def time_choice(count: int) -> float:
 
 def make_rows(folder: Path, count: int) -> None:
     """Write rows as wide as ParaRel's, and answers to them."""
-    lot = random.Random(0)
+    generator = random.Random(0)
     (folder / "answers").mkdir()
     with (folder / "train.jsonl").open("w") as train, (folder / "answers/answers.jsonl").open("w") as answers:
         for i in range(count):
@@ -92,27 +92,27 @@ def make_rows(folder: Path, count: int) -> None:
                 "relation": relation,
                 "subject": subject,
                 "wording": str(i % 4),
-                "prompt": f"The field in which {subject} has mostly worked, wording {i % 4}, is ",
+                "prompt": f"The field in which {subject} has mostly worked, paraphrase {i % 4}, is ",
                 "text_pair": "",
                 "target": f"theory of {i % 997} groups",
                 "aliases": "",
                 "layout": "",
                 "old": "",
             }
-            said = {"answer": f"theory of {i % 7} rings", "correct": False, "num_tokens": 25}
+            answer = {"answer": f"theory of {i % 7} rings", "correct": False, "num_tokens": 25}
             train.write(json.dumps(row) + "\n")
-            answers.write(json.dumps({"id": row["id"], **said, "distance": 1.4 * lot.betavariate(2, 5)}) + "\n")
+            answers.write(json.dumps({"id": row["id"], **answer, "distance": 1.4 * generator.betavariate(2, 5)}) + "\n")
 
 
 def make_sketches(path: Path, count: int, dimensions: int) -> None:
     """Write random sketches, a slice at a time."""
     import numpy as np
 
-    lot = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     array = np.lib.format.open_memmap(path, mode="w+", dtype="float32", shape=(count, dimensions))
     for start in range(0, count, 50_000):
         size = min(50_000, count - start)
-        array[start : start + size] = lot.normal(0.1, 1.0, (size, dimensions))
+        array[start : start + size] = generator.normal(0.1, 1.0, (size, dimensions))
     array.flush()
 
 

@@ -83,9 +83,9 @@ def main() -> None:
     times = compare(sides, args.rounds, args.device)
     rate = matrix_rate(args.device)
     products = num_products(model, rows) / rate
-    reference, found = sides["loop"](), sides["scored"]()
+    reference, batched = sides["loop"](), sides["scored"]()
     noise = 1e-8 * max(float(values.norm()) for values in reference.values())
-    worst = max(float((found[n] - reference[n]).norm() / (reference[n].norm() + noise)) for n in reference)
+    worst = max(float((batched[n] - reference[n]).norm() / (reference[n].norm() + noise)) for n in reference)
     speedup, bound = times["loop"] / times["scored"], times["loop"] / (times["frozen"] + products)
     a_row = {
         name: f"{taken / len(rows) * 1e3:8.2f} ms a row" for name, taken in {**times, "products": products}.items()
@@ -115,8 +115,8 @@ def make_model() -> Any:
 
 def make_rows(args: argparse.Namespace, vocabulary: int) -> list[Any]:
     """Draw rows of tokens, all of them learned."""
-    lot = torch.Generator().manual_seed(0)
-    drawn = torch.randint(5, vocabulary, (args.rows, args.tokens), generator=lot).tolist()
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(5, vocabulary, (args.rows, args.tokens), generator=generator).tolist()
     if args.task == "classification":
         return [Labelled(ids, [0] * len(ids), float(i % 2)) for i, ids in enumerate(drawn)]
     return [Encoded(ids, 1, len(ids)) for ids in drawn]
@@ -187,8 +187,8 @@ def shared(side: Callable[[], Any], rounds: int) -> None:
 def in_processes(args: argparse.Namespace) -> float:
     """Score in several processes of one thread; return seconds."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(args.threads)]
-    asked = [*options(args, threads=1), "--rounds", str(args.rounds), "--only", "shared"]
-    done = subprocess.run([*launch, *asked], stdout=subprocess.PIPE, text=True, check=True)
+    command = [*options(args, threads=1), "--rounds", str(args.rounds), "--only", "shared"]
+    done = subprocess.run([*launch, *command], stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -118,9 +118,9 @@ def distances(args: argparse.Namespace, model: Any, tokenizer: Any, rows: pd.Dat
     wide = 0
     for i in differ:
         row = sample.iloc[i]
-        found = gap(model, tokenizer, row, there[i], alone[i])
-        wide += found >= ROUNDING
-        print(f"  {row['id']}: {alone[i]!r} alone, {there[i]!r} batched; gap {found:.1e}")
+        size = gap(model, tokenizer, row, there[i], alone[i])
+        wide += size >= ROUNDING
+        print(f"  {row['id']}: {alone[i]!r} alone, {there[i]!r} batched; gap {size:.1e}")
     print(f"differences that rounding does not explain (gap of {ROUNDING:g} or more): {wide}")
 
 
@@ -136,11 +136,11 @@ def by_loop(model: Any, tokenizer: Any, rows: pd.DataFrame) -> list[str]:
     """Ask and compare one row after the other, each with its own limit."""
     vectors, answers = InputEmbedding().open(model, tokenizer), []
     for prompt, target in zip(rows["prompt"], rows["target"], strict=True):
-        asked = torch.tensor(encode_texts(tokenizer, [prompt.rstrip(" ")], 2**31))
+        prompt_ids = torch.tensor(encode_texts(tokenizer, [prompt.rstrip(" ")], 2**31))
         limit = min(LONGEST, EXTRA + len(tokenizer(target, add_special_tokens=False)["input_ids"]))
-        written = model.generate(input_ids=asked, attention_mask=torch.ones_like(asked), max_new_tokens=limit,
+        written = model.generate(input_ids=prompt_ids, attention_mask=torch.ones_like(prompt_ids), max_new_tokens=limit,
                                  do_sample=False, pad_token_id=0)  # fmt: skip
-        answers.append(tokenizer.decode(written[0, asked.shape[1] :], skip_special_tokens=True).strip())
+        answers.append(tokenizer.decode(written[0, prompt_ids.shape[1] :], skip_special_tokens=True).strip())
         text_distances(vectors, answers[-1:], [[target]])
     return answers
 
@@ -154,8 +154,8 @@ def gap(model: Any, tokenizer: Any, row: Any, one: str, other: str) -> float:
         first, second = model(input_ids=torch.tensor([ids])).logits[0, -1].topk(2).values.tolist()
         gaps.append(first - second)
         ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-        said = tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
-        if not (one.startswith(said) and other.startswith(said)):
+        common = tokenizer.decode(ids[start:], skip_special_tokens=True).strip()
+        if not (one.startswith(common) and other.startswith(common)):
             break
     return gaps[-1]
 
@@ -223,14 +223,14 @@ def exact_filter() -> None:
 
 def memory(threads: int) -> None:
     """Print the peak of processes that work through more and more rows."""
-    for count, how in ((10_000, "asked"), (30_000, "asked"), (100_000, "asked"), (1_000_000, "given")):
+    for count, how in ((10_000, "generated"), (30_000, "generated"), (100_000, "generated"), (1_000_000, "given")):
         command = [sys.executable, __file__, "--threads", str(threads), "--stream", str(count), how]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
         print(done.stdout.strip())
 
 
 def stream(count: int, how: str) -> None:
-    """Run the stage's loop over rows that are made up, with the work folder in a temporary place."""
+    """Run the stage's loop over rows that are made up, with the work folder in a temporary folder."""
     from knowtune.common.files import count_rows, join_files, write_rows
     from knowtune.common.parts import by_parts
     from knowtune.data.contract import ANSWERS, ROWS, check
@@ -244,10 +244,10 @@ def stream(count: int, how: str) -> None:
         def make(rows: pd.DataFrame, label: str, path: Path) -> None:
             rows = check(rows, ROWS, "rows")
             answers = rows["target"].str[1:].tolist()
-            if how == "asked":
+            if how == "generated":
                 answers = TASK.evaluator.answer(model, tokenizer, rows, 128, 1, label, 0)
-            found = TASK.evaluator.distances(vectors, tokenizer, answers, right_answers(rows), 0)
-            table = {"id": rows["id"], "answer": answers, "correct": False, "num_tokens": 3, "distance": found}
+            distances = TASK.evaluator.distances(vectors, tokenizer, answers, right_answers(rows), 0)
+            table = {"id": rows["id"], "answer": answers, "correct": False, "num_tokens": 3, "distance": distances}
             write_rows(path, check(pd.DataFrame(table), ANSWERS, "answers"))
 
         start = time.perf_counter()

@@ -218,14 +218,14 @@ def ways(model: Any) -> str:
     """Say how the gradients at the entries were taken."""
     from knowtune.methods.fish.tuner import FishLayer
 
-    found = {"sampled": 0, "dense": 0, "lookup": 0, "copied": 0}
+    counts = {"sampled": 0, "dense": 0, "lookup": 0, "copied": 0}
     for layer in model.modules():
         if isinstance(layer, FishLayer):
             known = layer.known_operation()
             for name, (entries, _) in layer.changes().items():
                 way = "lookup" if known == "embedding" else "sampled" if entries.sampled else "dense"
-                found[way if known and name == "weight" else "copied"] += 1
-    return ", ".join(f"{count} {way}" for way, count in found.items() if count)
+                counts[way if known and name == "weight" else "copied"] += 1
+    return ", ".join(f"{count} {way}" for way, count in counts.items() if count)
 
 
 if __name__ == "__main__":
