@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from knowtune.common.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import argparse
-
-    from stages.core.schema import Params
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +74,15 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
 
     from knowtune.serving import load
     from stages.core.models import open_base
-    from stages.core.params import load_params
+    from stages.core.params import PARAMS, load_params
+    from stages.core.pipeline import project_out
 
     os.chdir(folder)
-    params = load_params(Path("params.yaml"))
-    chosen = _model(params, name, seed)
-    base = open_base(params, Path("data/base"))
+    params = load_params(PARAMS)
+    folders = {run: project_out("merge", run) for run in params.runs}
+    folders |= {mixture: project_out("mix", mixture) for mixture in params.mixtures}
+    chosen = find_model(folders, name, seed)
+    base = open_base(params, Path(project_out("base")))
     columns = getattr(params.source, "columns", None)
     tuned = load(chosen, base, columns=None if columns is None else columns.model_dump())
     if show:
@@ -96,19 +98,23 @@ def ask(folder: Path, name: str, question: str, seed: int | None, *, raw: bool =
     return 0
 
 
-def _model(params: Params, name: str, seed: int | None) -> Path:
+def find_model(folders: Mapping[str, str], name: str, seed: int | None) -> Path:
     """Find the folder of a run's or mixture's model.
+
+    Args:
+        folders: of the models of each run and mixture, by its name.
+        name: of the run or mixture.
+        seed: which of its models; None for that of the lowest seed.
 
     Raises:
         UserError: there is no such run, seed or model.
     """
-    names = {**{n: f"data/merged/{n}" for n in params.runs}, **{n: f"data/mixed/{n}" for n in params.mixtures}}
-    if name not in names:
-        raise unknown("run or mixture", name, names)
-    models = sorted(Path(names[name]).glob("seed-*"), key=lambda model: int(model.name.removeprefix("seed-")))
+    if name not in folders:
+        raise unknown("run or mixture", name, folders)
+    models = {int(path.name.removeprefix("seed-")): path for path in Path(folders[name]).glob("seed-*")}
     if not models:
-        raise UserError(f"{names[name]}: no model yet; `make run` makes it")
-    chosen = models[0] if seed is None else Path(names[name]) / f"seed-{seed}"
-    if chosen not in models:
-        raise UserError(f"seed: got {seed}; allowed: {', '.join(m.name.removeprefix('seed-') for m in models)}")
-    return chosen
+        raise UserError(f"{folders[name]}: no model yet; `make run` makes it")
+    wanted = min(models) if seed is None else seed
+    if wanted not in models:
+        raise UserError(f"seed: got {seed}; allowed: {', '.join(map(str, sorted(models)))}")
+    return models[wanted]

@@ -16,7 +16,7 @@ from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
 from knowtune.registry import member_class
 from knowtune.text.templates import PACKAGE, is_local
-from stages.core.faults.paths import HUB, PATHS, is_own
+from stages.core.faults.paths import PATHS, hub_folder, is_own
 from stages.core.faults.raw import has_known
 from stages.core.params import PARAMS, load_params
 from stages.core.pipeline import read_stages
@@ -98,6 +98,6 @@ def missing_paths(params: Params, root: Path) -> list[Problem]:
             continue
         allowed = "a path at which something is"
         if given.startswith(PACKAGE) or (given.count("/") == 1 and not is_local(given)):
-            allowed += f"; an entry of `hub` with {given!r} as `repo` brings it, into {HUB}NAME"
+            allowed += f"; an entry of `hub` with {given!r} as `repo` brings it, into {hub_folder()}NAME"
         problems.append(Problem(f"{section}.{key}", repr(given), allowed))
     return problems

@@ -18,11 +18,11 @@ from cli.objects import sound_objects
 from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
+from stages.core.pipeline import project_out
 from stages.runner.warm import warm_process
 from stages.tracking import drain, reproduction_environment, untracked
 from stages.validate import prune
 
-REPORT = Path("data/report")
 INTERRUPTED = 130
 GRACE = 10.0  # seconds that an interrupted stage has to end
 CAUTION = "Caution: "  # begins a line of the leaderboard that says what makes its numbers say less
@@ -124,6 +124,11 @@ def _prepared(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
         yield environment
 
 
+def report_folder() -> Path:
+    """Return where the report lies, below the project or a workspace."""
+    return Path(project_out("report")).parent
+
+
 def show(folder: Path) -> None:
     """Print the leaderboard of the last finished run and where its report lies.
 
@@ -136,7 +141,8 @@ def show(folder: Path) -> None:
 
     from knowtune.common.errors import UserError
 
-    path = folder / REPORT / "leaderboard.md"
+    report = folder / report_folder()
+    path = report / "leaderboard.md"
     if not path.is_file():
         raise UserError(f"{path}: no leaderboard yet; `make run` makes it")
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -154,7 +160,7 @@ def show(folder: Path) -> None:
     print("mean ± 95 % interval over seeds" + (f"; {rest} more columns in the report" if rest else ""))
     for caution in (line for line in lines if line.startswith(CAUTION)):
         print(caution)
-    print(f"report: {os.path.relpath(folder / REPORT / 'index.html')}")
+    print(f"report: {os.path.relpath(report / 'index.html')}")
 
 
 def fitting(rows: list[list[str]], width: int) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from cli.run import REPORT
+from cli.run import report_folder
 from flows.graph import Node
 from flows.states import Line
 
@@ -39,7 +39,7 @@ def publish(folder: Path, nodes: Sequence[Node], lines: Sequence[Line]) -> None:
     files = [path for node in nodes if node.address in good for path in node.metrics if path.is_file()]
     if metrics := [row for path in files for row in metric_rows(json.loads(path.read_text(encoding="utf-8")))]:
         create_table_artifact(metrics, key="metrics", description="every metric of every model; means over seeds")
-        board = folder / REPORT / "leaderboard.md"
+        board = folder / report_folder() / "leaderboard.md"
         if board.is_file():
             create_markdown_artifact(board.read_text(encoding="utf-8"), key="leaderboard", description="with intervals")
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from knowtune.common.errors import UserError
 
+PROJECT = Path(__file__).resolve().parents[2]  # a workspace's code, and its dvc.yaml, are links to the project's
 FIELD = re.compile(r"\$\{\s*([^}]+?)\s*\}")
 
 
@@ -50,11 +52,34 @@ def read_stages(folder: Path) -> dict[str, Stage]:
 
 
 def quick_yaml(path: Path) -> dict[str, Any]:
-    """Read YAML with the C parser: a few milliseconds, for files that have been checked elsewhere."""
-    from ruamel.yaml import YAML
+    """Read YAML with the C parser: a few milliseconds, for files that have been checked elsewhere.
 
-    value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    Raises:
+        UserError: it is no YAML, or no mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        why = " ".join(str(error).split()).replace('in "<unicode string>",', "at")
+        raise UserError(f"{path}: not readable as YAML: {why}") from error
+    if not isinstance(value, Mapping | None):
+        raise UserError(f"{path}: got {type(value).__name__}; allowed: a mapping")
     return dict(value or {})
+
+
+@cache
+def project_out(stage: str, member: str = "") -> str:
+    """Return the path of a stage's first out in the project's dvc.yaml.
+
+    Args:
+        stage: its name; a family's without @ and member.
+        member: of the family; with "" the path ends with the slash behind which members' names stand.
+    """
+    body = _stages(quick_yaml(PROJECT / "dvc.yaml"))[stage]
+    return _paths(body.get("do", body)["outs"], {"key": member})[0]
 
 
 def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Stage]:
@@ -71,7 +96,7 @@ def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
         UserError: a `${...}` names nothing, or a form of dvc.yaml that is not read here.
     """
     stages = {}
-    for family, body in pipeline["stages"].items():
+    for family, body in _stages(pipeline).items():
         if "foreach" not in body:
             stages[family] = _stage(family, "", "", body, params, params)
             continue
@@ -83,6 +108,14 @@ def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
             name = f"{family}@{key}"
             names = {**params, "key": key, "item": item}
             stages[name] = _stage(name, section, str(key), body["do"], params, names)
+    return stages
+
+
+def _stages(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the stages of dvc.yaml."""
+    stages = pipeline.get("stages")
+    if not isinstance(stages, Mapping):
+        raise UserError("dvc.yaml: got no stages; allowed: a mapping of stages by name")
     return stages
 
 
@@ -120,7 +153,7 @@ def _paths(entries: Any, names: Mapping[str, Any]) -> list[str]:
 
 def _filled(text: str, names: Mapping[str, Any]) -> str:
     """Put values in for every `${...}`."""
-    return FIELD.sub(lambda found: str(_value(found[1], names)), text)
+    return FIELD.sub(lambda field: str(_value(field[1], names)), text)
 
 
 def _value(key: str, names: Mapping[str, Any]) -> Any:

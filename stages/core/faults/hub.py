@@ -9,19 +9,19 @@ from typing import Any
 
 from knowtune.common.errors import Problem
 from knowtune.text.templates import is_local
-from stages.core.faults.paths import HUB, PATHS
+from stages.core.faults.paths import PATHS, hub_folder
 from stages.core.faults.raw import family
 
 
 def check_hub(raw: dict[str, Any]) -> list[Problem]:
     """Check the entries of `hub`, and the paths that lead to what they bring."""
-    hub = family(raw, "hub")
+    hub, folder = family(raw, "hub"), hub_folder()
     problems = [problem for name, entry in hub.items() for problem in _entry(f"hub.{name}", entry)]
     for section, key in PATHS:
         path = raw.get(section, {}).get(key, "")
         inside = f"{os.path.normpath(path)}/"
-        if inside.startswith(HUB) and inside.removeprefix(HUB).partition("/")[0] not in hub:
-            named = ", ".join(f"{HUB}{name}" for name in hub) or "an entry of `hub`"
+        if inside.startswith(folder) and inside.removeprefix(folder).partition("/")[0] not in hub:
+            named = ", ".join(f"{folder}{name}" for name in hub) or "an entry of `hub`"
             problems.append(Problem(f"{section}.{key}", repr(path), named))
     return problems
 

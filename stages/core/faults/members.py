@@ -15,7 +15,7 @@ from knowtune.methods import METHODS
 from knowtune.registry import Context, member_class
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
-from stages.core.faults.paths import BASE
+from stages.core.faults.paths import base_folder
 from stages.core.faults.raw import family, has_validation, is_quantized, task_kind
 from stages.core.shape import as_problems
 
@@ -118,8 +118,9 @@ class Members:
             return
         given = {**options, "path": path or ""} if own else options
         self._open(REPRESENTATIONS, "representation", name, given, "semantics.representation", "semantics.options")
-        if own and path == BASE:
+        base = base_folder()
+        if own and path == base:
             why = f"the encoder's folder, for {name} is no representation by the base; an entry of `hub` brings one"
             self.problems.append(Problem("semantics.path", repr(path), why))
-        if name in REPRESENTATIONS and not own and path not in (None, BASE):
-            self.problems.append(Problem("semantics.path", repr(path), f"{BASE}, for {name} reads the base"))
+        if name in REPRESENTATIONS and not own and path not in (None, base):
+            self.problems.append(Problem("semantics.path", repr(path), f"{base}, for {name} reads the base"))

@@ -8,15 +8,24 @@ from typing import Any
 
 from knowtune.common.errors import Problem
 from knowtune.text.templates import PACKAGE
+from stages.core.pipeline import project_out
 
 PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
-BASE = "data/base"  # where the base stage puts the pristine base
-HUB = "data/hub/"  # where the fetch stage puts what the hub has
+
+
+def base_folder() -> str:
+    """Return where the base stage puts the pristine base."""
+    return project_out("base")
+
+
+def hub_folder() -> str:
+    """Return where the fetch stage puts what the hub has, a slash at the end."""
+    return project_out("fetch")
 
 
 def is_own(section: str, path: str) -> bool:
     """Tell whether a setting's path is one that a stage writes: what is fetched, or the base that semantics read."""
-    return os.path.normpath(path).startswith(HUB) or (section == "semantics" and path == BASE)
+    return os.path.normpath(path).startswith(hub_folder()) or (section == "semantics" and path == base_folder())
 
 
 def check_paths(raw: dict[str, Any]) -> list[Problem]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.ask import typed
+from cli.ask import find_model, typed
 from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -62,3 +62,17 @@ def test_make_hands_a_question_over_as_it_was_typed(question: str, place: str, t
     assert done.stdout.strip() == ascii(["--params", "params.yaml", "--run", "lora", "--raw", "--", question]).replace(
         "['--params'", "['ask', '--params'"
     )
+
+
+def test_seeds_are_numbers_lowest_first(tmp_path: Path) -> None:
+    for seed in (10, 9, 100):
+        (tmp_path / f"lora/seed-{seed}").mkdir(parents=True)
+    folders = {"lora": str(tmp_path / "lora"), "soup": str(tmp_path / "soup")}
+    assert find_model(folders, "lora", None).name == "seed-9"
+    assert find_model(folders, "lora", 10).name == "seed-10"
+    with pytest.raises(UserError, match="seed: got 1; allowed: 9, 10, 100"):
+        find_model(folders, "lora", 1)
+    with pytest.raises(UserError, match="soup: no model yet; `make run` makes it"):
+        find_model(folders, "soup", None)
+    with pytest.raises(UserError, match="no run or mixture is called 'lira'; known: lora, soup; did you mean 'lora'"):
+        find_model(folders, "lira", None)

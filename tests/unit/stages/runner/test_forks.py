@@ -38,7 +38,7 @@ if __name__ == "__main__": sys.exit(command.main("stages.toy"))
 def toy(tmp_path: Path) -> Path:
     """A project with a stage that notes each time it runs, and a warm process that imports no libraries."""
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("knowtune", "params.yaml"):
+    for name in ("knowtune", "params.yaml", "dvc.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "stages/toy.py").write_text(STAGE)
     libraries(tmp_path, "()")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from knowtune.common.errors import UserError
-from stages.core.pipeline import flatten, quick_yaml, read_stages, resolve
+from stages.core.pipeline import flatten, project_out, quick_yaml, read_stages, resolve
 
 ROOT = Path(__file__).resolve().parents[4]
 PARAMS = {"threads": 1, "source": {"data": "raw"}, "runs": {"a": {"seeds": [3, 4], "options": {"rank": 2}}, "b": {}}}
@@ -51,6 +51,29 @@ def test_an_out_with_settings_is_a_path() -> None:
 def test_what_cannot_be_read_is_refused(pipeline: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         resolve(pipeline, PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages: [", r"dvc.yaml: not readable as YAML: while parsing a flow node .* at line 2"),
+        ("- a", "dvc.yaml: got list; allowed: a mapping"),
+        ("", "dvc.yaml: got no stages; allowed: a mapping of stages by name"),
+    ],
+)
+def test_a_broken_file_is_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(text)
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(UserError, match=message) as caught:
+        read_stages(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_out_is_where_dvc_yaml_says() -> None:
+    stages = read_stages(ROOT)
+    assert [project_out("base")] == list(stages["base"].outs)
+    assert [project_out("merge", "lora")] == list(stages["merge@lora"].outs)
+    assert project_out("fetch") + "x" == project_out("fetch", "x")
 
 
 def test_flat_keys() -> None:
