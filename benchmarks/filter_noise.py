@@ -82,7 +82,7 @@ def print_table(without_noise: Any, rate: float, seed: int, base: Path, work: Pa
 
     from knowtune.common.errors import UserError
     from knowtune.data.label_noise import plant
-    from knowtune.evaluation.report import score_filter
+    from knowtune.evaluation.filter_scores import score_filter
     from knowtune.filters import FILTERS
     from knowtune.filters.base import Seen
     from knowtune.filters.chain import Limits, run_filters

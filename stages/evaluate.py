@@ -1,4 +1,4 @@
-"""Judge the merged models of a run or mixture on every item, against the pristine base, item by item."""
+"""Evaluate the merged models of a run or mixture beside the pristine base."""
 
 from __future__ import annotations
 
@@ -17,46 +17,42 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="the run's or mixture's name, for messages")
     parser.add_argument("--merged", type=Path, required=True, help="its merged models")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
-    parser.add_argument("--test", type=Path, required=True, help="evaluation items")
+    parser.add_argument("--test", type=Path, required=True, help="evaluation examples")
     parser.add_argument("--retention", type=Path, required=True, help="retention texts")
     parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
-    parser.add_argument("--out", type=Path, required=True, help="folder for items, texts and metrics")
+    parser.add_argument("--out", type=Path, required=True, help="folder for examples, texts and metrics")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write items.jsonl and texts.jsonl with a `seed` column, and metrics.json: per seed, and mean with interval."""
-    import pandas as pd
-
-    from knowtune.common.files import read_card, write_json, write_rows
-    from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics, over_seeds, reads_answers
+    """Write examples.jsonl and texts.jsonl with a `seed` column, and metrics.json: by seed, and mean with interval."""
+    from knowtune.common.files import write_json, write_rows
+    from knowtune.evaluation.compute_metrics import over_seeds, reads_answers
+    from knowtune.evaluation.evaluate import evaluate_seeds
+    from knowtune.evaluation.results import Results
     from knowtune.merging.fold import open_merged
-    from stages.core.judging import judge
+    from knowtune.merging.parity import largest_difference
+    from stages.core.evaluation_set import read_evaluation_set
     from stages.core.models import open_base
     from stages.core.semantics import vectors_of
 
     base = open_base(params, args.base)
-    asks = reads_answers(params.evaluate.metrics)
-    vectors = vectors_of(params, base.model(), base.tokenizer()) if asks else None  # the pristine base's, of all seeds
-    baseline = Results.read(args.baseline)
-    all_items, all_texts, metrics = [], [], {}
-    folders = sorted(args.merged.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
-    for folder in folders:
-        seed = int(folder.name.removeprefix("seed-"))
-        label = f"evaluate {args.name}, seed {seed}"
-        results = judge(params, open_merged(folder, base), base, args.test, args.retention, vectors, label)
-        judged = beside_base(results, baseline, base.task)
-        metrics[str(seed)] = compute_metrics(params.evaluate.metrics, judged)
-        all_items.append(judged.items.assign(seed=seed))
-        all_texts.append(judged.texts.assign(seed=seed))
-        print(f"{label}: {metrics[str(seed)]}")
-    write_rows(args.out / "items.jsonl", pd.concat(all_items, ignore_index=True))
-    write_rows(args.out / "texts.jsonl", pd.concat(all_texts, ignore_index=True))
-    found = args.merged / "parity.json"  # mixtures have none
-    parity = None
-    if found.is_file():
-        seeds = read_card(found, {}, "merge").values()
-        parity = max(max(seed["largest"], seed["trained"]) for seed in seeds)
-    write_json(args.out / "metrics.json", {"seeds": metrics, "summary": over_seeds(metrics), "parity": parity})
+    reads = reads_answers(params.evaluate.metrics)
+    vectors = vectors_of(params, base.model(), base.tokenizer()) if reads else None  # the pristine base's, of all seeds
+    seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in args.merged.glob("seed-*"))
+    found = evaluate_seeds(
+        read_evaluation_set(params, args.test, args.retention),
+        ((seed, open_merged(args.merged / f"seed-{seed}", base)) for seed in seeds),
+        base,
+        Results.read(args.baseline),
+        vectors,
+        f"evaluate {args.name}",
+    )
+    write_rows(args.out / "examples.jsonl", found.examples)
+    write_rows(args.out / "texts.jsonl", found.texts)
+    parity = largest_difference(args.merged)
+    write_json(
+        args.out / "metrics.json", {"seeds": found.metrics, "summary": over_seeds(found.metrics), "parity": parity}
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Merge a run's adapters: plain checkpoints where the method folds, else composed artefacts; record parity.
 
-Parity is the difference of logits: merged against attached, on held-out rows, and read back from disk against what the
-trained model said in memory. Beyond the bound of params.yaml the stage fails.
+Parity is the difference of logits: merged against attached, on held-out rows, and read back from disk against the
+trained model in memory. Beyond the bound of params.yaml the stage fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.checkpoints.cards import ADAPTER_CARD
     from knowtune.common.errors import UserError, unknown
     from knowtune.common.files import read_card, read_rows, write_json
-    from knowtune.merging.fold import merge_seed, require_parity
+    from knowtune.merging.fold import merge_seed
+    from knowtune.merging.parity import PARITY, require_parity
     from stages.core.models import open_base
     from stages.core.runs import method_of
 
@@ -49,14 +50,14 @@ def run(args: argparse.Namespace, params: Params) -> None:
     rows = read_rows(args.test)
     held_out = rows[rows["kind"] == "generalisation"]
     rows = (rows if held_out.empty else held_out).head(params.merge.parity_rows)
-    found = {}
+    parities = {}
     for seed in seeds:
         adapter, folder = args.adapters / f"seed-{seed}", args.out / f"seed-{seed}"
-        found[seed] = merge_seed(method, adapter, base, folder, rows, params.evaluate.batch_size)
-        told = f"logits differ by up to {found[seed]['largest']:.2e} attached, {found[seed]['trained']:.2e} as trained"
-        print(f"merge {args.name}: seed {seed}: {told}")
-        require_parity(found[seed], params.merge.parity, f"merge {args.name}, seed {seed}")
-    write_json(args.out / "parity.json", {f"seed-{seed}": value for seed, value in found.items()})
+        parities[seed] = merge_seed(method, adapter, base, folder, rows, params.evaluate.batch_size)
+        attached, trained = parities[seed]["largest"], parities[seed]["trained"]
+        print(f"merge {args.name}: seed {seed}: logits differ by {attached:.2e} attached, {trained:.2e} as trained")
+        require_parity(parities[seed], params.merge.parity, f"merge {args.name}, seed {seed}")
+    write_json(args.out / PARITY, {f"seed-{seed}": value for seed, value in parities.items()})
 
 
 if __name__ == "__main__":

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.common.files import write_json, write_rows
     from knowtune.data.columns import reader_for
     from knowtune.data.editing_cases import Cases
+    from knowtune.data.missing_labels import check_labels
     from knowtune.data.prepare import Limits, RejectedError, prepare
     from knowtune.data.sources import read_embedded, read_files
-    from knowtune.evaluation.cautions import of_labels
     from stages.core.models import open_base
 
     source, base = params.source, open_base(params, args.base)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         raise UserError(f"{error}\nall of them, with their reasons: {path.resolve()}") from None
     for table in ("train", "validation", "test", "retention", "rejected", "planted"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
-    warnings = of_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
+    warnings = check_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
     write_json(args.out / "summary.json", {**made.summary, "cautions": warnings})
     print(f"prepare: {made.summary}")
     for warning in warnings:

@@ -16,7 +16,8 @@ from benchmarks.evidence.materials import Material
 from benchmarks.evidence.numbers import GRID_SEED
 from benchmarks.evidence.store import Store
 from knowtune.common.files import text_digest
-from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics
+from knowtune.evaluation.compute_metrics import compute_metrics
+from knowtune.evaluation.results import Results, beside_base
 from knowtune.methods.base import Method
 from knowtune.training.fit import Fitted, fit, seed_everything
 

@@ -18,7 +18,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import make_card
 from knowtune.common.files import read_rows
 from knowtune.data.columns import reader_for
-from knowtune.data.contract import ITEMS, ROW_COLUMNS, ROWS, TEXTS, check
+from knowtune.data.contract import EXAMPLES, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.prepare import Limits, prepare
 from knowtune.data.sources import read_files
 from knowtune.filters.base import Seen
@@ -123,7 +123,7 @@ def embedded(project: Path) -> Material:
     base = Base.open(data / "base", data / "base", COMPUTE, Knowledge())
     rows = check(read_rows(prepared / "train.jsonl", ROW_COLUMNS), ROWS, "train")
     kept, _ = run_filters(rows, Seen(rows.assign(distance=math.nan)), [("clean", Clean())], "evidence")  # rules alone
-    examples = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), ITEMS, "test")
+    examples = check(read_rows(prepared / "test.jsonl", [*ROW_COLUMNS, "kind"]), EXAMPLES, "test")
     validation = check(read_rows(prepared / "validation.jsonl", ROW_COLUMNS), ROWS, "validation")
     return Material(
         name="embedded",

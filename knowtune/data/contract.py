@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _described = ["id", "fact", "relation", "subject", "wording"]
 ROW_COLUMNS = [*_described, "prompt", "text_pair", "target", "aliases", "layout", "old"]
-ITEM_KINDS = ("reliability", "generalisation", "locality")
+EXAMPLE_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)
 _filled = pa.Column(str, pa.Check.str_length(min_value=1), nullable=False)
@@ -42,11 +42,11 @@ _row = {
     "old": _text,
 }
 ROWS = pa.DataFrameSchema(_row, strict=True, ordered=True, name="training rows")
-ITEMS = pa.DataFrameSchema(
-    {**_row, "target": _filled, "kind": pa.Column(str, pa.Check.isin(ITEM_KINDS))},
+EXAMPLES = pa.DataFrameSchema(
+    {**_row, "target": _filled, "kind": pa.Column(str, pa.Check.isin(EXAMPLE_KINDS))},
     strict=True,
     ordered=True,
-    name="evaluation items",
+    name="evaluation examples",
 )
 TEXTS = pa.DataFrameSchema({"id": _row["id"], "text": _filled}, strict=True, ordered=True, name="retention texts")
 REJECTED = pa.DataFrameSchema(

@@ -1,4 +1,4 @@
-"""From a source to the tables of the pipeline: training rows, validation rows, evaluation items, retention texts.
+"""From a source to the tables of the pipeline: training rows, validation rows, evaluation examples, retention texts.
 
 Every row read is either kept or rejected with a reason; more than the allowed share of rejected rows stops.
 """
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from knowtune.common.errors import UserError
 from knowtune.common.progress import progress
-from knowtune.data.contract import ITEMS, REJECTED, ROW_COLUMNS, ROWS, TEXTS, check
+from knowtune.data.contract import EXAMPLES, REJECTED, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.hold_out import asked_by, hold_out, lots, share_answers
 from knowtune.data.label_noise import plant
 from knowtune.data.records import CHUNK
@@ -37,7 +37,7 @@ class Limits:
         max_facts: new facts; all their rows come along. Where rows belong to no facts: training rows.
         max_known: known rows.
         max_texts: retention texts.
-        max_items: items per kind that models are judged on.
+        max_items: evaluation examples per kind.
         max_rejected: share of rows whose rejection still lets the stage go on.
         validation: share of the training rows that is held out where there is no validation file.
         test: the same where there is no test file.
@@ -133,7 +133,7 @@ def prepare(
     return Prepared(
         train=check(train, ROWS, "prepare: train"),
         validation=check(new["validation"].reset_index(drop=True), ROWS, "prepare: validation"),
-        test=check(test, ITEMS, "prepare: test"),
+        test=check(test, EXAMPLES, "prepare: test"),
         retention=check(texts, TEXTS, "prepare: retention"),
         rejected=check(out, REJECTED, "prepare: rejected"),
         planted=planted,
@@ -246,7 +246,7 @@ def _short(text: str) -> str:
 def _items(
     train: pd.DataFrame, test: pd.DataFrame, known: pd.DataFrame, *, limits: Limits, learns_facts: bool
 ) -> pd.DataFrame:
-    """Put the evaluation items together: of knowledge, trained and known rows too."""
+    """Put the evaluation examples together: of knowledge, trained and known rows too."""
     kinds = {"generalisation": _some(test, limits.max_items, limits.seed)}
     if learns_facts:
         kinds = {"reliability": _some(train, limits.max_items, limits.seed), **kinds, "locality": known}

@@ -1,140 +1,103 @@
-"""From per-item results to the numbers of the leaderboard."""
+"""The leaderboard as rows of text and as Markdown."""
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pandas as pd
-
-from knowtune.common.errors import UserError
-from knowtune.common.files import read_rows, read_tensors, write_rows
-from knowtune.common.statistics import mean_interval
+from knowtune.common.statistics import interval_text
 from knowtune.evaluation.metrics import METRICS
-from knowtune.evaluation.metrics.base import Judged, Metric
+from knowtune.evaluation.metrics.base import Metric
 from knowtune.registry import member_class
-
-if TYPE_CHECKING:
-    import torch
-
-    from knowtune.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Results:
-    """What judging one model gave.
+class Entry:
+    """One line of the leaderboard.
 
     Args:
-        items: id, fact, relation, kind, target, aliases, correct, loss; of a classifier predicted; where some have an
-            old answer old_loss; and where a metric reads answers also answer and distance.
-        texts: id, num_tokens, and of a language model loss.
-        states: of a classifier, mean-pooled states of each text  # (text, hidden).
+        name: of the run or mixture.
+        about: what it is, in a few words.
+        num_trainable: trained parameters, where it was trained.
+        parity: largest difference of logits, merged against attached.
+        summary: metric -> mean, half_width, n.
+        constant: whether it is no model but always one answer.
     """
 
-    items: pd.DataFrame
-    texts: pd.DataFrame
-    states: torch.Tensor | None
+    name: str
+    about: str
+    num_trainable: int | None
+    parity: float | None
+    summary: Mapping[str, Mapping[str, Any]]
+    constant: bool = False
 
-    def write(self, folder: Path) -> None:
-        """Write items.jsonl, texts.jsonl and states.safetensors (empty where there are none)."""
-        from safetensors.torch import save_file
-
-        write_rows(folder / "items.jsonl", self.items)
-        write_rows(folder / "texts.jsonl", self.texts)
-        save_file({} if self.states is None else {"states": self.states}, folder / "states.safetensors")
-
-    @classmethod
-    def read(cls, folder: Path) -> Results:
-        """Read what `write` wrote."""
-        texts = read_rows(folder / "texts.jsonl", ["id", "num_tokens"])
-        return cls(read_rows(folder / "items.jsonl"), texts, read_tensors(folder / "states.safetensors").get("states"))
+    def cell(self, metric: str) -> str:
+        """Give a metric as text: percent for shares, mean ± half-width of the 95 % interval where there are seeds."""
+        found = self.summary.get(metric)
+        if found is None:
+            return "–"
+        return interval_text(found, share=metric_class(metric).unit == "share")
 
 
-def beside_base(own: Results, base: Results, task: Task) -> Judged:
-    """Put the pristine base's result beside each item's and text's own.
-
-    Raises:
-        UserError: the base was judged on other items, or was not asked for its answers.
-    """
-    if own.items["id"].tolist() != base.items["id"].tolist() or own.texts["id"].tolist() != base.texts["id"].tolist():
-        raise UserError("evaluate: the baseline has other items than this evaluation; run the baseline stage again")
-    items, texts = own.items, own.texts
-    items = items.assign(base_correct=base.items["correct"].astype(bool), base_loss=base.items["loss"].astype(float))
-    if "distance" in items:
-        if "distance" not in base.items:
-            raise UserError("evaluate: the baseline has no answers, which a metric reads; run the baseline stage again")
-        distances = base.items["distance"].astype(float)  # NaN comes back from a file as None
-        items = items.assign(base_answer=base.items["answer"], base_distance=distances)
-    if "loss" in texts:
-        texts = texts.assign(base_loss=base.texts["loss"].astype(float))
-    states, base_states = (None if r.states is None else r.states.double().numpy() for r in (own, base))
-    return Judged(items, texts, states, base_states, labels=getattr(task, "labels", ()))
+def metric_class(name: str) -> type[Metric]:
+    """Look a metric's class up."""
+    return member_class(METRICS, "metric", name)
 
 
-CONSTANT = {"classification": "majority", "regression": "mean"}  # task -> what its constant answer is called
+def arrow(metric: str) -> str:
+    """Give ↑ where higher is better, else ↓."""
+    return "↑" if metric_class(metric).higher_is_better else "↓"
 
 
-def constant_answer(kind: str, train: pd.DataFrame, test: pd.DataFrame, task: Task) -> tuple[str, Judged] | None:
-    """Judge what needs no model: always the most frequent label of the training rows, or the mean of their scores.
+def leaderboard_rows(entries: Sequence[Entry], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Give head and rows of the leaderboard as text."""
+    head = ["name", "what", "trained", *(f"{metric} {arrow(metric)}" for metric in metrics), "parity"]
+    rows = [
+        [
+            entry.name,
+            entry.about,
+            "–" if entry.num_trainable is None else f"{entry.num_trainable:,}",
+            *(entry.cell(metric) for metric in metrics),
+            "–" if entry.parity is None else f"{entry.parity:.1e}",
+        ]
+        for entry in entries
+    ]
+    return head, rows
+
+
+def legend(metric: str, known: Sequence[int] | None) -> str:
+    """Say in a few words what a metric is, and of how many known facts the base has any to lose.
 
     Args:
-        kind: the task's name; None is returned for one that has no such answer.
-        train: training rows; damaged ones without a target are left out.
-        test: evaluation items.
-        task: has the labels, whose order decides between equally frequent ones.
-
-    Returns:
-        The answer, and the items with it as prediction.
+        metric: its name.
+        known: how many known facts the base has right, and how many there are; None where there are none.
     """
-    targets = train["target"][train["target"] != ""]
-    if kind not in CONSTANT or targets.empty:
-        return None
-    if kind == "classification":
-        counts = targets.value_counts()
-        answer = max(getattr(task, "labels", counts.index), key=lambda label: counts.get(label, 0))
-    else:
-        answer = f"{targets.astype(float).mean():.6g}"
-    items = test.assign(predicted=answer, correct=test["target"] == answer)
-    return answer, Judged(items, pd.DataFrame({"num_tokens": []}), labels=getattr(task, "labels", ()))
+    about = metric_class(metric).about
+    return (
+        f"{about}; the base has {known[0]} of {known[1]} right"
+        if known and "known" in metric_class(metric).needs
+        else about
+    )
 
 
-def reads_answers(names: Sequence[str]) -> bool:
-    """Tell whether one of the named metrics needs answers in words."""
-    return any(member_class(METRICS, "metric", name).reads_answers for name in names)
+def leaderboard_markdown(
+    entries: Sequence[Entry],
+    metrics: Sequence[str],
+    known: Sequence[int] | None = None,
+    cautions: Sequence[str] = (),
+) -> str:
+    """Write the leaderboard as a Markdown table; mean ± half-width of the 95 % interval over seeds.
 
-
-def reads_whole_answers(names: Sequence[str]) -> bool:
-    """Tell whether one of the named metrics needs answers that go on beyond the length of what is right."""
-    return any(member_class(METRICS, "metric", name).reads_whole_answers for name in names)
-
-
-def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:
-    """Compute the named metrics; one that the data has nothing to measure on, or that is not finite, is left out."""
-    found = {}
-    for name in names:
-        metric: Metric = member_class(METRICS, "metric", name)()
-        value = metric.compute(judged)
-        if value is not None and math.isfinite(value):
-            found[name] = value
-        elif value is not None:
-            print(f"{name}: got {value}, which no table can hold; a dash stands for it", file=sys.stderr)
-    return found
-
-
-def over_seeds(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return, per metric, mean and 95 % interval over the seeds that have it, and how many seeds are without.
-
-    Returns:
-        Per metric that a seed has: see `mean_interval`; and `without`, where seeds are without it.
+    Args:
+        entries: its lines.
+        metrics: its columns.
+        known: see `legend`.
+        cautions: what makes its numbers say less than they seem to.
     """
-    names = dict.fromkeys(name for values in metrics.values() for name in values)
-    found: dict[str, Any] = {}
-    for name in names:
-        having = [values[name] for values in metrics.values() if name in values]
-        without = len(metrics) - len(having)
-        found[name] = {**mean_interval(having), **({"without": without} if without else {})}
-    return found
+    head, rows = leaderboard_rows(entries, metrics)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
+    about = [f"- {m} {arrow(m)}: {legend(m, known)} ({metric_class(m).unit})" for m in metrics]
+    mind = ["", *(f"Caution: {caution}." for caution in cautions)] if cautions else []
+    return "\n".join([*lines, "", *about, *mind, ""])

@@ -1,9 +1,9 @@
 """Push-away: which answers moved away from their targets, how far, and which did so most.
 
 A reconstruction of the first finding of *Semantic are Beacons* (Wang, Li, arXiv 2405.18292): fine-tuning can move a
-model away from the target that it is to learn. The distances are those of `knowtune.semantics.distance`: how far the
-answer of
-the pristine base (before) and of a tuned model (after) is from the target, both by the pristine base's vectors.
+model away from the target that it is to learn. The distances are those of `knowtune.semantics.distance`: how far
+the answer of the pristine base (before) and of a tuned model (after) is from the target, both by the pristine base's
+vectors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pandas as pd
 
 from knowtune.common.statistics import interval_text, mean_interval
 from knowtune.common.svg import svg_text
-from knowtune.data.contract import ITEM_KINDS
-from knowtune.evaluation.push_changes import PUSHED, changes
+from knowtune.data.contract import EXAMPLE_KINDS
+from knowtune.evaluation.distance_change import PUSHED, changes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,45 +36,45 @@ class PushAway:
     Args:
         rows: a line per model and kind: see `by_kind`.
         worst: per model, see `farthest`; models that push none of these away are missing.
-        picture: SVG.
+        plot: SVG.
     """
 
     rows: Sequence[Mapping[str, Any]]
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    picture: str
+    plot: str
 
 
-def push_away(items: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) -> PushAway | None:
-    """Gather what the report shows, or None where no item of any model has a distance.
+def push_away(examples: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) -> PushAway | None:
+    """Gather what the report shows, or None where no example of any model has a distance.
 
     Args:
-        items: per model, its results of all seeds: id, fact, kind, target, answer, distance, base_answer,
+        examples: per model, its results of all seeds: id, fact, kind, target, answer, distance, base_answer,
             base_distance, seed.
-        prompts: of the items, by id.
+        prompts: of the examples, by id.
     """
-    measured = {name: table.assign(change=changes(table)).dropna(subset="change") for name, table in items.items()}
+    measured = {name: table.assign(change=changes(table)).dropna(subset="change") for name, table in examples.items()}
     if all(table.empty for table in measured.values()):
         return None
     rows = [{"model": name, **line} for name, table in measured.items() for line in by_kind(table)]
     worst = {name: farthest(table, prompts) for name, table in measured.items()}
-    picture = svg_text(_curves(measured), bbox_inches="tight")
-    return PushAway(rows, {name: lines for name, lines in worst.items() if lines}, picture)
+    plot = svg_text(_curves(measured), bbox_inches="tight")
+    return PushAway(rows, {name: lines for name, lines in worst.items() if lines}, plot)
 
 
-def by_kind(items: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe a model's changes per kind of item, in the kinds' order.
+def by_kind(examples: pd.DataFrame) -> list[dict[str, Any]]:
+    """Describe a model's changes per kind of example, in the kinds' order.
 
     Args:
-        items: kind, base_distance, change, seed.
+        examples: kind, base_distance, change, seed.
 
     Returns:
-        Per kind that has items: kind, count (items of a seed), before (mean distance of the base's answers) and, as
-        text with the 95 % interval over seeds: pushed (share pushed away), by (mean growth of those, 0 where there
+        Per kind that has examples: kind, count (of a seed), before (mean distance of the base's answers) and, as text
+        with the 95 % interval over seeds: pushed (share pushed away), by (mean growth of those, 0 where there
         are none) and change (mean of all, negative where answers came nearer).
     """
     lines = []
-    for kind in ITEM_KINDS:
-        chosen = items[items["kind"] == kind]
+    for kind in EXAMPLE_KINDS:
+        chosen = examples[examples["kind"] == kind]
         seeds = [seed["change"] for _, seed in chosen.groupby("seed")]
         if not seeds:
             continue
@@ -94,33 +94,33 @@ def by_kind(items: pd.DataFrame) -> list[dict[str, Any]]:
     return lines
 
 
-def farthest(items: pd.DataFrame, prompts: Mapping[str, str], count: int = WORST) -> list[dict[str, Any]]:
-    """Give the items of what was to be learned that were pushed away most, each with the seed that did it most.
+def farthest(examples: pd.DataFrame, prompts: Mapping[str, str], count: int = WORST) -> list[dict[str, Any]]:
+    """Return the new facts' examples that were pushed away farthest, each once, with its worst seed.
 
     Args:
-        items: as for `push_away`, with `change`.
-        prompts: of the items, by id.
+        examples: as for `push_away`, with `change`.
+        prompts: of the examples, by id.
         count: at most so many.
 
     Returns:
         The farthest first, equals by seed and id: fact, kind, prompt, target, base_answer, answer, before, after, seed.
     """
-    pushed = items[(items["change"] > PUSHED) & items["kind"].isin(GROUPS[LEARNED])]
+    pushed = examples[(examples["change"] > PUSHED) & examples["kind"].isin(GROUPS[LEARNED])]
     rounded = pushed.assign(change=pushed["change"].round(6))  # so that rounding decides no order
     ordered = rounded.sort_values(["change", "seed", "id"], ascending=[False, True, True], kind="stable")
     return [
         {
-            "fact": item["fact"],
-            "kind": item["kind"],
-            "prompt": shortened(prompts[item["id"]].rstrip()),
-            "target": shortened(item["target"]),
-            "base_answer": shortened(item["base_answer"]),
-            "answer": shortened(item["answer"]),
-            "before": f"{item['base_distance']:.3f}",
-            "after": f"{item['distance']:.3f}",
-            "seed": int(item["seed"]),
+            "fact": example["fact"],
+            "kind": example["kind"],
+            "prompt": shortened(prompts[example["id"]].rstrip()),
+            "target": shortened(example["target"]),
+            "base_answer": shortened(example["base_answer"]),
+            "answer": shortened(example["answer"]),
+            "before": f"{example['base_distance']:.3f}",
+            "after": f"{example['distance']:.3f}",
+            "seed": int(example["seed"]),
         }
-        for item in ordered.drop_duplicates("id").head(count).to_dict("records")
+        for example in ordered.drop_duplicates("id").head(count).to_dict("records")
     ]
 
 
@@ -130,7 +130,7 @@ def shortened(text: str) -> str:
 
 
 def _curves(measured: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw each model's changes in order, the farthest first: where its line meets 0, no more items are pushed away."""
+    """Draw each model's changes in order, the farthest first: from where its line meets 0, none is pushed away."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -145,7 +145,7 @@ def _curves(measured: Mapping[str, pd.DataFrame]) -> Figure:
             if len(change):
                 axes.plot(100 * grid, np.quantile(change, 1 - grid), color=f"C{number}", label=name)
         axes.set_title(group)
-        axes.set_xlabel("items, %, those pushed away farthest first")
+        axes.set_xlabel("examples, %, those pushed away farthest first")
         axes.set_ylabel("distance to the target, after - before")
         axes.grid(alpha=0.3)
     axes.legend(frameon=False)

@@ -19,19 +19,16 @@ from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED, for_servi
 from knowtune.checkpoints.plain import write_plain
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, write_json
+from knowtune.merging.parity import parity
 from knowtune.methods import METHODS
 from knowtune.models.checkpoint_files import first_line
-from knowtune.models.forward import logits_of
 from knowtune.registry import member_class
-from knowtune.text.batches import batches_by_length
 from knowtune.training.outputs import RECORD, recorded_difference
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedTokenizerBase
 
     from knowtune.methods.base import Method
-    from knowtune.tasks.base import Task
 
 
 def merge_seed(
@@ -117,32 +114,6 @@ def load_seed(method: Method, folder: Path, base: Base) -> torch.nn.Module:
     return method.load(base.model(), folder).eval()
 
 
-@torch.inference_mode()
-def parity(
-    attached: torch.nn.Module,
-    merged: torch.nn.Module,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: pd.DataFrame,
-    batch_size: int,
-) -> dict[str, float | int]:
-    """Measure how far the merged model's logits lie from the attached one's on held-out rows.
-
-    Returns:
-        largest and mean absolute difference over all outputs of real tokens, and on how many rows.
-    """
-    encoded = task.encode(tokenizer, rows)
-    largest, total, count = 0.0, 0.0, 0
-    for batch in batches_by_length([len(row.input_ids) for row in encoded], batch_size):
-        inputs = task.inputs([encoded[i] for i in batch])
-        difference = (logits_of(attached, inputs) - logits_of(merged, inputs)).abs()
-        values = difference[inputs["attention_mask"].bool()] if difference.ndim == 3 else difference
-        largest = float(torch.maximum(torch.tensor(largest), values.max()))  # NaN stays NaN, unlike with max()
-        total += float(values.double().sum())
-        count += values.numel()
-    return {"largest": largest, "mean": total / max(count, 1), "num_rows": len(rows)}
-
-
 def open_merged(folder: Path, base: Base) -> torch.nn.Module:
     """Load a merged model of either kind, in evaluation mode."""
     require_same_base(read_card(folder / MERGED, {"base_digest": str}, "merge")["base_digest"], base, folder)
@@ -150,29 +121,3 @@ def open_merged(folder: Path, base: Base) -> torch.nn.Module:
         composed = read_card(folder / COMPOSED, {"method": str, "options": dict}, "merge")
         return method_of(composed, folder / COMPOSED).load(base.model(), folder).eval()
     return load_model(folder, replace(base.compute, quantize="none"), base.task, trained=True)
-
-
-def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
-    """Stop when a merged model computes something else than the attached one, or than what was trained.
-
-    Args:
-        found: of `merge_seed`.
-        bound: allowed difference; what the training's dtype rounds is allowed in comparing with what was trained.
-        where: which run and seed.
-
-    Raises:
-        UserError: names the difference and the bound.
-    """
-    if not found["largest"] <= bound:
-        raise UserError(
-            f"{where}: the merged model's logits differ from the attached one's by up to {found['largest']:.3g}; "
-            f"allowed: {bound:g} (merge.parity). "
-            "The method does not fold as PEFT says it does, or the bound is too small for this model"
-        )
-    allowed = max(bound, found["noise"])
-    if not found["trained"] <= allowed:
-        raise UserError(
-            f"{where}: the model on disk computes logits that differ from those of the trained model in memory by up "
-            f"to {found['trained']:.3g}; allowed: {allowed:.3g} (merge.parity). "
-            "Not all that was trained was saved, or the bound is too small for this model"
-        )

@@ -138,9 +138,9 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
         assert board[run]["drift"]["mean"] > 0
         for parity in json.loads((data / f"merged/{run}/parity.json").read_text()).values():
             assert parity["largest"] < 1e-4
-    items = [json.loads(line) for line in (data / "evaluated/runs/lora/items.jsonl").read_text().splitlines()]
-    assert all(item["answer"] == item["predicted"] for item in items)
-    assert all((item["distance"] == 0) == item["correct"] for item in items)
+    examples = [json.loads(line) for line in (data / "evaluated/runs/lora/examples.jsonl").read_text().splitlines()]
+    assert all(example["answer"] == example["predicted"] for example in examples)
+    assert all((example["distance"] == 0) == example["correct"] for example in examples)
     answers = read_yaml(classifier.folder / "workspaces/reviews/dvc.lock")["stages"]["answers"]
     assert "data/hub/encoder" in {dep["path"] for dep in answers["deps"]}
     assert "Pushed away" in (data / "report/index.html").read_text()

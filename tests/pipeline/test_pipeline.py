@@ -36,15 +36,19 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
 
 
 def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
-    def items(path: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (finished.folder / "data" / path / "items.jsonl").read_text().splitlines()]
+    def examples(path: str) -> list[dict[str, Any]]:
+        return [
+            json.loads(line) for line in (finished.folder / "data" / path / "examples.jsonl").read_text().splitlines()
+        ]
 
-    base = {item["id"]: (item["answer"], item["distance"]) for item in items("baseline")}
+    base = {example["id"]: (example["answer"], example["distance"]) for example in examples("baseline")}
     for path in ("evaluated/runs/prefix", "evaluated/mixtures/soup"):
-        found = items(path)
-        assert [(item["base_answer"], item["base_distance"]) for item in found] == [base[item["id"]] for item in found]
-        assert all(0 <= item["distance"] <= 2 for item in found)
-        assert any(item["answer"] != item["base_answer"] for item in found)
+        found = examples(path)
+        assert [(example["base_answer"], example["base_distance"]) for example in found] == [
+            base[example["id"]] for example in found
+        ]
+        assert all(0 <= example["distance"] <= 2 for example in found)
+        assert any(example["answer"] != example["base_answer"] for example in found)
     page = (finished.folder / "data/report/index.html").read_text()
     assert "<h2>Pushed away</h2>" in page
     assert "soup: the answers that it pushed away farthest" in page

@@ -17,11 +17,12 @@ from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import CARD, MERGED, make_card
 from knowtune.common.errors import UserError
 from knowtune.common.files import write_json
-from knowtune.merging.fold import load_seed, merge_seed, open_merged, require_parity
+from knowtune.merging.fold import load_seed, merge_seed, open_merged
 from knowtune.merging.mix import mix
 from knowtune.merging.mixtures.average import Average
 from knowtune.merging.mixtures.dare import Dare
 from knowtune.merging.mixtures.ties import Ties
+from knowtune.merging.parity import require_parity
 from knowtune.methods.base import Method
 from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full

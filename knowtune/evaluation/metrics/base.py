@@ -16,10 +16,10 @@ from knowtune.registry import Member
 
 @dataclass(frozen=True)
 class Judged:
-    """Per-item results of a model beside those of the pristine base.
+    """Per-example results of a model beside those of the pristine base.
 
     Args:
-        items: columns id, fact, relation, kind, target, aliases, correct, loss, base_correct, base_loss; for a
+        examples: columns id, fact, relation, kind, target, aliases, correct, loss, base_correct, base_loss; for a
             classifier also predicted; where some have an old answer, also old_loss, NaN where there is none; where a
             metric reads answers, also answer, distance, base_answer, base_distance.
         texts: columns id, num_tokens; for a language model also loss (nats per token) and base_loss.
@@ -28,21 +28,21 @@ class Judged:
         labels: of a classification, in their order.
     """
 
-    items: pd.DataFrame
+    examples: pd.DataFrame
     texts: pd.DataFrame
     states: np.ndarray[Any, Any] | None = None
     base_states: np.ndarray[Any, Any] | None = None
     labels: Sequence[str] = ()
 
     def of_kind(self, kind: str) -> pd.DataFrame:
-        """Give the items of a kind."""
-        return self.items[self.items["kind"] == kind]
+        """Give the examples of a kind."""
+        return self.examples[self.examples["kind"] == kind]
 
 
 class Metric(Member):
-    """One number of the leaderboard, computed from per-item results of a model and of the pristine base."""
+    """One number of the leaderboard, computed from per-example results of a model and of the pristine base."""
 
-    reads_answers: ClassVar[bool] = False  # whether items must have answers in words and their distances
+    reads_answers: ClassVar[bool] = False  # whether examples must have answers in words and their distances
     reads_whole_answers: ClassVar[bool] = False  # whether answers must go on beyond the length of what is right
     needs: ClassVar[tuple[str, ...]] = ()  # rows that the source must give, without which it says nothing: "known"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.compare_words import best_of, contains
+from knowtune.evaluation.answer_matching import best_of, contains
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.compare_words import best_of, final_number, same_number
+from knowtune.evaluation.answer_matching import best_of, final_number, same_number
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class FinalNumber(Metric):
     """Share of held-out rows whose greedy answer ends with the number that a right answer ends with, as for GSM8K.
 
-    Which number that is: see `knowtune.evaluation.compare_words.final_number`. Numbers are compared by value (18 is
+    Which number that is: see `knowtune.evaluation.answer_matching.final_number`. Numbers are compared by value (18 is
     18.0). Rows whose
     right answers have no number are left out. The answer is read whole, up to `answers.max_new_tokens`.
     """

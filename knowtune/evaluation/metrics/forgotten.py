@@ -20,7 +20,7 @@ class Forgotten(Metric):
     about: ClassVar[str] = "of the known facts that the base has right, those lost"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the known items that the base has right."""
+        """Average over the known examples that the base has right."""
         known = judged.of_kind("locality")
         chosen = known[known["base_correct"].astype(bool)]
         return 1.0 - float(chosen["correct"].mean()) if len(chosen) else None

@@ -17,7 +17,7 @@ class Gained(Metric):
     about: ClassVar[str] = "of the known facts that the base has wrong, those right now"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the known items that the base has wrong."""
+        """Average over the known examples that the base has wrong."""
         known = judged.of_kind("locality")
         chosen = known[~known["base_correct"].astype(bool)]
         return float(chosen["correct"].mean()) if len(chosen) else None

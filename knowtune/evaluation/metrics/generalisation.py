@@ -16,6 +16,6 @@ class Generalisation(Metric):
     about: ClassVar[str] = "new facts, other wordings"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the items of this kind."""
+        """Average over the examples of this kind."""
         chosen = judged.of_kind("generalisation")
         return float(chosen["correct"].mean()) if len(chosen) else None

@@ -17,6 +17,6 @@ class Known(Metric):
     about: ClassVar[str] = "known facts right"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the items of this kind."""
+        """Average over the examples of this kind."""
         chosen = judged.of_kind("locality")
         return float(chosen["correct"].mean()) if len(chosen) else None

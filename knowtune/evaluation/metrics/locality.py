@@ -17,7 +17,7 @@ class Locality(Metric):
     about: ClassVar[str] = "known facts that stay right"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the known items that the base has right."""
+        """Average over the known examples that the base has right."""
         known = judged.of_kind("locality")
         chosen = known[known["base_correct"].astype(bool)]
         return float(chosen["correct"].mean()) if len(chosen) else None

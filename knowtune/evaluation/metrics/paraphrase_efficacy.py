@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.compare_words import preferred
+from knowtune.evaluation.answer_matching import preferred
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
@@ -13,7 +13,7 @@ class ParaphraseEfficacy(Metric):
 
     ROME's paraphrase score (Meng et al., arXiv 2202.05262) as its released code computes it: log-probabilities are
     averaged over an answer's tokens, so that the shorter one is not favoured. Of several new or old answers the
-    likeliest counts. Items without an old answer are left out.
+    likeliest counts. Examples without an old answer are left out.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
@@ -22,5 +22,5 @@ class ParaphraseEfficacy(Metric):
     about: ClassVar[str] = "new answer likelier than the old one, other wordings"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the items that have an old answer."""
+        """Average over the examples that have an old answer."""
         return preferred(judged.of_kind("generalisation"))

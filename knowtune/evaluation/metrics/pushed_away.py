@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from knowtune.evaluation.distance_change import PUSHED, changes, learned
 from knowtune.evaluation.metrics.base import Judged, Metric
-from knowtune.evaluation.push_changes import PUSHED, changes, learned
 
 
 class PushedAway(Metric):
     """Share of new facts, or held-out rows, whose answer is farther from its target than the pristine base's was.
 
-    Farther by more than `knowtune.evaluation.push_changes.PUSHED`. A reconstruction of the first finding of
+    Farther by more than `knowtune.evaluation.distance_change.PUSHED`. A reconstruction of the first finding of
     *Semantic are Beacons* (arXiv 2405.18292): fine-tuning can move a model away from the target that it is to learn.
     """
 
@@ -23,5 +23,5 @@ class PushedAway(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Count those that moved away, of all that have a distance."""
-        moved = changes(learned(judged.items))
+        moved = changes(learned(judged.examples))
         return float((moved > PUSHED).mean()) if len(moved) else None

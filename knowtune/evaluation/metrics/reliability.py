@@ -16,6 +16,6 @@ class Reliability(Metric):
     about: ClassVar[str] = "new facts, trained wordings"
 
     def compute(self, judged: Judged) -> float | None:
-        """Average over the items of this kind."""
+        """Average over the examples of this kind."""
         chosen = judged.of_kind("reliability")
         return float(chosen["correct"].mean()) if len(chosen) else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.compare_words import best_of, token_f1
+from knowtune.evaluation.answer_matching import best_of, token_f1
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class TokenF1(Metric):
     """Mean F1 of the words of the greedy answer and of the right one, on held-out rows; of several, the best.
 
-    SQuAD's score: see `knowtune.evaluation.compare_words`. The answer is read whole, up to `answers.max_new_tokens`.
+    SQuAD's score: see `knowtune.evaluation.answer_matching`. The answer is read whole, up to `answers.max_new_tokens`.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)

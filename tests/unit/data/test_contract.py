@@ -7,7 +7,7 @@ from knowtune.common.errors import UserError
 from knowtune.data.contract import (
     ANSWERS,
     DROPPED,
-    ITEMS,
+    EXAMPLES,
     REJECTED,
     ROW_COLUMNS,
     ROWS,
@@ -25,7 +25,7 @@ def test_the_columns_of_a_row() -> None:
         "old",
     ]  # fmt: skip
     assert list(ROWS.columns) == ROW_COLUMNS
-    assert list(ITEMS.columns) == [*ROW_COLUMNS, "kind"]
+    assert list(EXAMPLES.columns) == [*ROW_COLUMNS, "kind"]
 
 
 def test_good_rows_pass_unchanged() -> None:
@@ -85,11 +85,11 @@ def test_null_is_refused(column: str) -> None:
 
 def test_an_item_needs_a_target_and_a_known_kind() -> None:
     good = table(row("a", "p", "t")).assign(kind="locality")
-    assert len(check(good, ITEMS, "x")) == 1
+    assert len(check(good, EXAMPLES, "x")) == 1
     with pytest.raises(UserError, match=r"kind: isin.* fails 1 times \(row 0: 'portability'\)"):
-        check(good.assign(kind="portability"), ITEMS, "x")
+        check(good.assign(kind="portability"), EXAMPLES, "x")
     with pytest.raises(UserError, match=r"target: str_length\(1, None\) fails 1 times \(row 0: ''\)"):
-        check(good.assign(target=""), ITEMS, "x")
+        check(good.assign(target=""), EXAMPLES, "x")
 
 
 def test_answers_have_counts_within_bounds() -> None:

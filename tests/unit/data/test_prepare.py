@@ -156,7 +156,8 @@ class TestPrepare:
     def test_an_id_of_a_test_row_among_the_known(self, refused: Refused) -> None:
         source = raw(table(row("a", "p", "t")), table(row("x", "x?", "t")), table(row("x", "k?", "t")))
         assert refused(source) == (
-            "prepare: test: not valid evaluation items\n  id: field_uniqueness fails 2 times (row 1: 'x', row 2: 'x')"
+            "prepare: test: not valid evaluation examples\n"
+            "  id: field_uniqueness fails 2 times (row 1: 'x', row 2: 'x')"
         )
 
     @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ import pytest
 from knowtune.evaluation.push_away import SHOWN, PushAway, by_kind, farthest, push_away, shortened
 
 
-def item(name: str, before: float, after: float, kind: str = "generalisation", seed: int = 0) -> dict[str, Any]:
+def example(name: str, before: float, after: float, kind: str = "generalisation", seed: int = 0) -> dict[str, Any]:
     return {
         "id": name, "fact": f"fact of {name}", "kind": kind, "target": "Rome", "answer": f"tuned {name}",
         "distance": after, "base_answer": f"base {name}", "base_distance": before, "seed": seed,
     }  # fmt: skip
 
 
-def measured(*items: dict[str, Any]) -> pd.DataFrame:
-    table = pd.DataFrame(items)
+def measured(*examples: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(examples)
     return table.assign(change=table["distance"] - table["base_distance"])
 
 
@@ -29,8 +29,9 @@ class Prompts(dict[str, str]):
 class TestByKind:
     def test_by_hand(self) -> None:
         table = measured(
-            item("a", 0.5, 0.0), item("b", 0.5, 1.0), item("a", 0.5, 0.9, seed=1), item("b", 0.5, 0.7, seed=1),
-            item("c", 0.0, 0.5, "locality"), item("c", 0.0, 0.0, "locality", seed=1),
+            example("a", 0.5, 0.0), example("b", 0.5, 1.0),
+            example("a", 0.5, 0.9, seed=1), example("b", 0.5, 0.7, seed=1),
+            example("c", 0.0, 0.5, "locality"), example("c", 0.0, 0.0, "locality", seed=1),
         )  # fmt: skip
         learned, known = by_kind(table)
         assert [learned[key] for key in ("kind", "count", "before")] == ["generalisation", 2, "0.500"]
@@ -41,15 +42,15 @@ class TestByKind:
         assert known["by"].startswith("0.250 ± ")  # 0.5, then 0 for none
 
     def test_one_seed_has_no_interval(self) -> None:
-        (line,) = by_kind(measured(item("a", 1.0, 0.25)))
+        (line,) = by_kind(measured(example("a", 1.0, 0.25)))
         assert (line["pushed"], line["by"], line["change"]) == ("0.0 %", "0.000", "-0.750")
 
 
 class TestFarthest:
     def test_the_farthest_first_and_each_item_once_with_its_worst_seed(self) -> None:
         table = measured(
-            item("a", 0.5, 0.75), item("b", 0.5, 1.0), item("a", 0.5, 1.5, seed=1), item("c", 0.5, 0.4),
-            item("d", 0.0, 1.9, "locality"), item("e", 0.5, 0.505),
+            example("a", 0.5, 0.75), example("b", 0.5, 1.0), example("a", 0.5, 1.5, seed=1), example("c", 0.5, 0.4),
+            example("d", 0.0, 1.9, "locality"), example("e", 0.5, 0.505),
         )  # fmt: skip
         assert farthest(table, Prompts()) == [
             {
@@ -63,12 +64,17 @@ class TestFarthest:
         ]  # fmt: skip
 
     def test_equals_stand_by_seed_and_id_whatever_their_order(self) -> None:
-        items = [item("b", 0.25, 0.5), item("a", 0.25, 0.5 + 1e-9), item("c", 0.25, 0.5), item("0", 0.25, 0.5, seed=1)]
-        for some in (items, items[::-1]):
+        examples = [
+            example("b", 0.25, 0.5),
+            example("a", 0.25, 0.5 + 1e-9),
+            example("c", 0.25, 0.5),
+            example("0", 0.25, 0.5, seed=1),
+        ]
+        for some in (examples, examples[::-1]):
             assert [line["fact"][-1] for line in farthest(measured(*some), Prompts())] == ["a", "b", "c", "0"]
 
     def test_no_more_than_twenty(self) -> None:
-        table = measured(*(item(str(i), 0.0, 0.05 * (i + 1)) for i in range(30)))
+        table = measured(*(example(str(i), 0.0, 0.05 * (i + 1)) for i in range(30)))
         assert [line["after"] for line in farthest(table, Prompts())] == [f"{0.05 * i:.3f}" for i in range(30, 10, -1)]
 
 
@@ -79,8 +85,8 @@ def test_long_texts_are_cut() -> None:
 
 class TestPushAway:
     def whole(self) -> PushAway | None:
-        lora = pd.DataFrame([item("a", 0.5, 1.0), item("b", 0.5, 0.1), item("c", 0.0, 0.3, "locality")])
-        full = pd.DataFrame([item("a", 0.5, 0.0), item("b", 0.5, 0.0), item("c", 0.0, 0.0, "locality")])
+        lora = pd.DataFrame([example("a", 0.5, 1.0), example("b", 0.5, 0.1), example("c", 0.0, 0.3, "locality")])
+        full = pd.DataFrame([example("a", 0.5, 0.0), example("b", 0.5, 0.0), example("c", 0.0, 0.0, "locality")])
         return push_away({"lora": lora, "full": full}, Prompts())
 
     def test_every_model_has_its_lines_and_only_those_that_push_have_a_list(self) -> None:
@@ -98,22 +104,26 @@ class TestPushAway:
     def test_twice_the_same_picture_with_both_groups(self) -> None:
         one, two = self.whole(), self.whole()
         assert one is not None and two is not None
-        assert one.picture == two.picture
-        assert all(text in one.picture for text in ("what was to be learned", "what was known", "lora", "full"))
+        assert one.plot == two.plot
+        assert all(text in one.plot for text in ("what was to be learned", "what was known", "lora", "full"))
 
     def test_a_group_without_items_is_not_drawn(self) -> None:
-        found = push_away({"lora": pd.DataFrame([item("a", 0.5, 1.0)])}, Prompts())
+        found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0)])}, Prompts())
         assert found is not None
-        assert "what was known" not in found.picture
+        assert "what was known" not in found.plot
 
     @pytest.mark.parametrize(
-        "items",
-        [pd.DataFrame([item("a", math.nan, 0.5)]), pd.DataFrame([item("a", 0.5, 0.5)])[:0], pd.DataFrame({"id": []})],
+        "examples",
+        [
+            pd.DataFrame([example("a", math.nan, 0.5)]),
+            pd.DataFrame([example("a", 0.5, 0.5)])[:0],
+            pd.DataFrame({"id": []}),
+        ],
     )
-    def test_nothing_where_nothing_was_measured(self, items: pd.DataFrame) -> None:
-        assert push_away({"lora": items}, Prompts()) is None
+    def test_nothing_where_nothing_was_measured(self, examples: pd.DataFrame) -> None:
+        assert push_away({"lora": examples}, Prompts()) is None
 
     def test_items_without_a_distance_are_left_out(self) -> None:
-        found = push_away({"lora": pd.DataFrame([item("a", 0.5, 1.0), item("b", math.nan, 0.5)])}, Prompts())
+        found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0), example("b", math.nan, 0.5)])}, Prompts())
         assert found is not None
         assert [row["count"] for row in found.rows] == [1]

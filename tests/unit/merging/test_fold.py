@@ -11,7 +11,8 @@ from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json, write_json
-from knowtune.merging.fold import load_seed, merge_seed, open_merged, parity, require_parity
+from knowtune.merging.fold import load_seed, merge_seed, open_merged
+from knowtune.merging.parity import parity, require_parity
 from knowtune.methods.base import Method
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora

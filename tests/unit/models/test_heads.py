@@ -10,7 +10,8 @@ import torch
 from knowtune.checkpoints.base import Base, load_model
 from knowtune.checkpoints.cards import ADAPTER_CARD, MERGED
 from knowtune.common.files import read_json, write_json
-from knowtune.evaluation.leaderboard import Results, beside_base, compute_metrics
+from knowtune.evaluation.compute_metrics import compute_metrics
+from knowtune.evaluation.results import Results, beside_base
 from knowtune.merging.fold import load_seed, merge_seed, open_merged
 from knowtune.merging.mix import mix
 from knowtune.merging.mixtures.average import Average
@@ -133,8 +134,8 @@ def results(model: Any, base: Base) -> Results:
     """Judge reviews and read texts as the stages do."""
     tokenizer, rows = base.tokenizer(), review_rows().assign(kind="generalisation")
     read, states = base.task.evaluator.read_texts(model, tokenizer, TEXTS, 2, 48, "x")
-    items = rows.join(base.task.evaluator.judge(model, tokenizer, rows, 7, "x"))
-    return Results(items, read.assign(id=[str(i) for i in range(len(TEXTS))]), states)
+    examples = rows.join(base.task.evaluator.judge(model, tokenizer, rows, 7, "x"))
+    return Results(examples, read.assign(id=[str(i) for i in range(len(TEXTS))]), states)
 
 
 def test_the_base_against_itself_has_forgotten_nothing(backbone: Base) -> None:
@@ -164,17 +165,17 @@ class TestEveryMethod:
         method, head = METHODS[method_name], HEADS[kind]
         fitted = train(backbone, method, review_rows(), work, **QUICK, learning_rate=RATES[method_name])
         trained = results(fitted.model, backbone)
-        assert trained.items["correct"].mean() > 0.9  # half of them before
+        assert trained.examples["correct"].mean() > 0.9  # half of them before
         untrained = {name: t for name, t in state(new_model(backbone)).items() if name.startswith(f"{head}.")}
         method.save(fitted.model, work / "saved")
         torch.manual_seed(99)  # another new head than that which was trained
         loaded = method.load(backbone.model(), work / "saved").eval()
         again = results(loaded, backbone)
-        assert again.items.equals(trained.items)
+        assert again.examples.equals(trained.examples)
         assert again.states is not None and trained.states is not None and torch.equal(again.states, trained.states)
         folded = state(method.fold(loaded))
         assert set(folded) == set(state(new_model(backbone)))
-        assert all(not torch.equal(folded[name], tensor) for name, tensor in untrained.items())
+        assert all(not torch.equal(folded[name], tensor) for name, tensor in untrained.examples())
 
     def test_merged_it_computes_the_same(self, method_name: str, backbone: Base, work: Path) -> None:
         method = METHODS[method_name]
@@ -186,7 +187,7 @@ class TestEveryMethod:
         one, two = (
             results(m, backbone) for m in (open_merged(work / "merged", backbone), load_seed(method, source, backbone))
         )
-        assert one.items["predicted"].tolist() == two.items["predicted"].tolist()
+        assert one.examples["predicted"].tolist() == two.examples["predicted"].tolist()
         judged = beside_base(one, results(new_model(backbone), backbone), backbone.task)
         metrics = compute_metrics(["accuracy", "drift", "similarity_order"], judged)
         assert metrics["accuracy"] > 0.9

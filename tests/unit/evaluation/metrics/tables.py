@@ -14,7 +14,7 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 _KINDS = [*["reliability"] * 4, *["generalisation"] * 5, *["locality"] * 8]
 _CORRECT = [*[1, 1, 1, 0], *[1, 0, 0, 0, 0], *[1, 1, 0, 0, 1, 1, 0, 0]]
 _BASE = [*[0, 0, 1, 0], *[0, 0, 0, 0, 1], *[1, 1, 1, 1, 1, 0, 0, 0]]
-ITEMS = pd.DataFrame(
+EXAMPLES = pd.DataFrame(
     {
         "id": [str(i) for i in range(17)],
         "fact": "f",
@@ -34,14 +34,14 @@ TEXTS = pd.DataFrame({"id": ["a", "b"], "loss": [2.0, 1.0], "base_loss": [1.5, 2
 # Of the nine new facts one stays, five come nearer (to 0), three move away: by 0.1, 0.3 and 0.5.
 _BEFORE = [0.5, 0.5, 0.0, 0.75, 0.5, 0.5, 1.0, 0.25, 0.5, *[0.0] * 8]
 _AFTER = [0.0, 0.0, 0.0, 0.85, 0.0, 0.0, 1.3, 0.75, 0.0, *[0.0] * 6, 1.0, 1.0]
-ANSWERED = ITEMS.assign(
+ANSWERED = EXAMPLES.assign(
     distance=_AFTER, base_distance=_BEFORE, target=_TARGETS, aliases="", answer=_ANSWERS, old_loss=_OLD
 )
 KNOWLEDGE = Judged(ANSWERED, TEXTS)
 
 
 def answered(target: list[Any], predicted: list[Any]) -> pd.DataFrame:
-    """Items of a classifier, in words."""
+    """Examples of a classifier, in words."""
     table = pd.DataFrame({"target": [str(t) for t in target], "predicted": [str(p) for p in predicted]}, dtype="str")
     ids = [str(i) for i in range(len(table))]
     return table.assign(id=ids, kind="generalisation", correct=table["target"] == table["predicted"], loss=1.0)
@@ -72,31 +72,37 @@ def without(metric: Metric, kind: str) -> float | None:
 
 
 def emptied(judged: Judged) -> Judged:
-    """The same without an item or text."""
+    """The same without an example or text."""
     states = None if judged.states is None else judged.states[:0]
-    return replace(judged, items=judged.items[:0], texts=judged.texts[:0], states=states, base_states=states)
+    return replace(judged, examples=judged.examples[:0], texts=judged.texts[:0], states=states, base_states=states)
 
 
 def reversed_(judged: Judged) -> Judged:
     """The same in another order."""
     states, base_states = (None if s is None else s[::-1] for s in (judged.states, judged.base_states))
-    return replace(judged, items=judged.items[::-1], texts=judged.texts[::-1], states=states, base_states=base_states)
+    return replace(
+        judged, examples=judged.examples[::-1], texts=judged.texts[::-1], states=states, base_states=base_states
+    )
 
 
 def best(judged: Judged) -> Judged:
     """Everything right, nothing forgotten."""
-    items = judged.items.assign(correct=True, loss=0.0, distance=0.0)
-    items = items.assign(**{said: items["target"] for said in ("predicted", "answer") if said in items})
+    examples = judged.examples.assign(correct=True, loss=0.0, distance=0.0)
+    examples = examples.assign(**{said: examples["target"] for said in ("predicted", "answer") if said in examples})
     texts = judged.texts.assign(loss=0.0) if "loss" in judged.texts else judged.texts
-    return replace(judged, items=items, texts=texts, states=judged.base_states)
+    return replace(judged, examples=examples, texts=texts, states=judged.base_states)
 
 
 def worst(judged: Judged) -> Judged:
     """Everything wrong, everything forgotten."""
-    items = judged.items.assign(correct=False, loss=9.0, distance=2.0)
-    items = items.assign(answer="no idea") if "answer" in items else items
-    if "predicted" in items:
+    examples = judged.examples.assign(correct=False, loss=9.0, distance=2.0)
+    examples = examples.assign(answer="no idea") if "answer" in examples else examples
+    if "predicted" in examples:
         other = {"good": "bad", "bad": "good"}
-        items = items.assign(predicted=[other.get(target) or str(-float(target)) for target in items["target"]])
+        examples = examples.assign(
+            predicted=[other.get(target) or str(-float(target)) for target in examples["target"]]
+        )
     texts = judged.texts.assign(loss=9.0) if "loss" in judged.texts else judged.texts
-    return replace(judged, items=items, texts=texts, states=None if judged.states is None else turned(180, 30, 40))
+    return replace(
+        judged, examples=examples, texts=texts, states=None if judged.states is None else turned(180, 30, 40)
+    )

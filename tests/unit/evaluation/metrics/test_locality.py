@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.locality import Locality
-from tests.unit.evaluation.metrics.tables import ITEMS, TEXTS, compute, without
+from tests.unit.evaluation.metrics.tables import EXAMPLES, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
@@ -11,8 +11,8 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Locality(), "locality") is None
-    assert Locality().compute(Judged(ITEMS[:0], TEXTS[:0])) is None
+    assert Locality().compute(Judged(EXAMPLES[:0], TEXTS[:0])) is None
 
 
 def test_none_where_the_base_knows_nothing() -> None:
-    assert Locality().compute(Judged(ITEMS.assign(base_correct=False), TEXTS)) is None
+    assert Locality().compute(Judged(EXAMPLES.assign(base_correct=False), TEXTS)) is None

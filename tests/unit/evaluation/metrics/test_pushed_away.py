@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from knowtune.evaluation.distance_change import PUSHED
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.pushed_away import PushedAway
-from knowtune.evaluation.push_changes import PUSHED
-from tests.unit.evaluation.metrics.tables import ANSWERED, CLASSIFICATION, ITEMS, TEXTS, compute, without
+from tests.unit.evaluation.metrics.tables import ANSWERED, CLASSIFICATION, EXAMPLES, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
@@ -25,8 +25,8 @@ def test_of_a_classifier_by_hand() -> None:
 
 @pytest.mark.parametrize(("grows", "share"), [(PUSHED / 2, 0.0), (PUSHED * 2, 1.0), (-PUSHED * 2, 0.0)])
 def test_what_may_be_rounding_is_not_pushed(grows: float, share: float) -> None:
-    items = ANSWERED.assign(base_distance=0.5, distance=0.5 + grows)
-    assert PushedAway().compute(Judged(items, TEXTS)) == share
+    examples = ANSWERED.assign(base_distance=0.5, distance=0.5 + grows)
+    assert PushedAway().compute(Judged(examples, TEXTS)) == share
 
 
 def test_items_without_a_distance_do_not_count() -> None:
@@ -34,6 +34,6 @@ def test_items_without_a_distance_do_not_count() -> None:
     assert PushedAway().compute(Judged(ANSWERED.assign(distance=after), TEXTS)) == 2 / 8
 
 
-@pytest.mark.parametrize("items", [ITEMS, ANSWERED.assign(distance=math.nan), ANSWERED[9:]])
-def test_nothing_to_measure(items: object) -> None:
-    assert PushedAway().compute(Judged(items, TEXTS)) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize("examples", [EXAMPLES, ANSWERED.assign(distance=math.nan), ANSWERED[9:]])
+def test_nothing_to_measure(examples: object) -> None:
+    assert PushedAway().compute(Judged(examples, TEXTS)) is None  # type: ignore[arg-type]

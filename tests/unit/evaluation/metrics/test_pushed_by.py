@@ -6,7 +6,7 @@ import pytest
 
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.pushed_by import PushedBy
-from tests.unit.evaluation.metrics.tables import ANSWERED, CLASSIFICATION, ITEMS, TEXTS, compute, without
+from tests.unit.evaluation.metrics.tables import ANSWERED, CLASSIFICATION, EXAMPLES, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
@@ -22,6 +22,6 @@ def test_none_pushed_is_zero_so_that_seeds_can_be_averaged() -> None:
     assert PushedBy().compute(Judged(ANSWERED.assign(distance=0.0), TEXTS)) == 0.0
 
 
-@pytest.mark.parametrize("items", [ITEMS, ANSWERED.assign(base_distance=math.nan), ANSWERED[9:]])
-def test_nothing_to_measure(items: object) -> None:
-    assert PushedBy().compute(Judged(items, TEXTS)) is None  # type: ignore[arg-type]
+@pytest.mark.parametrize("examples", [EXAMPLES, ANSWERED.assign(base_distance=math.nan), ANSWERED[9:]])
+def test_nothing_to_measure(examples: object) -> None:
+    assert PushedBy().compute(Judged(examples, TEXTS)) is None  # type: ignore[arg-type]

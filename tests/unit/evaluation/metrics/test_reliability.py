@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.reliability import Reliability
-from tests.unit.evaluation.metrics.tables import ITEMS, TEXTS, compute, without
+from tests.unit.evaluation.metrics.tables import EXAMPLES, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
@@ -11,4 +11,4 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(Reliability(), "reliability") is None
-    assert Reliability().compute(Judged(ITEMS[:0], TEXTS[:0])) is None
+    assert Reliability().compute(Judged(EXAMPLES[:0], TEXTS[:0])) is None

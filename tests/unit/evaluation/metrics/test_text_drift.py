@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.text_drift import TextDrift
-from tests.unit.evaluation.metrics.tables import ITEMS, TEXTS, compute
+from tests.unit.evaluation.metrics.tables import EXAMPLES, TEXTS, compute
 
 
 def test_by_hand() -> None:
@@ -10,4 +10,4 @@ def test_by_hand() -> None:
 
 
 def test_none_without_texts() -> None:
-    assert TextDrift().compute(Judged(ITEMS, TEXTS[:0])) is None
+    assert TextDrift().compute(Judged(EXAMPLES, TEXTS[:0])) is None

@@ -4,7 +4,7 @@ import pytest
 
 from knowtune.evaluation.metrics.base import Judged
 from knowtune.evaluation.metrics.token_f1 import TokenF1
-from tests.unit.evaluation.metrics.tables import ANSWERED, ITEMS, TEXTS, compute, without
+from tests.unit.evaluation.metrics.tables import ANSWERED, EXAMPLES, TEXTS, compute, without
 
 
 def test_by_hand() -> None:
@@ -13,11 +13,11 @@ def test_by_hand() -> None:
 
 def test_none_without_items() -> None:
     assert without(TokenF1(), "generalisation") is None
-    assert TokenF1().compute(Judged(ITEMS[:0], TEXTS[:0])) is None
+    assert TokenF1().compute(Judged(EXAMPLES[:0], TEXTS[:0])) is None
 
 
 def test_none_where_no_answer_was_asked_for() -> None:
-    assert TokenF1().compute(Judged(ITEMS.assign(target="x", aliases=""), TEXTS)) is None
+    assert TokenF1().compute(Judged(EXAMPLES.assign(target="x", aliases=""), TEXTS)) is None
 
 
 def test_the_best_of_several_right_answers_counts() -> None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from knowtune.evaluation.compare_words import contains, final_number, same_number, token_f1, words
+from knowtune.evaluation.answer_matching import contains, final_number, same_number, token_f1, words
 
 
 @pytest.mark.parametrize(

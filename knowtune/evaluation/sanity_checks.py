@@ -1,10 +1,11 @@
-"""What makes a number of the report say less than it seems to: said before training, and once more beside the numbers.
+"""Sanity checks of the base on its data: cautions where a number of the report says less than it seems to.
+
+They are printed before training, and stand once more below the leaderboard.
 
 - The base knows little of what is called known: then little can be forgotten, and the share is of few.
 - The general texts are foreign to the base: it reads them hardly better than their words' frequencies alone would, or
   its vocabulary has not their words. What it never read well it cannot read much worse.
 - Right answers are longer than answers may get: what is read of an answer is cut.
-- A label has no training row, so that it cannot be learned.
 """
 
 from __future__ import annotations
@@ -14,32 +15,59 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from knowtune.evaluation.compute_metrics import reads_answers
+from knowtune.text.encode_rows import encode_texts
+from knowtune.text.encoded import Encoded
+
 if TYPE_CHECKING:
     import pandas as pd
+
+    from knowtune.checkpoints.base import Base
+    from knowtune.evaluation.evaluate import EvaluationSet
+    from knowtune.evaluation.results import Results
 
 KNOWN = 0.5  # share of the known facts that the base should have right
 FOREIGN = 0.8  # of the texts' entropy; a base that is at home is at about a half or below
 UNKNOWN = 0.1  # share of tokens that the vocabulary has not
-SHOWN = 10  # labels that are named
 
 
-def known_before(items: pd.DataFrame) -> tuple[int, int] | None:
+def check_baseline(on: EvaluationSet, base: Base, results: Results) -> list[str]:
+    """Return cautions that follow from what the pristine base does with examples and texts.
+
+    Args:
+        on: the examples and texts.
+        base: the pristine base.
+        results: its own.
+    """
+    tokenizer, read = base.tokenizer(), results.texts
+    ids = encode_texts(tokenizer, on.texts["text"].tolist(), min(on.max_text_tokens, base.context))
+    losses = read["loss"] * read["num_tokens"] if "loss" in read and len(read) else None
+    loss = None if losses is None else float(losses.sum() / read["num_tokens"].sum())
+    cautions = check_known_facts(results.examples) + check_texts(loss, ids, tokenizer.unk_token_id)
+    if reads_answers(on.metrics):
+        rows = base.task.encode(tokenizer, on.examples)
+        lengths = [row.target_end - row.target_start for row in rows if isinstance(row, Encoded)]
+        cautions += check_answer_lengths(lengths, on.decoding.max_new_tokens)
+    return cautions
+
+
+def count_known(examples: pd.DataFrame) -> tuple[int, int] | None:
     """Count the known facts that the base has right, and all of them; None where there are none.
 
     Args:
-        items: of the base, with kind and correct.
+        examples: of the base, with kind and correct.
     """
-    known = items[items["kind"] == "locality"]["correct"].astype(bool)
+    known = examples[examples["kind"] == "locality"]["correct"].astype(bool)
     return (int(known.sum()), len(known)) if len(known) else None
 
 
-def of_known(items: pd.DataFrame) -> list[str]:
-    """Say whether the base knows enough of what is called known.
+def check_known_facts(examples: pd.DataFrame) -> list[str]:
+    """Return a caution where the base knows little of what is called known.
 
     Args:
-        items: as for `known_before`.
+        examples: as for `count_known`.
     """
-    counts = known_before(items)
+    counts = count_known(examples)
     if counts is None or counts[0] >= KNOWN * counts[1]:
         return []
     right, all_ = counts
@@ -49,8 +77,8 @@ def of_known(items: pd.DataFrame) -> list[str]:
     return [f"{share}: `forgotten` and `locality` look at these {right} alone; give facts that the base knows"]
 
 
-def of_texts(loss: float | None, texts: Sequence[Sequence[int]], unknown: int | None) -> list[str]:
-    """Say whether general texts are foreign to the base.
+def check_texts(loss: float | None, texts: Sequence[Sequence[int]], unknown: int | None) -> list[str]:
+    """Return a caution where general texts are foreign to the base.
 
     Args:
         loss: of the base on them, in nats per token; None where it is no language model.
@@ -67,25 +95,27 @@ def of_texts(loss: float | None, texts: Sequence[Sequence[int]], unknown: int | 
         return [
             f"the general texts are foreign to the base: {share} of their tokens are not in its vocabulary; {advice}"
         ]
-    entropy = entropy_of(counts)
+    entropy = token_entropy(counts)
     if loss is None or loss < FOREIGN * entropy:
         return []
-    found = f"{loss:.2f} nats per token, and the frequencies of their tokens alone give {entropy:.2f}"
-    return [f"the general texts are foreign to the base: it reads them with {found}; text_drift says little; {advice}"]
+    compared = f"{loss:.2f} nats per token, and the frequencies of their tokens alone give {entropy:.2f}"
+    return [
+        f"the general texts are foreign to the base: it reads them with {compared}; text_drift says little; {advice}"
+    ]
 
 
-def entropy_of(counts: Counter[int]) -> float:
+def token_entropy(counts: Counter[int]) -> float:
     """Return the entropy of the tokens' frequencies in nats per token, with Miller and Madow's correction for few."""
     total = counts.total()
     plain = -sum(count / total * math.log(count / total) for count in counts.values())
     return plain + (len(counts) - 1) / (2 * total)
 
 
-def of_lengths(lengths: Sequence[int], max_new_tokens: int) -> list[str]:
-    """Say whether right answers are longer than answers may get.
+def check_answer_lengths(lengths: Sequence[int], max_new_tokens: int) -> list[str]:
+    """Return a caution where right answers are longer than answers may get.
 
     Args:
-        lengths: tokens of each item's right answer.
+        lengths: tokens of each example's right answer.
         max_new_tokens: where answers end.
     """
     longer = [length for length in lengths if length > max_new_tokens]
@@ -94,24 +124,4 @@ def of_lengths(lengths: Sequence[int], max_new_tokens: int) -> list[str]:
     return [
         f"{len(longer)} of {len(lengths)} right answers have more tokens than answers.max_new_tokens "
         f"({max_new_tokens}), up to {max(longer)}: models' answers are cut there, and what reads them sees parts"
-    ]
-
-
-def of_labels(labels: Sequence[str], train: pd.Series[str], test: pd.Series[str]) -> list[str]:
-    """Say which labels cannot be learned.
-
-    Args:
-        labels: of the task.
-        train: the training rows' labels.
-        test: the test rows'.
-    """
-    trained = set(train)
-    missing = [label for label in labels if label not in trained]
-    if not missing:
-        return []
-    asked = test.value_counts()
-    named = ", ".join(f"{label!r} ({asked.get(label, 0)} test rows)" for label in missing[:SHOWN])
-    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    return [
-        f"{len(missing)} of {len(labels)} labels have no training row, so that they cannot be learned: {named}{more}"
     ]

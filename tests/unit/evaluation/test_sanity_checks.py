@@ -6,7 +6,13 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from knowtune.evaluation.cautions import entropy_of, known_before, of_known, of_labels, of_lengths, of_texts
+from knowtune.evaluation.sanity_checks import (
+    check_answer_lengths,
+    check_known_facts,
+    check_texts,
+    count_known,
+    token_entropy,
+)
 
 
 def known(*correct: bool) -> pd.DataFrame:
@@ -16,21 +22,21 @@ def known(*correct: bool) -> pd.DataFrame:
 
 class TestKnown:
     def test_counts(self) -> None:
-        assert known_before(known(True, False, True)) == (2, 3)
-        assert known_before(known()) is None
+        assert count_known(known(True, False, True)) == (2, 3)
+        assert count_known(known()) is None
 
     def test_a_base_that_knows_half_is_fine(self) -> None:
-        assert of_known(known(True, False)) == []
-        assert of_known(known()) == []
+        assert check_known_facts(known(True, False)) == []
+        assert check_known_facts(known()) == []
 
     def test_a_base_that_knows_less_than_half(self) -> None:
-        assert of_known(known(True, False, False)) == [
+        assert check_known_facts(known(True, False, False)) == [
             "the base has only 1 of 3 known facts right (33 %): `forgotten` and `locality` look at these 1 alone; give "
             "facts that the base knows"
         ]
 
     def test_a_base_that_knows_nothing(self) -> None:
-        (caution,) = of_known(known(False, False))
+        (caution,) = check_known_facts(known(False, False))
         assert caution.endswith("nothing can be forgotten, so that `forgotten` and `locality` have no value")
 
 
@@ -38,54 +44,38 @@ class TestTexts:
     EVEN = [[0, *range(1, 5)] * 50] * 4  # the start token aside, five tokens equally often
 
     def test_entropy(self) -> None:
-        assert entropy_of(Counter({1: 50, 2: 50})) == pytest.approx(math.log(2) + 1 / 200)
-        assert entropy_of(Counter({1: 9})) == 0
+        assert token_entropy(Counter({1: 50, 2: 50})) == pytest.approx(math.log(2) + 1 / 200)
+        assert token_entropy(Counter({1: 9})) == 0
 
     def test_a_base_that_reads_hardly_better_than_frequencies(self) -> None:
         entropy = math.log(5)
-        (caution,) = of_texts(0.85 * entropy, self.EVEN, None)
+        (caution,) = check_texts(0.85 * entropy, self.EVEN, None)
         assert caution.startswith("the general texts are foreign to the base: it reads them with 1.37 nats per token")
         assert "alone give 1.61" in caution
-        assert of_texts(2 * entropy, self.EVEN, None) != []
+        assert check_texts(2 * entropy, self.EVEN, None) != []
 
     def test_a_base_that_reads_well(self) -> None:
-        assert of_texts(0.7 * math.log(5), self.EVEN, None) == []
+        assert check_texts(0.7 * math.log(5), self.EVEN, None) == []
 
     def test_words_that_the_vocabulary_has_not(self) -> None:
         texts = [[9, 3, 3, 1, 2, 4, 5, 6, 7, 8, 9]]  # the first is the start token
-        assert of_texts(None, texts, 3) == [
+        assert check_texts(None, texts, 3) == [
             "the general texts are foreign to the base: 20 % of their tokens are not in its vocabulary; give texts of "
             "the kind that it was trained on (source.text)"
         ]
-        assert of_texts(None, texts, 0) == []
-        assert of_texts(None, texts, None) == []
+        assert check_texts(None, texts, 0) == []
+        assert check_texts(None, texts, None) == []
 
     @pytest.mark.parametrize("texts", [[], [[1]], [[]]])
     def test_nothing_to_read(self, texts: list[list[int]]) -> None:
-        assert of_texts(None, texts, 0) == []
-        assert of_texts(float("nan"), texts, None) == []
+        assert check_texts(None, texts, 0) == []
+        assert check_texts(float("nan"), texts, None) == []
 
 
 def test_answers_that_do_not_fit() -> None:
-    assert of_lengths([3, 9, 20], 8) == [
+    assert check_answer_lengths([3, 9, 20], 8) == [
         "2 of 3 right answers have more tokens than answers.max_new_tokens (8), up to 20: models' answers are cut "
         "there, and what reads them sees parts"
     ]
-    assert of_lengths([3, 8], 8) == []
-    assert of_lengths([], 8) == []
-
-
-class TestLabels:
-    def test_a_label_without_training_rows(self) -> None:
-        train, test = pd.Series(["a", "a", "b"]), pd.Series(["a", "c", "c"])
-        assert of_labels(["a", "b", "c", "d"], train, test) == [
-            "2 of 4 labels have no training row, so that they cannot be learned: 'c' (2 test rows), 'd' (0 test rows)"
-        ]
-
-    def test_many_are_not_all_named(self) -> None:
-        (caution,) = of_labels([f"l{i}" for i in range(30)], pd.Series(["l0"]), pd.Series(["l0"]))
-        assert caution.endswith("'l10' (0 test rows) and 19 more")
-
-    def test_none_is_missing(self) -> None:
-        assert of_labels(["a"], pd.Series(["a"]), pd.Series([], dtype="str")) == []
-        assert of_labels([], pd.Series(["x"]), pd.Series(["x"])) == []
+    assert check_answer_lengths([3, 8], 8) == []
+    assert check_answer_lengths([], 8) == []

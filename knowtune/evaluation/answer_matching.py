@@ -74,30 +74,30 @@ def same_number(answer: str, right: str) -> bool:
 
 
 def best_of(
-    items: pd.DataFrame, compare: Callable[[str, str], float], counts: Callable[[str], bool] = bool
+    examples: pd.DataFrame, compare: Callable[[str, str], float], counts: Callable[[str], bool] = bool
 ) -> list[float]:
-    """Compare each item's answer with its right ones, and give the best of them; nothing where none was asked for.
+    """Compare each example's answer with its right ones, and give the best of them; nothing where none was asked for.
 
     Args:
-        items: with answer, target and aliases.
+        examples: with answer, target and aliases.
         compare: answer and right answer; higher is better.
-        counts: whether something can be compared with a right answer. Items that have none such are left out.
+        counts: whether something can be compared with a right answer. Examples that have none such are left out.
     """
-    if "answer" not in items:
+    if "answer" not in examples:
         return []
-    told = zip(items["answer"], right_answers(items), strict=True)
+    told = zip(examples["answer"], right_answers(examples), strict=True)
     found = ([float(compare(answer, one)) for one in right if counts(one)] for answer, right in told)
     return [max(values) for values in found if values]
 
 
-def preferred(items: pd.DataFrame) -> float | None:
-    """Return the share of items whose right answer is likelier than the old one, of those that have an old one.
+def preferred(examples: pd.DataFrame) -> float | None:
+    """Return the share of examples whose right answer is likelier than the old one, of those that have an old one.
 
     Args:
-        items: with loss and old_loss, in nats per token.
+        examples: with loss and old_loss, in nats per token.
     """
-    if "old_loss" not in items:
+    if "old_loss" not in examples:
         return None
-    old = items["old_loss"].astype(float)
+    old = examples["old_loss"].astype(float)
     chosen = old.notna()
-    return float((items["loss"].astype(float) < old)[chosen].mean()) if chosen.any() else None
+    return float((examples["loss"].astype(float) < old)[chosen].mean()) if chosen.any() else None

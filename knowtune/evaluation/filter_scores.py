@@ -1,0 +1,40 @@
+"""What a filter dropped, scored against the injected label noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from knowtune.data.label_noise import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFrame) -> dict[str, Any]:
+    """Score what a filter dropped against what was planted.
+
+    Returns:
+        Per kind: how many were planted and found, recall, precision (share of the dropped rows that are of the
+        kind) and base rate (the precision of dropping by lot); and how many sound rows went with them.
+    """
+    gone = set(dropped["id"])
+    kind_of = dict(zip(planted["id"], planted["kind"], strict=True))
+    kinds = {}
+    for kind in KINDS:
+        ids = [row_id for row_id, found in kind_of.items() if found == kind]
+        hit = len(gone.intersection(ids))
+        kinds[kind] = {
+            "planted": len(ids),
+            "found": hit,
+            "recall": hit / len(ids) if ids else None,
+            "precision": hit / len(gone) if gone else None,
+            "base_rate": len(ids) / len(train),
+        }
+    sound = set(train["id"]) - set(kind_of)
+    return {
+        "rows": len(train),
+        "dropped": len(gone),
+        "sound_dropped": len(gone & sound),
+        "sound": len(sound),
+        "kinds": kinds,
+    }

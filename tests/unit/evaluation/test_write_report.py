@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from knowtune.evaluation.filter_scores import score_filter
+from knowtune.evaluation.leaderboard import Entry
+from knowtune.evaluation.push_away import PushAway
+from knowtune.evaluation.report import Report
+from knowtune.evaluation.write_report import write_report
+from tests.unit.evaluation.test_filter_scores import PLANTED, trained
+from tests.unit.evaluation.test_leaderboard import ENTRIES, METRICS
+
+CURVES = pd.DataFrame(
+    [
+        {"run": run, "seed": seed, "step": step, "split": split, "loss": 1.0 / step + seed / 10}
+        for run in ("lora", "full")
+        for seed in (0, 1)
+        for step in (1, 2, 3)
+        for split in ("train", "validation")
+    ]
+)
+SUMMARY = {
+    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "planted": {"empty": 2, "duplicate": 1},
+    "test": {"reliability": 7, "generalisation": 7, "locality": 8},
+}  # fmt: skip
+
+
+class TestPage:
+    def page(
+        self,
+        folder: Path,
+        curves: pd.DataFrame = CURVES,
+        entries: list[Entry] = ENTRIES,
+        **options: Any,
+    ) -> str:
+        score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
+        report = Report(
+            entries=entries,
+            metrics=METRICS,
+            axes=("forgotten", "generalisation"),
+            filters={"clean": score},
+            curves=curves,
+            summary=SUMMARY,
+            selection_plots={"fish": "<svg>what fish chose</svg>"},
+            filter_plots={"near": "<svg>cut</svg>"},
+            **options,
+        )
+        return write_report(report, folder).read_text("utf-8")
+
+    def test_twice_equal_bytes(self, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        assert self.page(tmp_path) == self.page(tmp_path / "other")
+        for name in ("index.html", "leaderboard.md", "leaderboard.json", "metrics.json", "filters.json"):
+            assert (tmp_path / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+
+    def test_no_link_to_the_network_and_no_path(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        outside = re.findall(r"[^\s\"'<>]*https?://[^\s\"'<>]*", re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", text))
+        assert outside == []
+        assert not re.search(r"\b(src|href)=\"(?!#)", text)
+        assert "<script" not in text
+        assert "url(http" not in text
+        for path in (str(tmp_path), str(Path(__file__).parents[3]), "/tmp", "/home"):
+            assert path not in text
+
+    def test_no_clock(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert not re.search(r"20\d\d-\d\d-\d\d", text)
+        assert "dc:date" not in text
+
+    def test_cautions_stand_below_the_leaderboard(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path, known=(3, 8), cautions=["label '<b>' has no row"])
+        assert "<li>Caution: label &#39;&lt;b&gt;&#39; has no row.</li>" in text
+        assert "those lost; the base has 3 of 8 right (share)" in text
+        assert "Caution" not in self.page(tmp_path)
+
+    def test_a_constant_answer_is_a_line_and_no_point(self, tmp_path: Path) -> None:
+        constant = Entry("majority", "always 'good'", None, None, ENTRIES[0].summary, constant=True)
+        text = self.page(tmp_path, entries=[ENTRIES[0], constant, *ENTRIES[1:]])
+        assert "<td>majority</td><td>always &#39;good&#39;</td>" in text
+        assert len(re.findall("majority", text)) == 1  # in no legend of a picture
+
+    def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert "5 new facts; 20 training rows (3 of them damaged on\npurpose); 1 rows rejected." in text
+        assert "7\ngeneralisation, 8\nlocality examples and 3 texts" in text
+        assert "<td>50.0 % ± 1.2</td>" in text
+        assert (
+            "<td>clean</td><td>empty</td><td>2</td><td>1</td>\n  <td>50 %</td>\n  <td>25 %</td>\n  <td>20.0 %</td>"
+            in text
+        )
+        assert "<td>(sound rows)</td><td>6</td><td>2</td>" in text
+        assert text.count("<svg") == 4
+
+    def test_text_is_escaped_and_drawings_are_not(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path)
+        assert "lora on &lt;clean&gt;" in text
+        assert "<clean>" not in text
+        assert "&lt;svg" not in text
+
+    def test_what_was_pushed_away(self, tmp_path: Path) -> None:
+        row = {"model": "lora", "kind": "reliability", "count": 7, "before": "0.500"}
+        row |= {"change": "-0.100", "pushed": "14.3 %", "by": "0.200 ± 0.100"}
+        line = {"fact": "f<1>", "kind": "reliability", "prompt": "Rome is", "target": "old", "base_answer": "new"}
+        line |= {"answer": "blue", "before": "0.300", "after": "1.300", "seed": 2}
+        text = self.page(tmp_path, pushed=PushAway([row], {"lora": [line]}, "<svg>how far</svg>"))
+        cells = ["lora", "reliability", 7, "0.500", "-0.100", "14.3 %", "0.200 ± 0.100"]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        cells = ["f&lt;1&gt;", "Rome is (reliability)", "old", "new", "blue", "0.300", "1.300", 2]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        assert "<svg>how far</svg>" in text
+
+    def test_without_answers_there_is_no_word_of_them(self, tmp_path: Path) -> None:
+        assert "ushed" not in self.page(tmp_path)
+
+    def test_runs_without_a_curve(self, tmp_path: Path) -> None:
+        none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})
+        assert self.page(tmp_path, none).count("<svg") == 4
+
+    def test_metrics_that_were_not_measured(self, tmp_path: Path) -> None:
+        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 4
