@@ -175,7 +175,7 @@ class TestEveryMethod:
         assert again.states is not None and trained.states is not None and torch.equal(again.states, trained.states)
         folded = state(method.fold(loaded))
         assert set(folded) == set(state(new_model(backbone)))
-        assert all(not torch.equal(folded[name], tensor) for name, tensor in untrained.examples())
+        assert all(not torch.equal(folded[name], tensor) for name, tensor in untrained.items())
 
     def test_merged_it_computes_the_same(self, method_name: str, backbone: Base, work: Path) -> None:
         method = METHODS[method_name]
