@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
+from stages.core.schema import Params, SelectionParams
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from knowtune.selectors.run import Search, Warmup
 
 EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/selected/ird"  # noqa: E501
 
@@ -22,22 +26,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Choose for the seeds that are not finished yet, then lay all of them into the out folder."""
-    import shutil
-
+    """Choose for the seeds that are not finished yet, then copy all of them into the out folder."""
     from knowtune.common.errors import unknown
-    from knowtune.common.files import read_json, read_rows, replace_folder, write_json
-    from knowtune.data.contract import KEPT, ROW_COLUMNS, ROWS, check
-    from knowtune.methods import METHODS
-    from knowtune.methods.base import MaskedMethod
+    from knowtune.common.files import read_json, read_rows, write_json
+    from knowtune.data.contract import KEPT, check
     from knowtune.registry import member_class
     from knowtune.selectors import SELECTORS
     from knowtune.selectors.artefact import CARD
-    from knowtune.selectors.run import Brief, ChoiceJob, choose_seed
+    from knowtune.selectors.run import ChoiceJob, choose_seed
     from stages.core.code import code_of
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
-    from stages.core.runs import method_of
+    from stages.core.seeds import make_seeds
     from stages.core.work import work_folder
 
     require_one_process("select")
@@ -46,45 +46,46 @@ def run(args: argparse.Namespace, params: Params) -> None:
     settings = params.selections[args.name]
     selector = member_class(SELECTORS, "selector", settings.strategy)(**settings.options)
     base = open_base(params, args.base)
-    adapter = settings.adapter
-    method = None if adapter is None else method_of(adapter)
-    masked = None if settings.trial is None else member_class(METHODS, "method", "fish")()
-    assert masked is None or isinstance(masked, MaskedMethod)
     decides = [settings.model_dump(exclude={"seeds"}), compute_of(params).__dict__, params.task.model_dump()]
-    code = code_of("stages.select", settings, params)
-    work = work_folder(f"select-{args.name}", decides, [args.kept, args.validation, args.base], code)
+    inputs = [args.kept, args.validation, args.base]
+    work = work_folder(f"select-{args.name}", decides, inputs, code_of("stages.select", settings, params))
     rows = check(read_rows(args.kept), KEPT, str(args.kept))
-    summary = {}
-    for seed in settings.seeds:
-        place = work / f"seed-{seed}"
-        finished = place / "finished"
-        if not finished.is_dir():
-            job = ChoiceJob(
-                name=args.name,
-                strategy=settings.strategy,
-                selector=selector,
-                seed=seed,
-                rows=rows,
-                validation=check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation)),
-                adapter=None if adapter is None or method is None else (adapter.method, method),
-                warmup=None
-                if adapter is None
-                else Brief(adapter.warmup_steps, adapter.learning_rate, adapter.batch_size),
-                masked=masked,
-                trial=None if settings.trial is None else Brief(**settings.trial.model_dump()),
-            )
-            choose_seed(job, base, place / "fresh", place / "partial")
-            (place / "fresh").rename(finished)
-            shutil.rmtree(place / "partial", ignore_errors=True)
-            last = read_json(finished / CARD)["trace"][-1]
-            kept = "" if last["num_parameters"] is None else f", {last['num_parameters']:,} parameters"
-            print(f"select {args.name}: seed {seed}: {last['num_rows']} of {len(rows)} rows{kept}")
-        else:
-            print(f"select {args.name}: seed {seed} is finished already", file=sys.stderr)
-        replace_folder(finished, args.out / f"seed-{seed}")
-        last = read_json(finished / CARD)["trace"][-1]
-        summary[f"seed-{seed}"] = {key: last[key] for key in ("num_rows", "num_parameters", "mass_kept")}
-    write_json(args.out / "summary.json", summary)
+    warmup, search = _warmup(settings), _search(settings, args.validation)
+
+    def make(seed: int, folder: Path, partial: Path) -> None:
+        job = ChoiceJob(args.name, settings.strategy, selector, seed, rows, warmup, search)
+        choose_seed(job, base, folder, partial)
+        last = read_json(folder / CARD)["trace"][-1]
+        kept = "" if last["num_parameters"] is None else f", {last['num_parameters']:,} parameters"
+        print(f"select {args.name}: seed {seed}: {last['num_rows']} of {len(rows)} rows{kept}")
+
+    make_seeds(f"select {args.name}", settings.seeds, work, args.out, make)
+    last = {f"seed-{seed}": read_json(args.out / f"seed-{seed}" / CARD)["trace"][-1] for seed in settings.seeds}
+    keys = ("num_rows", "num_parameters", "mass_kept")
+    write_json(args.out / "summary.json", {seed: {key: card[key] for key in keys} for seed, card in last.items()})
+
+
+def _warmup(settings: SelectionParams) -> Warmup | None:
+    """Make the adapter that a selection names, with its training before the scoring."""
+    from knowtune.selectors.run import Warmup
+    from stages.core.runs import method_of
+
+    adapter = settings.adapter
+    return None if adapter is None else Warmup(adapter.method, method_of(adapter), adapter.warmup)
+
+
+def _search(settings: SelectionParams, validation: Path) -> Search | None:
+    """Make what a search needs: the method that trains masks, how long, and validation rows."""
+    from knowtune.common.files import read_rows
+    from knowtune.data.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.methods import METHODS
+    from knowtune.registry import member_class
+    from knowtune.selectors.run import Search
+
+    if settings.trial is None:
+        return None
+    rows = check(read_rows(validation, ROW_COLUMNS), ROWS, str(validation))
+    return Search(member_class(METHODS, "method", "fish")(), settings.trial, rows)
 
 
 if __name__ == "__main__":

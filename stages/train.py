@@ -26,12 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Train the seeds that are not finished yet, then lay all of them into the out folder."""
-    import shutil
-
-    from knowtune.checkpoints.cards import ADAPTER_CARD
+    """Train the seeds that are not finished yet, then copy all of them into the out folder."""
     from knowtune.common.errors import unknown
-    from knowtune.common.files import read_rows, replace_folder
+    from knowtune.common.files import read_rows
     from knowtune.data.contract import ROW_COLUMNS, ROWS, check
     from knowtune.selectors.artefact import read_selection
     from knowtune.training.run import Job, train_seed
@@ -39,7 +36,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.reweighting import plan_of
-    from stages.core.runs import method_of, recipe_of, training_of
+    from stages.core.runs import method_of, recipe_of
+    from stages.core.seeds import make_seeds
     from stages.core.work import work_folder
 
     require_one_process("train")
@@ -47,45 +45,35 @@ def run(args: argparse.Namespace, params: Params) -> None:
         raise unknown("run", args.name, params.runs)
     settings = params.runs[args.name]
     base = open_base(params, args.base)
-    method = method_of(settings)
-    plan = plan_of(params, args.name)
+    method, recipe, plan = method_of(settings), recipe_of(params, settings), plan_of(params, args.name)
     decides = [
         settings.model_dump(exclude={"seeds"}),
         None if plan is None else (params.semantics.model_dump(), plan.max_new_tokens, plan.extra_tokens),
-        training_of(params, settings),
+        recipe.model_dump(),
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
     inputs = [args.selected, args.validation, args.base, *([] if plan is None else [Path(params.semantics.path)])]
-    code = code_of("stages.train", settings, params)
-    work = work_folder(f"train-{args.name}", decides, inputs, code)
+    work = work_folder(f"train-{args.name}", decides, inputs, code_of("stages.train", settings, params))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
-    for seed in settings.seeds:
+
+    def make(seed: int, folder: Path, partial: Path) -> None:
         selected = read_selection(args.selected, seed, base)
-        rows = selected.rows if settings.train_on == "all" else selected.rows[selected.rows["chosen"]]
-        place = work / f"seed-{seed}"
-        finished = place / "finished"
-        if not (finished / ADAPTER_CARD).is_file():
-            fresh = place / "fresh"
-            shutil.rmtree(fresh, ignore_errors=True)
-            job = Job(
-                name=args.name,
-                method_name=settings.method,
-                method=method,
-                recipe=recipe_of(params, settings),
-                seed=seed,
-                rows=rows,
-                validation=validation,
-                mask=selected.mask,
-                start=selected.adapter,
-                reweight=plan,
-            )
-            train_seed(job, base, fresh, place, work / "rehearsed.json")
-            fresh.rename(finished)
-            shutil.rmtree(place / "checkpoints", ignore_errors=True)
-        else:
-            print(f"train {args.name}: seed {seed} is finished already", file=sys.stderr)
-        replace_folder(finished, args.out / f"seed-{seed}")
+        job = Job(
+            name=args.name,
+            method_name=settings.method,
+            method=method,
+            recipe=recipe,
+            seed=seed,
+            rows=selected.rows if settings.train_on == "all" else selected.rows[selected.rows["chosen"]],
+            validation=validation,
+            mask=selected.mask,
+            start=selected.adapter,
+            reweight=plan,
+        )
+        train_seed(job, base, folder, partial, work / "dry-run.json")
+
+    make_seeds(f"train {args.name}", settings.seeds, work, args.out, make)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from knowtune.selectors.pools import ModelPool
 from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 from knowtune.tasks.right_answers import right_answers
-from knowtune.training.fit import encode, seed_everything
+from knowtune.training.dataset import encode
+from knowtune.training.fit import seed_everything
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
 

@@ -19,7 +19,7 @@ from knowtune.common.files import text_digest
 from knowtune.evaluation.compute_metrics import compute_metrics
 from knowtune.evaluation.results import Results, beside_base
 from knowtune.methods.base import Method
-from knowtune.training.fit import Fitted, fit, seed_everything
+from knowtune.training.fit import Fitted, Training, fit, seed_everything
 
 SEEDS = (0, 1, 2, 3, 4)
 BATCH = 128  # rows judged at a time
@@ -103,10 +103,11 @@ class Bench(ABC):
         recipe = self.material.recipe(num_rows, setting.learning_rate)
         with tempfile.TemporaryDirectory() as work:
             cpu, wall = time.process_time(), time.monotonic()
-            fitted = fit(
-                model, encoded, None, recipe, self.base.compute, self.base.task, seed=setting.seed, work=Path(work),
-                method=method, label=str(setting), **options,
+            training = Training(
+                rows=encoded, recipe=recipe, compute=self.base.compute, task=self.base.task, seed=setting.seed,
+                work=Path(work), method=method, label=str(setting), **options,
             )  # fmt: skip
+            fitted = fit(model, training)
             return fitted, time.process_time() - cpu, time.monotonic() - wall
 
     def score(self, results: Results) -> dict[str, Any]:

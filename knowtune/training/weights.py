@@ -7,7 +7,8 @@ A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whos
     then          w_i <- clip(w_i, lowest, highest),   w_i <- w_i sum_j n_j / sum_j w_j n_j
 
 d_i     distance of row i (or of a token), see `knowtune.semantics.distance`; over the rows that survived filter and
-selection n_i     learned tokens of row i (1 of a token): the token-weighted mean of the weights is 1
+selection
+n_i     target tokens of row i (1 of a token): the token-weighted mean of the weights is 1
 
 The mean is subtracted in the exponent too. It cancels where nothing is clipped, and makes both forms centre on 1, so
 that the bounds mean the same whatever the level of the distances. After normalising, weights may lie outside of them.
@@ -40,7 +41,7 @@ class Weighting(Member):
     lowest: float = Field(default=0.2, ge=1e-6, le=1, description="weights are clipped before they are normalised")
     highest: float = Field(default=5.0, ge=1, le=1e6, description="weights are clipped before they are normalised")
     granularity: Literal["example", "token"] = Field(
-        default="example", description="token: by the token the model would say against the right one, each its own"
+        default="example", description="token: by the predicted token against the right one, each its own"
     )
     refresh_steps: int | None = Field(
         default=None, ge=1, description="optimiser steps after which the tuned model is measured again; null: never"
@@ -61,11 +62,11 @@ class Weighting(Member):
         return 1.0 + self.alpha * away / spread if spread > SAME else np.ones_like(away)
 
     def weights(self, distances: Numbers, counts: Numbers, where: str) -> Numbers:
-        """Turn distances into weights, all above 0, whose mean over learned items is 1.
+        """Turn distances into weights, all above 0, whose mean over target tokens is 1.
 
         Args:
-            distances: of rows, or of learned tokens  # (units,), float64.
-            counts: how many items each stands for  # (units,), int.
+            distances: of rows, or of target tokens  # (units,), float64.
+            counts: how many target tokens each stands for  # (units,), int.
             where: the key that an error names.
 
         Returns:

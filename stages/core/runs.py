@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from knowtune.methods import METHODS
 from knowtune.registry import member_class
 
 if TYPE_CHECKING:
     from knowtune.methods.base import Method
-    from knowtune.training.fit import Recipe
+    from knowtune.training.recipe import Recipe
     from stages.core.schema import MethodParams, Params, RunParams
 
 
@@ -19,13 +19,6 @@ def method_of(named: MethodParams) -> Method:
     return method
 
 
-def training_of(params: Params, run: RunParams) -> dict[str, Any]:
-    """Give a run's training settings: the shared ones, and over them its own."""
-    return {**params.training.model_dump(), **run.training}
-
-
 def recipe_of(params: Params, run: RunParams) -> Recipe:
-    """Make a run's recipe."""
-    from knowtune.training.fit import Recipe
-
-    return Recipe(**training_of(params, run))
+    """Make a run's recipe: the shared one, with the run's own changes."""
+    return params.training.changed(run.training)

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from knowtune.common.bounds import Count, Natural, Positive, Rate
 from knowtune.training.build_embedded import Build
+from knowtune.training.recipe import Recipe, ShortTraining
 from knowtune.training.weights import Weighting
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems allow
@@ -45,13 +47,6 @@ def _file(text: str) -> str:
     return text
 
 
-def _sane(number: float) -> float:
-    """Refuse a number that is as good as none, or that no step survives."""
-    if number and not 1e-12 <= number <= 1e12:
-        raise ValueError("between 1e-12 and 1e12")
-    return number
-
-
 def _once(values: list[Any]) -> list[Any]:
     """Refuse a list that says a thing twice."""
     if any(value in values[:i] for i, value in enumerate(values)):
@@ -68,10 +63,6 @@ FileNames = FileName | Annotated[list[FileName], Field(min_length=1), AfterValid
 Columns = Text | Annotated[list[Text], Field(min_length=1), AfterValidator(_once)]
 Split = Annotated[str, Field(pattern=r"^\w+([.-]\w+)*$", max_length=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Natural = Annotated[int, Field(ge=0, lt=2**31)]
-Positive = Annotated[float, Field(gt=0), AfterValidator(_sane)]
-Rate = Annotated[Positive, Field(lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
@@ -328,22 +319,6 @@ class Merge(Section):
     parity_rows: Count
 
 
-class Training(Section):
-    """How runs train, where a run does not say otherwise."""
-
-    epochs: Annotated[Positive, Field(le=1e6)]
-    batch_size: Count
-    gradient_accumulation_steps: Count
-    learning_rate: Rate
-    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"]
-    warmup_steps: Natural
-    weight_decay: float = Field(ge=0, lt=1)
-    max_grad_norm: Positive
-    logging_steps: Count
-    save_steps: Count
-    load_best_model_at_end: bool
-
-
 class FilterParams(Section):
     """A named filter: strategies applied one after the other, with their options by strategy name.
 
@@ -355,14 +330,6 @@ class FilterParams(Section):
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     stratify: Literal["relation", "target"] | None = None
     allow_lost: bool = False
-
-
-class BriefParams(Section):
-    """A short training at a constant rate."""
-
-    steps: Count
-    learning_rate: Rate
-    batch_size: Count
 
 
 class MethodParams(Section):
@@ -384,6 +351,11 @@ class AdapterParams(MethodParams):
     learning_rate: Rate
     batch_size: Count
 
+    @property
+    def warmup(self) -> ShortTraining:
+        """The training before the scoring."""
+        return ShortTraining(steps=self.warmup_steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
 
 class SelectionParams(Section):
     """A named selection of rows and parameters: of the base's, or of those of an adapter that it names."""
@@ -392,7 +364,7 @@ class SelectionParams(Section):
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict)
     adapter: AdapterParams | None = None
-    trial: BriefParams | None = None
+    trial: ShortTraining | None = None
     seeds: Seeds = Field(default_factory=lambda: [0])
 
 
@@ -433,7 +405,7 @@ class Params(Section):
     answers: Answers
     evaluate: Evaluate
     merge: Merge
-    training: Training
+    training: Recipe
     filters: dict[Name, FilterParams] = Field(min_length=1)
     selections: dict[Name, SelectionParams] = Field(min_length=1)
     runs: dict[Name, RunParams] = Field(min_length=1)

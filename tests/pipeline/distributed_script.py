@@ -22,7 +22,8 @@ from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.text.encoded import Encoded
 from knowtune.training.dataset import Rows
-from knowtune.training.fit import Recipe, fit, seed_everything
+from knowtune.training.fit import Training, fit, seed_everything
+from knowtune.training.recipe import Recipe
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
 
@@ -72,16 +73,17 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     texts = [(f"w{i + 2} " * (1 + i % 3), f"w{2 * i + 3} w{30 - i}") for i in range(24)]  # three steps an epoch
     cells = [[str(i), "f", "r", "s", "0", prompt, "", target, "", "", ""] for i, (prompt, target) in enumerate(texts)]
     table = pd.DataFrame(cells, columns=ROW_COLUMNS).assign(distance=[0.05 * i for i in range(24)])
-    rows = Rows(base.task.encode(tokenizer, table), [1.0] * 24, table["id"].tolist())
+    rows = Rows(base.task.encode(tokenizer, table), table["id"].tolist())
     options = {"alpha": 1.0, "granularity": granularity, "refresh_steps": 1, "batch_size": 3}
     plan = Plan(Weighting(**options), InputEmbedding(), 3, 4, "runs.x.reweight")
     reweighting = open_reweighting(plan, table, rows, base, tokenizer, "weighed")
     model, recipe = Full().attach(base.model()), recipe_for(world)
     plain = torch.optim.SGD(model.parameters(), lr=0.2)  # Adam would make much of gradients that are but rounding
-    fitted = fit(
-        model, rows, None, recipe, base.compute, base.task,
+    training = Training(
+        rows=rows, recipe=recipe, compute=base.compute, task=base.task,
         seed=0, work=work, reweighting=reweighting, optimizer=plain,
     )  # fmt: skip
+    fitted = fit(model, training)
     assert reweighting.measured_at == 8
     found = {**fitted.model.state_dict(), "weights": rows.weights, "distances": torch.from_numpy(reweighting.distances)}
     return {f"{granularity}.{name}": value for name, value in found.items()}
@@ -94,19 +96,13 @@ def main(out: Path) -> None:
     model = LlamaForCausalLM(LlamaConfig(**SIZE, num_attention_heads=2, num_key_value_heads=2))
     generator = torch.Generator().manual_seed(1)
     rows = [Encoded(torch.randint(0, 50, (4 + i,), generator=generator).tolist(), 2, 4 + i) for i in range(24)]
-    data = Rows(rows, [1.0 + i % 3 for i in range(24)], [str(i) for i in range(24)])
+    data = Rows(rows, [str(i) for i in range(24)], [1.0 + i % 3 for i in range(24)])
     method, model = Penalised(), Penalised().attach(model)
-    fitted = fit(
-        model,
-        data,
-        None,
-        recipe_for(world),
-        Compute(),
-        Knowledge(),
-        seed=0,
-        work=out.with_suffix(".work"),
-        method=method,
-    )
+    training = Training(
+        rows=data, recipe=recipe_for(world), compute=Compute(), task=Knowledge(),
+        seed=0, work=out.with_suffix(".work"), method=method,
+    )  # fmt: skip
+    fitted = fit(model, training)
     found = dict(fitted.model.state_dict())
     for granularity in ("example", "token"):
         found |= weighed(granularity, world, out.with_suffix(f".{granularity}"))

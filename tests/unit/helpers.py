@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,8 @@ from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.training.dataset import Rows
-from knowtune.training.fit import Fitted, Recipe, fit, seed_everything
+from knowtune.training.fit import Fitted, Training, fit, seed_everything
+from knowtune.training.recipe import Recipe
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
 
@@ -50,7 +50,13 @@ RECIPE = Recipe(
 
 
 def recipe(**changes: Any) -> Recipe:
-    return dataclasses.replace(RECIPE, **changes)
+    return RECIPE.changed(changes)
+
+
+def training(rows: Rows, work: Path, made: Recipe = RECIPE, **changes: Any) -> Training:
+    return Training(
+        **{"rows": rows, "recipe": made, "compute": COMPUTE, "task": TASK, "seed": 0, "work": work, **changes}
+    )
 
 
 def row(
@@ -133,7 +139,7 @@ def seen_of(rows: pd.DataFrame, distances: Sequence[float] | None = None) -> See
 
 def encoded(base: Base, rows: pd.DataFrame, weights: Sequence[float] | None = None) -> Rows:
     tokens = base.task.encode(base.tokenizer(), rows)
-    return Rows(tokens, list(weights) if weights is not None else [1.0] * len(rows), rows["id"].tolist())
+    return Rows(tokens, rows["id"].tolist(), weights)
 
 
 def plan(**options: Any) -> Plan:
@@ -165,8 +171,8 @@ def train(
         attached = method.attach_masked(model, mask, None)
     else:
         attached = method.attach(model)
-    options: dict[str, Any] = {"seed": seed, "work": work, "method": method, "reweighting": reweighting}
-    return fit(attached, given, None, recipe(**changes), COMPUTE, base.task, **options)
+    options: dict[str, Any] = {"seed": seed, "task": base.task, "method": method, "reweighting": reweighting}
+    return fit(attached, training(given, work, recipe(**changes), **options))
 
 
 def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -37,7 +37,6 @@ from knowtune.tasks.base import Task
 from knowtune.training.fit import fit
 from tests.unit.evaluation.metrics.tables import JUDGED, best, emptied, reversed_, worst
 from tests.unit.helpers import (
-    COMPUTE,
     encoded,
     equal_states,
     fact_rows,
@@ -49,6 +48,7 @@ from tests.unit.helpers import (
     state,
     table,
     train,
+    training,
     with_distances,
 )
 from tests.unit.selectors.oracle import Table, logistic
@@ -435,7 +435,7 @@ class TestEveryTask:
         model = self.model(on).requires_grad_(True)
         options = recipe(**{"learning_rate": 0.1, "max_grad_norm": 1e9, **changes})
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-        return fit(model, rows, None, options, COMPUTE, on.task, seed=0, work=work, optimizer=sgd)
+        return fit(model, training(rows, work, options, task=on.task, optimizer=sgd))
 
     def test_a_rows_loss_is_its_own(self, name: str, backbone: str, on: Base) -> None:
         model, task = self.model(on), on.task
@@ -498,9 +498,8 @@ class TestEveryTask:
         expected = sum(each) / sum(r.num_learned for r in given.rows)
         still = torch.optim.SGD(model.parameters(), lr=1e-9)
         options = recipe(learning_rate=1e-9, batch_size=5)
-        fitted = fit(
-            model, encoded(on, rows.head(1)), given, options, COMPUTE, task, seed=0, work=work, optimizer=still
-        )
+        changes = {"validation": given, "task": task, "optimizer": still}
+        fitted = fit(model, training(encoded(on, rows.head(1)), work, options, **changes))
         validation = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert validation == [pytest.approx(expected, rel=1e-3)]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from knowtune.common.errors import Problem
 from knowtune.methods import METHODS
 from knowtune.registry import member_class
+from knowtune.training.recipe import Recipe
 from stages.core.faults.members import Members
 from stages.core.faults.raw import family, has_validation, task_kind
-from stages.core.schema import Training
 from stages.core.shape import as_problems
 
 
@@ -61,12 +61,12 @@ def _training(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Itera
     """Check what a run overrides of `training`, and that the result has what it needs."""
     own, shared = section.get("training", {}), raw.get("training", {})
     try:
-        training = TypeAdapter(Training).validate_python({**shared, **own})
+        recipe = Recipe.model_validate({**shared, **own})
     except ValidationError as error:
         keys = {f"{where}.training.{key}" for key in own}
-        yield from (problem for problem in as_problems(error, f"{where}.training", Training) if problem.where in keys)
+        yield from (problem for problem in as_problems(error, f"{where}.training", Recipe) if problem.where in keys)
         return
-    if training.load_best_model_at_end and not has_validation(raw):
+    if recipe.load_best_model_at_end and not has_validation(raw):
         key = "training.load_best_model_at_end"
         path = f"{where}.{key}" if "load_best_model_at_end" in own else key
         yield Problem(path, "true", "false, for `source` gives no validation rows")

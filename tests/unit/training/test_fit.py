@@ -22,7 +22,6 @@ from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer
 from stages.runner.execute import is_disk_full
 from tests.unit.helpers import (
-    COMPUTE,
     TASK,
     counted_calls,
     encoded,
@@ -34,6 +33,7 @@ from tests.unit.helpers import (
     state,
     table,
     train,
+    training,
 )
 
 
@@ -62,7 +62,7 @@ def descend(base: Base, rows: Rows, work: Path, method: Full | None = None, **ch
     model = Full().attach(base.model())
     options = {"max_grad_norm": 1e9, "learning_rate": 0.1, **changes}
     sgd = Sgd(model.parameters(), lr=options["learning_rate"])
-    return fit(model, rows, None, recipe(**options), COMPUTE, TASK, seed=0, work=work, method=method, optimizer=sgd)
+    return fit(model, training(rows, work, recipe(**options), method=method, optimizer=sgd))
 
 
 def moved(base: Base, fitted: Fitted) -> torch.Tensor:
@@ -84,18 +84,18 @@ def plain_loss(base: Base, rows: Rows, weights: list[float] | None = None) -> fl
 
 class TestRows:
     def test_a_row_knows_its_number(self) -> None:
-        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5], 1, 2)], [1.0, 0.5], ["a", "b"])
+        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5], 1, 2)], ["a", "b"], [1.0, 0.5])
         assert len(rows) == 2
         assert rows[1] == {"row": Encoded([4, 5], 1, 2), "index": 1}
 
-    def test_a_rows_weight_is_that_of_all_its_items(self) -> None:
-        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5, 6, 7], 0, 2), Encoded([4, 5], 1, 2)], [1, 0.5, 2], "abc")
+    def test_a_rows_weight_is_that_of_all_its_target_tokens(self) -> None:
+        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5, 6, 7], 0, 2), Encoded([4, 5], 1, 2)], "abc", [1, 0.5, 2])
         assert rows.counts.tolist() == [2, 3, 1]
         assert rows.weights.tolist() == [1.0, 1.0, 0.5, 0.5, 0.5, 2.0]
-        assert rows.places([2, 0]).tolist() == [5, 0, 1]
+        assert rows.positions([2, 0]).tolist() == [5, 0, 1]
 
     def test_a_batch_is_padded_on_the_right(self) -> None:
-        rows = Rows([Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)], [1.0, 0.5], ["a", "b"])
+        rows = Rows([Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)], ["a", "b"])
         batch = collate([rows[0], rows[1]], TASK)
         assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [4, 9, 0, 0]]
         assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -224,9 +224,8 @@ class TestLoss:
         model = Full().attach(base.model())
         frozen = Sgd(model.parameters(), lr=1e-9)
         options = recipe(learning_rate=1e-9)
-        fitted = fit(
-            model, rows, rows, options, COMPUTE, TASK, seed=0, work=work, method=Pull(strength=9.0), optimizer=frozen
-        )
+        changes = {"validation": rows, "method": Pull(strength=9.0), "optimizer": frozen}
+        fitted = fit(model, training(rows, work, options, **changes))
         validation = [entry for entry in fitted.curve if entry["split"] == "validation"]
         assert [entry["step"] for entry in validation] == [1]
         assert validation[0]["loss"] == pytest.approx(plain_loss(base, rows), rel=1e-4)
@@ -240,7 +239,7 @@ class TestLoss:
             one = encoded(base, rows.head(1))
             options = recipe(learning_rate=1e-9, batch_size=size)
             place = work / str(size)
-            fitted = fit(model, one, encoded(base, rows), options, COMPUTE, TASK, seed=0, work=place, optimizer=frozen)
+            fitted = fit(model, training(one, place, options, validation=encoded(base, rows), optimizer=frozen))
             found += [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert found == pytest.approx([plain_loss(base, encoded(base, rows))] * 3, rel=1e-4)
 
@@ -347,7 +346,7 @@ class TestReproducible:
         seed_everything(0)
         model = Full().attach(base.model())
         options = recipe(epochs=4, learning_rate=0.05, load_best_model_at_end=True)
-        fitted = fit(model, encoded(base, rows), encoded(base, other), options, COMPUTE, TASK, seed=0, work=work)
+        fitted = fit(model, training(encoded(base, rows), work, options, validation=encoded(base, other)))
         losses = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert len(losses) == 4
         assert min(losses) < losses[-1]
@@ -389,28 +388,18 @@ class TestFit:
     def test_no_trainable_parameter(self, base: Base, work: Path) -> None:
         model = base.model().requires_grad_(False)
         with pytest.raises(UserError) as caught:
-            fit(
-                model,
-                encoded(base, fact_rows()),
-                None,
-                recipe(),
-                COMPUTE,
-                TASK,
-                seed=0,
-                work=work,
-                label="train x, seed 0",
-            )
+            fit(model, training(encoded(base, fact_rows()), work, label="train x, seed 0"))
         assert str(caught.value) == "train x, seed 0: no parameter is trainable; check target_modules and the mask"
 
     def test_no_row(self, base: Base, work: Path) -> None:
         with pytest.raises(UserError) as caught:
-            fit(base.model(), encoded(base, fact_rows()[:0]), None, recipe(), COMPUTE, TASK, seed=0, work=work)
+            fit(base.model(), training(encoded(base, fact_rows()[:0]), work))
         assert str(caught.value) == "training: no training row is left; look at the filter's dropped rows"
 
     def test_no_learned_token(self, base: Base, work: Path) -> None:
-        rows = Rows([Encoded([1, 2, 3], 3, 3)] * 2, [1.0, 1.0], ["a", "b"])
+        rows = Rows([Encoded([1, 2, 3], 3, 3)] * 2, ["a", "b"])
         with pytest.raises(UserError) as caught:
-            fit(base.model(), rows, None, recipe(), COMPUTE, TASK, seed=0, work=work)
+            fit(base.model(), training(rows, work))
         assert str(caught.value) == "training: no row has a token to learn; look at the targets"
 
     def test_a_loss_that_is_not_finite_names_step_and_rows(self, base: Base, work: Path) -> None:
@@ -424,7 +413,7 @@ class TestFit:
             lambda _, args, out: out + torch.where(args[0] == poisoned, torch.nan, 0.0).unsqueeze(-1)
         )
         with pytest.raises(UserError) as caught:
-            fit(model, rows, None, recipe(batch_size=8), COMPUTE, TASK, seed=0, work=work)
+            fit(model, training(rows, work, recipe(batch_size=8)))
         message = str(caught.value)
         assert message.startswith("the loss is not finite at step 1; rows: ")
         named = message.removeprefix("the loss is not finite at step 1; rows: ").partition(". ")[0].split(", ")
@@ -440,7 +429,7 @@ class TestFit:
 
         model.get_input_embeddings().register_forward_hook(break_the_second)  # type: ignore[operator]
         with pytest.raises(UserError, match=r"^the loss is not finite at step 2; rows: (\w+:\w+:0(, |\.)){4}"):
-            fit(model, encoded(base, fact_rows().head(8)), None, recipe(), COMPUTE, TASK, seed=0, work=work)
+            fit(model, training(encoded(base, fact_rows().head(8)), work))
 
     def test_a_weight_that_is_not_finite_names_its_row(self, base: Base, work: Path) -> None:
         rows = encoded(base, fact_rows().head(4), [1.0, math.inf, 1.0, 1.0])

@@ -9,7 +9,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.training.fit import fit
 from knowtune.training.optimizers import MuonAdamW
 from knowtune.training.trainer import KnowledgeTrainer
-from tests.unit.helpers import COMPUTE, TASK, counted_calls, encoded, equal_states, fact_rows, recipe, state
+from tests.unit.helpers import counted_calls, encoded, equal_states, fact_rows, recipe, state, training
 
 
 class Small(torch.nn.Module):
@@ -100,7 +100,7 @@ def test_a_killed_training_resumes_to_the_same_bits(base: Base, work: Path) -> N
         optimizer = MuonAdamW(model, 1e-3, 0.01)
         options = recipe(learning_rate=1e-3, save_steps=2, lr_scheduler_type="cosine")
         rows = encoded(base, fact_rows())
-        return state(fit(model, rows, None, options, COMPUTE, TASK, seed=0, work=place, optimizer=optimizer).model)
+        return state(fit(model, training(rows, place, options, optimizer=optimizer)).model)
 
     whole = run(work / "whole")
     with counted_calls(KnowledgeTrainer, "compute_loss", 4, RuntimeError("killed")):

@@ -12,7 +12,7 @@ from knowtune.common.errors import UserError
 from knowtune.training.outputs import (
     MAX_TOKENS,
     NUM_OUTPUTS,
-    NUM_PLACES,
+    NUM_POSITIONS,
     NUM_ROWS,
     RECORD,
     record_outputs,
@@ -28,9 +28,9 @@ def test_a_model_equals_its_own_record(base: Base, tmp_path: Path) -> None:
     assert scale > 1
     saved = load_file(tmp_path / RECORD)
     assert saved["inputs.input_ids"].shape[0] == NUM_ROWS
-    lengths = saved["inputs.attention_mask"].sum(1).clamp(max=NUM_PLACES)
+    lengths = saved["inputs.attention_mask"].sum(1).clamp(max=NUM_POSITIONS)
     assert saved["logits"].shape == (int(lengths.sum()), len(saved["outputs"]))
-    assert NUM_OUTPUTS <= len(saved["outputs"]) <= NUM_OUTPUTS + NUM_ROWS * NUM_PLACES
+    assert NUM_OUTPUTS <= len(saved["outputs"]) <= NUM_OUTPUTS + NUM_ROWS * NUM_POSITIONS
     learned = {token for row in encoded(base, fact_rows().head(1)).rows for token in row.labels if token >= 0}
     assert learned <= {*saved["outputs"].tolist()}
 

@@ -24,7 +24,6 @@ from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.reweighting import STATE, Reweighting, open_reweighting
 from knowtune.training.trainer import KnowledgeTrainer
 from tests.unit.helpers import (
-    COMPUTE,
     counted_calls,
     encoded,
     equal_states,
@@ -36,6 +35,7 @@ from tests.unit.helpers import (
     state,
     table,
     train,
+    training,
     with_distances,
 )
 
@@ -53,7 +53,8 @@ def descend(base: Base, rows: Rows, work: Path, reweighting: Reweighting | None 
     model = Full().attach(base.model())
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     made = recipe(**{"max_grad_norm": 1e9, "learning_rate": 0.1, **changes})
-    return fit(model, rows, None, made, COMPUTE, base.task, seed=0, work=work, optimizer=sgd, reweighting=reweighting)
+    changes = {"task": base.task, "optimizer": sgd, "reweighting": reweighting}
+    return fit(model, training(rows, work, made, **changes))
 
 
 def losses(base: Base, rows: Rows) -> torch.Tensor:
@@ -276,9 +277,8 @@ class TestTraining:
         model = Full().attach(base.model())
         still = torch.optim.SGD(model.parameters(), lr=1e-9)
         options = recipe(learning_rate=1e-9)
-        fitted = fit(
-            model, made.rows, given, options, COMPUTE, base.task, seed=0, work=work, optimizer=still, reweighting=made
-        )
+        changes = {"validation": given, "task": base.task, "optimizer": still, "reweighting": made}
+        fitted = fit(model, training(made.rows, work, options, **changes))
         validation = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
         assert validation == [pytest.approx(float(losses(base, given).mean()), rel=1e-4)]
 

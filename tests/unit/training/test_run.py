@@ -121,32 +121,32 @@ def test_virtual_tokens_take_places_of_the_context(base: Base, tmp_path: Path) -
 ATTACHED: list[int] = []
 
 
-class Told(Lora):
+class Counted(Lora):
     def attach(self, model: Any) -> torch.nn.Module:
         ATTACHED.append(1)
         return super().attach(model)
 
 
-def test_the_seeds_of_a_run_rehearse_once_and_train_the_same(base: Base, tmp_path: Path) -> None:
+def test_the_seeds_of_a_run_share_a_dry_run_and_train_the_same(base: Base, tmp_path: Path) -> None:
     ATTACHED.clear()
     for seed in (3, 4):
-        told = job(method=Told(rank=2, alpha=4.0), seed=seed)
+        counted = job(method=Counted(rank=2, alpha=4.0), seed=seed)
         work = tmp_path / "work"
-        train_seed(told, base, tmp_path / f"{seed}", work / f"{seed}", work / "rehearsed.json")
-    assert len(ATTACHED) == 3  # once to rehearse, twice to train
+        train_seed(counted, base, tmp_path / f"{seed}", work / f"{seed}", work / "dry-run.json")
+    assert len(ATTACHED) == 3  # once to try, twice to train
     train_seed(job(seed=4), base, tmp_path / "alone", tmp_path / "work-alone")
     one, other = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("4", "alone"))
     assert one == other
 
 
-def test_a_rehearsal_that_fails_is_none(base: Base, tmp_path: Path) -> None:
+def test_a_dry_run_that_fails_does_not_count(base: Base, tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(UserError, match="merged, this method would compute something else"):
             forgetful = job(method=Forgetful(rank=2, alpha=4.0))
-            train_seed(forgetful, base, tmp_path / "out", tmp_path / "work", tmp_path / "rehearsed.json")
+            train_seed(forgetful, base, tmp_path / "out", tmp_path / "work", tmp_path / "dry-run.json")
 
 
-def test_a_base_that_cannot_be_computed_is_told_before_all_of_it_is_trained(base: Base, tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_computed_stops_before_all_of_it_is_trained(base: Base, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(vocab_size=320, n_embd=16, n_layer=1, n_head=2, n_positions=4, bos_token_id=1, eos_token_id=1)

@@ -23,17 +23,18 @@ from knowtune.selectors.budgets import Budgeted
 from knowtune.selectors.fish import Fish as Selector
 from knowtune.selectors.ird import Ird
 from knowtune.selectors.random import Random
-from knowtune.selectors.run import Brief, ChoiceJob, choose_seed
+from knowtune.selectors.run import ChoiceJob, Search, Warmup, choose_seed
 from knowtune.training.fit import fit
+from knowtune.training.recipe import ShortTraining
 from knowtune.training.run import Job, train_seed
-from tests.unit.helpers import COMPUTE, encoded, fact_rows, recipe, review_rows, state
+from tests.unit.helpers import encoded, fact_rows, recipe, review_rows, state, training
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 
 
 def choose(base: Base, selector: Budgeted, folder: Path, rows: pd.DataFrame | None = None, **options: Any) -> Any:
     rows = fact_rows() if rows is None else rows
-    job = ChoiceJob("s", "fish", selector, 0, rows, rows.head(4), **options)
+    job = ChoiceJob("s", "fish", selector, 0, rows, **options)
     choose_seed(job, base, folder, folder.with_name("work"))
     return open_selection(folder)
 
@@ -44,7 +45,7 @@ def trained(base: Base, selected: Any, work: Path, rows: pd.DataFrame | None = N
     model = method.attach_masked(base.model(), selected.mask, selected.adapter)
     given = encoded(base, fact_rows() if rows is None else rows)
     options = recipe(**{"learning_rate": 0.01, "epochs": 2, **changes})
-    return fit(model, given, None, options, COMPUTE, base.task, seed=0, work=work, method=method).model
+    return fit(model, training(given, work, options, task=base.task, method=method)).model
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, list[int]]:
@@ -97,13 +98,8 @@ ADAPTERS: list[tuple[str, Method]] = [
 @pytest.mark.parametrize(("name", "method"), ADAPTERS)
 class TestFishTuning:
     def selected(self, name: str, method: Method, base: Base, tmp_path: Path) -> Any:
-        return choose(
-            base,
-            Selector(num_parameters=60),
-            tmp_path / "seed-0",
-            adapter=(name, method),
-            warmup=Brief(steps=5, learning_rate=0.01, batch_size=4),
-        )
+        warmup = Warmup(name, method, ShortTraining(steps=5, learning_rate=0.01, batch_size=4))
+        return choose(base, Selector(num_parameters=60), tmp_path / "seed-0", warmup=warmup)
 
     def test_the_chosen_entries_of_the_adapter_move_and_no_others(
         self, name: str, method: Method, base: Base, tmp_path: Path
@@ -152,8 +148,8 @@ class TestFishTuning:
 def test_the_warm_up_moves_mass_onto_a(base: Base, tmp_path: Path) -> None:
     """At initialisation B = 0, so that all of LoRA's Fisher information lies on B."""
     name, method = ADAPTERS[0]
-    selector, brief = Selector(budget=0.5), Brief(10, 0.01, 4)
-    selected = choose(base, selector, tmp_path / "seed-0", adapter=(name, method), warmup=brief)
+    warmup = Warmup(name, method, ShortTraining(steps=10, learning_rate=0.01, batch_size=4))
+    selected = choose(base, Selector(budget=0.5), tmp_path / "seed-0", warmup=warmup)
     mass = selected.layers.set_index("parameter")["mass"]
     assert 0.01 < mass[[n for n in mass.index if "lora_A" in n]].sum() < 0.99
 
@@ -174,9 +170,8 @@ def test_a_run_with_a_method_that_cannot_use_the_mask(base: Base, tmp_path: Path
 
 def test_a_search_takes_the_pair_that_does_best_on_validation_rows(base: Base, tmp_path: Path) -> None:
     selector = Ird(num_parameters=300, samples=6, rounds=3, search=True)
-    selected = choose(
-        base, selector, tmp_path / "seed-0", masked=Fish(), trial=Brief(steps=4, learning_rate=0.02, batch_size=4)
-    )
+    search = Search(Fish(), ShortTraining(steps=4, learning_rate=0.02, batch_size=4), fact_rows().head(4))
+    selected = choose(base, selector, tmp_path / "seed-0", search=search)
     scores = [line["dev_score"] for line in selected.trace]
     best = selected.trace[max(range(3), key=lambda i: (scores[i], i))]
     assert len(set(scores)) > 1

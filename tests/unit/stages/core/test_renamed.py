@@ -8,9 +8,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from knowtune.common.errors import UserError
+from knowtune.training.recipe import Recipe
 from stages.core.params import load_params, read_yaml
 from stages.core.renamed import RENAMED, TRAINING, rename_keys
-from stages.core.schema import Training
 
 DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "params.yaml")
 
@@ -68,4 +68,4 @@ def test_every_entry_of_the_table_is_found_where_it_says(old: str, new: str) -> 
 
 @pytest.mark.parametrize(("old", "new"), TRAINING.items())
 def test_a_training_key_is_the_new_one_alone(old: str, new: str) -> None:
-    assert new in Training.model_fields and old not in Training.model_fields
+    assert new in Recipe.model_fields and old not in Recipe.model_fields

@@ -1,0 +1,91 @@
+"""The distances that rows, or their target tokens, are weighed by, measured on the model as it is now.
+
+A *unit* is what has a distance: a row, or (`granularity: token`) each of its target tokens.
+
+    row      d_i  = distance of the model's greedy answer to the target         `knowtune.semantics.distance`
+    token    d_it = 1 - cos(E[argmax p(. | x_i, y_i,<t)], E[y_it])              0 where the model predicts the right one
+
+E        input embeddings of the pristine base  (vocabulary, width); vectors of answers are the pristine base's too
+p        the model that is measured
+
+Measuring draws no random number and leaves the modes of all modules as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from knowtune.common.progress import progress
+from knowtune.semantics.distance import cosine_distance
+from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
+from knowtune.text.batches import batches_by_length
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+    from knowtune.semantics.distance import Vectors
+    from knowtune.tasks.base import Task
+    from knowtune.training.dataset import Rows
+
+# Takes a model, the number of this process and how many there are; returns the units' distances, 0 outside of this
+# process's share  # (units,), float64, CPU.
+Measure = Callable[[torch.nn.Module, int, int], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class AnswerDistances:
+    """Measures rows by a model's greedy answers (a classifier's: by the word of its label)."""
+
+    table: pd.DataFrame
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    vectors: Vectors
+    decoding: Decoding
+    label: str
+
+    def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
+        """Return distances of this process's rows  # (rows,). The batches are the same for any number of processes."""
+        evaluator = self.task.evaluator
+        prompts = self.task.encode(self.tokenizer, self.table.assign(target=""))
+        batches = batches_by_length([len(row.input_ids) for row in prompts], self.decoding.batch_size)
+        distances = torch.zeros(len(self.table), dtype=torch.float64)
+        for batch in progress(batches[process::num_processes], self.label):
+            rows = self.table.iloc[batch]
+            answers = answer_rows(evaluator, model, self.tokenizer, rows, self.decoding, self.label)
+            measured = answer_distances(evaluator, self.tokenizer, rows, answers, self.vectors, self.decoding)
+            distances[batch] = torch.from_numpy(measured.to_numpy(dtype=float, copy=True))
+        return distances
+
+
+@dataclass(frozen=True)
+class TokenDistances:
+    """Measures target tokens by what a model would predict in their position, after the right tokens before it."""
+
+    rows: Rows
+    task: Task
+    embeddings: torch.Tensor
+    batch_size: int
+    label: str
+
+    @torch.inference_mode()
+    def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
+        """Return distances of the target tokens of this process's rows  # (target tokens,)."""
+        device = next(model.parameters()).device
+        distances = torch.zeros(len(self.rows.weights), dtype=torch.float64)
+        batches = batches_by_length([len(row.input_ids) for row in self.rows.rows], self.batch_size)
+        for batch in progress(batches[process::num_processes], self.label):
+            rows = [self.rows.rows[i] for i in batch]
+            targets = self.task.objective.targets(rows)  # (batch, seq)
+            inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
+            # Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
+            predicted = model(**inputs).logits[:, -targets.shape[1] :].argmax(-1).cpu()  # (batch, seq)
+            learned = self.task.objective.target_mask(targets)
+            predicted, right = predicted[learned], targets.roll(-1, 1)[learned]  # (target tokens of the batch,)
+            measured = cosine_distance(self.embeddings[predicted], self.embeddings[right])
+            distances[self.rows.positions(batch)] = measured.where(predicted != right, 0.0)
+        return distances

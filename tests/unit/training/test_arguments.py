@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from knowtune.training.arguments import training_arguments
+from tests.unit.helpers import COMPUTE, RECIPE, recipe
+
+
+def made(folder: Path, *, validates: bool = True, resumes: bool = True, **changes: Any) -> Any:
+    return training_arguments(recipe(**changes), COMPUTE, folder, seed=5, validates=validates, resumes=resumes)
+
+
+def test_a_recipe_is_handed_through(tmp_path: Path) -> None:
+    changes = {"gradient_accumulation_steps": 3, "warmup_steps": 7, "weight_decay": 0.25, "max_grad_norm": 0.5}
+    arguments = made(tmp_path, epochs=2.5, batch_size=6, **changes)
+    given = RECIPE.changed({**changes, "logging_steps": 1}).model_dump(exclude={"epochs", "batch_size"})
+    assert {key: getattr(arguments, key) for key in given} == given
+    assert (arguments.num_train_epochs, arguments.per_device_train_batch_size) == (2.5, 6)
+    assert arguments.per_device_eval_batch_size == 6
+    assert (arguments.seed, arguments.data_seed, arguments.n_gpu) == (5, 5, 0)
+
+
+@pytest.mark.parametrize(("save", "log", "expected"), [(100, 20, 100), (50, 20, 60), (1, 4, 4), (3, 1, 3)])
+def test_a_checkpoint_falls_where_a_loss_is_logged(save: int, log: int, expected: int, tmp_path: Path) -> None:
+    assert made(tmp_path, save_steps=save, logging_steps=log).save_steps == expected
+
+
+@pytest.mark.parametrize(
+    ("best", "validates", "resumes", "expected"),
+    [
+        (False, True, True, ("steps", "steps", "epoch")),
+        (False, False, True, ("steps", "steps", "no")),
+        (False, True, False, ("no", "steps", "epoch")),
+        (True, True, False, ("epoch", "epoch", "epoch")),
+    ],
+)
+def test_when_it_saves_logs_and_validates(
+    best: bool, validates: bool, resumes: bool, expected: tuple[str, str, str], tmp_path: Path
+) -> None:
+    arguments = made(tmp_path, validates=validates, resumes=resumes, load_best_model_at_end=best)
+    strategies = (arguments.save_strategy, arguments.logging_strategy, arguments.eval_strategy)
+    assert tuple(strategy.value for strategy in strategies) == expected
