@@ -125,7 +125,7 @@ class BeaconsBench(Bench):
 
     @cached_property
     def answers(self) -> pd.Series[str]:
-        """Give the base's answer to every row, by id, uncut: a limit by the right target would tell its length."""
+        """Return the base's answer to every row, by id, uncut: a limit by the right target would tell its length."""
         rows = self.material.rows
         answers = self.base.task.evaluator.answer(
             self.model, self.tokenizer, rows, BATCH, DECODING["max_new_tokens"], "answers"

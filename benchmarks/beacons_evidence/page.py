@@ -70,7 +70,7 @@ def lines(tasks: dict[str, Records]) -> Iterator[str]:
 
 
 def changes(tasks: dict[str, Records]) -> dict[tuple[str, float], Changes]:
-    """Give each arm's differences to plain training by the same method, by task and rate of wrong targets."""
+    """Return each arm's differences to plain training by the same method, by task and rate of wrong targets."""
     every: dict[tuple[str, float], Changes] = {}
     for name, records in tasks.items():
         for rate, by_arm in groups(records).items():

@@ -87,7 +87,7 @@ class Bench(ABC):
         self.store.add({"key": key, "what": what, "identity": self.identity, **record})
 
     def sizes(self) -> dict[str, Any]:
-        """Count what the page tells of the task. `items` is what older records call evaluation examples."""
+        """Count what the page tells of the task. `items`: the key of evaluation examples in the records."""
         kinds = self.material.examples["kind"].value_counts().to_dict()
         return {
             "rows": len(self.material.rows),

@@ -1,6 +1,6 @@
 """The tasks: bases, rows, evaluation examples and recipes, each cut to what two cores can do.
 
-Whatever is cut is cut for all arms alike, and is said on the page.
+Whatever is cut is cut for all arms alike, and the page names it.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def format_metric(name: str, value: float, half_width: float | None, *, sign: bo
 def difference_by_seed(
     one: Mapping[int, dict[str, Any]], other: Mapping[int, dict[str, Any]], metric: str
 ) -> dict[str, Any] | None:
-    """Give mean and interval of the differences by seed; None with too few seeds in common.
+    """Return mean and interval of the differences by seed; None with too few seeds in common.
 
     Args:
         one: seed -> record of a training.

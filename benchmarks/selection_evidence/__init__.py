@@ -1,1 +1,1 @@
-"""Does Fisher information beat the lot? Trainings behind `docs/evidence.md`; see `__main__`."""
+"""Does Fisher information beat a random selection? Trainings behind `docs/evidence.md`; see `__main__`."""

@@ -158,7 +158,7 @@ class SelectionBench(Bench):
         )  # fmt: skip
 
     def choice(self, setting: Setting) -> tuple[pd.Series[bool], dict[str, torch.Tensor]]:
-        """Give the chosen rows and the mask of a seed, from the store where they are there."""
+        """Return the chosen rows and the mask of a seed, from the store where they are there."""
         # On a base without a new head, IRD and magnitude have nothing random in their mask; magnitude's rows still are.
         is_deterministic = setting.arm == "ird" and self.base.task.learned == "generalisation"
         name = f"{setting.arm}-{setting.rank}-{'any' if is_deterministic else setting.seed}"

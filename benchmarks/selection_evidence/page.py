@@ -205,7 +205,7 @@ def costs(results: Sequence[TaskResults]) -> Iterator[str]:
 
 
 def seconds(group: Group, arm: str) -> float:
-    """Give the median CPU time of an arm's trainings, those of the grid included."""
+    """Return the median CPU time of an arm's trainings, those of the grid included."""
     return statistics.median(float(record["cpu"]) for record in group.of(arm))
 
 

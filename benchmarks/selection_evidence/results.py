@@ -87,26 +87,26 @@ class Group:
         return [arm for arm in EVERY if arm in self.rates and len(self.run(arm)) >= MIN_SEEDS]
 
     def run(self, arm: str) -> dict[int, dict[str, Any]]:
-        """Give the trainings with the chosen rate by their seeds."""
+        """Return the trainings with the chosen rate by their seeds."""
         records = self.of(arm)
         return {r["seed"]: r for r in records if r["learning_rate"] == self.rates[arm] and r["seed"] != GRID_SEED}
 
     def of(self, arm: str, seed: int | None = None) -> list[dict[str, Any]]:
-        """Give an arm's trainings, or those with a seed, in the order of their learning rates."""
+        """Return an arm's trainings, or those with a seed, in the order of their learning rates."""
         records = [r for r in self.records if r["arm"] == arm and seed in (None, r["seed"])]
         return sorted(records, key=lambda record: float(record["learning_rate"]))
 
     def values(self, arm: str, metric: str) -> list[float]:
-        """Give a metric of every finished seed."""
+        """Return a metric of every finished seed."""
         return [record["metrics"][metric] for _, record in sorted(self.run(arm).items())]
 
     def difference(self, one: str, other: str, metric: str) -> dict[str, Any] | None:
-        """Give mean and interval of the differences by seed; None with too few seeds in common."""
+        """Return mean and interval of the differences by seed; None with too few seeds in common."""
         own, others = (self.run(arm) if arm in self.rates else {} for arm in (one, other))
         return difference_by_seed(own, others, metric)
 
     def at_edge(self, arm: str) -> bool:
-        """Tell whether the chosen rate lies at an end of the grid."""
+        """Return whether the chosen rate lies at an end of the grid."""
         return self.rates[arm] in (self.learning_rates[:1] + self.learning_rates[-1:])
 
     @cached_property
@@ -122,7 +122,7 @@ class Group:
 
     @cached_property
     def level(self) -> float:
-        """Give what every arm learned with every whole seed at some rate: nine tenths of the least best."""
+        """Return what every arm learned with every whole seed at some rate: nine tenths of the least best."""
         name = self.learned[0]
         return 0.9 * min(
             max(float(record["metrics"][name]) for record in self.of(arm, seed))
@@ -131,7 +131,7 @@ class Group:
         )
 
     def lost_at_level(self, arm: str) -> list[float]:
-        """Give, for every whole seed, what an arm has lost where it first learned so much; [] where it never does.
+        """Return, for every whole seed, what an arm has lost where it first learned so much; [] where it never does.
 
         Between two rates by a straight line; the base is the rate 0, where nothing is learned and nothing lost.
         """
@@ -148,7 +148,7 @@ class Group:
         return losses
 
     def difference_at_level(self, one: str, other: str) -> dict[str, Any] | None:
-        """Give mean and interval of the differences by seed in what is lost at the common level."""
+        """Return mean and interval of the differences by seed in what is lost at the common level."""
         own, others = self.lost_at_level(one), self.lost_at_level(other)
         if len(self.whole_seeds) < 3 or not own or not others:
             return None

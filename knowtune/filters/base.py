@@ -16,7 +16,7 @@ from knowtune.registry import Member
 
 @dataclass(frozen=True)
 class Seen:
-    """What the pristine base says of training rows.
+    """What the pristine base gives for training rows: answers, distances, gradients.
 
     Args:
         answers: id, answer, correct, num_tokens and distance (NaN where the task has none), on the index of the rows.
@@ -30,7 +30,7 @@ class Seen:
     positions: np.ndarray[Any, Any] | None = None
 
     def at(self, positions: np.ndarray[Any, Any]) -> Seen:
-        """Give what belongs to the rows at some positions, in their order; no sketch is read."""
+        """Return what belongs to the rows at some positions, in their order; no sketch is read."""
         among_all = positions if self.positions is None else self.positions[positions]
         return Seen(self.answers.iloc[positions], self.sketches, among_all)
 
@@ -55,7 +55,7 @@ class Filter(Member):
 
         Args:
             rows: training rows as the data contract gives them.
-            seen: what the pristine base says of them, same order.
+            seen: what the pristine base gives for them, same order.
 
         Returns:
             One text per row, on the index of `rows`: the reason it is dropped, or "" where it is kept.

@@ -36,7 +36,7 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
 
     Args:
         rows: training rows, with the columns that the filters read.
-        seen: what the base says of them, in their order.
+        seen: what the base gives for them, in their order.
         chain: (name, filter) in order; each sees what the one before kept.
         where: what an error names, e.g. "filter NAME".
         limits: see there.
@@ -61,13 +61,8 @@ def decide(rows: pd.DataFrame, seen: Seen, chain: Chain, where: str, limits: Lim
             break
         reasons = _reasons(member, rows, seen, here, limits.stratify if member.ranks else None)
         gone = reasons != ""
-        distances = seen.answers["distance"].to_numpy()[here]
-        if gone.any() and member.ranks and "distance" in member.needs and (distances == distances[0]).all():
-            raise UserError(
-                f"{where}: {name}: the distances of all {len(here)} rows are equal ({distances[0]:g}), so that it "
-                "would choose by id alone; look at the answers (all empty? raise answers.max_new_tokens), use another "
-                "representation (semantics), or filter by another strategy"
-            )
+        if gone.any() and member.ranks and "distance" in member.needs:
+            _require_different(seen.answers["distance"].to_numpy()[here], f"{where}: {name}")
         step[here[gone]] = number
         reason[here[gone]] = reasons[gone]
     verdict = pd.DataFrame(
@@ -129,6 +124,16 @@ def _require(seen: Seen, chain: Chain, where: str) -> None:
                 f"{where}: {name} needs sketches of gradients, and the answers have none; set `answers.sketch` in "
                 "params.yaml"
             )
+
+
+def _require_different(distances: np.ndarray[Any, Any], where: str) -> None:
+    """Refuse to rank rows whose distances are all equal."""
+    if (distances == distances[0]).all():
+        raise UserError(
+            f"{where}: the distances of all {len(distances)} rows are equal ({distances[0]:g}), so that it would "
+            "choose by id alone; look at the answers (all empty? raise answers.max_new_tokens), use another "
+            "representation (semantics), or filter by another strategy"
+        )
 
 
 def _reasons(

@@ -83,7 +83,7 @@ def _right(target: pd.Series[str], aliases: pd.Series[str]) -> pd.Series[str]:
 
 
 def _plain(*texts: pd.Series[str]) -> pd.Series[str]:
-    """Give normal forms, so that rows that read the same are the same; several texts of a row become one."""
+    """Return normal forms, so that rows that read the same are the same; several texts of a row become one."""
     import pandas as pd
 
     from knowtune.text.normalize import normal_form

@@ -18,7 +18,7 @@ class Everything(Filter):
     reads: ClassVar[tuple[str, ...] | None] = ()
 
     def reasons(self, rows: pd.DataFrame, seen: Seen) -> pd.Series[str]:
-        """Give no row a reason to go."""
+        """Drop no row."""
         import pandas as pd
 
         return pd.Series("", index=rows.index, dtype="str")

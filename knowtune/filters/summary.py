@@ -27,7 +27,7 @@ def row_cosines(seen: Seen, verdict: pd.DataFrame, chain: Chain) -> pd.DataFrame
     others.
 
     Args:
-        seen: what the base says of the rows.
+        seen: what the base gives for the rows.
         verdict: see `knowtune.filters.chain.decide`.
         chain: that decided.
 
@@ -53,7 +53,7 @@ def summarise(
 
     Args:
         rows: training rows, with the columns id, relation and target.
-        seen: what the base says of them.
+        seen: what the base gives for them.
         verdict: see `knowtune.filters.chain.decide`.
         chain: that decided.
         limits: within which it decided.
@@ -100,7 +100,7 @@ def cuts(distances: np.ndarray[Any, Any], gone: np.ndarray[Any, Any]) -> list[fl
 def _distances(
     distances: np.ndarray[Any, Any], step: np.ndarray[Any, Any], names: list[str], looks: list[int]
 ) -> dict[str, Any]:
-    """Give the histogram of what was kept and what each strategy dropped, and the cut of those that look at it."""
+    """Return the histogram of what was kept and what each strategy dropped, and the cut of those that look at it."""
     edges = np.linspace(0.0, float(distances.max()) or 1.0, BINS + 1)
     counts = {name: np.histogram(distances[step == number], edges)[0] for number, name in enumerate([*names, "kept"])}
     return {

@@ -35,7 +35,7 @@ class Accumulator(Protocol):
         """
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Give the sums themselves, to be saved, reduced over processes and written into."""
+        """Return the sums themselves, to be saved, reduced over processes and written into."""
 
 
 class FisherDiagonal:
@@ -63,7 +63,7 @@ class FisherDiagonal:
         self.sums[name].index_add_(0, rows, gradients.square_(), alpha=self.sign)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Give the sums by parameter."""
+        """Return the sums by parameter."""
         return self.sums
 
 
@@ -104,5 +104,5 @@ class SquaredNorms:
         self.sums[self.batch] += sums.index_add_(0, examples, gradients.sum(1).double()).cpu()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Give the sums by example."""
+        """Return the sums by example."""
         return {"squared_norms": self.sums}

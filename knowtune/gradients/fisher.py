@@ -69,6 +69,12 @@ def parameters_in(
             )  # fmt: skip
     if globs:
         named = {name: p for name, p in named.items() if any(fnmatchcase(name, glob) for glob in globs)}
+    _require_values(named)
+    return named
+
+
+def _require_values(named: Mapping[str, torch.nn.Parameter]) -> None:
+    """Refuse parameters that have no plain values, so no gradients."""
     packed = [name for name, p in named.items() if not p.is_floating_point()]
     if packed:
         raise UserError(
@@ -81,7 +87,6 @@ def parameters_in(
             f"{len(without)} parameters are on the meta device, e.g. {without[0]}: they have no values to score. "
             "Load the model's weights first"
         )
-    return named
 
 
 def _nearest_glob(glob: str, names: Iterable[str]) -> str:

@@ -53,7 +53,7 @@ class ModuleCall:
 
     @property
     def parameters(self) -> dict[str, torch.Tensor]:
-        """Give the module's own parameters that are wanted, by key."""
+        """Return the module's own parameters that are wanted, by key."""
         return {key: getattr(self.module, key).detach() for key in self.names}
 
     def recompute(self, parameters: dict[str, torch.Tensor], inputs: Sequence[Any] | None = None) -> torch.Tensor:
@@ -69,7 +69,7 @@ class ModuleCall:
 
 
 def per_example_gradients(call: ModuleCall, affine: dict[nn.Module, bool]) -> Iterator[tuple[str, ParameterGradients]]:
-    """Give the gradients that one call of a module adds to each of its parameters, by the parameter's name.
+    """Yield the gradients that one call of a module adds to each of its parameters, by the parameter's name.
 
     Args:
         call: of the module.
@@ -111,7 +111,7 @@ def _by_example(tensor: torch.Tensor, batch: int, dimensions: int) -> torch.Tens
 
 
 def _slope(call: ModuleCall, key: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give a module's output where one of its parameters is 0 everywhere, and how much more it is where that is 1."""
+    """Return a module's output where one of its parameters is 0 everywhere, and how much more it is where that is 1."""
     low, high = (
         call.recompute({**call.parameters, key: torch.full_like(call.parameters[key], at)}) for at in (0.0, 1.0)
     )
@@ -119,7 +119,7 @@ def _slope(call: ModuleCall, key: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _is_affine(call: ModuleCall) -> bool:
-    """Tell whether each entry of the output is affine in the entry of each parameter at the same index."""
+    """Return whether each entry of the output is affine in the entry of each parameter at the same index."""
     if any(p.shape != call.output_gradient.shape[-1:] for p in call.parameters.values()):
         return False
     output = call.recompute(call.parameters)
@@ -143,7 +143,7 @@ def _vmapped_gradients(call: ModuleCall) -> Iterator[tuple[str, DenseGradients]]
         raise UnsupportedError(f"{kind} is too large to be differentiated for all examples at once")
 
     def gradients(inputs: list[Any], output_gradient: torch.Tensor) -> dict[str, torch.Tensor]:
-        _, vjp = torch.func.vjp(lambda own: call.recompute(own, inputs), parameters)
+        vjp = torch.func.vjp(lambda own: call.recompute(own, inputs), parameters)[1]
         by_key: dict[str, torch.Tensor] = vjp(output_gradient)[0]
         return by_key
 

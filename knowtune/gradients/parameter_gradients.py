@@ -62,7 +62,7 @@ class OuterProducts:
         torch.bmm(left, right, out=block) if overwrite else block.baddbmm_(left, right)
 
     def _of_one(self, example: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give one example's factors, without tokens that teach nothing (padding, prompts at the output head)."""
+        """Return one example's factors, without tokens that teach nothing (padding, prompts at the output head)."""
         tokens = self.active[example]
         if tokens is None:
             return self.left[example], self.right[example]
@@ -99,7 +99,7 @@ class EmbeddingGradients:
             gradients.index_add_(0, ids[inside], self.output_gradient[first + number][inside])
 
     def rows(self, num_rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Give the rows that are not zero: their gradients, the example and the number of each.
+        """Return the rows that are not zero: their gradients, the example and the number of each.
 
         Args:
             num_rows: of the embedding.

@@ -20,7 +20,7 @@ def tokens_per_pass(model: torch.nn.Module) -> int:
 
 
 def _matrix(module: torch.nn.Module) -> torch.Tensor | None:
-    """Give the matrix that a module multiplies by; a lookup's table is none."""
+    """Return the matrix that a module multiplies by; a lookup's table is none."""
     weight = getattr(module, "weight", None)
     matrix = isinstance(weight, torch.Tensor) and weight.ndim == 2 and not isinstance(module, torch.nn.Embedding)
     return weight if matrix else None

@@ -65,7 +65,7 @@ class PerExampleGradients:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the model back as it was."""
+        """Restore the model."""
         for hook in self.hooks:
             hook.remove()
         for parameter, flag, gradient in self.kept:
@@ -191,7 +191,7 @@ class HookedGradients(PerExampleGradients):
                 self.accumulator.add_block(name, block.flatten(1), first, start * columns)
 
     def _block(self, count: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
-        """Give memory for a block; the same one each time, so that it stays in the cache."""
+        """Return memory for a block; the same one each time, so that it stays in the cache."""
         size = count * rows * columns
         if len(self.buffer) < size or self.buffer.device != device:
             self.buffer = torch.empty(size, dtype=torch.float32, device=device)

@@ -87,7 +87,7 @@ class Scorer:
                     saved = time.monotonic()
 
     def _processes(self) -> Any:
-        """Give this process's index among those that score; on a CPU, accelerate finds the others only with `cpu`."""
+        """Return this process's index among those that score; on a CPU, accelerate finds the others only with `cpu`."""
         from accelerate import PartialState
 
         return PartialState(cpu=next(iter(self.parameters.values())).device.type == "cpu")
@@ -182,7 +182,7 @@ class Scorer:
         )
 
     def _is_finite_alone(self, row: int) -> bool:
-        """Tell whether one example's own gradient is finite."""
+        """Return whether one example's own gradient is finite."""
         alone = SquaredNorms(len(self.examples), self.parameters, None)
         alone.begin([row])
         try:
@@ -195,5 +195,5 @@ class Scorer:
 
 
 def _is_finite(sums: Accumulator) -> bool:
-    """Tell whether all sums are finite. Squares cannot cancel, so that one total per tensor tells."""
+    """Return whether all sums are finite. Squares cannot cancel, so that one total per tensor tells."""
     return all(bool(total.sum().isfinite()) for total in sums.state().values())

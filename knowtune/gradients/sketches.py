@@ -119,7 +119,7 @@ class Sketcher(PerExampleGradients):
         return values.float() if projection is None else values.float() @ projection
 
     def _count_sketch(self, name: str, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give each of a layer's numbers its bucket, one of the dimensions, and its sign."""
+        """Assign each of a layer's numbers to a bucket, one of the dimensions, with a sign."""
         if name not in self.count_sketches:
             generator, size = self._generator(name, "sum"), numbers.shape[1]
             buckets = torch.randint(self.dimensions, (size,), generator=generator)

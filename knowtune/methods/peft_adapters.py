@@ -86,7 +86,7 @@ def _keep_whole(model: PreTrainedModel, config: Any, modules: set[str]) -> None:
 
 
 def task_type(model: PreTrainedModel) -> str:
-    """Give PEFT's name of a model's task; with SEQ_CLS it trains and saves the head too."""
+    """Return PEFT's name of a model's task; with SEQ_CLS it trains and saves the head too."""
     return "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM"
 
 

@@ -53,13 +53,13 @@ class _Watch(importlib.abc.MetaPathFinder):
         if fullname != self.name:
             return None
         others = (finder for finder in list(sys.meta_path) if finder is not self and hasattr(finder, "find_spec"))
-        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self.watched(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
+            spec.loader.exec_module = self.watch(spec.loader.exec_module)  # type: ignore[method-assign,assignment]
         return spec
 
-    def watched(self, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
-        """Wrap a loader's work. A spec is also asked for without loading, so the watch ends only here."""
+    def watch(self, load: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+        """Wrap a loader's work. Finders also look for a spec without loading it, so the watch ends only here."""
 
         def exec_module(module: ModuleType) -> None:
             load(module)

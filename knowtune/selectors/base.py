@@ -59,7 +59,7 @@ class Pool:
         self.rows, self.shapes, self.num_reserved = rows, {}, 0
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """Give the parameters themselves, by the names of `shapes`."""
+        """Return the parameters themselves, by the names of `shapes`."""
         return {}
 
     def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:

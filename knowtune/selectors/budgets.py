@@ -191,5 +191,5 @@ class Informed(Budgeted, Scoring):
         return scores
 
     def _scoring(self) -> Scoring:
-        """Give the options of scoring alone, so that pools can tell equal ones by comparing them."""
+        """Return the options of scoring alone, so that pools can tell equal ones by comparing them."""
         return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})

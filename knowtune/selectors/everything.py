@@ -10,7 +10,7 @@ class Everything(Selector):
     """Choose all."""
 
     def choose(self, pool: Pool, seed: int) -> Choice:
-        """Give every row the score 1 and no mask."""
+        """Score every row 1, without a mask."""
         import numpy as np
 
         num = len(pool.rows)

@@ -87,7 +87,7 @@ def _by_layer(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kinds(table: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Give every kind of a table with its colour, the same in all panels, and its lines."""
+    """Return each kind of a table with its colour, the same in all panels, and its lines."""
     known = [*KINDS, OTHER]
     return [(k, f"C{i}", table[table["kind"] == k]) for i, k in enumerate(known) if (table["kind"] == k).any()]
 

@@ -64,7 +64,7 @@ class ModelPool(Pool):
         self.num_reserved = sum(p.numel() for p in head.values())
 
     def weights(self) -> Mapping[str, torch.Tensor]:
-        """Give the parameters without their gradients."""
+        """Return the parameters without their gradients."""
         return {name: p.detach() for name, p in self.parameters.items()}
 
     def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
@@ -89,7 +89,7 @@ class ModelPool(Pool):
         return self.trial(rows, mask, seed)
 
     def _of(self, rows: Sequence[int]) -> list[Any]:
-        """Give the tokens of some rows."""
+        """Return the tokens of some rows."""
         return [self.encoded[i] for i in rows]
 
     def _options(

@@ -39,7 +39,7 @@ class Round:
     dev_score: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """Give the line as JSON-able values."""
+        """Return the line as JSON-able values."""
         return asdict(self)
 
 

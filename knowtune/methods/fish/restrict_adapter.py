@@ -54,7 +54,7 @@ def restrict(model: nn.Module, mask: Mapping[str, torch.Tensor], keep: Mapping[s
 
 
 def is_restricted(model: nn.Module) -> bool:
-    """Tell whether a model's entries are restricted."""
+    """Return whether a model's entries are restricted."""
     return any(isinstance(module, _Delta) for module in model.modules())
 
 

@@ -68,7 +68,7 @@ class FishConfig(PeftConfig):
 
     @property
     def candidates(self) -> Modules | None:
-        """Give the modules whose parameters may be chosen; None means all."""
+        """Return the modules whose parameters may be chosen; None means all."""
         return self.target_modules if self.target_modules is not None else self.candidate_modules
 
     def problems(self) -> list[str]:

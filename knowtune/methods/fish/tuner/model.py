@@ -84,7 +84,7 @@ class FishModel(BaseTuner):  # type: ignore[misc]
                 self._wrap(peft_config, adapter_name, key)
 
     def _wrap(self, config: FishConfig, adapter_name: str, key: str) -> None:
-        """Give the module at a path an adapter's entries."""
+        """Attach an adapter's entries to the module at a path."""
         owner = self._owners[key]
         layer = self._layer(key)
         for within, (path, there) in owner.tied.items():

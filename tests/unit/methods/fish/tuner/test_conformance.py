@@ -11,7 +11,8 @@ from torch import nn
 
 from knowtune import FishConfig
 from knowtune.methods.fish.tuner.copies import shadow
-from knowtune.methods.fish.tuner.layer import FishLayer, features
+from knowtune.methods.fish.tuner.layer import FishLayer
+from knowtune.methods.fish.tuner.values import features
 
 
 def attached(**options: Any) -> Any:
