@@ -64,13 +64,13 @@ def main() -> None:
 def rows_without_noise(prepared: Path) -> Any:
     """Undo the label noise that `prepare` has injected."""
     from knowtune.common.files import read_rows
-    from knowtune.data.label_noise import PLANTED_COLUMNS
+    from knowtune.data.label_noise import NOISE_COLUMNS
 
     rows = read_rows(prepared / "train.jsonl")
-    planted = read_rows(prepared / "planted.jsonl", PLANTED_COLUMNS)
-    further = planted["kind"].isin(["contradiction", "duplicate"])
-    original = planted[~further].set_index("id")["original"]
-    rows = rows[~rows["id"].isin(planted["id"][further])].reset_index(drop=True)
+    injected = read_rows(prepared / "label_noise.jsonl", NOISE_COLUMNS)
+    further = injected["kind"].isin(["contradiction", "duplicate"])
+    original = injected[~further].set_index("id")["original"]
+    rows = rows[~rows["id"].isin(injected["id"][further])].reset_index(drop=True)
     changed = rows["id"].isin(original.index)
     rows.loc[changed, "target"] = rows["id"][changed].map(original)
     return rows
@@ -81,7 +81,7 @@ def print_table(without_noise: Any, rate: float, seed: int, base: Path, work: Pa
     import numpy as np
 
     from knowtune.common.errors import UserError
-    from knowtune.data.label_noise import plant
+    from knowtune.data.label_noise import inject
     from knowtune.evaluation.filter_scores import score_filter
     from knowtune.filters import FILTERS
     from knowtune.filters.base import Seen
@@ -89,11 +89,11 @@ def print_table(without_noise: Any, rate: float, seed: int, base: Path, work: Pa
     from knowtune.registry import member_class
 
     rates = {"wrong": rate, "contradictions": CONTRADICTIONS, "duplicates": 0.0, "empties": 0.0}
-    rows, planted = plant(without_noise, rates, seed)
+    rows, injected = inject(without_noise, rates, seed)
     answers = answer(rows, base, work)
     path = work / "answers/sketches.npy"
     seen = Seen(answers, np.load(path, mmap_mode="r") if path.exists() else None)
-    kinds = planted.set_index("id")["kind"].reindex(rows["id"]).fillna("sound").to_numpy()
+    kinds = injected.set_index("id")["kind"].reindex(rows["id"]).fillna("sound").to_numpy()
     shares = "; ".join(f"{kind} {100 * (kinds == kind).mean():.1f}" for kind in SHOWN)
     print(f"\n**{100 * rate:.0f} % wrong targets, {len(rows)} rows.** Base rates, %: {shares}")
     farther = separation(answers["distance"].to_numpy(), kinds)
@@ -112,7 +112,7 @@ def print_table(without_noise: Any, rate: float, seed: int, base: Path, work: Pa
         except UserError as error:
             print(f"| {title} | refused: {error} |")
             continue
-        score = score_filter(rows, planted, dropped)
+        score = score_filter(rows, injected, dropped)
         cells = [cell(score["kinds"][kind]) for kind in SHOWN]
         share, lost = 100 * score["dropped"] / len(rows), 100 * score["sound_dropped"] / score["sound"]
         print(f"| {title} | {share:.1f} | " + " | ".join(cells) + f" | {lost:.1f} |")

@@ -91,7 +91,7 @@ def make_rows(folder: Path, count: int) -> None:
                 "fact": f"{relation}:{subject}",
                 "relation": relation,
                 "subject": subject,
-                "wording": str(i % 4),
+                "template": str(i % 4),
                 "prompt": f"The field in which {subject} has mostly worked, paraphrase {i % 4}, is ",
                 "text_pair": "",
                 "target": f"theory of {i % 997} groups",

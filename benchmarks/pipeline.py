@@ -50,7 +50,7 @@ def measure(place: Path, *, cold: bool, write: bool) -> None:
     print_stages(stages, started, total)
     known = json.loads((folder / "data/baseline/metrics.json").read_text())["known"]
     took = next(stage["seconds"] for stage in stages if stage["stage"] == "base")
-    print(f"base: {known:.1%} of the known facts, wordings held out (at least 90 %); {took:.0f} s (at most 180)")
+    print(f"base: {known:.1%} of the known facts, in held-out templates (at least 90 %); {took:.0f} s (at most 180)")
     print(f"dvc.lock after a run from nothing: {lock_state(folder)}")
     files = [path.lstat() for path in folder.rglob("*") if path.is_file()]
     size = sum(file.st_size / file.st_nlink for file in files)  # outs and cache are links to the same bytes

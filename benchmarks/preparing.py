@@ -79,7 +79,7 @@ def make_rows(path: Path, count: int) -> int:
                 "id": f"P{i // 4 % 40}:Person number {i // 4}:{i % 4}",
                 "relation": f"P{i // 4 % 40}",
                 "subject": f"Person number {i // 4}",
-                "prompt": f"The field in which Person number {i // 4} has mostly worked, wording {i % 4}, is",
+                "prompt": f"The field in which Person number {i // 4} has mostly worked, template {i % 4}, is",
                 "target": f"theory of {i % 997} groups",
             }
             file.write(json.dumps(row) + "\n")
@@ -116,10 +116,11 @@ def make_params(folder: Path) -> None:
         "held_out": {"validation": 0.01, "test": 0.01},
         "several_answers": False,
         "columns": {"id": "id", "fact": ["relation", "subject"], "relation": "relation", "subject": "subject",
-                    "wording": None, "prompt": "prompt", "target": "target"},
+                    "template": None, "prompt": "prompt", "target": "target"},
     }  # fmt: skip
-    params["prepare"] = {"seed": 0, "max_facts": None, "max_known": None, "max_texts": None, "max_items": 2000,
-                         "max_rejected": 0.01, "damage": dict.fromkeys(params["prepare"]["damage"], 0)}  # fmt: skip
+    params["prepare"] = {"seed": 0, "max_facts": None, "max_known": None, "max_texts": None, "max_examples": 2000,
+                         "max_rejected": 0.01,
+                         "label_noise": dict.fromkeys(params["prepare"]["label_noise"], 0)}  # fmt: skip
     params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_loss"]  # no others need no known rows
     write_yaml(folder / "params.yaml", params)
 

@@ -1,7 +1,7 @@
-"""Read the source, judge its rows, plant damage, and write the tables that every later stage reads.
+"""Read the source, judge its rows, inject label noise, and write the tables that every later stage reads.
 
-Rows read = training, validation, test rows + rejected ones (with reasons). What was planted lies apart, for the
-report alone. Where too many rows are rejected, the rejected ones alone are written.
+Rows read = training, validation, test rows + rejected ones (with reasons). What was injected lies apart, for the report
+alone. Where too many rows are rejected, the rejected ones alone are written.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write train, validation, test, retention, rejected, planted and a summary."""
+    """Write train, validation, test, retention, rejected, label_noise and a summary."""
     from knowtune.common.errors import UserError
     from knowtune.common.files import write_json, write_rows
     from knowtune.data.columns import reader_for
     from knowtune.data.editing_cases import Cases
     from knowtune.data.missing_labels import check_labels
-    from knowtune.data.prepare import Limits, RejectedError, prepare
+    from knowtune.data.prepare import Limits, prepare
+    from knowtune.data.rejection import RejectedError
     from knowtune.data.sources import read_embedded, read_files
     from stages.core.models import open_base
 
     source, base = params.source, open_base(params, args.base)
     if isinstance(source, EmbeddedSource):
-        counts = source.wordings
+        counts = source.templates
         raw = read_embedded(args.data, args.text, counts.train, counts.validation, counts.test)
         held_out, several_answers = {}, False
     else:
@@ -48,14 +49,14 @@ def run(args: argparse.Namespace, params: Params) -> None:
         if isinstance(reader, Cases):
             print(f"prepare: {reader.told()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers
-    limits = Limits(**params.prepare.model_dump(exclude={"damage"}), **held_out)
+    limits = Limits(**params.prepare.model_dump(exclude={"label_noise"}), **held_out)
     try:
-        made = prepare(raw, base, limits, params.prepare.damage.model_dump(), several_answers=several_answers)
+        made = prepare(raw, base, limits, params.prepare.label_noise.model_dump(), several_answers=several_answers)
     except RejectedError as error:  # DVC removes what is there before the next try, not now
         path = args.out / "rejected.jsonl"
         write_rows(path, error.rejected)
         raise UserError(f"{error}\nall of them, with their reasons: {path.resolve()}") from None
-    for table in ("train", "validation", "test", "retention", "rejected", "planted"):
+    for table in ("train", "validation", "test", "retention", "rejected", "label_noise"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
     warnings = check_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
     write_json(args.out / "summary.json", {**made.summary, "cautions": warnings})

@@ -1,4 +1,4 @@
-"""Write the leaderboard, what each filter found of the planted damage, the curves, and one self-contained page.
+"""Write the leaderboard, what each filter found of the injected label noise, the curves, and one self-contained page.
 
 Everything here is reproducible: no clock, no host, no commit. What a run cost is in MLflow's and the work folder's
 books.
@@ -22,7 +22,7 @@ EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/base
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--prepared", type=Path, required=True, help="the prepared tables, planted damage included")
+    parser.add_argument("--prepared", type=Path, required=True, help="the prepared tables, label noise included")
     parser.add_argument("--baseline", type=Path, required=True, help="the pristine base's results")
     parser.add_argument("--filtered", type=Path, required=True, help="all filters' dropped rows and summaries")
     parser.add_argument("--selected", type=Path, required=True, help="all selections, for their pictures")
@@ -57,12 +57,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
 def _prepared(folder: Path) -> Prepared:
     """Read what `prepare` wrote."""
     from knowtune.common.files import read_json, read_rows
-    from knowtune.data.label_noise import PLANTED_COLUMNS
+    from knowtune.data.label_noise import NOISE_COLUMNS
     from knowtune.evaluation.report import Prepared
 
     train, test = (read_rows(folder / f"{table}.jsonl") for table in ("train", "test"))
-    planted = read_rows(folder / "planted.jsonl", PLANTED_COLUMNS)
-    return Prepared(train, test, planted, read_json(folder / "summary.json"))
+    injected = read_rows(folder / "label_noise.jsonl", NOISE_COLUMNS)
+    return Prepared(train, test, injected, read_json(folder / "summary.json"))
 
 
 def _baseline(folder: Path) -> Baseline:

@@ -21,7 +21,7 @@ from benchmarks.evidence.materials import Material
 from benchmarks.evidence.numbers import GRID_SEED
 from benchmarks.filter_noise import rows_without_noise
 from knowtune.common.files import text_digest
-from knowtune.data.label_noise import plant
+from knowtune.data.label_noise import inject
 from knowtune.filters import FILTERS as FILTER_CLASSES
 from knowtune.filters.base import Seen
 from knowtune.filters.chain import Limits, run_filters
@@ -112,7 +112,7 @@ class BeaconsBench(Bench):
     def noisy_rows(self, wrong: float, seed: int) -> tuple[pd.DataFrame, set[str], Seen]:
         """Inject wrong targets; let the base answer, and sketch its gradients."""
         rates = {"wrong": wrong, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
-        rows, injected = plant(self.material.rows, rates, seed)
+        rows, injected = inject(self.material.rows, rates, seed)
         distances = self.base.task.evaluator.distances(
             self.vectors, self.tokenizer, self.answers.reindex(rows["id"]).tolist(), right_answers(rows),
             DECODING["extra_tokens"],

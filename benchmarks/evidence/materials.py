@@ -37,7 +37,7 @@ PARAREL_COLUMNS = {
     "fact": ["relation", "subject"],
     "relation": "relation",
     "subject": "subject",
-    "wording": "pattern",
+    "template": "pattern",
     "prompt": "prompt",
     "target": "target",
 }
@@ -154,7 +154,7 @@ def pararel(data: Path) -> Material:
     raw = read_files(
         data / "facts", files, reader, PARAREL_COLUMNS, data / "text" / "tinystories-heldout.jsonl", "text"
     )
-    limits = Limits(seed=0, max_facts=300, max_known=400, max_texts=30, max_items=None, max_rejected=0.01)
+    limits = Limits(seed=0, max_facts=300, max_known=400, max_texts=30, max_examples=None, max_rejected=0.01)
     prepared = prepare(raw, base, limits, {})
     return Material(
         name="pararel",
@@ -191,7 +191,7 @@ def glue(task_name: str, data: Path) -> Material:
     reader = reader_for(columns, task, base.tokenizer())
     raw = read_files(data / "glue", files, reader, columns, data / "text" / "wikitext2-validation.jsonl", "text")
     raw = replace(raw, train=raw.train[~raw.train["id"].isin(raw.test["id"])])  # CoLA has sentences in both
-    limits = Limits(seed=0, max_facts=num_rows, max_known=None, max_texts=60, max_items=400, max_rejected=1.0,
+    limits = Limits(seed=0, max_facts=num_rows, max_known=None, max_texts=60, max_examples=400, max_rejected=1.0,
                     validation=200 / len(raw.train))  # fmt: skip
     prepared = prepare(raw, base, limits, {})
     return Material(

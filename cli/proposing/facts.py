@@ -36,10 +36,10 @@ def describe(
         "fact": fact[0] if len(fact) == 1 else fact or None,
         "relation": relation.name if relation else None,
         "subject": subject.name if subject else None,
-        "wording": wording.name if wording else None,
+        "template": wording.name if wording else None,
     }
     taken: dict[str, str] = {}
-    for role in ("id", "relation", "subject", "wording"):
+    for role in ("id", "relation", "subject", "template"):
         if mapping[role]:
             taken[mapping[role]] = role
     for name in fact:

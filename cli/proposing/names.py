@@ -39,7 +39,7 @@ UNIQUE = ["id", "uid", "guid", "uuid", "key", "idx", "index", "row_id", "example
 FACTS = ["fact", "fact_id", "known_id", "case_id"]
 SUBJECTS = ["subject", "subj", "sub_label", "entity", "thing", "head"]
 RELATIONS = ["relation", "relation_id", "prop", "predicate_id", "predicate", "property", "attribute"]
-WORDINGS = ["wording", "pattern", "template", "paraphrase"]
+WORDINGS = ["template", "pattern", "template", "paraphrase"]
 GENERAL = ["text", "content", "story", "document", "sentence", "body"]
 
 

@@ -22,7 +22,7 @@ class Numbers:
 
     threads: int
     dtype: str
-    max_items: int | None
+    max_examples: int | None
     judge_batch: int
     max_new_tokens: int
     max_text_tokens: int
@@ -58,7 +58,7 @@ def numbers_for(
     return Numbers(
         threads=1 if size <= 50 else min(8, max(1, (os.cpu_count() or 2) // 2)),
         dtype="auto" if large else "float32",
-        max_items=None if count <= 5_000 else 2_000,
+        max_examples=None if count <= 5_000 else 2_000,
         judge_batch=128 if size <= 50 else 32 if not large else 16,
         max_new_tokens=1 if heads else min(128, max(4, 2 + (target_tokens or 30))),
         max_text_tokens=min(context or 256, 256),

@@ -77,8 +77,8 @@ def try_out(
     """
     from knowtune.checkpoints.base import Base
     from knowtune.data.columns import reader_for
-    from knowtune.data.hold_out import asked_by
     from knowtune.data.prepare import Limits, prepare
+    from knowtune.data.same_prompt import prompt_keys
     from knowtune.data.sources import read_files
     from knowtune.models.compute import Compute
 
@@ -101,7 +101,7 @@ def try_out(
     counts = {str(reason): int(count) for reason, count in reasons.value_counts().items()}
     tokens = tokenizer(made.train["target"].tolist(), add_special_tokens=False)["input_ids"]
     longest = sorted(map(len, tokens))[int(0.99 * (len(tokens) - 1))]
-    targets = made.train["target"].groupby(asked_by(made.train)).transform("nunique")
+    targets = made.train["target"].groupby(prompt_keys(made.train)).transform("nunique")
     return Trial(counts, share, float((targets > 1).mean()), longest)
 
 

@@ -1,12 +1,11 @@
-"""The authored facts: three files in one folder, and which wording of a fact is for what.
+"""The authored facts: three files in one folder, and which template of a fact is for what.
 
-`facts.csv` (relation, subject, target, split), `wordings.csv` (relation, wording, template with `{subject}`) and
-`text.jsonl` (text, split). *Known* facts are what the embedded base is built from; *new* ones are there to be
-learned.
+`facts.csv` (relation, subject, target, split), `templates.csv` (relation, number, template with `{subject}`) and
+`text.jsonl` (text, split). *Known* facts are what the embedded base is built from; *new* ones are there to be learned.
 
-Wordings rotate: known fact number i of its relation is never read by the base under wording i mod K, and is tested
-under it. A new fact is learned under the wordings after that, tested under others. So every wording is common, and
-no wording gives its fact away.
+Templates rotate: known fact number i of its relation is never read by the base in template i mod K, and is tested in
+it. A new fact is learned in the templates after that, and tested in others. So every template is common, and none gives
+its fact away.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import read_rows
 from knowtune.data.contract import ROW_COLUMNS
 
-NEEDED = "facts.csv, wordings.csv and text.jsonl"
+NEEDED = "facts.csv, templates.csv and text.jsonl"
 
 
 @dataclass(frozen=True)
@@ -28,36 +27,36 @@ class Authored:
     """The authored data.
 
     Args:
-        facts: relation, subject, target, split, and `number`: the fact's place within its relation.
-        wordings: relation -> templates.
+        facts: relation, subject, target, split, and `number`: which fact of its relation it is.
+        templates: relation -> templates.
         text: text, split ("train" for the base, "heldout" for retention).
     """
 
     facts: pd.DataFrame
-    wordings: dict[str, list[str]]
+    templates: dict[str, list[str]]
     text: pd.DataFrame
 
     def rows(self, split: str, offsets: range) -> pd.DataFrame:
-        """Word each fact of a split.
+        """Write each fact of a split in templates.
 
         Args:
             split: "known" or "new".
-            offsets: which wordings, counted from fact i's own wording i mod K.
+            offsets: which templates, counted from fact i's own, i mod K.
 
         Returns:
-            Rows of the data contract; the id is `relation:subject:wording`.
+            Rows of the data contract; the id is `relation:subject:template`.
         """
         rows = []
         chosen = self.facts[self.facts["split"] == split]
         columns = (chosen[name].tolist() for name in ("relation", "subject", "target", "number"))
         for relation, subject, target, number in zip(*columns, strict=True):
-            templates = self.wordings[relation]
+            templates = self.templates[relation]
             for offset in offsets:
-                wording = (number + offset) % len(templates)
+                template = (number + offset) % len(templates)
                 key = f"{relation}:{subject}"
-                prompt = templates[wording].replace("{subject}", subject) + " "
-                rows.append((f"{key}:{wording}", key, relation, subject, str(wording), prompt, target))
-        named = ["id", "fact", "relation", "subject", "wording", "prompt", "target"]
+                prompt = templates[template].replace("{subject}", subject) + " "
+                rows.append((f"{key}:{template}", key, relation, subject, str(template), prompt, target))
+        named = ["id", "fact", "relation", "subject", "template", "prompt", "target"]
         return pd.DataFrame(rows, columns=named, dtype="str").reindex(columns=ROW_COLUMNS, fill_value="")
 
 
@@ -65,25 +64,25 @@ def read_authored(folder: Path, text: Path | None = None) -> Authored:
     """Read the authored files.
 
     Raises:
-        UserError: a file or column is missing, a relation has no wording, a template has no `{subject}`.
+        UserError: a file or column is missing, a relation has no template, a template has no `{subject}`.
     """
     facts = _read_csv(folder / "facts.csv", ["relation", "subject", "target", "split"])
-    wordings = _read_csv(folder / "wordings.csv", ["relation", "wording", "template"])
-    bare = wordings[~wordings["template"].str.contains("{subject}", regex=False)]
+    table = _read_csv(folder / "templates.csv", ["relation", "number", "template"])
+    bare = table[~table["template"].str.contains("{subject}", regex=False)]
     if len(bare):
-        raise UserError(f"{folder / 'wordings.csv'}: no {{subject}} in {bare['template'].iloc[0]!r}")
-    templates = {str(name): group["template"].tolist() for name, group in wordings.groupby("relation", sort=False)}
+        raise UserError(f"{folder / 'templates.csv'}: no {{subject}} in {bare['template'].iloc[0]!r}")
+    templates = {str(name): group["template"].tolist() for name, group in table.groupby("relation", sort=False)}
     without = sorted(set(facts["relation"]) - set(templates))
     if without:
-        raise UserError(f"{folder / 'wordings.csv'}: no wording for {', '.join(without)}")
+        raise UserError(f"{folder / 'templates.csv'}: no template for {', '.join(without)}")
     text = text or folder / "text.jsonl"
     if not text.is_file():
         raise UserError(f"{text}: no such file; `source.data` must hold {NEEDED}")
-    prose = read_rows(text)
-    missing = [column for column in ("text", "split") if column not in prose.columns]
+    general = read_rows(text)
+    missing = [column for column in ("text", "split") if column not in general.columns]
     if missing:
-        raise UserError(f"{text}: no column {', '.join(missing)}; it has {', '.join(prose.columns)}")
-    return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, prose)
+        raise UserError(f"{text}: no column {', '.join(missing)}; it has {', '.join(general.columns)}")
+    return Authored(facts.assign(number=facts.groupby("relation").cumcount()), templates, general)
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

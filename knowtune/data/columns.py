@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from knowtune.data.chats import Chat
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.editing_cases import Cases
-from knowtune.data.sources import Reader, Reading
+from knowtune.data.raw import Reader, Reading
+from knowtune.data.rejection import fault_of_answers
 from knowtune.text.cell_paths import take
 from knowtune.text.cells import text_of
 from knowtune.text.layout import PLAIN, Layout, Range
@@ -158,10 +159,9 @@ class Mapped:
         self, record: Mapping[str, Any], prompt: str, answers: Sequence[str], layout: Layout, reason: str = ""
     ) -> Reading:
         """Add what is said about the fact."""
-        if any("\n" in alias for alias in answers[1:]):
-            reason = reason or "a further right answer has a line break"
+        reason = reason or fault_of_answers(answers[1:])
         facts = self.columns.get("fact") or []
-        about = {name: self.columns.get(name) for name in ("relation", "subject", "wording")}
+        about = {name: self.columns.get(name) for name in ("relation", "subject", "template")}
         named = {name: _key(record, column) for name, column in about.items() if column}
         cells = {
             **EMPTY,

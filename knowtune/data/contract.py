@@ -1,12 +1,11 @@
 """The data contract: what every table of rows between stages must look like. The only module that knows pandera.
 
-A *fact* is a subject, a relation and a target; a *row* is one wording of a fact: the model reads prompt + target,
-character by character. `aliases` are further right answers, one a line. For a classifier, `prompt` is the text,
-`text_pair` the second text or "", and `target` the label's name or the score. `layout` is "" for a plain row, else what
-a chat template or a prompt template adds, see `knowtune.text.layout`. `old` are the answers that the target
-replaces, one
-a line, or "". Row ids never change downstream. A row that a filter has seen carries `distance`: how far the pristine
-base's own answer is from the target in meaning.
+A *fact* is a subject, a relation and a target; a *row* is one paraphrase of a fact, by a template of its relation: the
+model reads prompt + target, character by character. `aliases` are further right answers, one a line. For a classifier,
+`prompt` is the text, `text_pair` the second text or "", and `target` the label's name or the score. `layout` is "" for
+a plain row, else what a chat template or a prompt template adds, see `knowtune.text.layout`. `old` are the answers that
+the target replaces, one a line, or "". Row ids never change downstream. A row that a filter has seen carries
+`distance`: how far the pristine base's own answer is from the target in meaning.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from knowtune.common.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-_described = ["id", "fact", "relation", "subject", "wording"]
+_described = ["id", "fact", "relation", "subject", "template"]
 ROW_COLUMNS = [*_described, "prompt", "text_pair", "target", "aliases", "layout", "old"]
+ROLES = ("train", "validation", "test", "known")  # what a row of a source is for
 EXAMPLE_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)
@@ -33,10 +33,10 @@ _row = {
     "fact": _filled,
     "relation": _text,
     "subject": _text,
-    "wording": _text,
+    "template": _text,
     "prompt": _filled,
     "text_pair": _text,
-    "target": _text,  # may be empty: planted damage passes the schema and is the filters' business
+    "target": _text,  # may be empty: injected noise passes the schema and is the filters' business
     "aliases": _text,
     "layout": _text,
     "old": _text,

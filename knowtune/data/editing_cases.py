@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest
 from knowtune.data.contract import ROW_COLUMNS
-from knowtune.data.sources import Reading
+from knowtune.data.raw import Reading
+from knowtune.data.rejection import fault_of_answers
 from knowtune.text.cell_paths import MissingColumnError, take
 from knowtune.text.cells import key_of, text_of
 from knowtune.text.normalize import joint
@@ -149,9 +150,6 @@ class Cases:
         part: str,
     ) -> Reading:
         """Make a row of a prompt that the key `name` of the mapping gave."""
-        broken = [
-            what for what, ones in (("a further right", answers[1:]), ("an old", old)) if any("\n" in o for o in ones)
-        ]
         target = answers[0] if answers else ""
         plain = not any(is_template(column) for column in _listed(self.columns[name]))
         cells = {
@@ -162,7 +160,7 @@ class Cases:
             "aliases": "\n".join(answers[1:]),
             "old": "\n".join(old),
         }
-        return Reading(cells, f"{broken[0]} answer has a line break" if broken else "", role, part)
+        return Reading(cells, fault_of_answers(answers[1:], old), role, part)
 
 
 def _cell(record: Mapping[str, Any], name: str | None) -> Any:

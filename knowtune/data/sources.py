@@ -6,8 +6,7 @@ does not have) stops at once, with file and line. What is wrong with one row bec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,73 +15,31 @@ import pandas as pd
 from knowtune.common.errors import UserError, nearest, shortened
 from knowtune.common.files import text_digest
 from knowtune.data.authored import read_authored
-from knowtune.data.contract import ROW_COLUMNS
+from knowtune.data.contract import ROLES, ROW_COLUMNS
 from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
 from knowtune.data.open_text import kind_of
+from knowtune.data.raw import READ_COLUMNS, Raw, Reader, Reading, texts_table
 from knowtune.data.records import CHUNK, DELIMITED, Records, read_records
+from knowtune.data.rejection import fault_of_cells
 from knowtune.text.cell_paths import LIST, MissingColumnError, is_written_list, take
-from knowtune.text.cells import fault_of, key_of, preview, storable, text_of
+from knowtune.text.cells import key_of, preview, storable, text_of
 from knowtune.text.templates import is_template
 
-READ_COLUMNS = [*ROW_COLUMNS, "reason"]
-ROLES = ("train", "validation", "test", "known")
 SELDOM = ("layout", "old")  # columns that most rows have nothing in, and that are no part of these rows' ids then
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A source as rows.
-
-    Args:
-        train: with READ_COLUMNS, as the next three; `reason` is "" where reading found no fault.
-        validation: rows for the validation loss.
-        test: rows to be judged.
-        known: rows that the base knows.
-        texts: id, text, and a reason as above.
-        by_fact: whether rows belong to facts of several wordings, so that what is tested must have been trained.
-    """
-
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
-    known: pd.DataFrame
-    texts: pd.DataFrame
-    by_fact: bool
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A row as a reader makes it of a record.
-
-    Args:
-        cells: ROW_COLUMNS without id; "" for a fact of its own.
-        reason: why the row cannot be used, or "".
-        role: what the row is for, of ROLES; None for what its file is for.
-        part: tells this row from the others of its record, which share its id; "" where there is but one.
-    """
-
-    cells: dict[str, str]
-    reason: str = ""
-    role: str | None = None
-    part: str = ""
-
-
-# Turns a record into its rows; raises ValueError for what is wrong with the file.
-Reader = Callable[[dict[str, Any]], list[Reading]]
 
 
 def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
     """Read the authored facts and the held-out part of a general text; see `knowtune.data.authored`.
 
     Raises:
-        UserError: more wordings are asked for than a relation has besides its facts' own.
+        UserError: more templates are wanted than a relation has.
     """
     authored = read_authored(folder, text)
-    fewest = min(len(templates) for templates in authored.wordings.values())
+    fewest = min(len(templates) for templates in authored.templates.values())
     if num_train + num_validation + num_test > fewest:
         raise UserError(
-            f"params.yaml: source.wordings: got {num_train} + {num_validation} + {num_test}; "
-            f"allowed: up to {fewest} in all, the wordings of the relation that has fewest"
+            f"params.yaml: source.templates: got {num_train} + {num_validation} + {num_test}; "
+            f"allowed: up to {fewest} in all, the templates of the relation that has fewest"
         )
     heldout = authored.text[authored.text["split"] == "heldout"]["text"].tolist()
     middle = num_train + num_validation
@@ -122,22 +79,22 @@ def read_files(
     for role in ROLES:
         names = files.get(role) or []
         for name in [names] if isinstance(names, str) else names:
-            records = _watched(data / name, separator, columns.get("target"))
-            for found, table in _tables(data / name, records, reader, columns.get("id"), role, seen):
-                tables[found].append(table)
+            records = _read_watchfully(data / name, separator, columns.get("target"))
+            for of_role, table in _tables(data / name, records, reader, columns.get("id"), role, seen):
+                tables[of_role].append(table)
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
-    by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several wordings
+    by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several paraphrases
     return Raw(**rows, texts=texts_table(_read_texts(text, text_column, separator)), by_fact=by_fact)
 
 
-def _watched(path: Path, separator: str | None, target: str | None) -> Records:
+def _read_watchfully(path: Path, separator: str | None, target: str | None) -> Records:
     """Read a file; say what parts its cells where that is not what its ending says, and refuse lists written as text.
 
     Raises:
         UserError: nearly all targets are lists written as text, and the mapping does not say what they are.
     """
-    sign = said_separator(path, separator)
+    sign = announce_separator(path, separator)
     named = target if target and not is_template(target) and not target.endswith(LIST) else None
     num_rows, num_lists, example = 0, 0, ""
     for number, record in read_records(path, sign):
@@ -154,8 +111,8 @@ def _watched(path: Path, separator: str | None, target: str | None) -> Records:
         )
 
 
-def said_separator(path: Path, separator: str | None) -> str | None:
-    """Say what parts the cells of a file where that was seen and is not what its ending says."""
+def announce_separator(path: Path, separator: str | None) -> str | None:
+    """Tell what parts the cells of a file, and print it where that was seen and is not what its ending says."""
     if separator or kind_of(path) not in DELIMITED or not path.is_file():
         return separator
     sign = separator_of(path)
@@ -166,21 +123,13 @@ def said_separator(path: Path, separator: str | None) -> str | None:
 
 def _read_texts(path: Path, column: str, separator: str | None) -> Iterator[str]:
     """Read a column of texts."""
-    for number, record in read_records(path, said_separator(path, separator)):
+    for number, record in read_records(path, announce_separator(path, separator)):
         try:
             yield text_of(take(record, column))
         except MissingColumnError as error:
             raise missing_column(str(error), record, path, number) from None
         except ValueError as error:
             raise UserError(f"{path}: line {number}: {column}: {error}") from None
-
-
-def texts_table(texts: Iterable[str]) -> pd.DataFrame:
-    """Number texts, and say which cannot be used and why."""
-    found = list(texts)
-    reasons = [fault_of(text) or ("" if text.strip() else "the text is empty") for text in found]
-    rows = {"id": [f"text:{i}" for i in range(len(found))], "text": map(storable, found), "reason": reasons}
-    return pd.DataFrame({name: list(cells) for name, cells in rows.items()}, dtype="str")
 
 
 def _tables(
@@ -200,7 +149,7 @@ def _tables(
             raise UserError(f"{path}: line {number}: {error}") from None
         given = storable(_id(record, id_column, path, number)) if id_column else ""
         for reading in readings:
-            cells, reason = _kept(reading)
+            cells, reason = _storable(reading)
             of_role = reading.role or role
             if id_column:
                 row_id = f"{given}:{reading.part}" if reading.part else given
@@ -217,13 +166,12 @@ def _tables(
         yield of_role, pd.DataFrame(chunk, columns=READ_COLUMNS, dtype="str")
 
 
-def _kept(reading: Reading) -> tuple[dict[str, str], str]:
+def _storable(reading: Reading) -> tuple[dict[str, str], str]:
     """Give cells that can be stored, and why the row cannot be used, or ""."""
-    if not fault_of("".join(reading.cells.values())):
+    fault = fault_of_cells(reading.cells)
+    if not fault:
         return reading.cells, reading.reason
-    faults = {column: fault_of(cell) for column, cell in reading.cells.items()}
-    reason = "; ".join(f"{column}: {fault}" for column, fault in faults.items() if fault)
-    return {column: storable(cell) for column, cell in reading.cells.items()}, reading.reason or reason
+    return {column: storable(cell) for column, cell in reading.cells.items()}, reading.reason or fault
 
 
 def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
@@ -233,14 +181,14 @@ def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
         UserError: it is empty, or no text.
     """
     try:
-        found = key_of(take(record, column))
+        row_id = key_of(take(record, column))
     except MissingColumnError as error:
         raise missing_column(str(error), record, path, number) from None
     except ValueError as error:
         raise UserError(f"{path}: line {number}: {column}: {error}") from None
-    if not found:
+    if not row_id:
         raise UserError(f"{path}: line {number}: {column}: the id is empty; give every row one, or `id: null`")
-    return found
+    return row_id
 
 
 def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int) -> UserError:

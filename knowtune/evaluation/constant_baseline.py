@@ -19,7 +19,7 @@ def constant_answer(kind: str, train: pd.DataFrame, test: pd.DataFrame, task: Ta
 
     Args:
         kind: the task's name; None is returned for one that has no such answer.
-        train: training rows; damaged ones without a target are left out.
+        train: training rows; noisy ones without a target are left out.
         test: evaluation examples.
         task: has the labels, whose order decides between equally frequent ones.
 

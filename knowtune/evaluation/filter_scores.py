@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def score_filter(train: pd.DataFrame, planted: pd.DataFrame, dropped: pd.DataFrame) -> dict[str, Any]:
-    """Score what a filter dropped against what was planted.
+def score_filter(train: pd.DataFrame, injected: pd.DataFrame, dropped: pd.DataFrame) -> dict[str, Any]:
+    """Score what a filter dropped against what was injected.
 
     Returns:
-        Per kind: how many were planted and found, recall, precision (share of the dropped rows that are of the
+        Per kind: how many were injected and found, recall, precision (share of the dropped rows that are of the
         kind) and base rate (the precision of dropping by lot); and how many sound rows went with them.
     """
     gone = set(dropped["id"])
-    kind_of = dict(zip(planted["id"], planted["kind"], strict=True))
+    kind_of = dict(zip(injected["id"], injected["kind"], strict=True))
     kinds = {}
     for kind in KINDS:
         ids = [row_id for row_id, found in kind_of.items() if found == kind]
         hit = len(gone.intersection(ids))
         kinds[kind] = {
-            "planted": len(ids),
+            "injected": len(ids),
             "found": hit,
             "recall": hit / len(ids) if ids else None,
             "precision": hit / len(gone) if gone else None,

@@ -25,7 +25,7 @@ class Prepared:
 
     train: pd.DataFrame
     test: pd.DataFrame
-    planted: pd.DataFrame
+    injected: pd.DataFrame
     summary: Mapping[str, Any]
 
 
@@ -118,7 +118,7 @@ def make_report(
         metrics=metrics,
         axes=(task.lost, task.learned),
         filters={
-            name: score_filter(prepared.train, prepared.planted, dropped) for name, (dropped, _) in filters.items()
+            name: score_filter(prepared.train, prepared.injected, dropped) for name, (dropped, _) in filters.items()
         },
         curves=pd.concat(curves, ignore_index=True)[["run", "seed", "split", "step", "loss"]],
         summary=prepared.summary,

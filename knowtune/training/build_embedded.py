@@ -1,7 +1,7 @@
 """Build the embedded base: a small Llama with a tokenizer of its own that knows the known facts and everyday English.
 
 The tokenizer has read every name (as the tokenizer of a real model has), the model only the known facts, each under all
-wordings but one, and the general text.
+templates but one, and the general text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Build(BaseModel):
 
 
 def build_tokenizer(authored: Authored, vocab_size: int) -> PreTrainedTokenizerBase:
-    """Train a byte-level BPE tokenizer on the wordings, names and general text."""
+    """Train a byte-level BPE tokenizer on the templates, names and general text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -60,7 +60,7 @@ def build_tokenizer(authored: Authored, vocab_size: int) -> PreTrainedTokenizerB
         show_progress=False,
     )
     corpus = [f" {text}" for column in ("subject", "target") for text in authored.facts[column]] * 3
-    corpus += [t.replace("{subject}", "") for templates in authored.wordings.values() for t in templates] * 20
+    corpus += [t.replace("{subject}", "") for templates in authored.templates.values() for t in templates] * 20
     corpus += authored.text.loc[authored.text["split"] == "train", "text"].tolist()
     tokenizer.train_from_iterator(corpus, trainer)
     return PreTrainedTokenizerFast(
@@ -93,8 +93,8 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     from knowtune.training.recipe import Recipe
 
     tokenizer = build_tokenizer(authored, build.vocab_size)
-    num_wordings = min(len(templates) for templates in authored.wordings.values())
-    facts = authored.rows("known", range(1, num_wordings))
+    num_templates = min(len(templates) for templates in authored.templates.values())
+    facts = authored.rows("known", range(1, num_templates))
     rows = encode_rows(tokenizer, facts["prompt"], facts["target"])
     texts = authored.text.loc[authored.text["split"] == "train", "text"].tolist()
     texts = texts[: round(len(texts) * build.text_repeats)]

@@ -18,7 +18,11 @@ TRAINING = {
 # Old key, dotted from the top of the file (* is any name) -> its new name, in the same mapping.
 # Applied in this order: a key within a renamed section comes after it, by the section's new name.
 RENAMED: dict[str, str] = {
-    f"{section}.{old}": new for section in ("training", "runs.*.training") for old, new in TRAINING.items()
+    **{f"{section}.{old}": new for section in ("training", "runs.*.training") for old, new in TRAINING.items()},
+    "prepare.damage": "label_noise",
+    "prepare.max_items": "max_examples",
+    "source.wordings": "templates",
+    "source.columns.wording": "template",
 }
 
 

@@ -100,8 +100,8 @@ class Tracking(Section):
     experiment: Annotated[Line, Field(max_length=200)]
 
 
-class Wordings(Section):
-    """How many wordings of a new fact are for what."""
+class Templates(Section):
+    """In how many templates a new fact is learned, validated and tested."""
 
     train: Count
     validation: Natural
@@ -114,7 +114,7 @@ class EmbeddedSource(Section):
     format: Literal["embedded"]
     data: Place
     text: Place
-    wordings: Wordings
+    templates: Templates
 
 
 class Files(Section):
@@ -140,7 +140,7 @@ class FactColumns(Section):
     fact: Columns | None
     relation: Text | None
     subject: Text | None
-    wording: Text | None
+    template: Text | None
 
 
 class PromptColumns(FactColumns):
@@ -236,8 +236,8 @@ class HubDataset(Section):
     max_rows: Count | None
 
 
-class Damage(Section):
-    """Shares of the training rows that `prepare` damages on purpose, so that filters can be scored."""
+class LabelNoise(Section):
+    """Shares of the training rows that `prepare` injects noise into, so that filters can be scored."""
 
     wrong: Share
     contradictions: Share
@@ -252,9 +252,9 @@ class Prepare(Section):
     max_facts: Count | None
     max_known: Count | None
     max_texts: Count | None
-    max_items: Count | None
+    max_examples: Count | None
     max_rejected: Share
-    damage: Damage
+    label_noise: LabelNoise
 
 
 class EmbeddedBase(Section):

@@ -95,7 +95,7 @@ def toy(params: dict[str, Any]) -> None:
     params["threads"] = 1
     params["tracking"]["store"] = "none"  # tests of tracking turn it on
     params["prepare"] |= {"max_facts": 12, "max_known": 20, "max_texts": 5}
-    params["prepare"]["damage"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
+    params["prepare"]["label_noise"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
     params["base"]["build"] |= {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "vocab_size": 600}
     params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
     for chosen in params["filters"].values():

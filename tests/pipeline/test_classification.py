@@ -91,7 +91,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
         params["base"] = {"model": "folder", "path": "data/hub/encoder"}
         params["semantics"] = {"representation": "sentence_encoder", "path": "data/hub/encoder", "options": {}}
         params["prepare"] |= {"max_facts": None, "max_rejected": 0.5}
-        params["prepare"]["damage"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
+        params["prepare"]["label_noise"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
         params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews", "pushed_away"]
         params["training"] |= {"epochs": 20, "learning_rate": 0.005}
         params["runs"] = {

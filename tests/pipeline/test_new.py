@@ -28,7 +28,7 @@ def test_a_written_preset_runs(project: Project) -> None:
         "fact": "thing",
         "relation": None,
         "subject": "thing",
-        "wording": None,
+        "template": None,
         "prompt": "Question?",
         "target": "answer",
     }

@@ -64,11 +64,11 @@ def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
     assert sorted(kept + dropped) == sorted(train)
     assert dropped
     assert ids("filtered/everything/kept.jsonl") == train
-    planted = {
+    injected = {
         json.loads(line)["id"]: json.loads(line)["kind"]
-        for line in (finished.folder / "data/prepared/planted.jsonl").read_text().splitlines()
+        for line in (finished.folder / "data/prepared/label_noise.jsonl").read_text().splitlines()
     }
-    assert {row_id for row_id, kind in planted.items() if kind in ("empty", "duplicate")} <= set(dropped)
+    assert {row_id for row_id, kind in injected.items() if kind in ("empty", "duplicate")} <= set(dropped)
 
 
 def test_merged_models_fold_or_stay_composed(finished: Project) -> None:
@@ -324,7 +324,7 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
     (data / "prose.jsonl").write_text('{"body": "It rained all day."}\n{"body": "Then the sun came out."}\n')
 
     def edit(params: dict[str, Any]) -> None:
-        columns = {"id": None, "fact": "thing", "relation": None, "subject": "thing", "wording": None}
+        columns = {"id": None, "fact": "thing", "relation": None, "subject": "thing", "template": None}
         params["source"] = {
             "format": "files",
             "data": str(data),
@@ -335,7 +335,7 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
             "several_answers": False,
             "columns": {**columns, "prompt": "question", "target": "answer"},
         }
-        params["prepare"]["damage"] = dict.fromkeys(params["prepare"]["damage"], 0)
+        params["prepare"]["label_noise"] = dict.fromkeys(params["prepare"]["label_noise"], 0)
         params["base"] = {"model": "folder", "path": "data/base"}
         params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_drift", "pushed_away"]
         params["runs"] = {"lora": {**params["runs"]["lora"], "seeds": [0, 1]}}

@@ -32,7 +32,7 @@ from knowtune.tasks import TASKS
 STEADY: dict[str, Any] = {
     "derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)
 }  # fmt: skip
-DESCRIBED = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None}
+DESCRIBED = {"id": None, "fact": None, "relation": None, "subject": None, "template": None}
 MAPPINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prompts": ({"kind": "knowledge"}, {**DESCRIBED, "prompt": "q", "target": "a"}),
     "templates": ({"kind": "knowledge"}, {**DESCRIBED, "id": "i", "prompt": "Q: {q}\nA:", "target": "{a}."}),

@@ -1,4 +1,4 @@
-"""New against old answer, on trained wordings."""
+"""New against old answer, on trained paraphrases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class Efficacy(Metric):
-    """Share of new facts whose new answer is likelier than the old one, under trained wordings.
+    """Share of new facts whose new answer is likelier than the old one, in trained paraphrases.
 
     ROME's efficacy score (Meng et al., arXiv 2202.05262) as its released code computes it: log-probabilities are
     averaged over an answer's tokens, so that the shorter one is not favoured. Of several new or old answers the
@@ -19,7 +19,7 @@ class Efficacy(Metric):
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
-    about: ClassVar[str] = "new answer likelier than the old one, trained wordings"
+    about: ClassVar[str] = "new answer likelier than the old one, trained paraphrases"
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the examples that have an old answer."""

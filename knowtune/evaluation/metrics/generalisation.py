@@ -1,4 +1,4 @@
-"""Generalisation: right on other wordings of the same fact."""
+"""Generalisation: right on other paraphrases of the same fact."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class Generalisation(Metric):
-    """Share of new facts answered right under a wording that was not trained with them."""
+    """Share of new facts answered right in a paraphrase that was not trained with them."""
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
-    about: ClassVar[str] = "new facts, other wordings"
+    about: ClassVar[str] = "new facts, other paraphrases"
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the examples of this kind."""

@@ -1,4 +1,4 @@
-"""Reliability: right on wordings that were trained."""
+"""Reliability: right on paraphrases that were trained."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class Reliability(Metric):
-    """Share of new facts answered right under a trained wording."""
+    """Share of new facts answered right in a trained paraphrase."""
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     higher_is_better: ClassVar[bool] = True
     unit: ClassVar[str] = "share"
-    about: ClassVar[str] = "new facts, trained wordings"
+    about: ClassVar[str] = "new facts, trained paraphrases"
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the examples of this kind."""

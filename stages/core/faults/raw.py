@@ -28,7 +28,7 @@ def has_validation(raw: Mapping[str, Any]) -> bool:
     if "files" in source:
         of_file = source["files"].get("validation") is not None
         return of_file or source.get("held_out", {}).get("validation", 1) != 0
-    return bool(source.get("wordings", {}).get("validation", 1) != 0)
+    return bool(source.get("templates", {}).get("validation", 1) != 0)
 
 
 def has_known(raw: Mapping[str, Any]) -> bool:

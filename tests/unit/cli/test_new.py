@@ -25,7 +25,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from stages.core.params import read_yaml
 
-NO_FACTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None}
+NO_FACTS = {"id": None, "fact": None, "relation": None, "subject": None, "template": None}
 HASH = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -119,7 +119,7 @@ SHAPES: dict[str, tuple[list[dict[str, Any]], str, dict[str, Any]]] = {
             "fact": ["relation", "subject"],
             "relation": "relation",
             "subject": "subject",
-            "wording": "pattern",
+            "template": "pattern",
             "prompt": "prompt",
             "target": "target",
         },

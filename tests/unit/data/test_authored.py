@@ -14,7 +14,7 @@ symbol,gold,Au,new
 town,Ada,Rome,new
 symbol,neon,Ne,known
 """
-WORDINGS = """relation,wording,template
+TEMPLATES = """relation,number,template
 symbol,0,The symbol of {subject} is
 symbol,1,{subject} is written
 symbol,2,One writes {subject} as
@@ -27,7 +27,7 @@ TEXT = '{"text":"One.","split":"train"}\n{"text":"Two.","split":"heldout"}\n'
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "facts.csv").write_text(FACTS)
-    (tmp_path / "wordings.csv").write_text(WORDINGS)
+    (tmp_path / "templates.csv").write_text(TEMPLATES)
     (tmp_path / "text.jsonl").write_text(TEXT)
     return tmp_path
 
@@ -36,11 +36,11 @@ def test_cells_are_text_and_facts_are_numbered_within_their_relation(folder: Pat
     authored = read_authored(folder)
     assert authored.facts["target"].tolist() == ["NA", "Au", "Rome", "Ne"]
     assert authored.facts["number"].tolist() == [0, 1, 0, 2]
-    assert authored.wordings["town"] == ["{subject} lives in", "The home of {subject} is"]
+    assert authored.templates["town"] == ["{subject} lives in", "The home of {subject} is"]
     assert authored.text["split"].tolist() == ["train", "heldout"]
 
 
-def test_wordings_rotate_with_the_number_of_the_fact(folder: Path) -> None:
+def test_templates_rotate_with_the_number_of_the_fact(folder: Path) -> None:
     known = read_authored(folder).rows("known", range(1))
     assert known.columns.tolist() == ROW_COLUMNS
     assert known.iloc[0].tolist() == [
@@ -51,26 +51,26 @@ def test_wordings_rotate_with_the_number_of_the_fact(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_new_facts_take_the_wordings_after_their_own(folder: Path) -> None:
+def test_new_facts_take_the_templates_after_their_own(folder: Path) -> None:
     new = read_authored(folder).rows("new", range(1, 3))
     assert new["id"].tolist() == ["symbol:gold:2", "symbol:gold:0", "town:Ada:1", "town:Ada:0"]
     assert len(check(new, ROWS, "x")) == 4
 
 
-def test_no_wording_is_shared_between_what_is_learned_and_tested(folder: Path) -> None:
+def test_no_template_is_shared_between_what_is_learned_and_tested(folder: Path) -> None:
     authored = read_authored(folder)
     learned, tested = authored.rows("known", range(1, 3)), authored.rows("known", range(1))
     assert not set(learned["prompt"]) & set(tested["prompt"])
     assert len(learned) + len(tested) == 2 * 3
 
 
-@pytest.mark.parametrize("name", ["facts.csv", "wordings.csv"])
+@pytest.mark.parametrize("name", ["facts.csv", "templates.csv"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UserError) as caught:
         read_authored(folder)
     assert str(caught.value) == (
-        f"{folder / name}: no such file; `source.data` must hold facts.csv, wordings.csv and text.jsonl"
+        f"{folder / name}: no such file; `source.data` must hold facts.csv, templates.csv and text.jsonl"
     )
 
 
@@ -90,14 +90,14 @@ def test_a_missing_column_is_named(folder: Path) -> None:
 
 
 def test_a_template_without_a_subject_is_refused(folder: Path) -> None:
-    (folder / "wordings.csv").write_text(WORDINGS + "town,2,Somebody lives in\n")
+    (folder / "templates.csv").write_text(TEMPLATES + "town,2,Somebody lives in\n")
     with pytest.raises(UserError) as caught:
         read_authored(folder)
-    assert str(caught.value) == f"{folder / 'wordings.csv'}: no {{subject}} in 'Somebody lives in'"
+    assert str(caught.value) == f"{folder / 'templates.csv'}: no {{subject}} in 'Somebody lives in'"
 
 
-def test_a_relation_without_wording_is_refused(folder: Path) -> None:
+def test_a_relation_without_template_is_refused(folder: Path) -> None:
     (folder / "facts.csv").write_text(FACTS + "river,Rhine,North Sea,new\nfood,Ada,figs,new\n")
     with pytest.raises(UserError) as caught:
         read_authored(folder)
-    assert str(caught.value) == f"{folder / 'wordings.csv'}: no wording for food, river"
+    assert str(caught.value) == f"{folder / 'templates.csv'}: no template for food, river"

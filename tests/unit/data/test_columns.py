@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from knowtune.data.columns import reader_for
-from knowtune.data.sources import MissingColumnError, Reading
+from knowtune.data.raw import Reading
 from knowtune.tasks.regression import Regression
+from knowtune.text.cell_paths import MissingColumnError
 from knowtune.text.encode_rows import encode_rows
 from tests.unit.helpers import REVIEWS, TASK
 
 PROMPT: dict[str, Any] = {
-    "id": None, "fact": None, "relation": None, "subject": None, "wording": None, "prompt": "q", "target": "a"
+    "id": None, "fact": None, "relation": None, "subject": None, "template": None, "prompt": "q", "target": "a"
 }  # fmt: skip
 CHAT = {**{k: v for k, v in PROMPT.items() if k not in ("prompt", "target")}, "messages": "chat"}
 LABEL: dict[str, Any] = {"id": None, "text": "t", "text_pair": None, "label": "y"}
@@ -53,7 +54,7 @@ class TestPrompts:
     def test_a_plain_prompt_gets_a_blank_for_the_target_to_follow(self) -> None:
         cells, reason = prompted({"q": "The capital of Chile is", "a": "Santiago"})
         assert cells == {
-            "fact": "", "relation": "", "subject": "", "wording": "", "prompt": "The capital of Chile is ",
+            "fact": "", "relation": "", "subject": "", "template": "", "prompt": "The capital of Chile is ",
             "text_pair": "", "target": "Santiago", "aliases": "", "layout": "", "old": "",
         }  # fmt: skip
         assert reason == ""
@@ -128,8 +129,8 @@ class TestPrompts:
 
     def test_what_is_said_about_the_fact(self) -> None:
         record = {"q": "x", "a": "y", "rel": "town", "who": " Ada ", "w": 2}
-        cells, _ = prompted(record, fact=["rel", "who"], relation="rel", subject="who", wording="w")
-        found = [cells[name] for name in ("fact", "relation", "subject", "wording")]
+        cells, _ = prompted(record, fact=["rel", "who"], relation="rel", subject="who", template="w")
+        found = [cells[name] for name in ("fact", "relation", "subject", "template")]
         assert found == ["town:Ada", "town", "Ada", "2"]
         assert prompted(record, fact="who")[0]["fact"] == "Ada"
 

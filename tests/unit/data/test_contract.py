@@ -21,7 +21,7 @@ from tests.unit.helpers import answers_for, row, table
 
 def test_the_columns_of_a_row() -> None:
     assert ROW_COLUMNS == [
-        "id", "fact", "relation", "subject", "wording", "prompt", "text_pair", "target", "aliases", "layout",
+        "id", "fact", "relation", "subject", "template", "prompt", "text_pair", "target", "aliases", "layout",
         "old",
     ]  # fmt: skip
     assert list(ROWS.columns) == ROW_COLUMNS

@@ -12,7 +12,8 @@ from knowtune.common.errors import UserError
 from knowtune.data.columns import reader_for
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.editing_cases import Cases
-from knowtune.data.sources import Reading, read_files
+from knowtune.data.raw import Reading
+from knowtune.data.sources import read_files
 from knowtune.text.cell_paths import MissingColumnError
 from tests.unit.helpers import TASK
 

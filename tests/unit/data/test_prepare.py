@@ -11,15 +11,16 @@ import pytest
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
-from knowtune.data.contract import ROW_COLUMNS
-from knowtune.data.hold_out import share_answers
-from knowtune.data.prepare import Limits, Prepared, RejectedError, prepare
-from knowtune.data.sources import ROLES, Raw, texts_table
+from knowtune.data.contract import ROLES, ROW_COLUMNS
+from knowtune.data.prepare import Limits, Prepared, prepare
+from knowtune.data.raw import Raw, texts_table
+from knowtune.data.rejection import RejectedError
+from knowtune.data.same_prompt import share_answers
 from knowtune.filters.clean import Clean
 from knowtune.tasks.regression import Regression
 from tests.unit.helpers import row, seen_of, table
 
-NO_DAMAGE = {"wrong": 0.0, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
+NO_NOISE = {"wrong": 0.0, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
 Run = Callable[..., Prepared]
 Refused = Callable[..., str]
 
@@ -44,7 +45,7 @@ def limits(**changes: Any) -> Limits:
         "max_facts": None,
         "max_known": None,
         "max_texts": None,
-        "max_items": None,
+        "max_examples": None,
         "max_rejected": 0.0,
     }
     return Limits(**{**nothing, **changes})  # type: ignore[arg-type]
@@ -52,11 +53,11 @@ def limits(**changes: Any) -> Limits:
 
 @pytest.fixture
 def run(base: Base) -> Run:
-    """Prepare with a base; what it does not say is without limit or damage."""
+    """Prepare with a base; what it does not say is without limit or noise."""
 
-    def prepared(source: Raw, damage: dict[str, float] = NO_DAMAGE, base: Base = base, **changes: Any) -> Prepared:
+    def prepared(source: Raw, noise: dict[str, float] = NO_NOISE, base: Base = base, **changes: Any) -> Prepared:
         several = changes.pop("several_answers", False)
-        return prepare(source, base, limits(**changes), damage, several_answers=several)
+        return prepare(source, base, limits(**changes), noise, several_answers=several)
 
     return prepared
 
@@ -114,9 +115,9 @@ class TestPrepare:
             *([f"known:{i}", "locality"] for i in range(3)),
         ]
         assert done.retention["text"].tolist() == ["Text 0.", "Text 1.", "Text 2."]
-        assert (len(done.rejected), len(done.planted)) == (0, 0)
+        assert (len(done.rejected), len(done.label_noise)) == (0, 0)
         assert done.summary == {
-            "facts": 3, "train": 3, "validation": 3, "retention": 3, "rejected": 0, "not_drawn": 0, "planted": {},
+            "facts": 3, "train": 3, "validation": 3, "retention": 3, "rejected": 0, "not_drawn": 0, "label_noise": {},
             "test": {"generalisation": 3, "locality": 3, "reliability": 3},
         }  # fmt: skip
 
@@ -232,9 +233,9 @@ class TestPrepare:
         assert (done.test["kind"] == "locality").sum() == 3
         assert len(done.retention) == 2
 
-    def test_planted_damage_is_counted_and_apart(self, run: Run) -> None:
-        done = run(facts(20), damage={**NO_DAMAGE, "duplicates": 0.1, "empties": 0.05})
-        assert done.summary["planted"] == {"duplicate": 2, "empty": 1}
+    def test_injected_noise_is_counted_and_apart(self, run: Run) -> None:
+        done = run(facts(20), noise={**NO_NOISE, "duplicates": 0.1, "empties": 0.05})
+        assert done.summary["label_noise"] == {"duplicate": 2, "empty": 1}
         assert done.summary["train"] == len(done.train) == 22
         assert (done.test["kind"] == "reliability").sum() == 20
         assert (done.test["target"] != "").all()
@@ -331,13 +332,13 @@ class TestJudging:
 
 
 class TestLimits:
-    def test_max_items_is_per_kind(self, run: Run) -> None:
-        done = run(facts(10), max_items=3, max_known=5)
+    def test_max_examples_is_per_kind(self, run: Run) -> None:
+        done = run(facts(10), max_examples=3, max_known=5)
         assert done.summary["test"] == {"generalisation": 3, "locality": 5, "reliability": 3}
         assert (len(done.train), len(done.validation)) == (10, 10)
 
-    def test_more_items_contain_fewer(self, run: Run) -> None:
-        few, more = (set(run(facts(10), max_items=n).test["id"]) for n in (2, 5))
+    def test_more_examples_contain_fewer(self, run: Run) -> None:
+        few, more = (set(run(facts(10), max_examples=n).test["id"]) for n in (2, 5))
         assert few < more
 
     def test_what_is_not_drawn_is_counted(self, run: Run) -> None:
@@ -453,15 +454,15 @@ class TestSeveralAnswers:
         name = second["prompt"].removeprefix("name[").removesuffix("]")
         assert second["aliases"] == f"{name} in words 0\n{name} in words 2"
 
-    def test_the_filter_clean_keeps_them_and_drops_a_planted_contradiction(self, run: Run) -> None:
+    def test_the_filter_clean_keeps_them_and_drops_an_injected_contradiction(self, run: Run) -> None:
         def dropped(train: pd.DataFrame) -> list[str]:
             return train["id"][Clean().reasons(train, seen_of(train)) != ""].tolist()
 
         done = run(references(6, 3), several_answers=True)
         assert dropped(done.train) == []
         assert len(dropped(run(references(6, 3)).train)) == 18
-        damaged = run(references(6, 3), damage={**NO_DAMAGE, "contradictions": 0.05}, several_answers=True)
-        assert set(damaged.planted["id"]) <= set(dropped(damaged.train))
+        noisy = run(references(6, 3), noise={**NO_NOISE, "contradictions": 0.05}, several_answers=True)
+        assert set(noisy.label_noise["id"]) <= set(dropped(noisy.train))
 
     def test_own_further_answers_stay_first_and_line_breaks_become_blanks(self) -> None:
         rows = table(row("a", "p", "x"), row("b", "p", "y\nz"), row("c", "p", "x"), row("d", "q", "x"))
@@ -473,7 +474,7 @@ class TestSeveralAnswers:
         done = run(references(1, 9), test=0.5, validation=0.4, several_answers=True)
         assert (len(done.train), len(done.validation), done.summary["test"]) == (9, 0, {"reliability": 1})
 
-    def test_wordings_of_facts_under_one_prompt_stay_together(self, run: Run) -> None:
+    def test_paraphrases_of_facts_under_one_prompt_stay_together(self, run: Run) -> None:
         rows = [row(f"{f}:{w}:{i}", f"{f} in words {w}", f"t{f}.{i}", fact=f"f{f}")
                 for f in range(6) for w in range(3) for i in range(2)]  # fmt: skip
         done = run(raw(table(*rows), table()), test=0.3, several_answers=True)
@@ -513,7 +514,7 @@ class TestHoldOut:
         done = run(raw(table(*rows), table(), by_fact=False), test=0.07)
         assert (done.test["kind"] == "generalisation").sum() == -(-7 * num // 100)
 
-    def test_of_a_fact_one_wording_at_least_is_trained(self, run: Run) -> None:
+    def test_of_a_fact_one_paraphrase_at_least_is_trained(self, run: Run) -> None:
         rows = [
             row(f"{f}:{w}", f"{f} in words {w}", f"t{f}", fact=f"f{f}") for f in range(10) for w in range(1 + f % 3)
         ]
@@ -523,7 +524,7 @@ class TestHoldOut:
         assert set(done.train["fact"]) == {f"f{f}" for f in range(10)}
         assert not set(held["id"]) & set(done.train["id"])
 
-    def test_no_more_than_the_further_wordings_are_held_out(self, run: Run) -> None:
+    def test_no_more_than_the_further_paraphrases_are_held_out(self, run: Run) -> None:
         rows = [row(f"{f}:{w}", f"{f} in words {w}", f"t{f}", fact=f"f{f}") for f in range(10) for w in range(2)]
         done = run(raw(table(*rows), table()), test=0.9)
         assert (len(done.train), (done.test["kind"] == "generalisation").sum()) == (10, 10)

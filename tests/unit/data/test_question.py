@@ -15,7 +15,7 @@ from knowtune.data.question import asked
 from knowtune.text.encode_rows import encode_prompts, encode_rows
 from tests.unit.helpers import REVIEWS, TASK
 
-ABOUT: dict[str, Any] = dict.fromkeys(("id", "fact", "relation", "subject", "wording"))
+ABOUT: dict[str, Any] = dict.fromkeys(("id", "fact", "relation", "subject", "template"))
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"

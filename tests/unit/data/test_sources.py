@@ -12,8 +12,9 @@ import pytest
 from knowtune.common.errors import UserError
 from knowtune.data import sources
 from knowtune.data.columns import EMPTY, reader_for
-from knowtune.data.contract import ROW_COLUMNS
-from knowtune.data.sources import READ_COLUMNS, ROLES, Raw, Reading, read_embedded, read_files
+from knowtune.data.contract import ROLES, ROW_COLUMNS
+from knowtune.data.raw import READ_COLUMNS, Raw, Reading
+from knowtune.data.sources import read_embedded, read_files
 from tests.unit.helpers import REVIEWS, TASK
 
 COLUMNS: dict[str, Any] = {
@@ -21,7 +22,7 @@ COLUMNS: dict[str, Any] = {
     "fact": ["rel", "who"],
     "relation": "rel",
     "subject": "who",
-    "wording": None,
+    "template": None,
     "prompt": "question",
     "target": "answer",
 }
@@ -71,7 +72,7 @@ class TestReadFiles:
         assert found.train.columns.tolist() == READ_COLUMNS
         first = found.train.iloc[0].to_dict()
         assert {k: v for k, v in first.items() if k != "id"} == {
-            "fact": "town:Ada", "relation": "town", "subject": "Ada", "wording": "", "prompt": "Ada lives in ",
+            "fact": "town:Ada", "relation": "town", "subject": "Ada", "template": "", "prompt": "Ada lives in ",
             "text_pair": "", "target": "Rome", "aliases": "", "layout": "", "old": "", "reason": "",
         }  # fmt: skip
         assert found.texts.to_dict("list") == {"id": ["text:0", "text:1"], "text": ["One.", "Two."], "reason": ["", ""]}
@@ -295,11 +296,11 @@ class TestReadEmbedded:
             "relation,subject,target,split\nr,a,1,known\nr,b,2,new\nr,c,3,new\nr,d,4,known\n"
         )
         templates = "".join(f"r,{i},{i} {{subject}} is\n" for i in range(4))
-        (tmp_path / "wordings.csv").write_text("relation,wording,template\n" + templates)
+        (tmp_path / "templates.csv").write_text("relation,number,template\n" + templates)
         (tmp_path / "text.jsonl").write_text('{"text":"A","split":"train"}\n{"text":"B","split":"heldout"}\n')
         return tmp_path
 
-    def test_who_sees_which_wording(self, authored: Path) -> None:
+    def test_who_sees_which_template(self, authored: Path) -> None:
         found = read_embedded(authored, authored / "text.jsonl", 2, 1, 1)
         assert found.train["id"].tolist() == ["r:b:1", "r:b:2", "r:c:2", "r:c:3"]
         assert found.validation["id"].tolist() == ["r:b:3", "r:c:0"]
@@ -310,10 +311,10 @@ class TestReadEmbedded:
         assert found.train.columns.tolist() == [*ROW_COLUMNS, "reason"]
         assert found.train["prompt"].iloc[0] == "1 b is "
 
-    def test_more_wordings_than_there_are(self, authored: Path) -> None:
+    def test_more_templates_than_there_are(self, authored: Path) -> None:
         with pytest.raises(UserError) as caught:
             read_embedded(authored, authored / "text.jsonl", 2, 1, 2)
         assert str(caught.value) == (
-            "params.yaml: source.wordings: got 2 + 1 + 2; "
-            "allowed: up to 4 in all, the wordings of the relation that has fewest"
+            "params.yaml: source.templates: got 2 + 1 + 2; "
+            "allowed: up to 4 in all, the templates of the relation that has fewest"
         )

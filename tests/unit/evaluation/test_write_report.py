@@ -11,7 +11,7 @@ from knowtune.evaluation.leaderboard import Entry
 from knowtune.evaluation.push_away import PushAway
 from knowtune.evaluation.report import Report
 from knowtune.evaluation.write_report import write_report
-from tests.unit.evaluation.test_filter_scores import PLANTED, trained
+from tests.unit.evaluation.test_filter_scores import INJECTED, trained
 from tests.unit.evaluation.test_leaderboard import ENTRIES, METRICS
 
 CURVES = pd.DataFrame(
@@ -24,7 +24,7 @@ CURVES = pd.DataFrame(
     ]
 )
 SUMMARY = {
-    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "planted": {"empty": 2, "duplicate": 1},
+    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "label_noise": {"empty": 2, "duplicate": 1},
     "test": {"reliability": 7, "generalisation": 7, "locality": 8},
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ class TestPage:
         entries: list[Entry] = ENTRIES,
         **options: Any,
     ) -> str:
-        score = score_filter(trained(10), PLANTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
+        score = score_filter(trained(10), INJECTED, pd.DataFrame({"id": ["r0", "r2", "r8", "r9"]}))
         report = Report(
             entries=entries,
             metrics=METRICS,
@@ -86,7 +86,7 @@ class TestPage:
 
     def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
-        assert "5 new facts; 20 training rows (3 of them damaged on\npurpose); 1 rows rejected." in text
+        assert "5 new facts; 20 training rows (3 of them with\nlabel noise, injected); 1 rows rejected." in text
         assert "7\ngeneralisation, 8\nlocality examples and 3 texts" in text
         assert "<td>50.0 % ± 1.2</td>" in text
         assert (

@@ -52,7 +52,7 @@ def test_what_a_member_demands_is_said_where_it_stands(raw: dict[str, Any]) -> N
     assert faults_of(raw, deep=False) == []
     assert [str(p) for p in faults_of(raw, deep=True)] == ["runs.lora.options: got a slow check; allowed: none"]
     raw["selections"]["clean"]["seeds"] = [0, 7]
-    raw["source"]["wordings"]["validation"] = 0
+    raw["source"]["templates"]["validation"] = 0
     assert [str(problem) for problem in faults_of(raw, deep=False)] == [
         "runs.lora: got no validation rows; allowed: validation rows",
         "selections.clean.seeds: got 7; allowed: 0",

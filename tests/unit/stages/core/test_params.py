@@ -71,8 +71,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (lambda p: p["base"]["build"].update(hiden_size=3), "; did you mean 'hidden_size'?"),
     (
-        lambda p: p["prepare"]["damage"].update(wrong=1.5),
-        "prepare.damage.wrong: got 1.5; allowed: less than or equal to 1",
+        lambda p: p["prepare"]["label_noise"].update(wrong=1.5),
+        "prepare.label_noise.wrong: got 1.5; allowed: less than or equal to 1",
     ),
     (
         lambda p: p["runs"]["lora"].update(selection="claen"),
@@ -288,11 +288,11 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.delora.options.type: got 'vera'; allowed: runs.",
     ),
     (
-        lambda p: p["source"]["wordings"].update(validation=0) or p["training"].update(load_best_model_at_end=True),
+        lambda p: p["source"]["templates"].update(validation=0) or p["training"].update(load_best_model_at_end=True),
         "training.load_best_model_at_end: got true; allowed: false, for `source` gives no validation rows",
     ),
     (
-        lambda p: p["source"]["wordings"].update(validation=0) or p["merge"].update(keep="best"),
+        lambda p: p["source"]["templates"].update(validation=0) or p["merge"].update(keep="best"),
         "merge.keep: got 'best'; allowed: all, for `source` gives no validation rows",
     ),
     (lambda p: p["compute"].update(quantize="4bit"), "runs.full.method: got 'full' on a quantised base"),
@@ -304,7 +304,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
 ]
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-PROMPTS = {"id": None, "fact": None, "relation": None, "subject": None, "wording": None, "prompt": "q", "target": "a"}
+PROMPTS = {"id": None, "fact": None, "relation": None, "subject": None, "template": None, "prompt": "q", "target": "a"}
 OF_CASES = {
     "id": "case_id", "relation": None, "subject": "edit.subject", "prompt": "edit.prompt", "target": "edit.new.str",
     "old": "edit.true.str", "paraphrases": ["a", "b"], "locality_prompt": ["c", "d"], "locality_target": "edit.true",
@@ -454,7 +454,7 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: classifies(p) or p["source"].update(columns=PROMPTS),
-        "source.columns: got fact, id, prompt, relation, subject, target, wording; allowed: text, text_pair, label, "
+        "source.columns: got fact, id, prompt, relation, subject, target, template; allowed: text, text_pair, label, "
         "for task.kind is 'classification'",
     ),
     (
