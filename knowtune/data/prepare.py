@@ -20,7 +20,7 @@ from knowtune.data.same_prompt import prompt_keys, share_answers
 
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
-    from knowtune.data.sources import Raw
+    from knowtune.data.raw import Raw
 
 
 @dataclass(frozen=True)
