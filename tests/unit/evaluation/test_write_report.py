@@ -24,8 +24,8 @@ CURVES = pd.DataFrame(
     ]
 )
 SUMMARY = {
-    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1, "label_noise": {"empty": 2, "duplicate": 1},
-    "test": {"reliability": 7, "generalisation": 7, "locality": 8},
+    "facts": 5, "train": 20, "validation": 5, "retention": 3, "rejected": 1,
+    "label_noise": {"empty": 2, "duplicate": 1}, "test": {"reliability": 7, "generalisation": 7, "locality": 8},
 }  # fmt: skip
 
 
