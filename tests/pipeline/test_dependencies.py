@@ -44,6 +44,14 @@ def code_at(pattern: str) -> list[str]:
     return found
 
 
+def modules_of(module: str) -> list[str]:
+    path = ROOT / module.replace(".", "/")
+    return [
+        found.relative_to(ROOT).as_posix()
+        for found in (path.rglob("*.py") if path.is_dir() else [path.with_suffix(".py")])
+    ]
+
+
 # What is edited, and the stages that have other inputs then; a family stands for all of its members.
 EDITS = {
     "a method": ([source_of(METHODS, "lora")], OF_LORA | {"select@inside"}),
@@ -63,7 +71,7 @@ EDITS = {
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
     "what trains": (code_at("trainer.py"), {"base", "select", "train", "merge"}),
     "a stage": (["stages/filter.py"], {"filter"}),
-    "plumbing": ([f"{name.replace('.', '/')}.py" for name in PLUMBING if name != "stages.tracking"], set()),
+    "plumbing": ([name for module in PLUMBING for name in modules_of(module)], set()),
 }  # fmt: skip
 WORDS = {  # appended, and of no effect
     "a comment": "\n# a remark\n",
