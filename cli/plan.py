@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cli.claim import holder
 from knowtune.common.errors import UserError
-from stages.core.code import CHECK, refresh_code
+from stages.core.code import refresh_code
 from stages.core.params import load_params, read_yaml
+from stages.core.pipeline import CHECK
 from stages.runner.costs import COSTS
 
 REFERENCE = Path(

@@ -20,7 +20,7 @@ from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
 from stages.core.pipeline import project_out
 from stages.runner.warm import warm_process
-from stages.tracking import drain, reproduction_environment, untracked
+from stages.tracking import drain, reproduction_environment, why_untracked
 from stages.validate import prune
 
 INTERRUPTED = 130
@@ -115,7 +115,7 @@ def _prepared(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     if params.tracking.store != "none":
         environment |= reproduction_environment()
-        if why := untracked():
+        if why := why_untracked():
             print(f"tracking: {why}; nothing is recorded", file=sys.stderr)
     with ExitStack() as stack:
         stack.enter_context(sound_objects(folder))

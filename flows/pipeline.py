@@ -28,7 +28,7 @@ from flows.graph import Node
 from flows.processes import Processes
 from flows.server import LOST
 from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole, worth_another_try
-from stages.core.code import CHECK
+from stages.core.pipeline import CHECK
 
 RETRY_AFTER = (2, 20)  # seconds
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cli.run import show, surroundings
 from flows.graph import Node, lock_entries, read_graph, sort_lock
-from stages.core.code import CHECK
 from stages.core.params import load_params
+from stages.core.pipeline import CHECK
 from stages.tracking import drain
 
 if TYPE_CHECKING:

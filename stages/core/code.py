@@ -19,12 +19,11 @@ from grimp.exceptions import SourceSyntaxError
 from knowtune.common.errors import UserError
 from knowtune.common.files import parse_json, write_json
 from stages.core.members import FAMILIES, REGISTRIES, Section
-from stages.core.pipeline import Stage, read_stages
+from stages.core.pipeline import CHECK, Stage, read_stages
 from stages.core.schema import Params
 from stages.core.syntax import digest_source
 
 TOP = Path(__file__).resolve().parents[2]
-CHECK = "validate"  # the stage that writes the files
 PROGRAM = re.compile(r"python -m (stages\.\w+)")
 # They decide whether a stage runs, how it is started and what is told of it, not what it computes: a clearer message
 # about params.yaml must not cost an hour of training. `work` takes up only what the digests here say is the same.

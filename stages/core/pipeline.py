@@ -16,6 +16,7 @@ from typing import Any
 from knowtune.common.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[2]  # a workspace's code, and its dvc.yaml, are links to the project's
+CHECK = "validate"  # the stage that checks params.yaml and writes which code every other one runs
 FIELD = re.compile(r"\$\{\s*([^}]+?)\s*\}")
 
 

@@ -62,14 +62,14 @@ def _run(stage: Any, args: argparse.Namespace) -> None:
     """Run a stage on the project's params, with a note for tracking before and after."""
     from stages.core.lock import keep_lock
     from stages.core.params import PARAMS, load_params
-    from stages.tracking.spool import tracked
+    from stages.tracking.stage_notes import track
 
     params = load_params(PARAMS)
     keep_lock(Path())
     _set_threads(params.threads)
     if not getattr(stage, "NETWORK", False):
         _go_offline()
-    with tracked(params):
+    with track(params):
         stage.run(args, params)
 
 

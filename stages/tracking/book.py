@@ -21,7 +21,7 @@ LINE = 250  # characters of an error that are shown as a tag; the whole of it is
 
 @dataclass(frozen=True)
 class Book:
-    """One reproduction's place in the store."""
+    """Where one reproduction is written in the store."""
 
     client: MlflowClient
     experiment: str
@@ -59,9 +59,9 @@ def open_book(opened: Mapping[str, Any]) -> Book:
 
 def open_run(client: MlflowClient, experiment: str, name: str, started: float, tags: Mapping[str, str]) -> str:
     """Return the run of an entry: a new one, or the one that an interrupted tracker had begun."""
-    found = client.search_runs([experiment], f"tags.entry = '{tags['entry']}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
+    runs = client.search_runs([experiment], f"tags.entry = '{tags['entry']}'", max_results=1)
+    if runs:
+        return str(runs[0].info.run_id)
     cut = {key: value[:LONGEST_TAG] for key, value in tags.items()}
     return str(client.create_run(experiment, int(started * 1000), cut, name).info.run_id)
 

@@ -89,8 +89,8 @@ def _row(book: Book, stage: str, run: Run | None, locked: Locked) -> Row:
     if stage in locked:
         outs = joint_md5(md5s(locked[stage]["outs"]))
         clause = f"tags.`dvc.outs` = '{outs}' AND tags.`dvc.stage` = '{stage}' AND attributes.status = 'FINISHED'"
-        found = book.client.search_runs([book.experiment], clause, max_results=1, order_by=["start_time DESC"])
-        producer = found[0].info.run_id if found else UNKNOWN
+        runs = book.client.search_runs([book.experiment], clause, max_results=1, order_by=["start_time DESC"])
+        producer = runs[0].info.run_id if runs else UNKNOWN
     return {"stage": stage, "happened": "skipped", "made by run": producer, "seconds": 0.0}
 
 
@@ -107,5 +107,5 @@ def _check_digests(book: Book, runs: Mapping[str, Run], locked: Locked) -> None:
 
 def _status(code: int, statuses: list[str]) -> str:
     """Return the parent's status from its stages' and from whoever ran it."""
-    found = next((status for status in ("FAILED", "KILLED") if status in statuses), "FINISHED")
-    return found if code == 0 or found != "FINISHED" else status_of(code)
+    worst = next((status for status in ("FAILED", "KILLED") if status in statuses), "FINISHED")
+    return worst if code == 0 or worst != "FINISHED" else status_of(code)

@@ -51,7 +51,7 @@ def describe(
     tags = {f"produced_by.{row['stage'].replace('@', '.')}": row["made by run"] for row in skipped}  # MLflow bars the @
     tags |= {f"stages.{what}": str(number) for what, number in facts.counts.items()}
     tags |= {
-        "data": ", ".join(f"{name} {found['md5'][:8]}" for name, found in facts.sources.items()),
+        "data": ", ".join(f"{name} {entry['md5'][:8]}" for name, entry in facts.sources.items()),
         "base": str(facts.base.get("identity", "unknown")),
         "base_digest": str(facts.base.get("digest", "unknown")),
         "mlflow.note.content": "\n\n".join(_note(book, facts)),
@@ -68,13 +68,13 @@ def describe(
 def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, good: bool) -> Facts:
     """Look the facts up."""
     made = {out for stage in stages.values() for out in stage.outs}
-    read = {name: found for entry in locked.values() for name, found in entry["deps"].items()}
+    read = {name: entry for stage in locked.values() for name, entry in stage["deps"].items()}
     sources = {
-        name: found
-        for name, found in read.items()
+        name: entry
+        for name, entry in read.items()
         if name != CONFIGURATION
         and not is_code(cwd, name)
-        and not any(out == name or out.startswith(f"{name}/") for out in made)
+        and not any(Path(name).is_relative_to(out) or out.startswith(f"{name}/") for out in made)
     }
     families = {name.partition("@")[0] for name in stages}
     whole = good and not any(word.partition("@")[0] in families for word in book.opened["command"])
@@ -95,14 +95,14 @@ def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row],
 
 def _card(path: Path) -> dict[str, Any]:
     """Read a base's card; a damaged one says nothing."""
-    found = whole_json(path)
-    return found if isinstance(found, dict) else {}
+    card = whole_json(path)
+    return card if isinstance(card, dict) else {}
 
 
 def _note(book: Book, facts: Facts) -> Iterator[str]:
     """Describe the reproduction in Markdown; MLflow shows the first lines and folds the rest away."""
     changed = (book.opened["changed"] or "").splitlines()
-    data = ", ".join(f"`{name}` ({found['md5'][:8]})" for name, found in facts.sources.items())
+    data = ", ".join(f"`{name}` ({entry['md5'][:8]})" for name, entry in facts.sources.items())
     base = f"{facts.base.get('identity', 'unknown')} ({str(facts.base.get('digest', ''))[:8]})"
     since = f" and changes to {', '.join(line[3:] for line in changed[:10])}" if changed else ""
     commit = (book.opened["commit"] or "none")[:8]

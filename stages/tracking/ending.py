@@ -15,9 +15,10 @@ from typing import Any
 
 from knowtune.common.files import whole
 from knowtune.common.secrets import mask
-from stages.tracking import spool
 from stages.tracking.paths import room
-from stages.tracking.reproduction import VARIABLE, marker, own_key, told
+from stages.tracking.reproduction import VARIABLE, marker, own_key, word_file
+from stages.tracking.spool import pending_notes
+from stages.tracking.wake import start_tracker
 
 PATIENCE = 120.0  # seconds while notes are being read; what is left is recorded in the background
 STANDSTILL = 30.0  # seconds in which no note is read
@@ -51,7 +52,7 @@ def drain(folder: Path, timeout: float = PATIENCE, code: int = 0) -> None:
 
 def _close(key: str, folder: Path, code: int) -> None:
     """Hand in the last note; a store that did not answer before is given one more try."""
-    told(key).unlink(missing_ok=True)
+    word_file(key).unlink(missing_ok=True)
     closing = {"reproduction": key, "code": code, "ended": time.time(), "cwd": str(folder.resolve())}
     path = room() / "spool" / f"{int(closing['ended'] * 1e6)}-{os.getpid()}.closed.json"  # type: ignore[operator]
     with whole(path) as part:
@@ -63,9 +64,9 @@ def _wait(key: str, timeout: float) -> None:
     begun = moved = time.monotonic()
     left, spoken = -1, False
     trackers: list[subprocess.Popen[bytes]] = []
-    while not told(key).is_file():
+    while not word_file(key).is_file():
         now = time.monotonic()
-        if (count := len(spool.pending(key))) != left:
+        if (count := len(pending_notes(key))) != left:
             left, moved = count, now
         if now - begun > timeout or now - moved > STANDSTILL:
             break
@@ -75,7 +76,7 @@ def _wait(key: str, timeout: float) -> None:
         if all(tracker.poll() is not None for tracker in trackers):
             if len(trackers) == STARTS:
                 break
-            trackers += [started] if (started := spool.start_tracker()) else []
+            trackers += [started] if (started := start_tracker()) else []
         time.sleep(0.1)
     for tracker in trackers:
         tracker.returncode = 0  # nobody waits for it any more
@@ -84,11 +85,11 @@ def _wait(key: str, timeout: float) -> None:
 def _tell(key: str) -> None:
     """Print where the run is, or why it is not there (yet)."""
     log = os.path.relpath(room() / "log")
-    if not told(key).is_file():
-        print(f"tracking: {len(spool.pending(key))} notes are not recorded yet; {LATER}; log: {log}", file=sys.stderr)
+    if not word_file(key).is_file():
+        print(f"tracking: {len(pending_notes(key))} notes are not recorded yet; {LATER}; log: {log}", file=sys.stderr)
         return
-    word: dict[str, Any] = json.loads(told(key).read_text(encoding="utf-8"))
-    told(key).unlink(missing_ok=True)
+    word: dict[str, Any] = json.loads(word_file(key).read_text(encoding="utf-8"))
+    word_file(key).unlink(missing_ok=True)
     for line in word["lines"]:
         print(f"tracking: {line}", file=sys.stderr)
     if "error" in word:

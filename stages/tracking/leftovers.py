@@ -35,15 +35,15 @@ def put_aside(path: Path) -> Path | None:
     Returns:
         Where it lies now; None where it cannot be moved.
     """
-    place = room() / "refused" / path.name
+    target = room() / "refused" / path.name
     try:
-        if os.path.lexists(place):
-            _remove(place)
-        path.rename(place)
+        if os.path.lexists(target):
+            _remove(target)
+        path.rename(target)
     except OSError:
         return None
     shrink(sorted((room() / "refused").iterdir()))
-    return place
+    return target
 
 
 def sweep() -> None:
@@ -52,9 +52,9 @@ def sweep() -> None:
         for part in (room() / "spool").glob(".*"):
             if part.name.endswith(f".{DONE}") or time.time() - part.lstat().st_mtime > STALE:
                 _remove(part)
-        for told in (room() / "told").glob("*.json"):
-            if not is_alive(told.stem.replace("-", ":", 1)):
-                told.unlink()
+        for word in (room() / "words").glob("*.json"):
+            if not is_alive(word.stem.replace("-", ":", 1)):
+                word.unlink()
 
 
 def shrink(notes: Iterable[Path]) -> int:
@@ -73,7 +73,7 @@ def shrink(notes: Iterable[Path]) -> int:
         if i < too_many:
             take_away(path)
         elif excess > 0 and sizes[i]:
-            _shed(path)
+            _drop_files(path)
         else:
             continue
         excess -= sizes[i]
@@ -81,8 +81,8 @@ def shrink(notes: Iterable[Path]) -> int:
     return lost
 
 
-def _shed(path: Path) -> None:
-    """Take the files out of a note; it is told that it has none."""
+def _drop_files(path: Path) -> None:
+    """Take the files out of a note; the note says that it has none."""
     try:
         note = read_note(path) | {"deps": [], "outs": [], "shed": True}
         with whole(path / NOTE) as part:

@@ -31,11 +31,11 @@ class Lineage:
 
     deps: dict[str, Digest] = field(default_factory=dict)
     outs: dict[str, Digest] = field(default_factory=dict)
-    places: dict[str, Path] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
 
-    def written(self) -> dict[str, Path]:
+    def out_paths(self) -> dict[str, Path]:
         """Return where the bytes of the outs lie."""
-        return {name: self.places[name] for name in self.outs if name in self.places}
+        return {name: self.paths[name] for name in self.outs if name in self.paths}
 
 
 def read_lineage(note: Mapping[str, Any], folder: Path) -> Lineage:
@@ -49,23 +49,23 @@ def read_lineage(note: Mapping[str, Any], folder: Path) -> Lineage:
     hidden = hidden_by(cwd)
     known = locked_outs(folder / LOCK)
     lineage = Lineage()
-    for kind, found in (("deps", lineage.deps), ("outs", lineage.outs)):
+    for kind, digests in (("deps", lineage.deps), ("outs", lineage.outs)):
         for i, name in enumerate(note[kind]):
-            place = folder / LINKS / kind / str(i)
-            if not place.exists():
+            path = folder / LINKS / kind / str(i)
+            if not path.exists():
                 if kind == "deps" and name in known:
-                    found[name] = known[name]
+                    digests[name] = known[name]
                     continue
-                place = cwd / name  # another disk: no link leads there
-            if place.exists():
-                found[name] = digest(place, name, hidden)
-                lineage.places[name] = place
+                path = cwd / name  # another disk: no link leads there
+            if path.exists():
+                digests[name] = digest(path, name, hidden)
+                lineage.paths[name] = path
     return lineage
 
 
 def locked_outs(lock: Path) -> dict[str, Digest]:
     """Return the digest of every out that a dvc.lock lists."""
-    return {name: found for stage in locked_stages(lock).values() for name, found in stage["outs"].items()}
+    return {name: entry for stage in locked_stages(lock).values() for name, entry in stage["outs"].items()}
 
 
 def locked_stages(lock: Path) -> Locked:
@@ -83,7 +83,7 @@ def locked_stages(lock: Path) -> Locked:
 
 def md5s(digests: Mapping[str, Digest]) -> dict[str, str]:
     """Return path to md5."""
-    return {name: str(found["md5"]) for name, found in digests.items()}
+    return {name: str(entry["md5"]) for name, entry in digests.items()}
 
 
 def is_code(cwd: Path, name: str) -> bool:
@@ -92,35 +92,35 @@ def is_code(cwd: Path, name: str) -> bool:
     return any((folder / "__init__.py").is_file() for folder in (path, path.parent))
 
 
-def datasets(digests: Mapping[str, Digest], places: Mapping[str, Path], context: str) -> Iterable[DatasetInput]:
+def datasets(digests: Mapping[str, Digest], paths: Mapping[str, Path], context: str) -> Iterable[DatasetInput]:
     """Make MLflow datasets that carry DVC's digest.
 
     Args:
         digests: path to digest.
-        places: where bytes lie, for the columns and the number of rows.
+        paths: where bytes lie, for the columns and the number of rows.
         context: what MLflow shows beside it, e.g. "dep".
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    for name, found in digests.items():
-        schema, rows = _columns(places.get(name), name)
-        profile = {key: found[key] for key in ("size", "nfiles") if key in found} | rows
+    for name, entry in digests.items():
+        schema, rows = _columns(paths.get(name), name)
+        profile = {key: entry[key] for key in ("size", "nfiles") if key in entry} | rows
         dataset = Dataset(
             name=name,
-            digest=found["md5"],
+            digest=entry["md5"],
             source_type="dvc",
-            source=json.dumps({"path": name, **found}),
+            source=json.dumps({"path": name, **entry}),
             schema=schema,
             profile=json.dumps(profile),
         )
         yield DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
-def _columns(place: Path | None, name: str) -> tuple[str | None, dict[str, int]]:
+def _columns(path: Path | None, name: str) -> tuple[str | None, dict[str, int]]:
     """Read a row file's columns from its first row, and count its rows."""
-    if place is None or not place.is_file() or not name.endswith(".jsonl"):
+    if path is None or not path.is_file() or not name.endswith(".jsonl"):
         return None, {}
-    with place.open("rb") as file:
+    with path.open("rb") as file:
         first = file.readline()
         count = (1 if first else 0) + sum(1 for _ in file)
     if not first:

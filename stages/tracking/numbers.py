@@ -44,10 +44,10 @@ def read_numbers(outs: Mapping[str, Path]) -> tuple[dict[str, float], dict[str, 
     """
     metrics: dict[str, float] = {}
     seeds: dict[str, Seed] = defaultdict(Seed)
-    for name, place in outs.items():
-        for stem, file in _number_files(name, place):
+    for name, path in outs.items():
+        for stem, file in _number_files(name, path):
             _sort_out(whole_json(file), "" if stem in UNSAID else f"{stem}.", metrics, seeds)
-        for folder in sorted(place.glob("seed-*")):
+        for folder in sorted(path.glob("seed-*")):
             _read_seed(folder, seeds[folder.name])
     return metrics, dict(sorted(seeds.items(), key=lambda item: (len(item[0]), item[0])))
 
@@ -74,14 +74,14 @@ def flat_numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
         yield prefix, float(value)
 
 
-def _number_files(name: str, place: Path) -> Iterator[tuple[str, Path]]:
+def _number_files(name: str, path: Path) -> Iterator[tuple[str, Path]]:
     """List an out's JSON files that hold numbers, with the stem of their names."""
-    if place.is_dir() and not (place / "config.json").is_file():
-        for file in sorted(place.glob("*.json")):
+    if path.is_dir() and not (path / "config.json").is_file():
+        for file in sorted(path.glob("*.json")):
             if file.name not in CARDS:
                 yield file.stem, file
-    elif place.is_file() and name.endswith(".json"):
-        yield Path(name).stem, place
+    elif path.is_file() and name.endswith(".json"):
+        yield Path(name).stem, path
 
 
 def _sort_out(value: Any, prefix: str, metrics: dict[str, float], seeds: dict[str, Seed]) -> None:
@@ -91,16 +91,16 @@ def _sort_out(value: Any, prefix: str, metrics: dict[str, float], seeds: dict[st
     for key, inner in value.items():
         if key == "seeds" and isinstance(inner, Mapping):
             for seed, numbers in inner.items():
-                seeds[f"seed-{seed}"].metrics.update(_prefixed(numbers, prefix))
+                seeds[f"seed-{seed}"].metrics.update(_prefix(numbers, prefix))
         elif str(key).startswith("seed-"):
-            seeds[str(key)].metrics.update(_prefixed(inner, prefix))
+            seeds[str(key)].metrics.update(_prefix(inner, prefix))
         elif key in UNSAID:
-            metrics.update(_prefixed(inner, prefix))
+            metrics.update(_prefix(inner, prefix))
         else:
-            metrics.update(_prefixed({key: inner}, prefix))
+            metrics.update(_prefix({key: inner}, prefix))
 
 
-def _prefixed(value: Any, prefix: str) -> dict[str, float]:
+def _prefix(value: Any, prefix: str) -> dict[str, float]:
     """Flatten, and put the prefix before each key."""
     return {f"{prefix}{key}": number for key, number in flat_numbers(value)}
 
@@ -116,6 +116,6 @@ def _read_seed(folder: Path, seed: Seed) -> None:
         except (ValueError, LookupError, TypeError, csv.Error) as error:
             print(f"{curve}: damaged ({error}); left out", flush=True)
     if card.is_file() and not (folder / MERGED).is_file():
-        found = whole_json(card)
-        if isinstance(found, Mapping):
-            seed.card, seed.adapter = dict(found), folder
+        content = whole_json(card)
+        if isinstance(content, Mapping):
+            seed.card, seed.adapter = dict(content), folder

@@ -23,7 +23,7 @@ def project_root() -> Path:
 def room() -> Path:
     """Return tracking's folder; it is made when missing."""
     folder = project_root() / ROOM
-    for name in ("spool", "reproductions", "refused", "told"):
+    for name in ("spool", "reproductions", "refused", "words"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -34,12 +34,12 @@ def reproductions() -> Path:
 
 
 @contextlib.contextmanager
-def locked(name: str, *, wait: bool) -> Iterator[bool]:
+def hold_lock(name: str, *, wait: bool) -> Iterator[bool]:
     """Hold a lock of tracking's for the length of a block; it goes with the process that holds it.
 
     Args:
         name: of the lock.
-        wait: until it is free; else the block runs without it and is told so.
+        wait: until it is free; else the block runs without it.
 
     Yields:
         Whether the lock is held.

@@ -83,17 +83,17 @@ def _sqlite(name: str) -> str:
 
 def _within(seconds: float, action: Callable[[], object]) -> str:
     """Do something that may hang for a while at most; return what went wrong."""
-    told: list[str] = [f"no answer within {seconds:g} s"]
+    reasons: list[str] = [f"no answer within {seconds:g} s"]
 
     def attempt() -> None:
         try:
             action()
-            told.append("")
+            reasons.append("")
         except (OSError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}" if not isinstance(error, TimeoutError) else told[0]
-            told.append(reason)
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, TimeoutError) else reasons[0]
+            reasons.append(reason)
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
     thread.join(seconds + 1)
-    return told[-1]
+    return reasons[-1]

@@ -37,8 +37,8 @@ def renew(client: MlflowClient, experiment: str) -> list[str]:
         if FILE.name not in {file.path for file in client.list_logged_model_artifacts(model.model_id)}:
             continue
         with TemporaryDirectory() as folder:
-            place = f"{model.artifact_location}/{FILE.name}"
-            kept = download_artifacts(place, dst_path=folder, tracking_uri=client.tracking_uri)
+            artifact = f"{model.artifact_location}/{FILE.name}"
+            kept = download_artifacts(artifact, dst_path=folder, tracking_uri=client.tracking_uri)
             if Path(kept).read_bytes() == FILE.read_bytes():
                 continue
         client.log_model_artifact(model.model_id, str(FILE))

@@ -28,10 +28,10 @@ CLOCK_STEP = 2.0  # seconds by which the system may correct its clock, and with 
 
 def reproduction_environment() -> dict[str, str]:
     """Return the environment variable that makes all stages started from here one reproduction, or keeps them quiet."""
-    return {VARIABLE: OFF if untracked() else os.environ.get(VARIABLE) or own_key()}
+    return {VARIABLE: OFF if why_untracked() else os.environ.get(VARIABLE) or own_key()}
 
 
-def untracked() -> str:
+def why_untracked() -> str:
     """Say why nothing can ever be recorded in the store that MLFLOW_TRACKING_URI names; "" where it can."""
     from stages.tracking.addresses import address, name_of
     from stages.tracking.probe import refusal
@@ -75,9 +75,14 @@ def marker(key: str) -> Path:
     return reproductions() / f"{key.replace(':', '-')}.json"
 
 
-def told(key: str) -> Path:
-    """Return the file with the tracker's word on a reproduction, for its root."""
-    return room() / "told" / marker(key).name
+def markers() -> list[Path]:
+    """List the open reproductions of all stores."""
+    return sorted(path for path in (room() / "reproductions").glob("*.json") if not path.name.startswith("."))
+
+
+def word_file(key: str) -> Path:
+    """Return the file with the tracker's last word on a reproduction, for its root."""
+    return room() / "words" / marker(key).name
 
 
 def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def record_stage(book: Book, note: Mapping[str, Any], folder: Path) -> None:
         book.client.set_tag(run_id, "files", "not recorded: too much waited for a store that did not answer")
     lineage = read_lineage(note, folder)
     good = note["code"] == 0
-    metrics, seeds = read_numbers(lineage.written()) if good else ({}, {})
+    metrics, seeds = read_numbers(lineage.out_paths()) if good else ({}, {})
     cost = {"seconds": note["seconds"], "peak_memory_bytes": note["peak_bytes"]}
     tags = {
         "dvc.deps": joint_md5(md5s(lineage.deps)),
@@ -53,7 +53,7 @@ def record_stage(book: Book, note: Mapping[str, Any], folder: Path) -> None:
         run_id, metrics_of({**metrics, **cost}, note["ended"]), params_of(note["params"].items()), tags_of(tags)
     )
     _log_lineage(book, run_id, note, lineage)
-    _log_pages(book, run_id, note, lineage.written())
+    _log_pages(book, run_id, note, lineage.out_paths())
     for name, seed in seeds.items():
         _record_seed(book, note, run_id, name, seed)
     book.client.set_terminated(run_id, status_of(note["code"]), int(note["ended"] * 1000))
@@ -66,8 +66,9 @@ def status_of(code: int) -> str:
 
 def _log_lineage(book: Book, run_id: str, note: Mapping[str, Any], lineage: Lineage) -> None:
     """Log data as datasets, and everything, code too, as one file."""
-    data = {name: found for name, found in lineage.deps.items() if not is_code(Path(note["cwd"]), name)}
-    inputs = [*datasets(data, lineage.places, "dep"), *datasets(lineage.outs, lineage.places, "out")]
+    cwd, code_files = Path(note["cwd"]), note.get("code_files", ())
+    data = {name: d for name, d in lineage.deps.items() if name not in code_files and not is_code(cwd, name)}
+    inputs = [*datasets(data, lineage.paths, "dep"), *datasets(lineage.outs, lineage.paths, "out")]
     if inputs:
         book.client.log_inputs(run_id, datasets=inputs)
     everything = {"stage": note["stage"], "cmd": note["command"], "deps": lineage.deps, "outs": lineage.outs}
@@ -79,14 +80,14 @@ def _log_pages(book: Book, run_id: str, note: Mapping[str, Any], written: Mappin
     import shutil
     import tempfile
 
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for name, path in written.items():
             if path.is_file() and name.endswith(PAGES) and path.stat().st_size <= LARGEST_PAGE:
-                shutil.copyfile(path, Path(place) / Path(name).name)  # a link is named by its number
-        if any(Path(place).iterdir()):
-            book.client.log_artifacts(run_id, place)
+                shutil.copyfile(path, Path(folder) / Path(name).name)  # a link is named by its number
+        if any(Path(folder).iterdir()):
+            book.client.log_artifacts(run_id, folder)
             if note["metrics"]:
-                book.client.log_artifacts(book.parent, place)
+                book.client.log_artifacts(book.parent, folder)
 
 
 def _record_seed(book: Book, note: Mapping[str, Any], stage_run: str, name: str, seed: Seed) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from knowtune.common.secrets import mask
 from stages.tracking.addresses import StoreError, address, lock_of
-from stages.tracking.paths import locked, project_root
+from stages.tracking.paths import hold_lock, project_root
 from stages.tracking.probe import refusal, unreachable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ NOTE = (
     "Compare two of them to see which number was changed."
 )
 CAUSE = re.compile(r"\((?:\w+\.)+\w*Error\) ([^\n]*)")
-QUIET = {  # no telemetry; a server that does not answer is told of in seconds
+QUIET = {  # no telemetry; a server that does not answer is reported in seconds
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -42,7 +42,7 @@ def open_store(uri: str | None = None) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    with locked(lock_of("store", mask(uri)), wait=True):
+    with hold_lock(lock_of("store", mask(uri)), wait=True):
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
@@ -50,16 +50,16 @@ def open_store(uri: str | None = None) -> MlflowClient:
 
 def open_experiment(client: MlflowClient, name: str) -> str:
     """Return an experiment's id; it is made when missing, with the artifacts beside the project's own store."""
-    with locked(lock_of("store", mask(client.tracking_uri)), wait=True):
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            if found.lifecycle_stage == "deleted":
-                client.restore_experiment(found.experiment_id)
-            return str(found.experiment_id)
+    with hold_lock(lock_of("store", mask(client.tracking_uri)), wait=True):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment.experiment_id)
+            return str(experiment.experiment_id)
         own = client.tracking_uri == f"sqlite:///{project_root() / 'mlflow.db'}"
-        place = (project_root() / "mlartifacts").as_uri() if own else None
+        artifacts = (project_root() / "mlartifacts").as_uri() if own else None
         tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(name, artifact_location=place, tags=tags))
+        return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
 
 
 def in_words(error: Exception) -> str:

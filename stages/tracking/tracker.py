@@ -9,262 +9,47 @@ waits for others.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
 import os
 import sys
 import time
-import traceback
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from knowtune.common.files import whole
-from knowtune.common.secrets import HIDDEN, mask_output, masked
-from stages.tracking import leftovers, spool
-from stages.tracking.addresses import StoreError, lock_of, name_of
-from stages.tracking.book import Book, open_book, open_client
-from stages.tracking.closing import close_book, write_off
-from stages.tracking.paths import locked, room
-from stages.tracking.reproduction import is_alive, marker, read_marker, told
-from stages.tracking.stage_run import begin_stage, record_stage
-from stages.tracking.store import in_words, open_experiment
+from knowtune.common.secrets import HIDDEN, mask_output
+from stages.tracking.addresses import lock_of, name_of
+from stages.tracking.paths import hold_lock
+from stages.tracking.reader import TRIES, Reader
+from stages.tracking.reproduction import is_alive, markers, read_marker
 
-PAUSE = 0.5  # seconds between two looks at the spool
-TRIES = 3  # of a store that does not answer; the next stage starts another tracker
-LINGER = 1.0  # seconds that a tracker waits for another note before it ends
 STEP_BACK = 15  # niceness: what is trained comes first
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI")
-
-
-class Tracker:
-    """Reads a store's notes in their order.
-
-    Args:
-        store: its name: its address without secrets.
-        tries: how often a store that does not answer is asked.
-    """
-
-    def __init__(self, store: str, tries: int = TRIES) -> None:
-        self.store, self.tries = store, tries
-        self.books: dict[str, Book] = {}
-        self.begun: set[str] = set()
-        self.stuck: set[str] = set()  # what cannot even be put aside
-        self.attempts: Counter[str] = Counter()
-        self.failures = 0
-        self.lines: list[str] = []  # for whoever waits at the end of a reproduction
-
-    def work(self) -> None:
-        """Read notes until nothing is left to do or the store does not answer."""
-        leftovers.sweep()
-        idle_since = time.monotonic()
-        while self.failures < self.tries:
-            if self.round():
-                idle_since = time.monotonic()
-            elif not self.markers() and not self.notes() and time.monotonic() - idle_since > LINGER:
-                return
-            elif self.failures < self.tries:
-                time.sleep(PAUSE * (1 + 4 * self.failures))
-        if lost := leftovers.shrink([path for path, _ in self.notes()]):
-            print(f"{lost} notes were too many to keep for {self.store} and have lost their files", flush=True)
-
-    def round(self) -> bool:
-        """Read what has been handed in, then close what is over.
-
-        Returns:
-            Whether there was anything to do, and the store took it.
-        """
-        busy = False
-        for path, note in self.notes():
-            busy = True
-            if not self.attempt(self.read, path, note):
-                return False
-        for path, opened in self.markers():
-            if not is_alive(opened["key"]) and not self.unread(opened["key"]):
-                busy = True
-                if not self.attempt(self.give_up_waiting, path, opened):
-                    return False
-        return busy
-
-    def notes(self) -> list[tuple[Path, dict[str, Any]]]:
-        """List this store's notes, oldest first; what nobody can read is put aside."""
-        found = []
-        for path in spool.pending():
-            if path.name in self.begun | self.stuck:
-                continue
-            try:
-                note = spool.read_note(path)
-                opened = read_marker(marker(note["reproduction"])) if note else None
-            except FileNotFoundError as error:
-                if path.suffix == ".ended":
-                    self.put_aside(path, f"cannot be read: {error}")
-                elif not is_alive(spool.process_of(path)):  # of a reproduction that is closed
-                    leftovers.take_away(path)
-            except (OSError, ValueError) as error:
-                self.put_aside(path, f"cannot be read: {type(error).__name__}: {error}")
-            else:
-                if opened and opened["uri"] == self.store:
-                    found.append((path, note))
-        return found
-
-    def markers(self) -> list[tuple[Path, dict[str, Any]]]:
-        """List this store's open reproductions."""
-        found = []
-        for path in (p for p in markers() if p.name not in self.stuck):
-            try:
-                opened = read_marker(path)
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError) as error:
-                self.put_aside(path, f"cannot be read: {error}")
-                continue
-            if opened["uri"] == self.store:
-                found.append((path, opened))
-        return found
-
-    def unread(self, key: str) -> bool:
-        """Say whether a reproduction whose root is gone has notes to be read, or a stage that goes on all the same."""
-        paths = [path for path in spool.pending(key) if path.name not in self.stuck]
-        return any(".started" not in path.name or is_alive(spool.process_of(path)) for path in paths)
-
-    def attempt(self, action: Callable[[Path, dict[str, Any]], None], path: Path, note: dict[str, Any]) -> bool:
-        """Do something with a note or marker; what fails though the store answers is put aside, so that others go on.
-
-        Returns:
-            Whether to go on.
-        """
-        key = str(note.get("reproduction") or note.get("key"))
-        try:
-            action(path, note)
-            self.failures = 0
-            return True
-        except Exception as error:
-            if not isinstance(error, StoreError):
-                traceback.print_exc()
-            self.attempts[path.name] += 1
-            if not isinstance(error, StoreError) and self.is_notes_fault(error, path, key):
-                self.put_aside(path, f"cannot be recorded: {in_words(error)}", key)
-                return True
-            self.failures += 1
-            self.complain(f"{self.store}: {in_words(error)}")
-            return False
-
-    def is_notes_fault(self, error: Exception, path: Path, key: str) -> bool:
-        """Say whether a note is at fault: the store answers and takes a small write, and no disk is full."""
-        if isinstance(error, OSError) and error.errno in DISK:
-            return False
-        try:
-            opened = read_marker(marker(key))
-            client = open_client(opened)
-            client.set_experiment_tag(open_experiment(client, opened["experiment"]), "knowtune.writable", "yes")
-        except (FileNotFoundError, ValueError):
-            return True  # without its reproduction's marker a note cannot be recorded anywhere
-        except Exception:
-            return False
-        status = getattr(error, "get_http_status_code", lambda: 400)()
-        passing = status >= 500 or (isinstance(error, OSError) and error.errno is None)
-        return not passing or self.attempts[path.name] >= self.tries
-
-    def put_aside(self, path: Path, why: str, key: str = "") -> None:
-        """Take what cannot be recorded out of the way, and say so."""
-        place = leftovers.put_aside(path)
-        if place is None:
-            self.stuck.add(path.name)
-        line = f"{path.name} {why}; it was put into {place}" if place else f"{path.name} {why}"
-        print(line, flush=True)
-        self.lines.append(line)
-        if key and path.name.endswith((".closed.json", marker(key).name)):  # nobody else will close it
-            write_off(self.books.get(key), line)
-            marker(key).unlink(missing_ok=True)
-            self.tell(key, {"error": "its end could not be recorded"})
-
-    def complain(self, why: str) -> None:
-        """Tell all who wait for this store that it takes nothing."""
-        who = "the next run with the same MLFLOW_TRACKING_URI" if HIDDEN in self.store else "the next run"
-        print(why, flush=True)
-        for _, opened in self.markers():
-            self.tell(opened["key"], {"error": f"{why}; nothing is lost: {who} records it once the store answers"})
-
-    def tell(self, key: str, what: dict[str, Any]) -> None:
-        """Leave word for the root of a reproduction, which may wait for it."""
-        with contextlib.suppress(OSError), whole(told(key)) as part:
-            part.write_text(json.dumps(masked({**what, "lines": self.lines})), encoding="utf-8")
-
-    def give_up_waiting(self, _path: Path, opened: dict[str, Any]) -> None:
-        """Close a reproduction whose root is gone without a word."""
-        self.close(opened["key"], None, 0)
-
-    def read(self, path: Path, note: dict[str, Any]) -> None:
-        """Do what a note asks for, and take it away."""
-        key = note["reproduction"]
-        if path.suffix == ".ended":
-            record_stage(self.book(key), note, path)
-            leftovers.take_away(path)
-            path.with_suffix(".started.json").unlink(missing_ok=True)
-        elif path.name.endswith(".started.json"):
-            begin_stage(self.book(key), note)
-            self.begun.add(path.name)  # the file stays until the stage ends: a killed stage is told by it
-        else:
-            word = self.close(key, note["ended"], note["code"])
-            path.unlink(missing_ok=True)
-            self.tell(key, word)
-
-    def book(self, key: str) -> Book:
-        """Return a reproduction's book."""
-        if key not in self.books:
-            self.books[key] = open_book(read_marker(marker(key)))
-        return self.books[key]
-
-    def close(self, key: str, ended: float | None, code: int) -> dict[str, Any]:
-        """Close a reproduction and take its marker and what its killed stages left away.
-
-        Returns:
-            What to tell its root.
-        """
-        word = close_book(self.book(key), ended, code)
-        for path in spool.pending(key):
-            if path.name.endswith(".started.json"):
-                path.unlink(missing_ok=True)
-        marker(key).unlink(missing_ok=True)
-        del self.books[key]
-        return word
-
-
-def markers() -> list[Path]:
-    """List the open reproductions of all stores."""
-    return sorted(p for p in (room() / "reproductions").glob("*.json") if not p.name.startswith("."))
 
 
 def serve(store: str, tries: int = TRIES) -> int:
     """Work alone on a store; a note handed in just when the last round was over is read too."""
     while True:
-        with locked(lock_of("tracker", store), wait=False) as alone:
+        with hold_lock(lock_of("tracker", store), wait=False) as alone:
             if not alone:
                 return 0
             print(f"tracker {os.getpid()} starts: {store}", flush=True)
-            tracker = Tracker(store, tries)
-            tracker.work()
+            reader = Reader(store, tries)
+            reader.work()
             print(f"tracker {os.getpid()} ends after {time.process_time():.1f} s of CPU", flush=True)
-        if tracker.failures:
+        if reader.failures:
             return 1
-        if not tracker.notes():
+        if not reader.notes():
             return 0
 
 
 def others() -> set[str]:
     """Name the other stores that something waits for; whose password is not here, and who still runs, see to it."""
-    found = set()
+    stores = set()
     for path in markers():
         try:
             opened = read_marker(path)
         except (OSError, ValueError):
             continue
         if not is_alive(opened["key"]) and HIDDEN not in opened["uri"]:
-            found.add(str(opened["uri"]))
-    return found
+            stores.add(str(opened["uri"]))
+    return stores
 
 
 def main() -> int:

@@ -26,8 +26,8 @@ def share_view(book: Book, keys: Iterable[str]) -> None:
         keys: of its final metrics, "model.metric".
     """
     first = book.opened["params"].get("evaluate", {}).get("metrics", [])[:PER_MODEL]
-    told = [key for key in keys if not key.startswith(f"{PRISTINE}.")]  # the base is the same in every line
-    shown = [key for key in told if not first or key.rpartition(".")[2] in first]
+    learned = [key for key in keys if not key.startswith(f"{PRISTINE}.")]  # the base is the same in every line
+    shown = [key for key in learned if not first or key.rpartition(".")[2] in first]
     columns = ["attributes.`Dataset`", "tags.`base`", *(f"metrics.`{key}`" for key in shown)]
     state = {
         "searchFilter": "",

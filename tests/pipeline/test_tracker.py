@@ -34,10 +34,10 @@ REPRODUCTION = """
 import json, os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from stages.tracking import drain, reproduction_environment, spool
+from stages.tracking import drain, reproduction_environment, stage_notes
 from stages.tracking.reproduction import OFF, VARIABLE
 os.environ |= {"DVC_STAGE": "dvc.yaml:work", **reproduction_environment()}
-with spool.tracked(SimpleNamespace(tracking=SimpleNamespace(store="mlflow", experiment="e"))):
+with stage_notes.track(SimpleNamespace(tracking=SimpleNamespace(store="mlflow", experiment="e"))):
     Path("out").mkdir(exist_ok=True)
     Path("out/metrics.json").write_text(json.dumps({"loss": float(sys.argv[1])}))
 del os.environ[VARIABLE]

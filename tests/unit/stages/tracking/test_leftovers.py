@@ -31,12 +31,12 @@ def test_what_a_killed_process_left_is_swept_away(room: Path) -> None:
     os.utime(old, (0, 0))
     half_removed = room / "spool/.x.ended.done"
     (half_removed / "links").mkdir(parents=True)
-    dead, alive = (reproduction.told(key) for key in ("4194305:1.0", reproduction.own_key()))
+    dead, alive = (reproduction.word_file(key) for key in ("4194305:1.0", reproduction.own_key()))
     for path in (dead, alive):
         path.write_text("{}")
     leftovers.sweep()
     assert [path.exists() for path in (old, young, half_removed, dead, alive)] == [False, True, False, False, True]
-    assert spool.pending() == []
+    assert spool.pending_notes() == []
 
 
 def test_a_note_is_gone_at_once_for_all_others(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_a_note_is_gone_at_once_for_all_others(room: Path, monkeypatch: pytest.M
     monkeypatch.setattr(leftovers, "_remove", killed)
     with pytest.raises(KeyboardInterrupt):
         leftovers.take_away(path)
-    assert spool.pending() == []
+    assert spool.pending_notes() == []
     monkeypatch.undo()
 
 
@@ -69,13 +69,13 @@ def test_what_waits_is_held_within_bounds(room: Path, monkeypatch: pytest.Monkey
     assert not list(room.glob("spool/*/links"))
     monkeypatch.setattr(leftovers, "MOST", 1)
     leftovers.shrink(paths)
-    assert spool.pending() == [paths[3]]
+    assert spool.pending_notes() == [paths[3]]
 
 
 def test_a_broken_note_that_waits_is_not_kept(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "WAITING", 0)
     leftovers.shrink([note(room, "1", "{")])
-    assert spool.pending() == []
+    assert spool.pending_notes() == []
 
 
 def test_what_is_put_aside_takes_an_older_ones_place(room: Path) -> None:
@@ -92,7 +92,7 @@ def test_odd_notes_are_errors_of_two_kinds(room: Path, text: str) -> None:
     (path / "note.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises((OSError, ValueError)):
         spool.read_note(path)
-    assert spool.pending("1:2.0") == []
+    assert spool.pending_notes("1:2.0") == []
 
 
 def test_a_folder_without_its_note_is_an_error_and_a_vanished_one_is_empty(room: Path) -> None:
