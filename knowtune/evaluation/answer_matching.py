@@ -1,4 +1,4 @@
-"""Compare an answer in words with what is right, where it may be right in part, or right in other words.
+"""Match answers against right ones: F1 of words, containment, final number.
 
 Words are compared as by SQuAD's scorer (Rajpurkar et al., arXiv 1606.05250): without case, punctuation and the English
 articles. Beyond it, Unicode's compatibility forms are one, punctuation is Unicode's, and each character of a script
@@ -37,19 +37,19 @@ def words(text: str) -> list[str]:
 
 def token_f1(answer: str, right: str) -> float:
     """Return the harmonic mean of precision and recall of the answer's words; 1 where neither has any."""
-    said, wanted = words(answer), words(right)
-    if not said or not wanted:
-        return float(said == wanted)
-    shared = (Counter(said) & Counter(wanted)).total()
-    return 2 * shared / (len(said) + len(wanted))
+    given, wanted = words(answer), words(right)
+    if not given or not wanted:
+        return float(given == wanted)
+    shared = (Counter(given) & Counter(wanted)).total()
+    return 2 * shared / (len(given) + len(wanted))
 
 
 def contains(answer: str, right: str) -> bool:
-    """Tell whether the words of what is right stand in the answer, one after the other."""
-    said, wanted = words(answer), words(right)
+    """Tell whether the words of the right answer stand in the answer, one after the other."""
+    given, wanted = words(answer), words(right)
     if not wanted:  # punctuation alone, as ":-)"
         return bool(right.strip()) and right.strip() in answer
-    return any(said[start : start + len(wanted)] == wanted for start in range(len(said) - len(wanted) + 1))
+    return any(given[start : start + len(wanted)] == wanted for start in range(len(given) - len(wanted) + 1))
 
 
 def final_number(text: str) -> Decimal | None:
@@ -60,9 +60,9 @@ def final_number(text: str) -> Decimal | None:
     marked = [text.rpartition("####")[2]] if "####" in text else []
     boxed = re.findall(r"\\boxed\{([^{}]*)\}", text)
     for part in (*marked, *boxed[-1:], text):
-        found = _number.findall(unicodedata.normalize("NFKC", part))
-        if found:
-            number = found[0] if part in marked else found[-1]
+        numbers = _number.findall(unicodedata.normalize("NFKC", part))
+        if numbers:
+            number = numbers[0] if part in marked else numbers[-1]
             return Decimal(number.replace(",", "").replace("−", "-"))
     return None
 
@@ -76,7 +76,7 @@ def same_number(answer: str, right: str) -> bool:
 def best_of(
     examples: pd.DataFrame, compare: Callable[[str, str], float], counts: Callable[[str], bool] = bool
 ) -> list[float]:
-    """Compare each example's answer with its right ones, and give the best of them; nothing where none was asked for.
+    """Compare each example's answer with its right ones, and return the best scores; none where there are no answers.
 
     Args:
         examples: with answer, target and aliases.
@@ -85,9 +85,9 @@ def best_of(
     """
     if "answer" not in examples:
         return []
-    told = zip(examples["answer"], right_answers(examples), strict=True)
-    found = ([float(compare(answer, one)) for one in right if counts(one)] for answer, right in told)
-    return [max(values) for values in found if values]
+    pairs = zip(examples["answer"], right_answers(examples), strict=True)
+    scores = ([float(compare(answer, one)) for one in right if counts(one)] for answer, right in pairs)
+    return [max(values) for values in scores if values]
 
 
 def preferred(examples: pd.DataFrame) -> float | None:

@@ -1,4 +1,4 @@
-"""How far training moved answers away from what is right."""
+"""Change of an answer's distance to the right one by training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pandas as pd
 PUSHED = 0.01  # a distance that grew by more than this was pushed away; what is less may be rounding
 
 
-def learned(examples: pd.DataFrame) -> pd.DataFrame:
-    """Give the examples that were to be learned, and not those that were known and are to stay."""
+def new_facts(examples: pd.DataFrame) -> pd.DataFrame:
+    """Return the examples of new facts, which training is to teach, without those of known facts."""
     return examples[examples["kind"] != "locality"]
 
 
-def changes(examples: pd.DataFrame) -> pd.Series[float]:
+def distance_changes(examples: pd.DataFrame) -> pd.Series[float]:
     """Return how much farther from its target each answer is than the pristine base's was.
 
     Args:

@@ -17,7 +17,7 @@ import pandas as pd
 from knowtune.common.statistics import interval_text, mean_interval
 from knowtune.common.svg import svg_text
 from knowtune.data.contract import EXAMPLE_KINDS
-from knowtune.evaluation.distance_change import PUSHED, changes
+from knowtune.evaluation.distance_change import PUSHED, distance_changes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORST = 20  # rows that are shown of a model
 SHOWN = 200  # characters of a prompt or an answer that are shown
 GRID = 200  # steps of a curve
-LEARNED, KNOWN = "what was to be learned", "what was known"
+LEARNED, KNOWN = "new facts", "known facts"
 GROUPS = {LEARNED: ("reliability", "generalisation"), KNOWN: ("locality",)}
 
 
@@ -52,7 +52,9 @@ def push_away(examples: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) 
             base_distance, seed.
         prompts: of the examples, by id.
     """
-    measured = {name: table.assign(change=changes(table)).dropna(subset="change") for name, table in examples.items()}
+    measured = {
+        name: table.assign(change=distance_changes(table)).dropna(subset="change") for name, table in examples.items()
+    }
     if all(table.empty for table in measured.values()):
         return None
     rows = [{"model": name, **line} for name, table in measured.items() for line in by_kind(table)]

@@ -77,10 +77,8 @@ def greedy_answers(
     read = dict(zip(distinct, ids, strict=True))
     end_tokens = set(end_ids(model, tokenizer))
     return [
-        question.text(
-            tokenizer, read[question], written[question][:limit], end_tokens, len(prompt) - len(question.prompt)
-        )
-        for question, limit, prompt in zip(questions, limits, prompts, strict=True)
+        one.text(tokenizer, read[one], written[one][:limit], end_tokens, blanks=len(prompt) - len(one.prompt))
+        for one, limit, prompt in zip(questions, limits, prompts, strict=True)
     ]
 
 

@@ -106,7 +106,7 @@ class GreedyDecoder:
         return answers
 
     def padding_changes_answers(self, row: Sequence[int]) -> bool:
-        """Try whether padding changes answers: a row beside a longer one against the same row alone, as rows are judged.
+        """Try whether padding changes answers: a row beside a longer one against the same row alone, as it is judged.
 
         Positions may be counted from the padding on, or otherwise than in a plain pass; recurrent states may take it
         in; it may come to stand between virtual tokens and prompt.

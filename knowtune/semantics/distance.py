@@ -2,8 +2,8 @@
 
     d = 1 - cos(v(answer), v(target))     in [0, 2]
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas are not public to us: that
-paper measures how far the model's own answer lies from the right one; what v is, it does not say to us.
+A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292), whose formulas we do not have: that paper
+measures how far the model's own answer lies from the right one; v is our choice.
 
 v       a representation of a text, see `knowtune.semantics.representations`; always of the pristine base
 d = 1   where a text has no token, or a vector has no length; 0 where both texts are the same
@@ -13,8 +13,8 @@ answer is cut to the target's number of tokens; a word that this would cut throu
 several right answers the nearest counts.
 
 For a classifier, answer and target are names of labels, and the distance is that between the words: 0 where it is
-right, small for labels that mean nearly the same. A base whose head is new guesses by lot, and so does its distance. A
-score has no distance: NaN.
+right, small for labels that mean nearly the same. A base whose head is new guesses at random, and its distances
+are as random. A score has no distance: NaN.
 """
 
 from __future__ import annotations
@@ -69,32 +69,32 @@ def text_distances(
     """
     rows = [row for row, target in enumerate(targets) for _ in target]
     rights = [right for target in targets for right in target]
-    said = [answers[row] for row in rows]
-    said = said if cut is None else cut(said, rights)
+    compared = [answers[row] for row in rows]
+    compared = compared if cut is None else cut(compared, rights)
     nearest = [2.0] * len(answers)
-    for row, distance in zip(rows, _pair_distances(vectors, said, rights, label), strict=True):
+    for row, distance in zip(rows, _pair_distances(vectors, compared, rights, label), strict=True):
         nearest[row] = min(nearest[row], distance)
     return nearest
 
 
-def _pair_distances(vectors: Vectors, said: Sequence[str], rights: Sequence[str], label: str) -> list[float]:
+def _pair_distances(vectors: Vectors, answers: Sequence[str], rights: Sequence[str], label: str) -> list[float]:
     """Return the distance of each pair of texts."""
     import torch
 
-    texts = list(dict.fromkeys([*said, *rights]))
+    texts = list(dict.fromkeys([*answers, *rights]))
     if not texts:
         return []
-    places = {text: place for place, text in enumerate(texts)}
+    index = {text: number for number, text in enumerate(texts)}
     starts = range(0, len(texts), CHUNK)
     table = torch.cat([vectors(texts[start : start + CHUNK]) for start in progress(starts, label)])  # (text, width)
-    pairs = list(dict.fromkeys(zip(said, rights, strict=True)))
-    found: dict[tuple[str, str], float] = {}
+    pairs = list(dict.fromkeys(zip(answers, rights, strict=True)))
+    distances: dict[tuple[str, str], float] = {}
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start : start + CHUNK]
-        one, other = (table[[places[pair[side]] for pair in chunk]] for side in (0, 1))
+        one, other = (table[[index[pair[side]] for pair in chunk]] for side in (0, 1))
         for pair, distance in zip(chunk, cosine_distance(one, other).tolist(), strict=True):
-            found[pair] = 0.0 if pair[0] == pair[1] and pair[0] else round(distance, DECIMALS)
-    return [found[pair] for pair in zip(said, rights, strict=True)]
+            distances[pair] = 0.0 if pair[0] == pair[1] and pair[0] else round(distance, DECIMALS)
+    return [distances[pair] for pair in zip(answers, rights, strict=True)]
 
 
 def cut_to_length(
@@ -103,26 +103,26 @@ def cut_to_length(
     """Cut each answer to as many tokens as its right answer has; a word cut through goes on, up to `extra_tokens` (m).
 
     So "Rome. It is" is compared with "Rome" as "Rome", but "Romeo" as itself. White space around an answer counts only
-    where the right answer has some there: a base that begins a line first has still said "Rome".
+    where the right answer has some there: a base that begins a line first has still answered "Rome".
     """
-    answers = [_trimmed(answer, right) for answer, right in zip(answers, rights, strict=True)]
-    said = [offsets for _, offsets in tokenise(tokenizer, answers)]
+    answers = [_trim(answer, right) for answer, right in zip(answers, rights, strict=True)]
+    offsets_of = [offsets for _, offsets in tokenise(tokenizer, answers)]
     counts = [len(ids) for ids, _ in tokenise(tokenizer, list(rights))]
     cut = [
         answer[: _end(answer, [end for _, end in offsets], count, extra_tokens)]
-        for answer, offsets, count in zip(answers, said, counts, strict=True)
+        for answer, offsets, count in zip(answers, offsets_of, counts, strict=True)
     ]
-    return [_trimmed(answer, right) for answer, right in zip(cut, rights, strict=True)]
+    return [_trim(answer, right) for answer, right in zip(cut, rights, strict=True)]
 
 
-def _trimmed(answer: str, right: str) -> str:
-    """Leave out white space at an answer's ends where the right answer has none."""
+def _trim(answer: str, right: str) -> str:
+    """Remove white space at an answer's ends where the right answer has none."""
     answer = answer if right[:1].isspace() else answer.lstrip()
     return answer if right[-1:].isspace() else answer.rstrip()
 
 
 def _end(answer: str, ends: Sequence[int], count: int, extra: int) -> int:
-    """Say after which character an answer is cut, whose tokens end at `ends`."""
+    """Return after which character to cut an answer whose tokens end at `ends`."""
     if len(ends) <= count or not count:
         return len(answer) if count else 0
     last = min(count + extra, len(ends))

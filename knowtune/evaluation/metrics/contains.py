@@ -1,4 +1,4 @@
-"""Whether an answer contains what is right."""
+"""Whether an answer contains the right one."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class Contains(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the held-out rows."""
-        found = best_of(judged.of_kind("generalisation"), contains)
-        return sum(found) / len(found) if found else None
+        scores = best_of(judged.of_kind("generalisation"), contains)
+        return sum(scores) / len(scores) if scores else None

@@ -1,4 +1,4 @@
-"""Forgetting of a classifier: how far its states on general text have moved."""
+"""Forgetting of a classifier: how far its hidden states on general text have moved."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class Drift(Metric):
-    """Mean of 1 - cosine between a text's mean-pooled states and the pristine base's."""
+    """Mean of 1 - cosine between a text's mean-pooled hidden states and the pristine base's."""
 
     tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "1 - cosine"
-    about: ClassVar[str] = "states on general text against the base's"
+    about: ClassVar[str] = "hidden states on general text against the base's"
 
     def compute(self, judged: Judged) -> float | None:
         """Average over texts."""

@@ -11,9 +11,9 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 class FinalNumber(Metric):
     """Share of held-out rows whose greedy answer ends with the number that a right answer ends with, as for GSM8K.
 
-    Which number that is: see `knowtune.evaluation.answer_matching.final_number`. Numbers are compared by value (18 is
-    18.0). Rows whose
-    right answers have no number are left out. The answer is read whole, up to `answers.max_new_tokens`.
+    Which number that is: see `knowtune.evaluation.answer_matching.final_number`. Numbers are compared by value (18
+    is 18.0). Rows whose right answers have no number are left out. The answer is read whole, up to
+    `answers.max_new_tokens`.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
@@ -25,5 +25,5 @@ class FinalNumber(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the held-out rows that have a number."""
-        found = best_of(judged.of_kind("generalisation"), same_number, lambda right: final_number(right) is not None)
-        return sum(found) / len(found) if found else None
+        scores = best_of(judged.of_kind("generalisation"), same_number, lambda right: final_number(right) is not None)
+        return sum(scores) / len(scores) if scores else None

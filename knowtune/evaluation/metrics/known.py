@@ -8,7 +8,7 @@ from knowtune.evaluation.metrics.base import Judged, Metric
 
 
 class Known(Metric):
-    """Share of known facts answered right. Of the base: how much of what is called known it knows."""
+    """Share of known facts answered right. Of the base: how many of the facts called known it knows."""
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
     needs: ClassVar[tuple[str, ...]] = ("known",)

@@ -1,10 +1,10 @@
-"""Pushed away: answers that are farther from their target than before training, of what was to be learned."""
+"""Pushed away: answers that are farther from their target than before training, of new facts."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.distance_change import PUSHED, changes, learned
+from knowtune.evaluation.distance_change import PUSHED, distance_changes, new_facts
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
@@ -23,5 +23,5 @@ class PushedAway(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Count those that moved away, of all that have a distance."""
-        moved = changes(learned(judged.examples))
+        moved = distance_changes(new_facts(judged.examples))
         return float((moved > PUSHED).mean()) if len(moved) else None

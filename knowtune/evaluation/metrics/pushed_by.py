@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.distance_change import PUSHED, changes, learned
+from knowtune.evaluation.distance_change import PUSHED, distance_changes, new_facts
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
@@ -19,6 +19,6 @@ class PushedBy(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average the growth."""
-        moved = changes(learned(judged.examples))
+        moved = distance_changes(new_facts(judged.examples))
         pushed = moved[moved > PUSHED]
         return (float(pushed.mean()) if len(pushed) else 0.0) if len(moved) else None

@@ -1,4 +1,4 @@
-"""Forgetting of a classifier: whether texts that were alike to the base still are."""
+"""Forgetting of a classifier: whether texts that were similar to the base still are."""
 
 from __future__ import annotations
 

@@ -105,12 +105,12 @@ class TestPushAway:
         one, two = self.whole(), self.whole()
         assert one is not None and two is not None
         assert one.plot == two.plot
-        assert all(text in one.plot for text in ("what was to be learned", "what was known", "lora", "full"))
+        assert all(text in one.plot for text in ("new facts", "known facts", "lora", "full"))
 
     def test_a_group_without_items_is_not_drawn(self) -> None:
         found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0)])}, Prompts())
         assert found is not None
-        assert "what was known" not in found.plot
+        assert "known facts" not in found.plot
 
     @pytest.mark.parametrize(
         "examples",
