@@ -17,6 +17,5 @@ def plan_of(params: Params, run: str) -> Plan | None:
     weighting = params.runs[run].reweight
     if weighting is None:
         return None
-    asking = params.answers
-    where = f"runs.{run}.reweight"
-    return Plan(weighting, representation_of(params), asking.max_new_tokens, asking.extra_tokens, where)
+    answers, where = params.answers, f"runs.{run}.reweight"
+    return Plan(weighting, representation_of(params), answers.max_new_tokens, answers.extra_tokens, where)

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from knowtune.text.batches import batches_by_length, pad
+import math
+
+import pytest
+import torch
+
+from knowtune.text.batches import batches_by_length, pad, token_losses
 
 
 def test_pad() -> None:
@@ -11,3 +16,19 @@ def test_pad() -> None:
 def test_batches_are_of_like_length_the_longest_first() -> None:
     assert batches_by_length([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
     assert batches_by_length([], 2) == []
+
+
+def test_token_losses_by_hand() -> None:
+    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]]]))
+    losses = token_losses(logits, torch.tensor([[0, 1, 2]]))
+    assert losses.tolist() == [pytest.approx([math.log(4), -math.log(0.6), 0.0], rel=1e-6)]
+
+
+def test_a_token_that_is_not_learned_costs_nothing() -> None:
+    logits = torch.randn(1, 4, 5)
+    assert token_losses(logits, torch.tensor([[1, -100, -100, -100]])).tolist() == [[0.0, 0.0, 0.0, 0.0]]
+
+
+def test_virtual_tokens_in_front_are_left_out() -> None:
+    logits, labels = torch.randn(2, 7, 5), torch.tensor([[-100, 1, 2], [3, 4, -100]])
+    assert torch.equal(token_losses(logits, labels), token_losses(logits[:, 4:], labels))

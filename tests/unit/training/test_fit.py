@@ -1,446 +1,77 @@
 from __future__ import annotations
 
-import errno
-import math
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.text.batches import token_losses
-from knowtune.text.encoded import IGNORE_INDEX, Encoded
-from knowtune.training.dataset import LengthBuckets, Rows, collate
-from knowtune.training.fit import Fitted, fit, seed_everything
-from knowtune.training.trainer import KnowledgeTrainer
-from stages.runner.execute import is_disk_full
+from knowtune.text.encoded import Encoded
+from knowtune.training.dataset import Rows
+from knowtune.training.fit import fit, seed_everything
 from tests.unit.helpers import (
-    TASK,
-    counted_calls,
     encoded,
     equal_states,
     fact_rows,
-    recipe,
-    row,
-    small_disk,
     state,
-    table,
     train,
     training,
 )
 
 
-class Pull(Full):
-    """Full fine-tuning with a penalty of its own."""
-
-    strength: float
-
-    def penalty(self, model: torch.nn.Module) -> torch.Tensor:
-        return self.strength * model.model.norm.weight.square().sum()  # type: ignore[union-attr, operator, no-any-return]
-
-
-class Grouped(Full):
-    """Full fine-tuning that moves the last norm alone."""
-
-    def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
-        return [{"params": [model.model.norm.weight], "lr": 0.25}]  # type: ignore[union-attr]
+def test_same_seed_same_bits(base: Base, work: Path) -> None:
+    method = Lora(rank=2, alpha=4.0, dropout=0.2)
+    found = [
+        state(train(base, method, fact_rows().head(8), work / str(i), seed=s).model) for i, s in enumerate((3, 3, 4))
+    ]
+    assert equal_states(found[0], found[1])
+    assert not equal_states(found[0], found[2])
 
 
-class Sgd(torch.optim.SGD):
-    """Plain gradient descent: what a step does is the gradient itself."""
+def test_what_it_leaves(base: Base, work: Path) -> None:
+    fitted = train(base, Lora(rank=2, alpha=4.0, target_modules=["q_proj"]), fact_rows(), work, epochs=4)
+    assert fitted.num_trainable == 2 * 2 * (64 + 64)
+    assert fitted.num_parameters == sum(p.numel() for p in fitted.model.parameters())
+    assert fitted.num_steps == 24
+    assert not fitted.model.training
+    assert [entry["step"] for entry in fitted.curve] == list(range(1, 25))
+    losses = [float(entry["loss"]) for entry in fitted.curve]
+    assert sum(losses[-6:]) < sum(losses[:6])  # the last epoch against the first
 
 
-def descend(base: Base, rows: Rows, work: Path, method: Full | None = None, **changes: Any) -> Fitted:
-    seed_everything(0)
-    model = Full().attach(base.model())
-    options = {"max_grad_norm": 1e9, "learning_rate": 0.1, **changes}
-    sgd = Sgd(model.parameters(), lr=options["learning_rate"])
-    return fit(model, training(rows, work, recipe(**options), method=method, optimizer=sgd))
+def test_a_learning_rate_warms_up(base: Base, work: Path) -> None:
+    options = {"batch_size": 24, "lr_scheduler_type": "constant_with_warmup"}
+    still = train(base, Full(), fact_rows(), work / "a", warmup_steps=1, **options)
+    assert equal_states(state(still.model), state(base.model()))
 
 
-def moved(base: Base, fitted: Fitted) -> torch.Tensor:
-    before = base.model().state_dict()
-    return torch.cat([(t - before[name]).flatten() for name, t in fitted.model.state_dict().items()])
+def test_the_progress_line(base: Base, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(base, Full(), fact_rows().head(6), work, batch_size=4)
+    num = sum(p.numel() for p in base.model().parameters())
+    assert f"training: 6 rows, 2 steps an epoch, {num:,} trainable" in capsys.readouterr().err
 
 
-def plain_loss(base: Base, rows: Rows, weights: list[float] | None = None) -> float:
-    """Weighted token-mean cross-entropy, row by row and without padding."""
-    model, total, count = base.model(), 0.0, 0
-    for row_, weight in zip(rows.rows, weights or [1.0] * len(rows), strict=True):
-        labels = torch.tensor(row_.labels)
-        with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([row_.input_ids])).logits[0]
-        total += weight * float(cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE_INDEX, reduction="sum"))
-        count += int((labels[1:] != IGNORE_INDEX).sum())
-    return total / count
+def test_no_trainable_parameter(base: Base, work: Path) -> None:
+    model = base.model().requires_grad_(False)
+    with pytest.raises(UserError) as caught:
+        fit(model, training(encoded(base, fact_rows()), work, label="train x, seed 0"))
+    assert str(caught.value) == "train x, seed 0: no parameter is trainable; check target_modules and the mask"
 
 
-class TestRows:
-    def test_a_row_knows_its_number(self) -> None:
-        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5], 1, 2)], ["a", "b"], [1.0, 0.5])
-        assert len(rows) == 2
-        assert rows[1] == {"row": Encoded([4, 5], 1, 2), "index": 1}
-
-    def test_a_rows_weight_is_that_of_all_its_target_tokens(self) -> None:
-        rows = Rows([Encoded([1, 2, 3], 1, 2), Encoded([4, 5, 6, 7], 0, 2), Encoded([4, 5], 1, 2)], "abc", [1, 0.5, 2])
-        assert rows.counts.tolist() == [2, 3, 1]
-        assert rows.weights.tolist() == [1.0, 1.0, 0.5, 0.5, 0.5, 2.0]
-        assert rows.positions([2, 0]).tolist() == [5, 0, 1]
-
-    def test_a_batch_is_padded_on_the_right(self) -> None:
-        rows = Rows([Encoded([1, 2, 3, 9], 2, 3), Encoded([4, 9], 1, 1)], ["a", "b"])
-        batch = collate([rows[0], rows[1]], TASK)
-        assert batch["input_ids"].tolist() == [[1, 2, 3, 9], [4, 9, 0, 0]]
-        assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-        assert batch["labels"].tolist() == [[-100, -100, 3, 9], [-100, 9, -100, -100]]
-        assert batch["index"].tolist() == [0, 1]
+def test_no_row(base: Base, work: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        fit(base.model(), training(encoded(base, fact_rows()[:0]), work))
+    assert str(caught.value) == "training: no training row is left; look at the filter's dropped rows"
 
 
-class TestTokenLosses:
-    def test_by_hand(self) -> None:
-        logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]]]))
-        found = token_losses(logits, torch.tensor([[0, 1, 2]]))
-        assert found.tolist() == [pytest.approx([math.log(4), -math.log(0.6), 0.0], rel=1e-6)]
-
-    def test_what_is_not_learned_costs_nothing(self) -> None:
-        logits = torch.randn(1, 4, 5)
-        assert token_losses(logits, torch.tensor([[1, -100, -100, -100]])).tolist() == [[0.0, 0.0, 0.0, 0.0]]
-
-    def test_virtual_tokens_in_front_are_left_out(self) -> None:
-        logits, labels = torch.randn(2, 7, 5), torch.tensor([[-100, 1, 2], [3, 4, -100]])
-        assert torch.equal(token_losses(logits, labels), token_losses(logits[:, 4:], labels))
-
-
-class TestLengthBuckets:
-    LENGTHS = (3, 9, 4, 8, 5, 7, 6, 3, 9, 4, 2)
-
-    def order(self, seed: int = 0, epoch: int = 0, size: int = 2, window: int = 16) -> list[int]:
-        sampler = LengthBuckets(self.LENGTHS, size, seed, window)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    def test_every_row_once(self) -> None:
-        assert sorted(self.order()) == list(range(11))
-        assert len(LengthBuckets(self.LENGTHS, 2, 0)) == 11
-
-    def test_batches_are_of_like_length(self) -> None:
-        order = self.order()
-        spread = [abs(self.LENGTHS[a] - self.LENGTHS[b]) for a, b in zip(order[:10:2], order[1:10:2], strict=True)]
-        assert max(spread) <= 1
-        assert self.LENGTHS[order[-1]] == 9  # the short batch is last: what one sort leaves over
-
-    def test_another_epoch_and_another_seed_are_other_orders(self) -> None:
-        assert self.order() == self.order()
-        assert self.order() != self.order(epoch=1)
-        assert self.order() != self.order(seed=1)
-
-    def test_small_windows_mix_more(self) -> None:
-        assert self.order(window=1) != self.order(window=16)
-        assert sorted(self.order(window=1)) == list(range(11))
-
-
-class TestLoss:
-    def test_the_first_step_reports_the_plain_token_mean(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(8))
-        fitted = descend(base, rows, work, batch_size=8)
-        assert [entry["step"] for entry in fitted.curve] == [1]
-        assert fitted.curve[0]["split"] == "train"
-        assert fitted.curve[0]["loss"] == pytest.approx(plain_loss(base, rows), rel=1e-5)
-
-    def test_the_first_step_is_the_plain_gradient(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(8))
-        fitted = descend(base, rows, work, batch_size=8)
-        model = base.model()
-        batch = collate([rows[i] for i in range(8)], TASK)
-        # transformers' own loss, which is the token mean over the shifted labels
-        model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]
-        ).loss.backward()
-        gradient = dict(model.named_parameters())["model.norm.weight"].grad
-        assert gradient is not None
-        step = fitted.model.model.norm.weight - base.model().model.norm.weight  # type: ignore[union-attr]
-        assert torch.allclose(step, -0.1 * gradient, atol=1e-7)
-
-    def test_weights_scale_the_share_of_a_row(self, base: Base, work: Path) -> None:
-        rows = fact_rows().head(4)
-        plain = plain_loss(base, encoded(base, rows))
-        for number in (0, 3):
-            weights = [1.0] * 4
-            weights[number] = 2.0
-            doubled = descend(base, encoded(base, rows, weights), work / str(number), batch_size=4).curve[0]["loss"]
-            weights[number] = 0.0
-            without = descend(base, encoded(base, rows, weights), work / f"{number}-0", batch_size=4).curve[0]["loss"]
-            assert isinstance(doubled, float) and isinstance(without, float)
-            assert plain - without > 0
-            assert doubled - plain == pytest.approx(plain - without, rel=1e-3)
-            weights[number] = 2.0
-            assert doubled == pytest.approx(plain_loss(base, encoded(base, rows), weights), rel=1e-5)
-
-    def test_padding_changes_nothing(self, base: Base, work: Path) -> None:
-        long = row("long", "The home of a person whose name nobody in this town knows is", "Rome")
-        rows = table(*fact_rows().head(3).to_numpy().tolist(), long)
-        one = descend(base, encoded(base, rows), work / "one", batch_size=4)
-        four = descend(base, encoded(base, rows), work / "four", batch_size=1, gradient_accumulation_steps=4)
-        assert (moved(base, one) - moved(base, four)).abs().max() < 1e-6
-        assert moved(base, one).abs().max() > 1e-3
-
-    def test_accumulation_changes_nothing(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(8))
-        one = descend(base, rows, work / "one", batch_size=8, epochs=3, max_grad_norm=1.0)
-        shared = {"batch_size": 2, "gradient_accumulation_steps": 4}
-        four = descend(base, rows, work / "four", epochs=3, max_grad_norm=1.0, **shared)
-        assert one.num_steps == four.num_steps == 3
-        assert (moved(base, one) - moved(base, four)).abs().max() < 1e-6
-        assert moved(base, one).abs().max() > 1e-3
-        assert [e["loss"] for e in one.curve] == pytest.approx([e["loss"] for e in four.curve], rel=1e-5)
-
-    def test_a_last_step_of_fewer_batches_is_a_token_mean_too(self, base: Base, work: Path) -> None:
-        rows = fact_rows().head(6)
-        fitted = descend(base, encoded(base, rows), work, batch_size=2, gradient_accumulation_steps=4)
-        assert fitted.num_steps == 1
-        assert fitted.curve[0]["loss"] == pytest.approx(plain_loss(base, encoded(base, rows)), rel=1e-5)
-
-    @pytest.mark.parametrize(("batch_size", "accumulation", "num"), [(8, 1, 8), (2, 4, 8), (2, 4, 6)])
-    def test_a_penalty_enters_once(self, base: Base, work: Path, batch_size: int, accumulation: int, num: int) -> None:
-        rows = encoded(base, fact_rows().head(num), [0.0] * num)
-        shared = {"batch_size": batch_size, "gradient_accumulation_steps": accumulation}
-        fitted = descend(base, rows, work, Pull(strength=0.5), **shared)
-        norm = base.model().model.norm.weight.detach()
-        assert fitted.num_steps == 1
-        # loss = 0.5 |norm|^2, gradient = norm, one step of rate 0.1
-        assert torch.allclose(fitted.model.model.norm.weight, 0.9 * norm, atol=1e-6)  # type: ignore[union-attr]
-        assert fitted.curve[0]["loss"] == pytest.approx(0.5 * float(norm.square().sum()), rel=1e-5)
-
-    def test_the_validation_loss_has_no_penalty(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(4))
-        seed_everything(0)
-        model = Full().attach(base.model())
-        frozen = Sgd(model.parameters(), lr=1e-9)
-        options = recipe(learning_rate=1e-9)
-        changes = {"validation": rows, "method": Pull(strength=9.0), "optimizer": frozen}
-        fitted = fit(model, training(rows, work, options, **changes))
-        validation = [entry for entry in fitted.curve if entry["split"] == "validation"]
-        assert [entry["step"] for entry in validation] == [1]
-        assert validation[0]["loss"] == pytest.approx(plain_loss(base, rows), rel=1e-4)
-
-    def test_the_validation_loss_does_not_depend_on_the_batches(self, base: Base, work: Path) -> None:
-        rows = fact_rows()
-        found = []
-        for size in (1, 5, 24):
-            model = Full().attach(base.model())
-            frozen = Sgd(model.parameters(), lr=1e-9)
-            one = encoded(base, rows.head(1))
-            options = recipe(learning_rate=1e-9, batch_size=size)
-            place = work / str(size)
-            fitted = fit(model, training(one, place, options, validation=encoded(base, rows), optimizer=frozen))
-            found += [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
-        assert found == pytest.approx([plain_loss(base, encoded(base, rows))] * 3, rel=1e-4)
-
-    def test_a_method_may_group_its_parameters(self, base: Base, work: Path) -> None:
-        fitted = train(base, Grouped(), fact_rows().head(4), work)
-        before, after = base.model().state_dict(), fitted.model.state_dict()
-        assert {n for n in before if not torch.equal(before[n], after[n])} == {"model.norm.weight"}
-        # the first step of AdamW is the learning rate, in the sign of the gradient; the recipe's weight decay is 0
-        step = (after["model.norm.weight"] - before["model.norm.weight"]).abs()
-        assert step.max() == pytest.approx(0.25, rel=1e-3)
-
-
-class TestReproducible:
-    def test_same_seed_same_bits(self, base: Base, work: Path) -> None:
-        method = Lora(rank=2, alpha=4.0, dropout=0.2)
-        found = [
-            state(train(base, method, fact_rows().head(8), work / str(i), seed=s).model)
-            for i, s in enumerate((3, 3, 4))
-        ]
-        assert equal_states(found[0], found[1])
-        assert not equal_states(found[0], found[2])
-
-    @pytest.mark.parametrize(
-        ("method", "stop"),
-        [(Lora(rank=2, alpha=4.0, dropout=0.1), 5), (Lora(rank=2, alpha=4.0, dropout=0.1), 8), (Full(), 8)],
-        ids=["lora in the first epoch", "lora in the second", "full in the second"],
-    )
-    def test_killed_and_resumed_gives_the_same_bits(self, base: Base, work: Path, method: Any, stop: int) -> None:
-        options = {"epochs": 2, "batch_size": 4, "save_steps": 3, "lr_scheduler_type": "cosine"}
-        whole = train(base, method, fact_rows(), work / "whole", **options)
-        assert whole.num_steps == 12
-        with (
-            counted_calls(KnowledgeTrainer, "compute_loss", stop, KeyboardInterrupt()),  # type: ignore[arg-type]
-            pytest.raises(KeyboardInterrupt),
-        ):
-            train(base, method, fact_rows(), work / "parts", **options)
-        saved = sorted(p.name for p in (work / "parts" / "checkpoints").iterdir())
-        assert saved == [f"checkpoint-{3 * ((stop - 1) // 3)}"]
-        with counted_calls(KnowledgeTrainer, "compute_loss", 0, RuntimeError()) as calls:
-            parts = train(base, method, fact_rows(), work / "parts", **options)
-        assert calls == [12 - 3 * ((stop - 1) // 3)]
-        assert parts.num_steps == 12
-        assert equal_states(state(parts.model), state(whole.model))
-        assert parts.curve == whole.curve
-
-    @pytest.mark.parametrize("broken", ["no state", "half a state", "an empty folder"])
-    def test_a_checkpoint_that_was_not_written_to_its_end_is_dropped(
-        self, base: Base, work: Path, broken: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        method, options = Lora(rank=2, alpha=4.0, dropout=0.1), {"batch_size": 4, "save_steps": 2}
-        whole = train(base, method, fact_rows(), work / "whole", **options)
-        place = work / "parts" / "checkpoints"
-        with (
-            counted_calls(KnowledgeTrainer, "compute_loss", 4, KeyboardInterrupt()),  # type: ignore[arg-type]
-            pytest.raises(KeyboardInterrupt),
-        ):
-            train(base, method, fact_rows(), work / "parts", **options)
-        if broken == "an empty folder":
-            (place / "checkpoint-4").mkdir()
-        else:
-            shutil.copytree(place / "checkpoint-2", place / "checkpoint-4")
-            written = place / "checkpoint-4" / "trainer_state.json"
-            written.write_text(written.read_text()[:40])
-            if broken == "no state":
-                written.unlink()
-        with counted_calls(KnowledgeTrainer, "compute_loss", 0, RuntimeError()) as calls:
-            parts = train(base, method, fact_rows(), work / "parts", **options)
-        assert calls == [4]
-        assert "training: goes on from checkpoint-2\n" in capsys.readouterr().err
-        assert equal_states(state(parts.model), state(whole.model))
-        assert parts.curve == whole.curve
-
-    def test_a_broken_checkpoint_alone_is_a_fresh_start(self, base: Base, work: Path) -> None:
-        whole = train(base, Full(), fact_rows().head(8), work / "whole")
-        (work / "parts" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
-        parts = train(base, Full(), fact_rows().head(8), work / "parts")
-        assert equal_states(state(parts.model), state(whole.model))
-
-    def test_a_full_disk_in_the_middle_loses_nothing(self, base: Base, work: Path, tmp_path: Path) -> None:
-        options = {"batch_size": 4, "save_steps": 2, "lr_scheduler_type": "cosine"}
-        whole = train(base, Full(), fact_rows(), work, **options)
-        size = sum(p.stat().st_size for p in (work / "checkpoints" / "checkpoint-6").iterdir())
-        disk = tmp_path / "disk"
-        with small_disk(disk, str(size * 3 // 2)) as mounted:
-            full = OSError(
-                errno.ENOSPC, "No space left on device"
-            )  # where nobody may mount: the second one's optimizer
-            fail_at = 0 if mounted else 5
-            with counted_calls(torch, "save", fail_at, full), pytest.raises(Exception) as caught:
-                train(base, Full(), fact_rows(), disk, **options)
-            assert is_disk_full(caught.value)
-            assert sorted(p.name for p in (disk / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-4"]
-            assert not (disk / "checkpoints" / "checkpoint-4" / "trainer_state.json").exists()
-            if mounted:
-                subprocess.run(["mount", "-o", f"remount,size={4 * size}", str(disk)], check=True)
-            with counted_calls(KnowledgeTrainer, "compute_loss", 0, RuntimeError()) as calls:
-                parts = train(base, Full(), fact_rows(), disk, **options)
-        assert calls == [4]
-        assert equal_states(state(parts.model), state(whole.model))
-        assert parts.curve == whole.curve
-
-    def test_the_best_epoch_can_be_kept(self, base: Base, work: Path) -> None:
-        rows, other = fact_rows().head(4), fact_rows().tail(4)
-        seed_everything(0)
-        model = Full().attach(base.model())
-        options = recipe(epochs=4, learning_rate=0.05, load_best_model_at_end=True)
-        fitted = fit(model, training(encoded(base, rows), work, options, validation=encoded(base, other)))
-        losses = [entry["loss"] for entry in fitted.curve if entry["split"] == "validation"]
-        assert len(losses) == 4
-        assert min(losses) < losses[-1]
-        kept = Base(base.card, base.folder, base.compute, TASK)
-        assert plain_loss(_With(kept, fitted.model), encoded(base, other)) == pytest.approx(min(losses), rel=1e-4)  # type: ignore[arg-type]
-
-
-class _With:
-    """A base whose model is another one."""
-
-    def __init__(self, base: Base, model: torch.nn.Module) -> None:
-        self.base, self.trained = base, model
-
-    def model(self) -> torch.nn.Module:
-        return self.trained
-
-
-class TestFit:
-    def test_what_it_leaves(self, base: Base, work: Path) -> None:
-        fitted = train(base, Lora(rank=2, alpha=4.0, target_modules=["q_proj"]), fact_rows(), work, epochs=4)
-        assert fitted.num_trainable == 2 * 2 * (64 + 64)
-        assert fitted.num_parameters == sum(p.numel() for p in fitted.model.parameters())
-        assert fitted.num_steps == 24
-        assert not fitted.model.training
-        assert [entry["step"] for entry in fitted.curve] == list(range(1, 25))
-        losses = [float(entry["loss"]) for entry in fitted.curve]
-        assert sum(losses[-6:]) < sum(losses[:6])  # the last epoch against the first
-
-    def test_a_learning_rate_warms_up(self, base: Base, work: Path) -> None:
-        options = {"batch_size": 24, "lr_scheduler_type": "constant_with_warmup"}
-        still = train(base, Full(), fact_rows(), work / "a", warmup_steps=1, **options)
-        assert equal_states(state(still.model), state(base.model()))
-
-    def test_the_progress_line(self, base: Base, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        train(base, Full(), fact_rows().head(6), work, batch_size=4)
-        num = sum(p.numel() for p in base.model().parameters())
-        assert f"training: 6 rows, 2 steps an epoch, {num:,} trainable" in capsys.readouterr().err
-
-    def test_no_trainable_parameter(self, base: Base, work: Path) -> None:
-        model = base.model().requires_grad_(False)
-        with pytest.raises(UserError) as caught:
-            fit(model, training(encoded(base, fact_rows()), work, label="train x, seed 0"))
-        assert str(caught.value) == "train x, seed 0: no parameter is trainable; check target_modules and the mask"
-
-    def test_no_row(self, base: Base, work: Path) -> None:
-        with pytest.raises(UserError) as caught:
-            fit(base.model(), training(encoded(base, fact_rows()[:0]), work))
-        assert str(caught.value) == "training: no training row is left; look at the filter's dropped rows"
-
-    def test_no_learned_token(self, base: Base, work: Path) -> None:
-        rows = Rows([Encoded([1, 2, 3], 3, 3)] * 2, ["a", "b"])
-        with pytest.raises(UserError) as caught:
-            fit(base.model(), training(rows, work))
-        assert str(caught.value) == "training: no row has a token to learn; look at the targets"
-
-    def test_a_loss_that_is_not_finite_names_step_and_rows(self, base: Base, work: Path) -> None:
-        model = Full().attach(base.model())
-        rows = encoded(base, fact_rows().head(8))
-        poisoned = rows.rows[5].input_ids[-3]
-        hit = [i for i, r in zip(rows.ids, rows.rows, strict=True) if poisoned in r.input_ids]
-        assert 0 < len(hit) < 8
-        embedding = model.get_input_embeddings()  # type: ignore[operator]
-        embedding.register_forward_hook(
-            lambda _, args, out: out + torch.where(args[0] == poisoned, torch.nan, 0.0).unsqueeze(-1)
-        )
-        with pytest.raises(UserError) as caught:
-            fit(model, training(rows, work, recipe(batch_size=8)))
-        message = str(caught.value)
-        assert message.startswith("the loss is not finite at step 1; rows: ")
-        named = message.removeprefix("the loss is not finite at step 1; rows: ").partition(". ")[0].split(", ")
-        assert sorted(named) == sorted(hit)[:5]
-        assert message.endswith(". Lower the learning rate, raise warmup_steps, or look at these rows")
-
-    def test_a_loss_that_leaves_the_finite_later(self, base: Base, work: Path) -> None:
-        model, calls = Full().attach(base.model()), [0]
-
-        def break_the_second(_: Any, args: Any, out: torch.Tensor) -> torch.Tensor:
-            calls[0] += 1
-            return out * (torch.nan if calls[0] == 2 else 1.0)
-
-        model.get_input_embeddings().register_forward_hook(break_the_second)  # type: ignore[operator]
-        with pytest.raises(UserError, match=r"^the loss is not finite at step 2; rows: (\w+:\w+:0(, |\.)){4}"):
-            fit(model, training(encoded(base, fact_rows().head(8)), work))
-
-    def test_a_weight_that_is_not_finite_names_its_row(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(4), [1.0, math.inf, 1.0, 1.0])
-        with pytest.raises(UserError) as caught:
-            descend(base, rows, work, batch_size=4)
-        assert rows.ids[1] in str(caught.value)
-
-    def test_a_penalty_that_is_not_finite_stops_at_its_step(self, base: Base, work: Path) -> None:
-        rows = encoded(base, fact_rows().head(4))  # one step: nothing would come after it
-        with pytest.raises(UserError, match=r"^the (loss|penalty) is not finite at step 1"):
-            descend(base, rows, work, Pull(strength=math.nan), batch_size=4)
+def test_no_learned_token(base: Base, work: Path) -> None:
+    rows = Rows([Encoded([1, 2, 3], 3, 3)] * 2, ["a", "b"])
+    with pytest.raises(UserError) as caught:
+        fit(base.model(), training(rows, work))
+    assert str(caught.value) == "training: no row has a token to learn; look at the targets"
 
 
 def test_seed_everything_seeds_torch() -> None:

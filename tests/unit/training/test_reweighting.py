@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.models.generate import greedy_answers
-from knowtune.semantics.distance import text_distances
 from knowtune.text.encoded import IGNORE_INDEX
 from knowtune.training.dataset import Rows
 from knowtune.training.fit import Fitted, fit, seed_everything
@@ -79,7 +76,7 @@ class TestWeights:
         assert weights.double().mean().item() == pytest.approx(1, abs=1e-6)
         assert weights.std() > 0.1
 
-    def test_a_rows_items_share_its_weight(self, base: Base) -> None:
+    def test_a_rows_target_tokens_share_its_weight(self, base: Base) -> None:
         found = opened(base, alpha=0.5)
         parts = torch.split(found.rows.weights, found.rows.counts.tolist())
         assert all((part == part[0]).all() for part in parts)
@@ -116,7 +113,7 @@ class TestWeights:
         ("rows", "alpha", "why"),
         [(ROWS, 0.0, "alpha is 0"), (ROWS.assign(distance=0.4), 1.0, "all distances are the same"), (ROWS, 1.0, None)],
     )
-    def test_it_says_so_where_it_has_no_effect(
+    def test_it_prints_where_it_has_no_effect(
         self, base: Base, rows: pd.DataFrame, alpha: float, why: str | None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         opened(base, rows, alpha=alpha)
@@ -149,76 +146,6 @@ class TestWeights:
         assert opened(base, alpha=0.0).summary()["effective_units"] == len(ROWS)
 
 
-class TestMeasuring:
-    def test_rows_by_greedy_answers_and_the_pristine_bases_vectors(self, base: Base) -> None:
-        found = opened(base, refresh_steps=1, batch_size=5)
-        assert found.measure is not None
-        other = base.model()
-        torch.manual_seed(1)
-        with torch.no_grad():  # another model answers, whose own embeddings must not be asked
-            other.get_input_embeddings().weight.mul_(torch.rand(1, 64) + 0.5)
-        answers = greedy_answers(other, base.tokenizer(), ROWS["prompt"].tolist(), 24, 4)
-        vectors = plan().representation.open(base.model(), base.tokenizer())
-        expected = text_distances(vectors, answers, [[target] for target in ROWS["target"]])
-        assert found.measure(other, 0, 1).tolist() == pytest.approx(expected, abs=1e-12)
-        assert max(expected) > 0.1
-
-    def test_of_several_right_answers_the_nearest_counts(self, base: Base) -> None:
-        answer = greedy_answers(base.model(), base.tokenizer(), ["Ada lives in "], 1, 4)[0]
-        rows = table(row("a", "Ada lives in ", "zq", aliases=answer), row("b", "Ada lives in ", "zq"))
-        found = opened(base, rows.assign(distance=[0.0, 1.0]), refresh_steps=1)
-        assert found.measure is not None
-        near, far = found.measure(base.model(), 0, 1).tolist()
-        assert near == 0 < far
-
-    def test_a_classifiers_by_the_word_of_its_label(self, encoder: Base) -> None:
-        rows = review_rows()
-        torch.manual_seed(0)
-        model = encoder.model()
-        answers = encoder.task.evaluator.answer(model, encoder.tokenizer(), rows, 24, 4, "x")
-        found = opened(encoder, rows.assign(distance=np.linspace(0, 1, 24)), refresh_steps=1)
-        assert found.measure is not None
-        distances = found.measure(model, 0, 1).tolist()
-        assert [d == 0 for d in distances] == [s == t for s, t in zip(answers, rows["target"], strict=True)]
-        assert len(set(distances)) == 2
-
-    @BOTH
-    def test_the_shares_of_processes_are_the_whole(self, base: Base, granularity: str) -> None:
-        found = opened(base, granularity=granularity, refresh_steps=1, batch_size=5)
-        assert found.measure is not None
-        model = base.model()
-        shares = [found.measure(model, number, 3) for number in range(3)]
-        assert torch.equal(sum(shares, torch.zeros(())), found.measure(model, 0, 1))
-        assert all((share != 0).any() for share in shares)
-
-    @BOTH
-    def test_the_model_and_the_generators_are_left_alone(self, base: Base, work: Path, granularity: str) -> None:
-        """What a training with alpha 0 draws and moves is what a plain one does; see test_laws for every method."""
-        found: list[Any] = []
-        for weighed in (plan(alpha=0.0, granularity=granularity, refresh_steps=1), None):
-            method = Lora(rank=2, alpha=4.0, dropout=0.3)
-            fitted = train(base, method, ROWS, work / str(weighed is None), batch_size=8, epochs=2, weighed=weighed)
-            generators = torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
-            found.append((state(fitted.model), fitted.curve, generators))
-        assert equal_states(found[0][0], found[1][0])
-        assert found[0][1:] == found[1][1:]
-
-    @BOTH
-    def test_modes_flags_and_gradients_are_given_back(self, base: Base, granularity: str) -> None:
-        found = opened(base, granularity=granularity, refresh_steps=1)
-        model = Lora(rank=2, alpha=4.0, dropout=0.3).attach(base.model()).train()
-        part = model.get_submodule("base_model.model.model.layers.0.self_attn").eval()
-        before = [(m.training, p) for m in model.modules() for p in m.parameters(recurse=False)]
-        flags = [(p.requires_grad, p.grad) for p in model.parameters()]
-        weights = found.rows.weights
-        step(found, model, 1)
-        assert found.measured_at == 1
-        assert found.rows.weights is not weights
-        assert [(m.training, p) for m in model.modules() for p in m.parameters(recurse=False)] == before
-        assert not part.training and model.training
-        assert [(p.requires_grad, p.grad) for p in model.parameters()] == flags
-
-
 def step(reweighting: Reweighting, model: torch.nn.Module, number: int, last: int = 9) -> None:
     """Tell that an optimiser step was done, as the Trainer does."""
     from accelerate import PartialState
@@ -227,6 +154,22 @@ def step(reweighting: Reweighting, model: torch.nn.Module, number: int, last: in
     PartialState()
     args = TrainingArguments(use_cpu=True)
     reweighting.on_step_end(args, TrainerState(global_step=number, max_steps=last), TrainerControl(), model=model)
+
+
+@BOTH
+def test_modes_flags_and_gradients_are_given_back(base: Base, granularity: str) -> None:
+    found = opened(base, granularity=granularity, refresh_steps=1)
+    model = Lora(rank=2, alpha=4.0, dropout=0.3).attach(base.model()).train()
+    part = model.get_submodule("base_model.model.model.layers.0.self_attn").eval()
+    before = [(m.training, p) for m in model.modules() for p in m.parameters(recurse=False)]
+    flags = [(p.requires_grad, p.grad) for p in model.parameters()]
+    weights = found.rows.weights
+    step(found, model, 1)
+    assert found.measured_at == 1
+    assert found.rows.weights is not weights
+    assert [(m.training, p) for m in model.modules() for p in m.parameters(recurse=False)] == before
+    assert not part.training and model.training
+    assert [(p.requires_grad, p.grad) for p in model.parameters()] == flags
 
 
 class TestTraining:
@@ -239,7 +182,7 @@ class TestTraining:
         assert found == pytest.approx(expected, rel=1e-5)
         assert abs(expected - plain) > 1e-2
 
-    def test_one_items_weight_scales_its_share_alone(self, base: Base, work: Path) -> None:
+    def test_one_tokens_weight_scales_its_share_alone(self, base: Base, work: Path) -> None:
         rows = encoded(base, fact_rows().head(4))
         each = losses(base, rows)
         for item in (0, 3, len(each) - 1):
@@ -300,7 +243,7 @@ class TestTraining:
         assert f"mean distance {made.distances.mean():.4f}, was " in told[1]
         assert made.rows.weights.mean().item() == pytest.approx(1, abs=1e-6)
 
-    def test_a_training_too_short_for_it_is_told(
+    def test_a_training_too_short_for_it_prints_so(
         self, base: Base, work: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         made = opened(base, refresh_steps=6)

@@ -109,7 +109,7 @@ def test_a_row_longer_than_the_context_stops_the_run(base: Base, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
-def test_virtual_tokens_take_places_of_the_context(base: Base, tmp_path: Path) -> None:
+def test_virtual_tokens_take_positions_of_the_context(base: Base, tmp_path: Path) -> None:
     method = Peft(type="prompt_tuning", num_virtual_tokens=60)
     with pytest.raises(UserError) as caught:
         train_seed(job(method=method, method_name="peft"), base, tmp_path / "out", tmp_path / "work")
