@@ -13,8 +13,8 @@ from cli.proposing.columns import Column, look
 from cli.proposing.data import Data, look_at_data, survey, with_known
 from cli.proposing.guess import Guess, propose
 from cli.proposing.model import Model, look_at_model, packaged_encoder, probed
-from cli.proposing.places import valid_name, written
-from cli.proposing.said import Said
+from cli.proposing.overrides import Overrides
+from cli.proposing.paths import preset_path, valid_name
 from cli.proposing.showing import nothing_fits, show_table, undecided
 from cli.proposing.trial import Trial, text_column, try_out
 from cli.workspace import PRESETS
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> None:
     """Write a preset as the command line says."""
     roles = {role: getattr(args, role) or None for role in ("prompt", "target", "messages", "label", "pair", "fact")}
     several = None if args.several is None else args.several == "1"
-    said = Said(**roles, text=args.text or None, task=args.task, several=several)
+    overrides = Overrides(**roles, text=args.text or None, task=args.task, several=several)
     new(
         args.data,
         args.model,
-        said,
+        overrides,
         general=Path(args.general) if args.general else None,
         known=args.known,
         name=args.name,
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
 def new(
     data: str,
     model: str | None,
-    said: Said | None = None,
+    overrides: Overrides | None = None,
     *,
     general: Path | None = None,
     known: str | None = None,
@@ -78,7 +78,7 @@ def new(
     Args:
         data: a file, or a data set of the hub.
         model: see `look_at_model`; None for the packaged encoder.
-        said: what the user says of the columns.
+        overrides: what the user says of the columns.
         general: a file of general text.
         known: a file of rows that the base knows, beside the data.
         name: of the preset.
@@ -99,20 +99,20 @@ def new(
     seen = look_at_data(data, root)
     path = _free_path(name or seen.name, force=force)
     columns = look(seen.records)
-    said, general = _text_or_file(said or Said(), general, columns, seen)
-    said.check(columns, seen.shown)
-    chosen, guess = _fitting(seen, columns, model, root, said)
+    overrides, general = _text_or_file(overrides or Overrides(), general, columns, seen)
+    overrides.check(columns, seen.shown)
+    chosen, guess = _fitting(seen, columns, model, root, overrides)
     seen, guess.columns = survey(seen, guess.columns)
     seen = with_known(seen, known, root) if known else seen
     task = _task(seen, guess)
     trial = _tried(seen, guess, task, chosen, general)
-    several = several_answers(guess, trial, said)
+    several = several_answers(guess, trial, overrides)
     limit, too_many = rejected_limit(guess, trial, rejected)
     show_table(columns, guess)
     open_doubts = [] if sure else guess.doubts
     if open_doubts or too_many:
-        raise UserError(undecided(seen.shown, open_doubts, too_many, guess, said))
-    preset = assembled(path.stem, seen, guess, task, chosen, trial, (written(general, root), text_column(general)))
+        raise UserError(undecided(seen.shown, open_doubts, too_many, guess, overrides))
+    preset = assembled(path.stem, seen, guess, task, chosen, trial, (preset_path(general, root), text_column(general)))
     preset = replace(preset, several_answers=several, max_rejected=limit)
     with whole(path) as part:
         part.write_text(preset.text_of_file(), encoding="utf-8")
@@ -124,17 +124,19 @@ def new(
     return path
 
 
-def _text_or_file(said: Said, general: Path | None, columns: Sequence[Column], data: Data) -> tuple[Said, Path]:
+def _text_or_file(
+    overrides: Overrides, general: Path | None, columns: Sequence[Column], data: Data
+) -> tuple[Overrides, Path]:
     """Tell a TEXT that is a column or a template from one that is a file of general text; the column goes first.
 
     Raises:
         UserError: it is neither.
     """
-    text = said.text
+    text = overrides.text
     if text is None or "{" in text or any(column.name == text for column in columns):
-        return said, general or GENERAL
+        return overrides, general or GENERAL
     if general is None and Path(text).is_file():
-        return replace(said, text=None), Path(text)
+        return replace(overrides, text=None), Path(text)
     has = ", ".join(column.name for column in columns)
     raise UserError(f"TEXT={text}: no column of {data.shown}, which has {has}; and no file of general text")
 
@@ -154,13 +156,15 @@ def _free_path(name: str, *, force: bool) -> Path:
     return path
 
 
-def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Path, said: Said) -> tuple[Model, Guess]:
+def _fitting(
+    data: Data, columns: Sequence[Column], model: str | None, root: Path, overrides: Overrides
+) -> tuple[Model, Guess]:
     """Find a model and a guess that fit each other.
 
     Raises:
         UserError: nothing fits the columns, the model is no model or cannot do what they are for, or it is not given.
     """
-    guess = propose(columns, said=said)
+    guess = propose(columns, overrides=overrides)
     if guess is None:
         raise UserError(nothing_fits(data.shown, columns))
     if model is None:
@@ -171,7 +175,7 @@ def _fitting(data: Data, columns: Sequence[Column], model: str | None, root: Pat
                 hint += "; or install the encoder that is taken by default: make extra NAME=minilm"
             raise UserError(f"MODEL: not given; a task of {guess.task} needs one: {hint}")
     chosen = look_at_model(model, root)
-    fitting = propose(columns, generates=chosen.generates, said=said)
+    fitting = propose(columns, generates=chosen.generates, overrides=overrides)
     if fitting is None:
         raise UserError(
             f"MODEL: {chosen.shown} writes no text, and the columns are for {guess.task} "

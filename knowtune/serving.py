@@ -63,9 +63,9 @@ class Served:
         Raises:
             UserError: the question is empty, or columns are missing.
         """
-        from knowtune.data.question import asked
+        from knowtune.data.question import question_cells
 
-        return asked(question, self.columns, self.task, self.tokenizer, self.layout, raw=raw)
+        return question_cells(question, self.columns, self.task, self.tokenizer, self.layout, raw=raw)
 
     def answer(
         self,

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write train, validation, test, retention, rejected, label_noise and a summary."""
     from knowtune.common.errors import UserError
     from knowtune.common.files import write_json, write_rows
-    from knowtune.data.columns import reader_for
+    from knowtune.data.column_mapping import reader_for
     from knowtune.data.editing_cases import Cases
     from knowtune.data.missing_labels import check_labels
     from knowtune.data.prepare import Limits, prepare
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         files = source.files.model_dump()
         raw = read_files(args.data, files, reader, columns, args.text, source.text_column, source.separator)
         if isinstance(reader, Cases):
-            print(f"prepare: {reader.told()}")
+            print(f"prepare: {reader.summary()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers
     limits = Limits(**params.prepare.model_dump(exclude={"label_noise"}), **held_out)
     try:

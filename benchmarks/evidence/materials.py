@@ -17,7 +17,7 @@ import pandas as pd
 from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import make_card
 from knowtune.common.files import read_rows
-from knowtune.data.columns import reader_for
+from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import EXAMPLES, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.prepare import Limits, prepare
 from knowtune.data.sources import read_files

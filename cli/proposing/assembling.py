@@ -8,8 +8,8 @@ from cli.proposing.data import Data
 from cli.proposing.guess import Guess
 from cli.proposing.model import Model
 from cli.proposing.numbers import numbers_for
+from cli.proposing.overrides import Overrides
 from cli.proposing.preset import METRICS, OF_KNOWN, OF_LONG, Preset
-from cli.proposing.said import Said
 from cli.proposing.trial import Trial
 
 MAX_REJECTED = 0.01  # never more without a word of the user's
@@ -17,11 +17,11 @@ MOSTLY, SELDOM = 0.5, 0.05  # shares of rows whose prompt has several targets: t
 LONG = 20  # tokens of a target, from which on exact answers say little
 
 
-def several_answers(guess: Guess, trial: Trial | None, said: Said) -> bool:
+def several_answers(guess: Guess, trial: Trial | None, overrides: Overrides) -> bool:
     """Tell whether rows of one prompt are several right answers, or contradict each other."""
     share = 0.0 if trial is None or guess.task != "knowledge" else trial.several
-    if said.several is not None:
-        return said.several
+    if overrides.several is not None:
+        return overrides.several
     answers = share >= MOSTLY
     if share:
         words = f"{share:.0%} of the rows share their prompt with rows of other targets, and are taken for "
@@ -67,10 +67,10 @@ def assembled(
         notes.append(f"targets have up to {trial.target_tokens} tokens: exact answers are rare, see {OF_LONG[0]}")
     size = f"{model.millions:.1f} million parameters" if model.millions is not None else "size not known"
     rows = "rows" if data.count is None else f"{data.count:,} rows"
-    said = [*(f"Not sure: {doubt}." for doubt in guess.doubts), *(f"Note: {note}." for note in notes)]
+    doubts = [*(f"Not sure: {doubt}." for doubt in guess.doubts), *(f"Note: {note}." for note in notes)]
     return Preset(
         name=name,
-        about=[f"`make new` of {data.shown} ({rows}) for {model.shown}, {size}.", *said],
+        about=[f"`make new` of {data.shown} ({rows}) for {model.shown}, {size}.", *doubts],
         task=task,
         hub={**model.hub, **data.hub},
         data=data.folder,

@@ -91,8 +91,8 @@ def _leaves(column: Column, deepest: int) -> list[Column]:
     cells = [cell for cell in column.cells if isinstance(cell, dict)]
     if not cells:
         cells = [part for cell in column.cells if isinstance(cell, list) for part in cell if isinstance(part, dict)]
-    found = [leaf for inner in look(cells) for leaf in _leaves(_named(inner, column.name), deepest - 1)]
-    return found or _lists(column)
+    inside = [leaf for inner in look(cells) for leaf in _leaves(_named(inner, column.name), deepest - 1)]
+    return inside or _lists(column)
 
 
 def _named(inner: Column, outer: str) -> Column:

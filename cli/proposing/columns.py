@@ -84,11 +84,11 @@ class Column:
 def look(records: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Describe the columns of records, in the order in which they come."""
     names = dict.fromkeys(name for record in records for name in record)
-    found = []
+    described = []
     for name in names:
         cells = [record.get(name) for record in records]
-        found.append(Column(str(name), _kind(cells), cells, all(name in record for record in records)))
-    return found
+        described.append(Column(str(name), _kind(cells), cells, all(name in record for record in records)))
+    return described
 
 
 def plain(name: str) -> str:
@@ -120,7 +120,7 @@ def _kind(cells: Sequence[Any]) -> str:
     if lists:
         return "list"
     written = [_written_list(cell) if isinstance(cell, str) else None for cell in filled]
-    if all(found is not None for found in written):
+    if all(cell is not None for cell in written):
         inside = [part for cell in written for part in cell or ()]
         return "chat" if inside and all(map(_is_message, inside)) else "written list"
     if all(isinstance(cell, bool) for cell in filled):
@@ -141,10 +141,10 @@ def _written_list(cell: str) -> list[Any] | None:
     if not (cell.strip().startswith("[") and cell.strip().endswith("]")):
         return None
     try:
-        found = written_list(cell)
+        value = written_list(cell)
     except ValueError:
         return None
-    return found if isinstance(found, list) else None
+    return value if isinstance(value, list) else None
 
 
 def _nested(cells: Sequence[Any]) -> str:

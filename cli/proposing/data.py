@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.proposing.columns import is_blank
-from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
+from cli.proposing.paths import preset_path, valid_name
+from cli.proposing.repository import Repository, hub_errors, parse_repository
 from knowtune.common.errors import UserError
 from knowtune.common.progress import counted
 from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
@@ -61,19 +62,19 @@ def look_at_data(given: str, root: Path) -> Data:
     if path.is_file():
         records = [record for _, record in islice(read_records(path), LOOKED)]
         return Data(
-            given, valid_name(path.stem), records, None, written(path, root), {"train": "."}, unsure=_parted(path)
+            given, valid_name(path.stem), records, None, preset_path(path, root), {"train": "."}, unsure=_parted(path)
         )
-    found = repository(given)
-    if found is None or kind_of(path) in READERS:
+    repository = parse_repository(given)
+    if repository is None or kind_of(path) in READERS:
         allowed = f"a file ending in {', '.join(READERS)}, or a data set of the hub: owner/name@<40 hex>"
         raise UserError(f"DATA: {given}: no such file; allowed: {allowed}")
-    if found.revision is None:
+    if repository.revision is None:
         raise UserError(
             f"DATA: {given}: no such file, and as a data set of the hub it needs the whole hash of a commit, so that "
             f"the same rows come every time: {given}@<40 hex>"
         )
-    with hub_reached(f"DATA: {given}"):
-        return look_at_hub(found, given)
+    with hub_errors(f"DATA: {given}"):
+        return look_at_hub(repository, given)
 
 
 def _parted(path: Path) -> tuple[str, ...]:
@@ -97,7 +98,7 @@ def with_known(data: Data, known: str, root: Path) -> Data:
             f"KNOWN: {known}: must be in the folder of {data.shown}, and that no folder that holds the project, for "
             "`source.data` is that folder"
         )
-    folder = written(place, root)
+    folder = preset_path(place, root)
     return replace(data, folder=folder, files={**data.files, "train": first.name, "known": path.name})
 
 
@@ -169,8 +170,8 @@ def survey(data: Data, columns: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
         unsure.append(f"only the first {SCANNED:,} rows were counted; there may be further labels")
     elif not whole and label and label not in data.labels:
         unsure.append(f"the labels are those of the first {count:,} rows; there may be more")
-    found = {**data.labels} if not label or label in data.labels else {**data.labels, label: in_order(labels)}
-    seen = replace(data, count=count if whole else data.count, labels=found, unsure=tuple(unsure))
+    by_column = {**data.labels} if not label or label in data.labels else {**data.labels, label: in_order(labels)}
+    seen = replace(data, count=count if whole else data.count, labels=by_column, unsure=tuple(unsure))
     return seen, {**columns, "id": None} if again else columns
 
 

@@ -50,8 +50,8 @@ def describe(
 def unique(columns: Mapping[str, Column]) -> str | None:
     """Find an id: a column called so whose values are all there and all different."""
     fit = {n: c for n, c in columns.items() if c.kind in ("text", "whole number") and c.distinct == len(c.cells)}
-    found = named(fit, UNIQUE)
-    return found.name if found else None
+    column = named(fit, UNIQUE)
+    return column.name if column else None
 
 
 def _in_prompt(columns: Mapping[str, Column], prompts: Sequence[Any]) -> Column | None:
@@ -68,8 +68,8 @@ def _repeats(way: Sequence[Column], targets: Sequence[Any]) -> bool:
     """Tell whether values come back in several rows, and with the same target each time."""
     if not targets or any(len(column.filled) < len(column.cells) for column in way):
         return False
-    found: dict[str, set[str]] = {}
+    by_fact: dict[str, set[str]] = {}
     for *cells, target in zip(*(column.cells for column in way), targets, strict=True):
-        found.setdefault(key_of([key_of(cell) for cell in cells]), set()).add(key_of(target))
-    agreeing = sum(len(values) == 1 for values in found.values())
-    return len(found) * 1.25 <= len(targets) and len(found) > 1 and agreeing >= AGREE * len(found)
+        by_fact.setdefault(key_of([key_of(cell) for cell in cells]), set()).add(key_of(target))
+    agreeing = sum(len(values) == 1 for values in by_fact.values())
+    return len(by_fact) * 1.25 <= len(targets) and len(by_fact) > 1 and agreeing >= AGREE * len(by_fact)

@@ -1,7 +1,7 @@
 """What a file's columns may be for: the task and the column mapping, from names and contents, and what is not sure.
 
-What the user says of the columns is taken as said. Of the rest, a guess that changes what is learned is a doubt, and
-stands in the way of a preset; what is merely worth knowing is a note.
+What the user says of the columns goes first. Of the rest, a guess that changes what is learned is a doubt, and stands
+in the way of a preset; what is merely worth knowing is a note.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cli.proposing.cases import case_columns
 from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
 from cli.proposing.names import named, paired
-from cli.proposing.said import Said
+from cli.proposing.overrides import Overrides
 from knowtune.text.cell_paths import LIST
 from knowtune.text.templates import is_template, template_columns
 
@@ -23,7 +23,7 @@ FEW_LABELS = 100  # as names
 FEW_NUMBERS = 20  # as whole numbers; more are scores
 LISTS = ("list", "written list")
 TEXTUAL = ("text", "whole number", "number", "truth", *LISTS)
-Way = Callable[[Mapping[str, Column], Said], "Guess | None"]
+Way = Callable[[Mapping[str, Column], Overrides], "Guess | None"]
 
 
 @dataclass
@@ -55,37 +55,39 @@ class Guess:
         return str(self.columns["label"]) if self.task == "classification" else None
 
 
-NOTHING = Said()
+NOTHING = Overrides()
 
 
-def propose(columns: Sequence[Column], *, generates: bool | None = None, said: Said = NOTHING) -> Guess | None:
+def propose(
+    columns: Sequence[Column], *, generates: bool | None = None, overrides: Overrides = NOTHING
+) -> Guess | None:
     """Propose what the columns are for.
 
     Args:
         columns: as they look.
         generates: whether the model writes text; None where that is not known. One that does not has no use for
             prompts.
-        said: what the user says of them.
+        overrides: what the user says of them.
 
     Returns:
         The likeliest guess, or None where nothing fits.
     """
     usable = {column.name: column for column in columns if not column.unusable}
-    if said.kind is None and generates is not False and (mapping := case_columns(columns)) is not None:
+    if overrides.kind is None and generates is not False and (mapping := case_columns(columns)) is not None:
         return Guess("knowledge", mapping, _taken_of_case(mapping))
     ways: list[Way] = [_chats, _labels, _prompts, _maybe_labels, _triples]
-    if said.kind is not None:
-        ways = BY_KIND[said.kind]
+    if overrides.kind is not None:
+        ways = BY_KIND[overrides.kind]
     elif generates:
         ways = [_chats, _prompts, _labels, _maybe_labels, _triples]
     if generates is False:
         ways = [way for way in ways if way in (_labels, _maybe_labels)]
-    guesses = (way(usable, said) for way in ways)
-    found = next((guess for guess in guesses if guess is not None), None)
-    if found is not None and said.fact is not None and found.task == "knowledge":
-        found.columns["fact"] = said.fact
-        found.taken[said.fact] = ", ".join(filter(None, (found.taken.get(said.fact), "fact")))
-    return found
+    guesses = (way(usable, overrides) for way in ways)
+    best = next((guess for guess in guesses if guess is not None), None)
+    if best is not None and overrides.fact is not None and best.task == "knowledge":
+        best.columns["fact"] = overrides.fact
+        best.taken[overrides.fact] = ", ".join(filter(None, (best.taken.get(overrides.fact), "fact")))
+    return best
 
 
 def _taken_of_case(mapping: Mapping[str, Any]) -> dict[str, str]:
@@ -110,14 +112,14 @@ def _take(taken: dict[str, str], value: str, usable: Mapping[str, Column], role:
         taken[column.name] = f"part of the {role}" if is_template(value) else role
 
 
-def _chats(usable: Mapping[str, Column], said: Said) -> Guess | None:
+def _chats(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
     """Take a column of messages."""
     chats = {name: column for name, column in usable.items() if column.kind == "chat"}
     in_turn = {name: column for name, column in usable.items() if column.kind == "list"}  # user and assistant
-    found = named(chats, names.CHATS) or next(iter(chats.values()), None) or named(in_turn, names.CHATS)
-    if said.messages is None and found is None:
+    chat = named(chats, names.CHATS) or next(iter(chats.values()), None) or named(in_turn, names.CHATS)
+    if overrides.messages is None and chat is None:
         return None
-    name = said.messages or str(found and found.name)
+    name = overrides.messages or str(chat and chat.name)
     rest = {key: column for key, column in usable.items() if key != name}
     facts, taken = describe(rest, [], [])
     guess = Guess("knowledge", {**facts, "messages": name}, {name: "messages", **taken})
@@ -134,37 +136,41 @@ def _speaker(message: Mapping[str, Any]) -> Any:
     return "assistant" if who == "gpt" else who
 
 
-def _prompts(usable: Mapping[str, Column], said: Said) -> Guess | None:
-    """Take a prompt and a target, as said or by their names."""
+def _prompts(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
+    """Take a prompt and a target, as the user says or by their names."""
     texts = {name: column for name, column in usable.items() if column.kind == "text"}
     answers = {name: column for name, column in usable.items() if column.kind in TEXTUAL}
-    told = [column.name for value in (said.prompt, said.target) if value for column in _columns_of(value, usable)]
-    free = {name: column for name, column in answers.items() if name not in told}
-    guessed = None if said.target else named(free, names.TARGETS)
-    target = said.target or (guessed.value if guessed else None)
-    if target is None or (guessed and not said.prompt and guessed.plain_name in names.LABELS and _is_label(guessed)):
+    settled = [
+        column.name for value in (overrides.prompt, overrides.target) if value for column in _columns_of(value, usable)
+    ]
+    free = {name: column for name, column in answers.items() if name not in settled}
+    guessed = None if overrides.target else named(free, names.TARGETS)
+    target = overrides.target or (guessed.value if guessed else None)
+    if target is None or (
+        guessed and not overrides.prompt and guessed.plain_name in names.LABELS and _is_label(guessed)
+    ):
         return None
     beside = {name: column for name, column in texts.items() if column not in _columns_of(target, usable)}
-    found = None if said.prompt else named(beside, names.PROMPTS)
-    prompt = said.prompt or (_further(beside) or found.name if found else None)
+    source = None if overrides.prompt else named(beside, names.PROMPTS)
+    prompt = overrides.prompt or (_further(beside) or source.name if source else None)
     if prompt is None:
         return None
     taken: dict[str, str] = {}
     _take(taken, prompt, usable, "prompt")
     _take(taken, target, usable, "target")
     rest = {name: column for name, column in usable.items() if name not in taken}
-    asked, right = (_columns_of(value, usable) for value in (prompt, target))
-    several = is_template(target) or not right
-    facts, more = describe(rest, asked[-1].cells if asked else [], [] if several else right[0].cells)
+    sources, answer_columns = (_columns_of(value, usable) for value in (prompt, target))
+    several = is_template(target) or not answer_columns
+    facts, more = describe(rest, sources[-1].cells if sources else [], [] if several else answer_columns[0].cells)
     guess = Guess("knowledge", {**facts, "prompt": prompt, "target": target}, {**taken, **more})
-    if found and prompt != found.name:
+    if source and prompt != source.name:
         guess.notes.append(f"the template of the prompt, {prompt!r}: write it as the model knows it")
     if not several:
-        _look_at_target(guess, right[0], said)
+        _look_at_target(guess, answer_columns[0], overrides)
     return guess
 
 
-def _look_at_target(guess: Guess, target: Column, said: Said) -> None:
+def _look_at_target(guess: Guess, target: Column, overrides: Overrides) -> None:
     """Add what is worth knowing of a target's column."""
     if target.kind == "written list" and not str(guess.columns["target"]).endswith(LIST):
         guess.notes.append(
@@ -173,12 +179,12 @@ def _look_at_target(guess: Guess, target: Column, said: Said) -> None:
         )
     elif target.kind in LISTS:
         guess.notes.append(f"of each list in {target.name!r} the first answer is learned; any counts as right")
-    elif not said.target and target.distinct <= 10 < len(target.filled):
+    elif not overrides.target and target.distinct <= 10 < len(target.filled):
         guess.notes.append(f"only {target.distinct} different answers in {target.name!r}: maybe it is a label column")
 
 
 def _further(texts: Mapping[str, Column]) -> str | None:
-    """Find a question with what it is asked about, and give their template."""
+    """Find a question with the text that it is about, and give their template."""
     for first, second, shape in names.FURTHER_PROMPTS:
         one, other = named(texts, [first]), named(texts, [second])
         if one and other and one.in_templates and other.in_templates:
@@ -186,32 +192,31 @@ def _further(texts: Mapping[str, Column]) -> str | None:
     return None
 
 
-def _labels(usable: Mapping[str, Column], said: Said) -> Guess | None:
-    """Take a label or score, as said or by its name."""
-    if said.label is not None:
-        return _labelled(usable, usable.get(said.label), said)
-    return _labelled(usable, named(_plain(usable), names.LABELS), said)
+def _labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
+    """Take a label or score, as the user says or by its name."""
+    if overrides.label is not None:
+        return _labelled(usable, usable.get(overrides.label), overrides)
+    return _labelled(usable, named(_plain(usable), names.LABELS), overrides)
 
 
-def _maybe_labels(usable: Mapping[str, Column], said: Said) -> Guess | None:
+def _maybe_labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
     """Take what may be a label: by a name that says less, or the only column with few values."""
-    if said.label is not None:
+    if overrides.label is not None:
         return None
     plain = _plain(usable)
-    found = named(plain, [*names.SCORES, *names.MAYBE_LABELS])
+    label = named(plain, [*names.SCORES, *names.MAYBE_LABELS])
     few = [c for c in plain.values() if 2 <= c.distinct <= len(c.filled) / 5 and _is_label(c)]
-    found = found or (few[0] if len(few) == 1 else None)
-    guess = _labelled(usable, found, said)
-    if guess and found and found.plain_name not in names.SCORES:
-        words = f"{found.name!r} is taken for the {guess.taken[found.name]}; its name does not say so"
-        (guess.notes if found.plain_name in names.CALLED_SO else guess.doubts).append(words)
+    label = label or (few[0] if len(few) == 1 else None)
+    guess = _labelled(usable, label, overrides)
+    if guess and label and label.plain_name not in names.SCORES:
+        words = f"{label.name!r} is taken for the {guess.taken[label.name]}; its name does not say so"
+        (guess.notes if label.plain_name in names.CALLED_SO else guess.doubts).append(words)
     return guess
 
 
-def _triples(usable: Mapping[str, Column], _: Said) -> Guess | None:
+def _triples(usable: Mapping[str, Column], _: Overrides) -> Guess | None:
     """Take subject, relation and object, with a template."""
-    found = [named(_plain(usable), choice) for choice in names.TRIPLES]
-    subject, relation, target = found
+    subject, relation, target = (named(_plain(usable), choice) for choice in names.TRIPLES)
     if not (subject and relation and target and subject.in_templates and relation.in_templates):
         return None
     facts, taken = describe(usable, [], [])
@@ -222,22 +227,22 @@ def _triples(usable: Mapping[str, Column], _: Said) -> Guess | None:
     return guess
 
 
-def _labelled(usable: Mapping[str, Column], label: Column | None, said: Said) -> Guess | None:
+def _labelled(usable: Mapping[str, Column], label: Column | None, overrides: Overrides) -> Guess | None:
     """Find the texts beside a label."""
     if label is None:
         return None
     texts = {name: c for name, c in usable.items() if c is not label and c.kind == "text" and c.name}
-    text, pair = said.text, said.pair
+    text, pair = overrides.text, overrides.pair
     if text is None:
         free = {name: c for name, c in texts.items() if pair is None or c not in _columns_of(pair, usable)}
         twins = paired(free) if pair is None else None
-        found = twins[0] if twins else named(free, names.TEXTS) or max(free.values(), key=_words, default=None)
-        text, pair = (found.name if found else None), (twins[1].name if twins else pair)
+        column = twins[0] if twins else named(free, names.TEXTS) or max(free.values(), key=_words, default=None)
+        text, pair = (column.name if column else None), (twins[1].name if twins else pair)
     number = label.kind in ("number", "whole number")
     score = label.kind == "number" or (label.kind == "whole number" and label.distinct > FEW_NUMBERS)
-    if said.task is not None:
-        score = number and said.task == "regression"
-    if text is None or not (score or said.label or _is_label(label)):
+    if overrides.task is not None:
+        score = number and overrides.task == "regression"
+    if text is None or not (score or overrides.label or _is_label(label)):
         return None
     task, role = ("regression", "score") if score else ("classification", "label")
     taken = {label.name: role}
@@ -248,9 +253,9 @@ def _labelled(usable: Mapping[str, Column], label: Column | None, said: Said) ->
     mapping = {"id": row_id, "text": text, "text_pair": pair, "label": label.name}
     guess = Guess(task, mapping, {**taken, **({row_id: "id"} if row_id else {})})
     others = [repr(name) for name, column in texts.items() if name not in guess.taken and column.words >= 2]
-    if others and said.text is None:
+    if others and overrides.text is None:
         guess.doubts.append(f"the text is {text!r}; {', '.join(others)} would be text too and is left out")
-    if said.task is None and task == "classification" and label.plain_name in names.SCORES:
+    if overrides.task is None and task == "classification" and label.plain_name in names.SCORES:
         guess.doubts.append(f"{label.name!r} has few values and is taken for labels; as a score it were regression")
     return guess
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.proposing.places import Repository, hub_reached, repository, valid_name, written
+from cli.proposing.paths import preset_path, valid_name
+from cli.proposing.repository import Repository, hub_errors, parse_repository
 from knowtune.checkpoints.cards import make_card
 from knowtune.common.errors import TransientError, UserError
 from knowtune.common.files import read_json
@@ -63,18 +64,18 @@ def look_at_model(given: str, root: Path) -> Model:
 
     Raises:
         UserError: no model, or no safe one; see `make_card`.
-        TransientError: the newest revision has to be found, and the hub cannot be reached.
+        TransientError: the newest revision has to be repository, and the hub cannot be reached.
     """
     if given.startswith(PACKAGE):
         return _in_folder(given, local_path(given, "MODEL"), given)
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return _in_folder(given, folder, written(folder, root))
-    found = repository(given)
-    if folder.exists() or found is None or found.config:
+        return _in_folder(given, folder, preset_path(folder, root))
+    repository = parse_repository(given)
+    if folder.exists() or repository is None or repository.config:
         allowed = "a folder in transformers layout, owner/name of the hub, owner/name@<40 hex>, PACKAGE/name/folder"
         raise UserError(f"MODEL: {given}: no such folder; allowed: {allowed}")
-    return _on_hub(found)
+    return _on_hub(repository)
 
 
 def packaged_encoder() -> str | None:
@@ -88,7 +89,7 @@ def probed(model: Model, task: Task, unsure: list[str]) -> dict[str, Any]:
     Args:
         model: with a folder.
         task: what it is to learn.
-        unsure: takes what is to be told.
+        unsure: takes what the user should know.
 
     Returns:
         Its card, with the context that can be used.
@@ -131,7 +132,7 @@ def _on_hub(wanted: Repository) -> Model:
     card: dict[str, Any] = {}
     total = None
     try:
-        with hub_reached(f"MODEL: {repo}"):
+        with hub_errors(f"MODEL: {repo}"):
             revision, total, card = _asked(repo, revision)
     except TransientError as error:
         if revision is None:

@@ -14,7 +14,7 @@ TARGETS = ["target", "targets", "answer", "answers", "possible_answers", "answer
            "human_reference", "ref", "refs", "output", "outputs", "completion", "response", "solution",
            "reply", "chosen", "reference", "references", "obj_label", "object", "summary", "highlights",
            "label"]  # fmt: skip
-# A question with what it is asked about: both names, and how they become a prompt.
+# A question with the text that it is about: both names, and how they become a prompt.
 FURTHER_PROMPTS = [
     ("instruction", "input", "{{{0}}}\n{{{1}}}\n\nAnswer: "),
     ("context", "question", "{{{0}}}\n\nQuestion: {{{1}}}\nAnswer: "),
@@ -52,7 +52,7 @@ def named(columns: Mapping[str, Column], names: Iterable[str]) -> Column | None:
 def paired(columns: Mapping[str, Column]) -> tuple[Column, Column] | None:
     """Find two columns for the two texts of a pair: by usual names, or names that a number or letter tells apart."""
     usual = ((named(columns, [first]), named(columns, [second])) for first, second in PAIRS)
-    found = next(((one, other) for one, other in usual if one and other), None)
+    pair = next(((one, other) for one, other in usual if one and other), None)
     by_name = {column.plain_name: column for column in columns.values()}
     for first, second in TWINS:
         for name, one in by_name.items():
@@ -61,4 +61,4 @@ def paired(columns: Mapping[str, Column]) -> tuple[Column, Column] | None:
                 other = by_name.get(f"{name[: match.start()]}{second}{name[match.end() :]}")
                 if other is not None and other is not one:
                     return one, other
-    return found
+    return pair

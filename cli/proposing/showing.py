@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cli.proposing.columns import Column
 from cli.proposing.guess import Guess
-from cli.proposing.said import Said
+from cli.proposing.overrides import Overrides
 
 BY_HAND = (
     "say which columns are what: PROMPT=column TARGET=column; or MESSAGES=column of chats; or LABEL=column "
@@ -40,7 +40,7 @@ def nothing_fits(shown: str, columns: Sequence[Column]) -> str:
     return "\n".join([f"DATA: {shown}: no task fits its columns", *lines, BY_HAND])
 
 
-def undecided(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, said: Said) -> str:
+def undecided(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, overrides: Overrides) -> str:
     """Say why no preset is written, and which variables settle it.
 
     Args:
@@ -48,15 +48,15 @@ def undecided(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, sa
         doubts: what is not sure of the mapping.
         too_many: why too many rows would be rejected, or "".
         guess: the proposal.
-        said: what the user has said.
+        overrides: what the user says of the columns.
     """
     lines = [f"DATA: {shown}: no preset is written", *(f"  not sure: {doubt}" for doubt in doubts)]
     lines += [f"  {too_many}"] if too_many else []
     if doubts:
         roles = {ROLES[key]: str(guess.columns[key]) for key in ROLES if guess.columns.get(key)}
-        if "label" in guess.columns and said.task is None:
+        if "label" in guess.columns and overrides.task is None:
             roles["TASK"] = guess.task
-        if said.several is None and any("SEVERAL" in doubt for doubt in doubts):
+        if overrides.several is None and any("SEVERAL" in doubt for doubt in doubts):
             roles["SEVERAL"] = "0"
         given = " ".join(f"{name}={make_quoted(value)}" for name, value in roles.items())
         lines += [f"say what is right; as proposed it is: {given}", "or take the proposal as it is: SURE=1"]

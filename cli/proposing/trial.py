@@ -45,11 +45,11 @@ def text_column(path: Path) -> str:
     """
     columns = look([record for _, record in islice(read_records(path), 100)])
     texts = {column.name: column for column in columns if column.kind == "text" and column.everywhere}
-    found = named(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
-    if found is None:
+    column = named(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
+    if column is None:
         has = ", ".join(column.name for column in columns)
         raise UserError(f"GENERAL: {path}: no column of texts; it has {has}")
-    return found.name
+    return column.name
 
 
 def try_out(
@@ -76,7 +76,7 @@ def try_out(
         UserError: the pipeline would stop, e.g. for a model without a chat template, or for want of rows.
     """
     from knowtune.checkpoints.base import Base
-    from knowtune.data.columns import reader_for
+    from knowtune.data.column_mapping import reader_for
     from knowtune.data.prepare import Limits, prepare
     from knowtune.data.same_prompt import prompt_keys
     from knowtune.data.sources import read_files

@@ -1,4 +1,4 @@
-"""Chats as the tokenizer's chat template writes them: what is asked, what is learned, where control tokens are meant.
+"""Chats as the tokenizer's chat template writes them: what is read, what is learned, where control tokens are meant.
 
 The whole chat is rendered, and its beginning up to the assistant's last turn. The first must begin with the second;
 what follows is learned: the answer, which is the row's target, and the ending that the template writes after it. The
@@ -67,44 +67,44 @@ class Chat:
         Raises:
             UnusableError: why it cannot be learned.
         """
-        said, given = self._given(messages, tools)
-        if len(said) < 2:
+        chat, given = self._prepare(messages, tools)
+        if len(chat) < 2:
             raise UnusableError("messages: fewer than two")
-        if said[-1]["role"] != "assistant":
-            raise UnusableError(f"messages: the last is by {said[-1]['role']!r}, not by 'assistant'")
-        said, whole = self._whole(said, given)
-        self._require_all_written(said, given, whole)
-        prompt = self._render(said[:-1], given, ask=True)
+        if chat[-1]["role"] != "assistant":
+            raise UnusableError(f"messages: the last is by {chat[-1]['role']!r}, not by 'assistant'")
+        chat, whole = self._whole(chat, given)
+        self._require_whole(chat, given, whole)
+        prompt = self._render(chat[:-1], given, ask=True)
         if not whole.startswith(prompt):
             raise UnusableError(
                 f"the chat template asks for an answer with {self._plain(_tail(prompt, whole))!r}, and does not write "
                 "that before one; what is learned would not be what is asked"
             )
-        lead, target, ending = self._answer(said, given, prompt, whole[len(prompt) :])
+        lead, target, ending = self._answer(chat, given, prompt, whole[len(prompt) :])
         turns = [
-            self._turn(said, given, prompt, i, ending)
-            for i, message in enumerate(said[:-1])
+            self._turn(chat, given, prompt, i, ending)
+            for i, message in enumerate(chat[:-1])
             if message["role"] == "assistant" and i >= first
         ]
         if lead.strip(" "):  # blanks belong to the answer's first token
             turns.append((len(prompt), len(prompt) + len(lead)))
         return self._row(prompt + lead, target, ending, turns)
 
-    def asked(self, messages: Any, tools: Any = None) -> Rendered:
-        """Make what a model is asked by a chat that does not end with the assistant; no target.
+    def read_prompt(self, messages: Any, tools: Any = None) -> Rendered:
+        """Make the prompt of a chat that does not end with the assistant; no target.
 
         Raises:
-            UnusableError: why it cannot be asked.
+            UnusableError: why it cannot be written.
         """
-        said, given = self._given(messages, tools)
-        return self._row(self._render(said, given, ask=True), "", "", [])
+        chat, given = self._prepare(messages, tools)
+        return self._row(self._render(chat, given, ask=True), "", "", [])
 
-    def _given(self, messages: Any, tools: Any) -> tuple[list[Message], list[Any] | None]:
+    def _prepare(self, messages: Any, tools: Any) -> tuple[list[Message], list[Any] | None]:
         """Read messages and tools, and let private characters stand for control tokens that are written in them."""
-        said = [self._shaped(message) for message in read_messages(messages)]
-        return self._standing(said), self._standing(read_tools(tools))
+        chat = [self._shape(message) for message in read_messages(messages)]
+        return self._hide_control(chat), self._hide_control(read_tools(tools))
 
-    def _shaped(self, message: Message) -> Message:
+    def _shape(self, message: Message) -> Message:
         """Give a message's content the shape that the template takes: text, or a list of parts."""
         content, (takes_text, takes_parts) = message["content"], self._takes
         if isinstance(content, list) and not takes_parts:
@@ -116,19 +116,19 @@ class Chat:
     @cached_property
     def _takes(self) -> tuple[bool, bool]:
         """Say whether the template writes contents that are text, and lists of parts."""
-        found = []
+        takes = []
         for content in (PROBE, [{"type": "text", "text": PROBE}]):
             try:
                 shown_as = self._render([{"role": "user", "content": content}], None, ask=True)
             except UnusableError:
                 shown_as = ""
-            found.append(PROBE in shown_as and "'type'" not in shown_as)
-        return found[0], found[1]
+            takes.append(PROBE in shown_as and "'type'" not in shown_as)
+        return takes[0], takes[1]
 
-    def _whole(self, said: list[Message], tools: list[Any] | None) -> tuple[list[Message], str]:
+    def _whole(self, chat: list[Message], tools: list[Any] | None) -> tuple[list[Message], str]:
         """Render a whole chat, calls of tools in the first form that the template takes."""
         refused = None
-        for form in forms_of(said):
+        for form in forms_of(chat):
             try:
                 return form, self._render(form, tools)
             except UnusableError as error:
@@ -136,77 +136,81 @@ class Chat:
         assert refused is not None
         raise refused
 
-    def _require_all_written(self, said: list[Message], tools: list[Any] | None, whole: str) -> None:
+    def _require_whole(self, chat: list[Message], tools: list[Any] | None, whole: str) -> None:
         """Refuse a chat of which the template would leave out tools, calls of them, or what a person says."""
-        if tools and whole == self._render(said, None):
+        if tools and whole == self._render(chat, None):
             raise UnusableError("the chat template writes no tools; leave them out, or take a model that reads them")
-        if any(message.get("tool_calls") for message in said):
-            renamed = [with_calls_of(message, PROBE) for message in said]
+        if any(message.get("tool_calls") for message in chat):
+            renamed = [with_calls_of(message, PROBE) for message in chat]
             if PROBE not in self._render(renamed, tools):
                 raise UnusableError("the chat template writes no calls of tools; take a model that makes them")
-        for message in said:
+        for message in chat:
             text = message["content"].strip() if isinstance(message["content"], str) else ""
             as_json = json.dumps(text, ensure_ascii=False)[1:-1]
             if message["role"] in ("system", "user") and text not in whole and as_json not in whole:
                 raise UnusableError(f"the chat template leaves out what {message['role']!r} says")
 
-    def _answer(self, said: list[Message], tools: list[Any] | None, prompt: str, rest: str) -> tuple[str, str, str]:
+    def _answer(self, chat: list[Message], tools: list[Any] | None, prompt: str, rest: str) -> tuple[str, str, str]:
         """Part what follows a prompt into what the template puts before an answer, the answer, and its ending."""
-        probed = self._probed(said, tools, len(said) - 1)
+        probed = self._probe(chat, tools, len(chat) - 1)
         lead, _, ending = probed[len(prompt) :].rpartition(PROBE) if probed.startswith(prompt) else ("", "", "")
         if not ending or not rest.endswith(ending):
-            found = re.search(rf"(?:{self.control.pattern})(?:{self.control.pattern}|\s)*$", rest)
-            ending = found[0] if found else ""
+            controls = re.search(rf"(?:{self.control.pattern})(?:{self.control.pattern}|\s)*$", rest)
+            ending = controls[0] if controls else ""
         answer = rest[: len(rest) - len(ending)]
         if not answer.startswith(lead):
             lead = ""
         return lead, answer[len(lead) :], ending
 
-    def _turn(self, said: list[Message], tools: list[Any] | None, prompt: str, i: int, ending: str) -> Range:
+    def _turn(self, chat: list[Message], tools: list[Any] | None, prompt: str, i: int, ending: str) -> Range:
         """Find the assistant's turn `i` in a prompt: from where it would be asked for to its end."""
-        before, after = (self._tried(said[: i + n], tools, ask=not n) for n in (0, 1))
+        before, after = (self._try_render(chat[: i + n], tools, ask=not n) for n in (0, 1))
         start = len(before) if before and prompt.startswith(before) else -1
         if 0 <= start < len(after) and prompt.startswith(after):
             return start, len(after)
-        head, found, tail = self._probed(said[:-1], tools, i, ask=True).partition(PROBE)
-        if not found or not (prompt.startswith(head) and prompt.endswith(tail) and len(head + tail) <= len(prompt)):
+        head, probe, tail = self._probe(chat[:-1], tools, i, ask=True).partition(PROBE)
+        if not probe or not (prompt.startswith(head) and prompt.endswith(tail) and len(head + tail) <= len(prompt)):
             raise UnusableError(f"the chat template does not write the assistant's turn {i + 1} as it stands")
         closing = re.match(rf"(?:{self.control.pattern})*", tail)
         ended = len(ending) if ending and tail.startswith(ending) else len(closing[0]) if closing else 0
         return (start if 0 <= start <= len(head) else len(head)), len(prompt) - len(tail) + ended
 
-    def _probed(self, said: list[Message], tools: list[Any] | None, i: int, *, ask: bool = False) -> str:
-        """Render a chat with another content in the place of message `i`; "" where the template refuses it."""
-        content = [{"type": "text", "text": PROBE}] if isinstance(said[i]["content"], list) else PROBE
-        return self._tried([*said[:i], {"role": said[i]["role"], "content": content}, *said[i + 1 :]], tools, ask=ask)
+    def _probe(self, chat: list[Message], tools: list[Any] | None, i: int, *, ask: bool = False) -> str:
+        """Render a chat with another content for message `i`; "" where the template refuses it."""
+        content = [{"type": "text", "text": PROBE}] if isinstance(chat[i]["content"], list) else PROBE
+        return self._try_render(
+            [*chat[:i], {"role": chat[i]["role"], "content": content}, *chat[i + 1 :]], tools, ask=ask
+        )
 
-    def _tried(self, said: list[Message], tools: list[Any] | None, *, ask: bool) -> str:
+    def _try_render(self, chat: list[Message], tools: list[Any] | None, *, ask: bool) -> str:
         """Render messages; "" where there are none, or the template refuses them."""
         try:
-            return self._render(said, tools, ask=ask) if said else ""
+            return self._render(chat, tools, ask=ask) if chat else ""
         except UnusableError:
             return ""
 
-    def _render(self, said: list[Message], tools: list[Any] | None, *, ask: bool = False) -> str:
+    def _render(self, chat: list[Message], tools: list[Any] | None, *, ask: bool = False) -> str:
         """Apply the template.
 
         Raises:
             UnusableError: in the template's own words, whatever went wrong in it.
         """
         try:
-            return str(self.tokenizer.apply_chat_template(said, tools=tools, tokenize=False, add_generation_prompt=ask))
+            return str(self.tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, add_generation_prompt=ask))
         except Exception as error:  # a template is a program of the checkpoint's, and may fail in any way
             raise UnusableError(f"the chat template refuses the messages: {error}") from None
 
-    def _standing(self, value: Any) -> Any:
+    def _hide_control(self, value: Any) -> Any:
         """Let private characters stand for control tokens in all texts of a value."""
         if isinstance(value, str):
             if not value.isascii() and any(ord(letter) >= STANDING for letter in value):
                 raise UnusableError("messages: a character for private use, beyond U+10F000")
-            return self.control.sub(lambda found: chr(STANDING + self.names.index(found[0])), value)
+            return self.control.sub(lambda match: chr(STANDING + self.names.index(match[0])), value)
         if isinstance(value, dict):
-            return {name: inner if name in ("role", "type") else self._standing(inner) for name, inner in value.items()}
-        return [self._standing(inner) for inner in value] if isinstance(value, list) else value
+            return {
+                name: inner if name in ("role", "type") else self._hide_control(inner) for name, inner in value.items()
+            }
+        return [self._hide_control(inner) for inner in value] if isinstance(value, list) else value
 
     def _plain(self, text: str) -> str:
         """Put control tokens back where private characters stand for them."""
@@ -216,33 +220,33 @@ class Chat:
         """Give what a character stands for."""
         return self.names[ord(letter) - STANDING] if STANDING <= ord(letter) < ord(PROBE) else letter
 
-    def _written(self, text: str) -> tuple[str, list[Range], list[int]]:
+    def _restore_control(self, text: str) -> tuple[str, list[Range], list[int]]:
         """Put control tokens back.
 
         Returns:
-            The text; the ranges of it that are the template's; and for each place before, the place now.
+            The text; the ranges of it that are the template's; and for each position before, the position now.
         """
-        places, written, end = [0], [], 0
+        positions, written, end = [0], [], 0
         for letter in text:
             name = self._name(letter)
             if name is not letter and name != letter:
                 written.append((end, end + len(name)))
             end += len(name)
-            places.append(end)
-        return self._plain(text), list(_between(written, end)), places
+            positions.append(end)
+        return self._plain(text), list(_between(written, end)), positions
 
     def _row(self, prompt: str, target: str, ending: str, turns: Sequence[Range]) -> Rendered:
         """Put texts and ranges together."""
-        asked, markup, places = self._written(prompt)
-        answer, meant, _ = self._written(target)
+        text, markup, positions = self._restore_control(prompt)
+        answer, meant, _ = self._restore_control(target)
         layout = Layout(
             ending=self._plain(ending),
-            markup=tuple(markup) if self.control.search(asked) else (),
+            markup=tuple(markup) if self.control.search(text) else (),
             answer=tuple(meant) if self.control.search(target) else (),
-            turns=tuple((places[start], places[stop]) for start, stop in turns),
+            turns=tuple((positions[start], positions[stop]) for start, stop in turns),
             start=False,
         )
-        return Rendered(asked, answer, layout)
+        return Rendered(text, answer, layout)
 
 
 def _between(ranges: Sequence[Range], end: int) -> Iterator[Range]:

@@ -96,10 +96,10 @@ def refuse_names(names: Sequence[str], where: str) -> None:
         UserError: such a name.
     """
     seen: dict[str, str] = {}
-    for place, name in enumerate(names, start=1):
+    for number, name in enumerate(names, start=1):
         key = unicodedata.normalize("NFKC", name).replace("\ufeff", "").strip().casefold()
         if not key:
-            raise UserError(f"{where}: the name of column {place} is empty; give every column a name")
+            raise UserError(f"{where}: the name of column {number} is empty; give every column a name")
         if key in seen:
             like = "twice" if seen[key] == name else f"beside {seen[key]!r}, which differs in blanks or case alone"
             raise UserError(f"{where}: the column {name!r} is given {like}; rename or remove one of the two")

@@ -1,4 +1,4 @@
-"""One case a record, as data for knowledge editing comes: what is learned, how else it is asked, what must not change.
+"""One case a record, as data for knowledge editing comes: what is learned, its paraphrases, what must not change.
 
     prompt -> target            train   what replaces `old`
     each paraphrase -> target   test    (generalisation)
@@ -54,14 +54,14 @@ class Cases:
                 those of prompt and target.
             ValueError: lists of different length, or what is no text.
         """
-        found = [*self._edits(record), *self._locality(record)]
+        readings = [*self._edits(record), *self._locality(record)]
         self.num_cases += 1
-        for reading in found:
+        for reading in readings:
             self.counts[reading.role or "train"] += 1
             self.counts["old"] += bool(reading.cells["old"])
-        return found
+        return readings
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Say in a line what became of what.
 
         Raises:
@@ -80,14 +80,14 @@ class Cases:
         return f"{self.num_cases} cases became {', '.join(parts)}{old}"
 
     def _edits(self, record: Mapping[str, Any]) -> list[Reading]:
-        """Read what is learned, and how else it is asked."""
+        """Read what is learned, and its paraphrases."""
         columns = self.columns
         prompts, targets = _prompts(record, columns["prompt"], needed=True), take(record, columns["target"])
         several = isinstance(prompts, list)
         num = len(prompts) if several else 1
         given = {name: _cell(record, columns[name]) for name in ("old", "subject", "relation")}
         given |= {"target": targets, "paraphrases": self._paraphrases(record, several=several)}
-        parts = {name: _parted(cell, num, name) if several else [cell] for name, cell in given.items()}
+        parts = {name: _one_each(cell, num, name) if several else [cell] for name, cell in given.items()}
         answers = [self._answers(cell, columns["target"]) for cell in parts["target"]]
         fact = key_of(take(record, columns["id"])) if columns["id"] else text_digest([prompts, answers])[:16]
         readings = []
@@ -96,24 +96,24 @@ class Cases:
             about = {"fact": fact, "relation": key_of(parts["relation"][number]), "subject": subject}
             old = [one for one in self._answers(parts["old"][number], "old") if one not in answers[number]]
             first = f"{number}:" if several else ""
-            asked: list[tuple[str, str | None, str]] = [(_with(subject, text_of(prompt)), None, first.rstrip(":"))]
-            for i, paraphrase in enumerate(_listed(parts["paraphrases"][number])):
-                asked.append((_with(subject, text_of(paraphrase)), "test", f"{first}paraphrase:{i}"))
-            for text, role, part in asked:
+            prompts_of: list[tuple[str, str | None, str]] = [(_with(subject, text_of(prompt)), None, first.rstrip(":"))]
+            for i, paraphrase in enumerate(_as_list(parts["paraphrases"][number])):
+                prompts_of.append((_with(subject, text_of(paraphrase)), "test", f"{first}paraphrase:{i}"))
+            for text, role, part in prompts_of:
                 name = "paraphrases" if role else "prompt"
                 readings.append(self._row(name, text, answers[number], old, about, role, part))
         return readings
 
     def _paraphrases(self, record: Mapping[str, Any], *, several: bool) -> Any:
         """Read the paraphrases of the one edit, or a list of those of each."""
-        cells = [_prompts(record, name) for name in _listed(self.columns["paraphrases"])]
+        cells = [_prompts(record, name) for name in _as_list(self.columns["paraphrases"])]
         if several:
             return cells[0] if len(cells) == 1 else None
-        return [paraphrase for cell in cells for paraphrase in _listed(cell)]
+        return [paraphrase for cell in cells for paraphrase in _as_list(cell)]
 
     def _locality(self, record: Mapping[str, Any]) -> list[Reading]:
         """Read what must not change."""
-        names, targets = (_listed(self.columns[f"locality_{key}"]) for key in ("prompt", "target"))
+        names, targets = (_as_list(self.columns[f"locality_{key}"]) for key in ("prompt", "target"))
         targets = targets * len(names) if len(targets) == 1 else targets
         readings: list[Reading] = []
         for name, target in zip(names, targets, strict=True):
@@ -133,7 +133,7 @@ class Cases:
 
     def _answers(self, cell: Any, name: str) -> list[str]:
         """Read right or old answers: one, a list, or lists of them."""
-        flat = [one for part in _listed(cell) for one in _listed(part)]
+        flat = [one for part in _as_list(cell) for one in _as_list(part)]
         try:
             return self.task.read_target(flat)
         except ValueError as error:
@@ -151,7 +151,7 @@ class Cases:
     ) -> Reading:
         """Make a row of a prompt that the key `name` of the mapping gave."""
         target = answers[0] if answers else ""
-        plain = not any(is_template(column) for column in _listed(self.columns[name]))
+        plain = not any(is_template(column) for column in _as_list(self.columns[name]))
         cells = {
             **dict.fromkeys(ROW_COLUMNS[1:], ""),
             **about,
@@ -198,7 +198,7 @@ def _filled(template: str, cells: Mapping[str, str]) -> str:
     return "".join(text + (cells[name] if name is not None else "") for text, name, _, _ in parts)
 
 
-def _parted(cell: Any, count: int, name: str) -> list[Any]:
+def _one_each(cell: Any, count: int, name: str) -> list[Any]:
     """Give a part for each of several edits: a list's own, or all the same."""
     if not isinstance(cell, list):
         return [cell] * count
@@ -207,7 +207,7 @@ def _parted(cell: Any, count: int, name: str) -> list[Any]:
     return cell
 
 
-def _listed(cell: Any) -> list[Any]:
+def _as_list(cell: Any) -> list[Any]:
     """Give a list as it is, nothing as none, and all else as a list of one."""
     return cell if isinstance(cell, list) else [] if cell is None else [cell]
 

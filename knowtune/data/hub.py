@@ -122,8 +122,8 @@ def split_records(rows: Any, label: str, folder: Path | None = None) -> Iterator
     from knowtune.common.progress import counted
 
     labels = {name: kind.names for name, kind in (rows.features or {}).items() if hasattr(kind, "names")}
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        path, writer = Path(place) / "rows.parquet", None
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path, writer = Path(temporary) / "rows.parquet", None
         try:
             for table in counted(rows.with_format("arrow").iter(batch_size=BATCH), label):
                 plain = table.replace_schema_metadata(None)

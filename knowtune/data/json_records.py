@@ -62,7 +62,7 @@ class _Array:
     def __init__(self, path: Path, text: IO[str]) -> None:
         """Begin before the first piece."""
         self.path, self.text = path, text
-        self.piece, self.place, self.line = "", 0, 1
+        self.piece, self.position, self.line = "", 0, 1
 
     def records(self) -> Records:
         """Yield line number and object."""
@@ -88,39 +88,39 @@ class _Array:
     def _sign(self) -> str:
         """Move to the next character that is no white space, and give it; "" at the end."""
         while True:
-            found = SPACE.match(self.piece, self.place)
-            self._move(found.end() if found else self.place)
-            if self.place < len(self.piece) or not self._more():
-                return self.piece[self.place : self.place + 1]
+            space = SPACE.match(self.piece, self.position)
+            self._move(space.end() if space else self.position)
+            if self.position < len(self.piece) or not self._more():
+                return self.piece[self.position : self.position + 1]
 
     def _step(self) -> None:
         """Move past the next character."""
         if self._sign():
-            self.place += 1
+            self.position += 1
 
-    def _move(self, place: int) -> None:
+    def _move(self, position: int) -> None:
         """Move on, and count lines."""
-        self.line += self.piece.count("\n", self.place, place)
-        self.place = place
+        self.line += self.piece.count("\n", self.position, position)
+        self.position = position
 
     def _more(self) -> bool:
         """Read on; each piece is as long as what is not yet understood, so that long objects take linear time."""
-        rest = self.piece[self.place :]
+        rest = self.piece[self.position :]
         added = self.text.read(max(PIECE, len(rest)))
-        self.piece, self.place = rest + added, 0
+        self.piece, self.position = rest + added, 0
         return bool(added)
 
     def _object(self) -> tuple[dict[str, Any], int]:
-        """Decode the object at this place, and give where it ends."""
+        """Decode the object at this position, and give where it ends."""
         while True:
             try:
-                found: tuple[dict[str, Any], int] = DECODER.raw_decode(self.piece, self.place)
-                return found
+                decoded: tuple[dict[str, Any], int] = DECODER.raw_decode(self.piece, self.position)
+                return decoded
             except json.JSONDecodeError as error:
-                end, place = len(self.piece.rstrip()), error.pos - self.place
+                end, offset = len(self.piece.rstrip()), error.pos - self.position
                 cut = error.msg.startswith("Unterminated") or error.pos >= end
                 if not ((cut or error.pos >= end - NEAR_END) and self._more()):
-                    self.line += self.piece.count("\n", self.place, self.place + place)
+                    self.line += self.piece.count("\n", self.position, self.position + offset)
                     self._fail(f"not JSON ({error.msg})" + ("; the file is cut short" if cut else ""))
             except (DoubleKeyError, RecursionError) as error:
                 self._fail(_fault(error))

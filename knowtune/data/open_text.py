@@ -111,11 +111,11 @@ def _refuse(path: Path, start: bytes) -> None:
     for begin, what in ARCHIVES.items():
         if start.startswith(begin):
             raise UserError(f"{path}: it is {what}")
-    found = next((name for begin, name in ENCODINGS.items() if start.startswith(begin)), None)
-    if found is None and len(start) == 4 and start.count(0) == 2:
-        found = "UTF-16LE" if start[1] == 0 else "UTF-16BE"
-    if found:
-        raise UserError(f"{path}: not UTF-8 but {found}; {_conversion(path, found)}")
+    encoding = next((name for begin, name in ENCODINGS.items() if start.startswith(begin)), None)
+    if encoding is None and len(start) == 4 and start.count(0) == 2:
+        encoding = "UTF-16LE" if start[1] == 0 else "UTF-16BE"
+    if encoding:
+        raise UserError(f"{path}: not UTF-8 but {encoding}; {_conversion(path, encoding)}")
 
 
 def kind_of(path: Path) -> str:

@@ -37,13 +37,13 @@ def parquet_records(path: Path) -> Records:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            fields = [(place, field.name) for place, field in enumerate(file.schema_arrow)]
-            fields = [(place, name) for place, name in fields if not INDEX.fullmatch(name)]
+            fields = [(position, field.name) for position, field in enumerate(file.schema_arrow)]
+            fields = [(position, name) for position, name in fields if not INDEX.fullmatch(name)]
             refuse_names([name for _, name in fields], str(path))
             simple = {name for _, name in fields if _is_simple(file, name)}
             number = 0
             for batch in file.iter_batches(batch_size=BATCH):
-                columns = [_column(batch.column(place), name in simple) for place, name in fields]
+                columns = [_column(batch.column(position), name in simple) for position, name in fields]
                 names = [name for _, name in fields]
                 for cells in zip(*columns, strict=True):
                     number += 1
@@ -101,13 +101,13 @@ def _cells(values: pyarrow.Array, simple: bool = False) -> list[Any]:
     if types.is_interval(kind):
         return [None if value is None else Unreadable("an interval") for value in values.to_pylist()]
     if types.is_floating(kind):
-        found = [None if value is None else float(value) for value in values.to_pylist()]
+        floats = [None if value is None else float(value) for value in values.to_pylist()]
         if simple:
-            return [None if value is None or value != value else int(value) for value in found]
+            return [None if value is None or value != value else int(value) for value in floats]
         small = {16: np.float16, 32: np.float32}.get(kind.bit_width)
-        return [None if v is None else number_of(v, str(small(v)) if small else None) for v in found]
+        return [None if v is None else number_of(v, str(small(v)) if small else None) for v in floats]
     if types.is_struct(kind):
-        fields = [_cells(values.field(place)) for place in range(kind.num_fields)]
+        fields = [_cells(values.field(position)) for position in range(kind.num_fields)]
         names, missing = [field.name for field in kind], values.is_null().to_pylist()
         rows = zip(*fields, strict=True) if fields else ([] for _ in missing)
         return [None if gone else dict(zip(names, row, strict=True)) for gone, row in zip(missing, rows, strict=True)]

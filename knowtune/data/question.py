@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
-from knowtune.data.columns import Mapped
+from knowtune.data.column_mapping import ColumnMapping
 from knowtune.text.cells import text_of
 from knowtune.text.layout import Layout
 from knowtune.text.messages import UnusableError, is_chat
@@ -28,7 +28,7 @@ PAIR = " ||| "  # parts a classifier's two texts
 PLAIN, PLAIN_PAIR = {"prompt": "prompt", "target": "target"}, {"text": "text", "text_pair": "pair", "label": "label"}
 
 
-def asked(
+def question_cells(
     question: str,
     columns: Mapping[str, Any] | None,
     task: Task,
@@ -48,7 +48,7 @@ def asked(
         raw: send the text as it is, control tokens and all; of a classifier's two texts both.
 
     Raises:
-        UserError: nothing was asked, or columns are missing.
+        UserError: the question is empty, or columns are missing.
     """
     if not question.strip():
         raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
@@ -58,15 +58,15 @@ def asked(
     text, _, pair = question.partition(PAIR) if heads else (question, "", "")
     if raw:
         layout = Layout(markup=((0, len(text)),), start=like.start)
-        found = {"prompt": text, "text_pair": pair, "layout": layout.to_text()}
+        cells = {"prompt": text, "text_pair": pair, "layout": layout.to_text()}
     else:
-        mapped = Mapped(mapping, task, tokenizer)
+        reader = ColumnMapping(mapping, task, tokenizer)
         chats = "messages" in mapping or (not like.start and not heads)
-        found = _chat(mapped, question) if chats else _filled(mapped, question, text, pair, heads=heads)
-    return {**found, "layout": replace(Layout.read(found["layout"]), ending=like.ending).to_text()}
+        cells = _chat(reader, question) if chats else _fill(reader, question, text, pair, heads=heads)
+    return {**cells, "layout": replace(Layout.read(cells["layout"]), ending=like.ending).to_text()}
 
 
-def _chat(mapped: Mapped, question: str) -> dict[str, str]:
+def _chat(mapping: ColumnMapping, question: str) -> dict[str, str]:
     """Write a chat."""
     given = _json(question)
     messages, tools = given, None
@@ -75,16 +75,16 @@ def _chat(mapped: Mapped, question: str) -> dict[str, str]:
     if not is_chat(messages):
         messages = [{"role": "user", "content": question}]
     try:
-        row = mapped.chats().asked(messages, tools)
+        row = mapping.chats().read_prompt(messages, tools)
     except UnusableError as error:
         raise UserError(f"Q: {error}") from None
     return {"prompt": row.prompt, "text_pair": "", "layout": row.layout.to_text()}
 
 
-def _filled(mapped: Mapped, question: str, text: str, pair: str, *, heads: bool) -> dict[str, str]:
+def _fill(mapping: ColumnMapping, question: str, text: str, pair: str, *, heads: bool) -> dict[str, str]:
     """Fill a mapping's columns."""
-    keys = ("text", "text_pair") if "text" in mapped.columns else ("prompt",)
-    needed = {key: _columns(mapped.columns.get(key)) for key in keys}
+    keys = ("text", "text_pair") if "text" in mapping.columns else ("prompt",)
+    needed = {key: _columns(mapping.columns.get(key)) for key in keys}
     every = list(dict.fromkeys(name for names in needed.values() for name in names))
     given = _json(question)
     if isinstance(given, dict) and set(every) <= set(given):
@@ -93,9 +93,11 @@ def _filled(mapped: Mapped, question: str, text: str, pair: str, *, heads: bool)
         example = json.dumps(dict.fromkeys(every, "..."), ensure_ascii=False)
         raise UserError(f"Q: the prompt is made of several columns; give them as a JSON object: Q='{example}'")
     else:
-        record = {name: said for names, said in zip(needed.values(), (text, pair), strict=False) for name in names}
+        record = {name: given for names, given in zip(needed.values(), (text, pair), strict=False) for name in names}
     try:
-        return mapped.asked({name: text_of(cell) for name, cell in record.items() if name in every}, heads=heads)
+        return mapping.read_question(
+            {name: text_of(cell) for name, cell in record.items() if name in every}, heads=heads
+        )
     except ValueError as error:
         raise UserError(f"Q: {error}") from None
 

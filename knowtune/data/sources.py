@@ -63,8 +63,8 @@ def read_files(
     Args:
         data: folder of the files.
         files: for train, validation, test and known: a file name, several, or None.
-        reader: turns a record into rows; see `knowtune.data.columns.reader_for`.
-        columns: `id` and, where rows belong to facts, `fact`; see `knowtune.data.columns`.
+        reader: turns a record into rows; see `knowtune.data.column_mapping.reader_for`.
+        columns: `id` and, where rows belong to facts, `fact`; see `knowtune.data.column_mapping`.
         text: a file of general text.
         text_column: its column.
         separator: what parts the cells of tables that are text; None: as each file shows, which is said where it is

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, read_json, read_parts, read_rows, write_rows
-from knowtune.data.columns import reader_for
+from knowtune.data.column_mapping import reader_for
 from knowtune.data.sources import read_files
 from knowtune.methods.peft_adapters import load_adapter
 from knowtune.models.masks import read_mask, require_fits

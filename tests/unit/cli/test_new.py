@@ -17,8 +17,9 @@ from cli.proposing.data import in_order, look_at_hub
 from cli.proposing.guess import propose
 from cli.proposing.model import look_at_model
 from cli.proposing.numbers import numbers_for
-from cli.proposing.places import Repository, repository, valid_name, written
-from cli.proposing.said import Said
+from cli.proposing.overrides import Overrides
+from cli.proposing.paths import preset_path, valid_name
+from cli.proposing.repository import Repository, parse_repository
 from cli.proposing.showing import BY_HAND
 from cli.proposing.trial import text_column
 from knowtune.checkpoints.base import Base
@@ -203,14 +204,14 @@ def test_labels_are_ordered_so_that_numbers_mean_places() -> None:
 
 def test_names_and_paths(tmp_path: Path) -> None:
     assert [valid_name(text) for text in ("my file (2)", "été", "__", "a.b")] == ["my-file-2", "t", "mine", "a-b"]
-    assert repository(f"o/n@{HASH}:part") == Repository("o/n", HASH, "part")
-    assert repository("o/n") == Repository("o/n", None, None)
-    assert repository("a/b/c") is None
-    assert written(tmp_path / "a b/c", tmp_path) == "a b/c"
-    assert written(tmp_path / "data/hub/c", tmp_path) == str(tmp_path / "data/hub/c")
-    assert written(Path("/x"), tmp_path) == "/x"
+    assert parse_repository(f"o/n@{HASH}:part") == Repository("o/n", HASH, "part")
+    assert parse_repository("o/n") == Repository("o/n", None, None)
+    assert parse_repository("a/b/c") is None
+    assert preset_path(tmp_path / "a b/c", tmp_path) == "a b/c"
+    assert preset_path(tmp_path / "data/hub/c", tmp_path) == str(tmp_path / "data/hub/c")
+    assert preset_path(Path("/x"), tmp_path) == "/x"
     with pytest.raises(UserError, match="the name is not UTF-8; rename"):
-        written(tmp_path / "\udcff", tmp_path)
+        preset_path(tmp_path / "\udcff", tmp_path)
 
 
 def test_larger_models_get_smaller_numbers() -> None:
@@ -515,7 +516,7 @@ def test_two_columns_of_labels_are_for_the_user_to_choose() -> None:
     """TREC has a coarse and a fine label."""
     columns = look(repeated(lambda i: {"text": f"What is {i}?", "coarse_label": i % 6, "fine_label": i % 12}))
     assert propose(columns, generates=True) is None
-    guess = propose(columns, generates=True, said=Said(label="fine_label"))
+    guess = propose(columns, generates=True, overrides=Overrides(label="fine_label"))
     assert guess is not None
     assert guess.columns == {"id": None, "text": "text", "text_pair": None, "label": "fine_label"}
     assert guess.doubts == []
@@ -551,7 +552,7 @@ def test_what_the_user_says_is_taken() -> None:
     columns = look(repeated(lambda i: {"a": f"what {i}", "b": f"more {i}", "c": f"so {i}", "d": i % 2, "f": i // 2}))
 
     def columns_of(**said: Any) -> dict[str, Any]:
-        guess = propose(columns, generates=True, said=Said(**said))
+        guess = propose(columns, generates=True, overrides=Overrides(**said))
         assert guess is not None
         assert guess.doubts == []
         return guess.columns
@@ -570,13 +571,13 @@ def test_what_the_user_says_is_taken() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (Said(prompt="questio"), r"PROMPT=questio: x has no column 'questio'; .*; did you mean 'question'\?"),
-        (Said(prompt="{question} {no}"), r"PROMPT=\{question\} \{no\}: x has no column 'no'"),
-        (Said(text="{a"), r"TEXT=\{a: .*allowed: a column, or columns in braces"),
-        (Said(prompt="question", label="answer"), r"PROMPT=, LABEL=: of different kinds of rows"),
+        (Overrides(prompt="questio"), r"PROMPT=questio: x has no column 'questio'; .*; did you mean 'question'\?"),
+        (Overrides(prompt="{question} {no}"), r"PROMPT=\{question\} \{no\}: x has no column 'no'"),
+        (Overrides(text="{a"), r"TEXT=\{a: .*allowed: a column, or columns in braces"),
+        (Overrides(prompt="question", label="answer"), r"PROMPT=, LABEL=: of different kinds of rows"),
     ],
 )
-def test_what_the_user_cannot_say(said: Said, message: str) -> None:
+def test_what_the_user_cannot_say(said: Overrides, message: str) -> None:
     with pytest.raises(UserError, match=message):
         said.check(look(repeated(fact)), "x")
 
@@ -593,7 +594,9 @@ def test_no_preset_is_written_for_a_mapping_that_is_not_sure(project: Path, base
     ]
     assert not list(Path("presets").glob("*"))
     assert read_yaml(new(data, str(base.folder), sure=True))["source"]["columns"]["text"] == "text"
-    path = new(data, str(base.folder), Said(label="label", text="{title}: {text}", task="classification"), force=True)
+    path = new(
+        data, str(base.folder), Overrides(label="label", text="{title}: {text}", task="classification"), force=True
+    )
     assert read_yaml(path)["source"]["columns"]["text"] == "{title}: {text}"
 
 
@@ -601,13 +604,15 @@ def test_text_is_a_column_or_a_file(project: Path, base: Base) -> None:
     write(project / "other.jsonl", [{"story": "It rained all day."}])
     rows = repeated(lambda i: {"review": f"this film {i}", "other.jsonl": f"that one {i}", "label": ("x", "y")[i % 2]})
     data = write(project / "mine.jsonl", rows)
-    raw = read_yaml(new(data, str(base.folder), Said(label="label", text="other.jsonl"), general=Path("other.jsonl")))
+    raw = read_yaml(
+        new(data, str(base.folder), Overrides(label="label", text="other.jsonl"), general=Path("other.jsonl"))
+    )
     assert (raw["source"]["columns"]["text"], raw["source"]["text"]) == ("other.jsonl", "other.jsonl")
     facts = write(project / "facts.jsonl", repeated(fact))
-    raw = read_yaml(new(facts, str(base.folder), Said(text="other.jsonl")))
+    raw = read_yaml(new(facts, str(base.folder), Overrides(text="other.jsonl")))
     assert (raw["source"]["text"], raw["source"]["text_column"]) == ("other.jsonl", "story")
     with pytest.raises(UserError, match=r"TEXT=no: no column of .*facts.jsonl, which has key, thing, .* no file"):
-        new(facts, str(base.folder), Said(text="no"), name="third")
+        new(facts, str(base.folder), Overrides(text="no"), name="third")
 
 
 @pytest.mark.parametrize(
@@ -617,7 +622,7 @@ def test_several_answers_of_a_prompt_are_seen(
     each: int, told: bool | None, several: bool, project: Path, base: Base
 ) -> None:
     data = write(project / "mine.jsonl", repeated(lambda i: {"prompt": f"Town {i // each} is", "target": f"so {i}"}))
-    raw = read_yaml(new(data, str(base.folder), Said(several=told)))
+    raw = read_yaml(new(data, str(base.folder), Overrides(several=told)))
     assert raw["source"]["several_answers"] is several
 
 
@@ -626,7 +631,7 @@ def test_a_few_prompts_of_several_answers_are_a_doubt(project: Path, base: Base)
     data = write(project / "mine.jsonl", rows)
     with pytest.raises(UserError, match=r"17% of the rows share their prompt .* contradictions, .*; else SEVERAL=1"):
         new(data, str(base.folder))
-    assert read_yaml(new(data, str(base.folder), Said(several=False)))["source"]["several_answers"] is False
+    assert read_yaml(new(data, str(base.folder), Overrides(several=False)))["source"]["several_answers"] is False
 
 
 def test_known_rows_bring_their_metrics(project: Path, base: Base) -> None:

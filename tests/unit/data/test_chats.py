@@ -105,7 +105,7 @@ class TestWhatIsRead:
     @pytest.mark.parametrize("template", [TURNS, TRIMMING, BLANKS, WORDS], ids=["turns", "trimming", "blanks", "words"])
     def test_what_is_asked_begins_what_is_read(self, template: str, talker: Any) -> None:
         row, _, _ = written(talker, template, LONG)
-        asked = Chat(talker).asked(LONG[:-1])
+        asked = Chat(talker).read_prompt(LONG[:-1])
         ids = encode_prompts(talker, [asked.prompt], [asked.layout.to_text()])[0]
         assert ids == row.input_ids[: row.target_start]
         assert asked.target == ""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from knowtune.common.errors import UserError
-from knowtune.data.columns import reader_for
+from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.editing_cases import Cases
 from knowtune.data.raw import Reading
@@ -185,7 +185,7 @@ class TestFiles:
         assert raw.known["id"].tolist() == ["0:locality:0", "1:locality:0", "2:locality:0"]
         assert raw.test["fact"].tolist() == raw.train["fact"].tolist() == ["0", "1", "2"]
         assert raw.by_fact
-        assert reader.told() == (
+        assert reader.summary() == (
             "3 cases became 3 training rows (prompt -> target), 3 test rows (paraphrases -> target), 3 known rows "
             "(locality); 6 rows have an old answer beside the target"
         )
@@ -199,7 +199,7 @@ class TestFiles:
         reader = Cases({**NONE, "prompt": "prompt", "target": "target_new", "paraphrases": "more.zzz"}, TASK)
         reader({**ZOR, "more": {"again": "Zor?"}})
         with pytest.raises(UserError) as caught:
-            reader.told()
+            reader.summary()
         assert str(caught.value) == (
             "prepare: no record has anything there: source.columns.paraphrases: 'more.zzz'; correct it, or null where "
             "there is none"

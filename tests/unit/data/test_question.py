@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from knowtune.common.errors import UserError
-from knowtune.data.columns import reader_for
-from knowtune.data.question import asked
+from knowtune.data.column_mapping import reader_for
+from knowtune.data.question import question_cells
 from knowtune.text.encode_rows import encode_prompts, encode_rows
 from tests.unit.helpers import REVIEWS, TASK
 
@@ -33,7 +33,7 @@ def read_and_asked(columns: dict[str, Any], record: dict[str, Any], question: st
     """Check that a question is asked with the tokens that a record's row is learned with; give what is asked."""
     cells = reader_for({**ABOUT, **columns}, TASK, tokenizer)(record)[0].cells
     row = encode_rows(tokenizer, [cells["prompt"]], [cells["target"]], [cells["layout"]])[0]
-    found = asked(question, {**ABOUT, **columns}, TASK, tokenizer, cells["layout"])
+    found = question_cells(question, {**ABOUT, **columns}, TASK, tokenizer, cells["layout"])
     ids = encode_prompts(tokenizer, [found["prompt"]], [found["layout"]])[0]
     assert ids == row.input_ids[: row.target_start]
     return found
@@ -66,7 +66,7 @@ class TestAsTrained:
         read_and_asked(columns, record, json.dumps({"q": "Who", "r": 7}), tokenizer)
         for question in ("Who", '{"q": "Who"}', "{q"):
             with pytest.raises(UserError) as caught:
-                asked(question, columns, TASK, tokenizer)
+                question_cells(question, columns, TASK, tokenizer)
             assert str(caught.value) == (
                 'Q: the prompt is made of several columns; give them as a JSON object: Q=\'{"q": "...", "r": "..."}\''
             )
@@ -84,10 +84,10 @@ class TestAsTrained:
     def test_a_chat_that_the_template_refuses(self, talker: Any) -> None:
         talker.chat_template = "{{ raise_exception('no') }}"
         with pytest.raises(UserError, match=r"^Q: the chat template refuses the messages: no$"):
-            asked("Hi", {**ABOUT, "messages": "chat"}, TASK, talker)
+            question_cells("Hi", {**ABOUT, "messages": "chat"}, TASK, talker)
 
     def test_the_embedded_facts(self, tokenizer: Any) -> None:
-        found = asked("The capital of Chile is", None, TASK, tokenizer)
+        found = question_cells("The capital of Chile is", None, TASK, tokenizer)
         assert found == {"prompt": "The capital of Chile is ", "text_pair": "", "layout": ""}
 
     def test_a_classifiers_texts(self, words: Any) -> None:
@@ -95,16 +95,19 @@ class TestAsTrained:
         cells = reader_for(columns, REVIEWS, words)({"t": "the film", "u": "good", "y": 1})[0].cells
         expected = REVIEWS.encode(words, pd.DataFrame([cells]))[0].input_ids
         for question in ("the film ||| good", '{"t": "the film", "u": "good"}'):
-            found = asked(question, columns, REVIEWS, words)
+            found = question_cells(question, columns, REVIEWS, words)
             assert REVIEWS.encode(words, pd.DataFrame([{**found, "target": ""}]))[0].input_ids == expected
-        assert asked("the film", {**columns, "text": "t", "text_pair": None}, REVIEWS, words)["prompt"] == "the film"
+        assert (
+            question_cells("the film", {**columns, "text": "t", "text_pair": None}, REVIEWS, words)["prompt"]
+            == "the film"
+        )
 
 
 class TestRaw:
     def test_the_text_is_sent_as_it_is(self, talker: Any) -> None:
         text = "<s>[user] Hi</s>\n[assistant]"
         for columns in ({**ABOUT, "messages": "chat"}, {**ABOUT, "prompt": "{q}!", "target": "a"}, None):
-            found = asked(text, columns, TASK, talker, raw=True)
+            found = question_cells(text, columns, TASK, talker, raw=True)
             assert found["prompt"] == text
             ids = encode_prompts(talker, [found["prompt"]], [found["layout"]])[0]
             assert ids == talker(text, add_special_tokens=False)["input_ids"]
@@ -113,4 +116,4 @@ class TestRaw:
 @pytest.mark.parametrize("question", ["", " \n"])
 def test_nothing(question: str, tokenizer: Any) -> None:
     with pytest.raises(UserError, match=r"^Q: got nothing; allowed: the start of a sentence"):
-        asked(question, None, TASK, tokenizer)
+        question_cells(question, None, TASK, tokenizer)

@@ -11,7 +11,7 @@ import pytest
 
 from knowtune.common.errors import UserError
 from knowtune.data import sources
-from knowtune.data.columns import EMPTY, reader_for
+from knowtune.data.column_mapping import EMPTY, reader_for
 from knowtune.data.contract import ROLES, ROW_COLUMNS
 from knowtune.data.raw import READ_COLUMNS, Raw, Reading
 from knowtune.data.sources import read_embedded, read_files

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from knowtune.data.columns import reader_for
+from knowtune.data.column_mapping import reader_for
 from knowtune.data.raw import Reading
 from knowtune.tasks.regression import Regression
 from knowtune.text.cell_paths import MissingColumnError

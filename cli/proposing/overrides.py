@@ -1,4 +1,4 @@
-"""What the user says of the columns: it is taken as said, and only the rest is guessed."""
+"""What the user says of the columns: it overrides every guess."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = {"prompt": "prompts", "target": "prompts", "messages": "chats", "label":
 
 
 @dataclass(frozen=True)
-class Said:
+class Overrides:
     """Columns, or templates of columns in braces, for roles; None for what is to be guessed.
 
     Args:
@@ -43,12 +43,12 @@ class Said:
 
     @property
     def kind(self) -> str | None:
-        """What kind of mapping the roles are of; None where none is said."""
-        found = {KINDS[name]: name for name, value in self.given().items() if name in KINDS}
-        return next(iter(found), None)
+        """What kind of mapping the roles are of; None where none is given."""
+        kinds = {KINDS[name]: name for name, value in self.given().items() if name in KINDS}
+        return next(iter(kinds), None)
 
     def given(self) -> dict[str, Any]:
-        """Give what is said."""
+        """Give the columns that the user names, by role."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
     def check(self, columns: Sequence[Column], shown: str) -> None:

@@ -1,8 +1,7 @@
 """From a record of a file to a row: which column is what, prompt templates, chat messages, labels.
 
-Cells are kept as written. A prompt that is a plain column is joined to its target by
-`knowtune.text.normalize.joint`; a template
-stands for itself, and control tokens in its literal parts are meant as such, those in cells are not.
+Cells are kept as written. A prompt that is a plain column is joined to its target by `knowtune.text.normalize.joint`; a
+template stands for itself, and control tokens in its literal parts are meant as such, those in cells are not.
 """
 
 from __future__ import annotations
@@ -39,25 +38,24 @@ def reader_for(columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedToke
 
     Args:
         columns: as in params.yaml. With `paraphrases`: whole cases, see `knowtune.data.editing_cases`. With
-        `messages`: chats. With
-            `label`: texts with labels or scores. Else `prompt` and `target`: each a column, or a template such as
-            "Q: {question} A: ", which stands for itself with every blank. Where a prompt's column holds a list of
-            messages, prompt and target together are a chat.
+            `messages`: chats. With `label`: texts with labels or scores. Else `prompt` and `target`: each a column, or
+            a template such as "Q: {question} A: ", which stands for itself with every blank. Where a prompt's column
+            holds a list of messages, prompt and target together are a chat.
         task: reads targets.
         tokenizer: has the chat template, and the control tokens; None where there are neither.
     """
     if "paraphrases" in columns:
         return Cases(columns, task)
-    mapped = Mapped(columns, task, tokenizer)
+    mapping = ColumnMapping(columns, task, tokenizer)
     if "messages" in columns:
-        return lambda record: [mapped.chat(record, take(record, columns["messages"]))]
+        return lambda record: [mapping.read_chat(record, take(record, columns["messages"]))]
     if "label" in columns:
-        return lambda record: [mapped.labelled(record)]
-    return lambda record: [mapped.prompted(record)]
+        return lambda record: [mapping.read_label(record)]
+    return lambda record: [mapping.read_prompt(record)]
 
 
-class Mapped:
-    """Reads records by a column mapping."""
+class ColumnMapping:
+    """Reads records by the columns that a mapping names."""
 
     def __init__(self, columns: Mapping[str, Any], task: Task, tokenizer: PreTrainedTokenizerBase | None) -> None:
         """Take what `reader_for` takes."""
@@ -66,48 +64,48 @@ class Mapped:
         self.chats = cache(lambda: Chat(tokenizer))  # made when it is needed: a tokenizer may have no template
         self.control = cache(lambda: control_pattern(tokenizer))
 
-    def prompted(self, record: Mapping[str, Any]) -> Reading:
+    def read_prompt(self, record: Mapping[str, Any]) -> Reading:
         """Read prompt and answers."""
         columns = self.columns
-        asked, target = columns["prompt"], columns["target"]
-        if not is_template(asked) and is_chat(take(record, asked)):
-            return self._completed(record, take(record, asked), take(record, target))
-        prompt, literal = _filled(asked, record)
+        source, target = columns["prompt"], columns["target"]
+        if not is_template(source) and is_chat(take(record, source)):
+            return self._read_completion(record, take(record, source), take(record, target))
+        prompt, literal = _fill(source, record)
         layout = PLAIN
         if is_template(target):
             filled, layout = self._target(record)
             answers = self.task.read_target(filled)
         else:
             answers = self._answers(target, record)
-        if not is_template(asked):
+        if not is_template(source):
             prompt += joint(prompt, answers[0] if answers else "")
         layout = Layout(ending=layout.ending, answer=layout.answer, markup=self._meant(prompt, literal))
-        return self._described(record, prompt, answers, layout)
+        return self._describe(record, prompt, answers, layout)
 
-    def labelled(self, record: Mapping[str, Any]) -> Reading:
+    def read_label(self, record: Mapping[str, Any]) -> Reading:
         """Read text, second text and label."""
         columns = self.columns
-        pair = _filled(columns["text_pair"], record)[0] if columns.get("text_pair") else ""
+        pair = _fill(columns["text_pair"], record)[0] if columns.get("text_pair") else ""
         answers = self._answers(columns["label"], record)
-        text, literal = _filled(columns["text"], record)
+        text, literal = _fill(columns["text"], record)
         layout = Layout(markup=self._meant(text, literal)).to_text()
         target = answers[0] if answers else ""
         return Reading({**EMPTY, "prompt": text, "text_pair": pair, "target": target, "layout": layout})
 
-    def asked(self, record: Mapping[str, Any], *, heads: bool) -> dict[str, str]:
-        """Read what is asked, without an answer: prompt, text_pair and layout.
+    def read_question(self, record: Mapping[str, Any], *, heads: bool) -> dict[str, str]:
+        """Read a question, without an answer: prompt, text_pair and layout.
 
         Args:
             record: texts by the columns' names, which are taken as they are.
             heads: whether a classifier reads it, to whose text nothing is joined.
         """
         column, other = self.columns["text" if "text" in self.columns else "prompt"], self.columns.get("text_pair")
-        text, literal = _filled(column, record)
+        text, literal = _fill(column, record)
         layout = Layout(markup=self._meant(text, literal)).to_text()
         text += "" if heads or is_template(column) else joint(text)
-        return {"prompt": text, "text_pair": _filled(other, record)[0] if other else "", "layout": layout}
+        return {"prompt": text, "text_pair": _fill(other, record)[0] if other else "", "layout": layout}
 
-    def chat(self, record: Mapping[str, Any], messages: Any, first: int = 0) -> Reading:
+    def read_chat(self, record: Mapping[str, Any], messages: Any, first: int = 0) -> Reading:
         """Read a chat; one that cannot be used is a row with the reason.
 
         Args:
@@ -120,15 +118,15 @@ class Mapped:
         try:
             row = self.chats().read(messages, tools, first)
         except UnusableError as error:
-            return self._described(record, "", [], PLAIN, str(error))
-        return self._described(record, row.prompt, [row.target] if row.target.strip() else [], row.layout)
+            return self._describe(record, "", [], PLAIN, str(error))
+        return self._describe(record, row.prompt, [row.target] if row.target.strip() else [], row.layout)
 
-    def _completed(self, record: Mapping[str, Any], prompt: list[Any], target: Any) -> Reading:
+    def _read_completion(self, record: Mapping[str, Any], prompt: list[Any], target: Any) -> Reading:
         """Read a chat whose end stands in a column of its own, as messages or as a text."""
         end = target if is_chat(target) else [{"role": "assistant", "content": target}]
         if any("role" not in one for one in prompt) and not is_chat(target):
             end = [{"from": "gpt", "value": target}]
-        return self.chat(record, [*prompt, *end], first=len(prompt))
+        return self.read_chat(record, [*prompt, *end], first=len(prompt))
 
     def _answers(self, column: str, record: Mapping[str, Any]) -> list[str]:
         """Read what is right."""
@@ -139,13 +137,13 @@ class Mapped:
 
     def _target(self, record: Mapping[str, Any]) -> tuple[str, Layout]:
         """Fill a target's template: from a control token at its literal end on it is the row's ending."""
-        filled, literal = _filled(self.columns["target"], record)
+        filled, literal = _fill(self.columns["target"], record)
         target, ending = filled, ""
         if literal and literal[-1][1] == len(filled):
             last = filled[literal[-1][0] :]
-            found = self.control().search(last)
-            if found:
-                ending = last[len(last[: found.start()].rstrip()) :]
+            control = self.control().search(last)
+            if control:
+                ending = last[len(last[: control.start()].rstrip()) :]
                 target = filled[: len(filled) - len(ending)]
         return target, Layout(ending=ending, answer=self._meant(target, literal))
 
@@ -155,7 +153,7 @@ class Mapped:
             (start, min(stop, len(text))) for start, stop in literal if self.control().search(text[start:stop])
         )
 
-    def _described(
+    def _describe(
         self, record: Mapping[str, Any], prompt: str, answers: Sequence[str], layout: Layout, reason: str = ""
     ) -> Reading:
         """Add what is said about the fact."""
@@ -175,7 +173,7 @@ class Mapped:
         return Reading(cells, reason)
 
 
-def _filled(column: str, record: Mapping[str, Any]) -> tuple[str, list[Range]]:
+def _fill(column: str, record: Mapping[str, Any]) -> tuple[str, list[Range]]:
     """Fill a template, or take a column.
 
     Returns:
