@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def groups(records: Records) -> dict[float, dict[Arm, dict[int, dict[str, Any]]]
     return {rate: by_arm for rate, by_arm in sorted(full.items()) if by_arm}
 
 
-def lines(tasks: dict[str, Records]) -> Iterator[str]:
+def lines(tasks: Mapping[str, Records]) -> Iterator[str]:
     """Yield the page."""
     yield from INTRO
     yield from ["", "## Verdicts", ""]
@@ -69,7 +69,7 @@ def lines(tasks: dict[str, Records]) -> Iterator[str]:
     yield from ["", "## What falls short", "", *LIMITS]
 
 
-def changes(tasks: dict[str, Records]) -> dict[tuple[str, float], Changes]:
+def changes(tasks: Mapping[str, Records]) -> dict[tuple[str, float], Changes]:
     """Return each arm's differences to plain training by the same method, by task and rate of wrong targets."""
     every: dict[tuple[str, float], Changes] = {}
     for name, records in tasks.items():
@@ -82,7 +82,7 @@ def changes(tasks: dict[str, Records]) -> dict[tuple[str, float], Changes]:
     return every
 
 
-def verdicts(tasks: dict[str, Records]) -> Iterator[str]:
+def verdicts(tasks: Mapping[str, Records]) -> Iterator[str]:
     """Yield one line for each filter and weighting: mean difference to plain training, and how often it is shown."""
     heads = [f"{metric}, {some} wrong targets" for metric in JUDGED for some in ("no", "some")]
     yield f"| against plain training | {' | '.join(heads)} |"
@@ -127,7 +127,7 @@ def table(records: Records, by_arm: dict[Arm, dict[int, dict[str, Any]]]) -> Ite
         yield f"| {arm.method} | {arm.name} | {len(own)} | {gone} | {' | '.join(cells)} |"
 
 
-def how_made(tasks: dict[str, Records]) -> Iterator[str]:
+def how_made(tasks: Mapping[str, Records]) -> Iterator[str]:
     """Yield settings, sizes and versions."""
     for name, records in tasks.items():
         sizes = next(record for record in records if record["what"] == "base")["sizes"]

@@ -1,4 +1,4 @@
-"""Methods: how a model is changed. Each member is a file of this folder and a line here."""
+"""Methods: how a model is changed. A member is a file here, or a folder with its PEFT tuner; and a line below."""
 
 METHODS = {
     "lora": "knowtune.methods.lora:Lora",

@@ -20,10 +20,10 @@ def choice(ranked: np.ndarray, count: int, num_near: int) -> np.ndarray:
 @pytest.mark.parametrize("form", ["deviation", "variance"])
 @pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 4.0])
 def test_no_subset_is_better(spread: float, form: str) -> None:
-    lot = np.random.default_rng(7)
+    generator = np.random.default_rng(7)
     for size in (1, 2, 3, 5, 8, 12):
         for tied in (False, True):
-            ranked = np.sort(lot.integers(0, 3, size) / 2 if tied else lot.uniform(0, 2, size))
+            ranked = np.sort(generator.integers(0, 3, size) / 2 if tied else generator.uniform(0, 2, size))
             for count in range(1, size + 1):
                 found = choice(ranked, count, best_prefix(ranked, count, spread, form))
                 assert len(found) == count

@@ -21,9 +21,9 @@ def test_ties_go_by_id() -> None:
 
 
 def test_as_sorting_by_value_and_id_does() -> None:
-    lot = np.random.default_rng(1)
-    values = lot.integers(0, 9, 200) / 4
-    ids = pd.Series(lot.permutation(200).astype(str))
+    generator = np.random.default_rng(1)
+    values = generator.integers(0, 9, 200) / 4
+    ids = pd.Series(generator.permutation(200).astype(str))
     expected = sorted(range(200), key=lambda i: (values[i], ids[i]))
     assert lowest_first(values, ids).tolist() == expected
 

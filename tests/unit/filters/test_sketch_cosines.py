@@ -7,8 +7,8 @@ import pytest
 from knowtune.filters.base import Seen
 from knowtune.filters.sketch_cosines import cosines_with_others, mean_group_cosines
 
-LOT = np.random.default_rng(0)
-SKETCHES = LOT.normal(0.2, 1.0, (20_000, 5)).astype("float32")  # more than a slice
+GENERATOR = np.random.default_rng(0)
+SKETCHES = GENERATOR.normal(0.2, 1.0, (20_000, 5)).astype("float32")  # more than a slice
 
 
 def seen(sketches: np.ndarray, places: np.ndarray | None = None) -> Seen:
@@ -28,7 +28,7 @@ def test_each_against_the_mean_of_all_others() -> None:
 
 
 def test_neither_the_order_nor_the_scale_matters() -> None:
-    order = LOT.permutation(len(SKETCHES))
+    order = GENERATOR.permutation(len(SKETCHES))
     np.testing.assert_array_equal(
         cosines_with_others(seen(SKETCHES, order)), cosines_with_others(seen(SKETCHES))[order]
     )

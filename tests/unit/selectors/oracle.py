@@ -29,7 +29,7 @@ class Table(Pool):
         num_reserved: of a head.
         theta: the parameters; by default the first row's gradient.
         judge: gives dev scores from rows and mask.
-        asked: what selectors asked for, in order.
+        calls: of selectors, in order.
     """
 
     rows: pd.DataFrame
@@ -38,7 +38,7 @@ class Table(Pool):
     num_reserved: int = 0
     theta: np.ndarray[Any, Any] | None = None
     judge: Callable[[Sequence[int], Mapping[str, torch.Tensor]], float] = lambda rows, mask: float(len(rows))
-    asked: list[tuple[str, Any]] = field(default_factory=list)
+    calls: list[tuple[str, Any]] = field(default_factory=list)
 
     def split(self, flat: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
         sizes = [math.prod(shape) for shape in self.shapes.values()]
@@ -49,18 +49,18 @@ class Table(Pool):
         return self.split(self.gradients[0] if self.theta is None else self.theta)
 
     def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
-        self.asked.append(("fisher", (list(rows), scoring)))
+        self.calls.append(("fisher", (list(rows), scoring)))
         return self.split((self.gradients[list(rows)] ** 2).mean(axis=0))
 
     def row_scores(
         self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
     ) -> torch.Tensor:
-        self.asked.append(("row_scores", (list(rows), mask, scoring)))
+        self.calls.append(("row_scores", (list(rows), mask, scoring)))
         kept = self.gradients[list(rows)] if mask is None else self.gradients[np.ix_(list(rows), flat(self, mask))]
         return torch.from_numpy((kept**2).sum(axis=1))
 
     def dev_score(self, rows: Sequence[int], mask: Mapping[str, torch.Tensor], seed: int) -> float:
-        self.asked.append(("dev_score", (list(rows), mask, seed)))
+        self.calls.append(("dev_score", (list(rows), mask, seed)))
         return self.judge(rows, mask)
 
 

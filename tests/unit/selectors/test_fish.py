@@ -95,7 +95,7 @@ def test_only_drawn_rows_are_scored_as_the_options_say() -> None:
     pool = logistic()
     choice = Fish(budget=0.1, samples=4, labels="expected", draws=3, max_loss=2.0, batch_size=8).choose(pool, seed=0)
     scoring = Scoring(labels="expected", draws=3, max_loss=2.0, batch_size=8)
-    (first, (rows, one)), (second, (again, mask, two)) = pool.asked
+    (first, (rows, one)), (second, (again, mask, two)) = pool.calls
     assert (first, second) == ("fisher", "row_scores")
     assert rows == again == chosen(choice)
     assert type(one) is Scoring and one == two == scoring

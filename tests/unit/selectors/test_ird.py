@@ -90,7 +90,7 @@ def test_every_pair_lies_in_the_one_before(granularity: Any, order: Any, stratif
         num_parameters=5, samples=2, rounds=6, granularity=granularity, order=order, stratify=stratify, search=True
     )
     made.choose(pool, seed=0)
-    pairs = [(set(rows), set(flat(pool, mask))) for name, (rows, mask, *_) in pool.asked if name == "dev_score"]
+    pairs = [(set(rows), set(flat(pool, mask))) for name, (rows, mask, *_) in pool.calls if name == "dev_score"]
     assert len(pairs) == 6
     for (rows, kept), (fewer_rows, fewer_kept) in pairwise(pairs):
         assert fewer_rows < rows
@@ -185,13 +185,13 @@ def test_the_search_takes_the_best_pair_and_of_equals_the_last() -> None:
     assert choice.scores.tolist() == pytest.approx(traces.tolist(), rel=1e-12)
     assert choice.layers is not None and choice.layers["kept"].sum() == len(kept)
     assert [line["dev_score"] for line in choice.trace] == [0.5, 0.75, 0.75, 0.25]
-    assert [seed for name, (*_, seed) in pool.asked if name == "dev_score"] == [3] * 4
+    assert [seed for name, (*_, seed) in pool.calls if name == "dev_score"] == [3] * 4
 
 
 def test_without_a_search_nothing_is_trained() -> None:
     pool = logistic()
     Ird(num_parameters=9, samples=4, rounds=4).choose(pool, seed=0)
-    assert [name for name, _ in pool.asked] == ["fisher", "row_scores"] * 4
+    assert [name for name, _ in pool.calls] == ["fisher", "row_scores"] * 4
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("-inf")])

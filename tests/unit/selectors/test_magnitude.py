@@ -30,7 +30,7 @@ def test_rows_are_those_of_the_lot() -> None:
     other = Random(samples=5).choose(pool, seed=2)
     assert one.chosen.equals(other.chosen)
     assert one.scores.equals(other.scores)
-    assert pool.asked == []
+    assert pool.calls == []
 
 
 def test_the_weights_are_left_alone() -> None:

@@ -84,9 +84,9 @@ def test_panels_for_what_there_is() -> None:
     everything = words(Everything().choose(pool(), seed=0))
     assert "rows by score (24 of 24 chosen)" in everything
     assert not {"layer (–: outside of the stack)", "round", "share of the scores, %"} & set(everything)
-    lot = words(Random(budget=0.2, samples=3).choose(pool(), seed=0))
-    assert {"rows by score (3 of 24 chosen)", "entries that the mask keeps", "left out", "embedding"} <= set(lot)
-    assert not {"round", "share of the scores, %"} & set(lot)
+    drawn = words(Random(budget=0.2, samples=3).choose(pool(), seed=0))
+    assert {"rows by score (3 of 24 chosen)", "entries that the mask keeps", "left out", "embedding"} <= set(drawn)
+    assert not {"round", "share of the scores, %"} & set(drawn)
     fish = words(Fish(budget=0.2).choose(pool(), seed=0))
     assert {"share of the scores, %", "attention", "mlp", "norm"} <= set(fish)
     assert "round" not in fish and "head" not in fish

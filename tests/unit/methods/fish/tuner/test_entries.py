@@ -1,4 +1,4 @@
-"""Which entries a config means, and what it is told when it means none."""
+"""Which entries a config means, and the error when it means none."""
 
 from __future__ import annotations
 
