@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,13 +13,9 @@ import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
-from knowtune.gradients import pass_size
 from knowtune.gradients import scorer as scoring
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
-from knowtune.gradients.module_gradients import ModuleCall, UnsupportedError, per_example_gradients
 from knowtune.gradients.options import Scoring
-from knowtune.gradients.parameter_gradients import DenseGradients
-from knowtune.gradients.per_example import HookedGradients
 from knowtune.methods.lora import Lora
 from knowtune.models.masks import top_entries
 from knowtune.tasks.base import Task
@@ -28,82 +23,8 @@ from knowtune.tasks.classification import Classification
 from knowtune.tasks.next_token import NextToken
 from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import IGNORE_INDEX, Encoded, Labelled
+from tests.unit.gradients.definition import Sums, assert_equal, by_definition, diagonal, small, some_rows
 from tests.unit.helpers import TASK, counted_calls, encoded, fact_rows, review_rows
-
-Sums = dict[str, torch.Tensor]
-
-
-def by_definition(
-    model: Any, rows: Sequence[Any], task: Task, parameters: dict[str, torch.nn.Parameter]
-) -> tuple[Sums, torch.Tensor]:
-    """The mean over rows of squared gradients, and each row's sum of them."""
-    total = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in parameters.items()}
-    traces = []
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    for p in parameters.values():
-        p.requires_grad_(True)
-    for row in rows:
-        targets = task.objective.targets([row])
-        loss = task.objective.losses(model(**task.inputs([row])).logits, targets).sum() / task.objective.num_targets(
-            targets
-        )
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        squares = {n: g.double().square() for n, g in zip(parameters, found, strict=True) if g is not None}
-        for name, square in squares.items():
-            total[name] += square / len(rows)
-        traces.append(sum(float(square.sum()) for square in squares.values()))
-    for p, flag in flags:
-        p.requires_grad_(flag)
-    return total, torch.tensor(traces, dtype=torch.float64)
-
-
-def assert_equal(found: dict[str, torch.Tensor], expected: Sums, tolerance: float = 1e-5) -> None:
-    assert found.keys() == expected.keys()
-    noise = 1e-8 * max(
-        float(values.norm()) for values in expected.values()
-    )  # of what has no influence, but for rounding
-    for name, values in expected.items():
-        assert found[name].dtype == torch.float32
-        error = (found[name].double() - values).norm() / (values.norm() + noise)
-        assert error <= tolerance, (name, float(error))
-
-
-def some_rows(num: int = 9, vocabulary: int = 60) -> list[Encoded]:
-    """Rows of several lengths, of which some learn every token and some only the last ones."""
-    generator = torch.Generator().manual_seed(3)
-    rows = []
-    for i in range(num):
-        ids = torch.randint(3, vocabulary, (6 + 2 * (i % 4),), generator=generator).tolist()
-        rows.append(Encoded(ids, 1 if i % 2 else len(ids) - 2, len(ids)))
-    return rows
-
-
-def small(kind: str) -> Any:
-    """A tiny model of an architecture."""
-    import transformers as t
-
-    torch.manual_seed(1)
-    size = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    llama = {**size, "intermediate_size": 24, "num_key_value_heads": 1, "max_position_embeddings": 32}
-    if kind == "gpt2":
-        return t.GPT2LMHeadModel(t.GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=32)).eval()
-    if kind == "opt":
-        config = t.OPTConfig(**size, ffn_dim=24, max_position_embeddings=40, word_embed_proj_dim=16)
-        return t.OPTForCausalLM(config).eval()
-    if kind == "qwen2":
-        return t.Qwen2ForCausalLM(t.Qwen2Config(**llama, tie_word_embeddings=False)).eval()
-    if kind == "mixtral":
-        return t.MixtralForCausalLM(t.MixtralConfig(**llama, num_local_experts=2)).eval()
-    return t.GemmaForCausalLM(t.GemmaConfig(**llama, head_dim=8)).eval()
-
-
-def diagonal(
-    base: Base, rows: Sequence[Any] | None = None, model: Any = None, **options: Any
-) -> dict[str, torch.Tensor]:
-    model = base.model() if model is None else model
-    scoring = Scoring(**{k: options.pop(k) for k in list(options) if k in Scoring.model_fields})
-    given = encoded(base, fact_rows()).rows if rows is None else rows
-    return fisher_diagonal(model, given, base.task, parameters_in(model), scoring, **options)
 
 
 class TestTheDefinition:
@@ -234,32 +155,6 @@ class TestLaws:
         one = {name: values.double() for name, values in diagonal(base, rows).items()}
         assert_equal(diagonal(base, rows * 2), one, 1e-6)
 
-    def test_the_model_is_left_as_it_was(self, base: Base) -> None:
-        model = base.model()
-        model.model.layers[0].train()
-        model.lm_head.weight.requires_grad_(False)
-        p = model.model.layers[0].mlp.up_proj.weight
-        p.grad = torch.ones_like(p)
-        before = [(q.requires_grad, q.grad) for q in model.parameters()]
-        modes = [m.training for m in model.modules()]
-        weights = [q.detach().clone() for q in model.parameters()]
-        numbers = torch.get_rng_state()
-        for labels in ("true", "expected"):
-            diagonal(base, model=model, labels=labels)
-        assert torch.equal(torch.get_rng_state(), numbers)
-        assert [(q.requires_grad, q.grad) for q in model.parameters()] == before
-        assert [m.training for m in model.modules()] == modes
-        assert all(torch.equal(q, w) for q, w in zip(model.parameters(), weights, strict=True))
-        assert not any(m._forward_hooks for m in model.modules())
-        assert model.config.use_cache is True
-
-    def test_also_after_an_error(self, base: Base) -> None:
-        model = base.model()
-        with pytest.raises(ZeroDivisionError), HookedGradients(model, parameters_in(model)):
-            1 / 0  # noqa: B018
-        assert all(p.requires_grad for p in model.parameters())
-        assert not any(m._forward_hooks for m in model.modules())
-
     def test_a_mask_limits_the_traces(self, base: Base) -> None:
         model, rows = base.model(), encoded(base, fact_rows()).rows
         scope = parameters_in(model)
@@ -355,39 +250,6 @@ class TestExpectedLabels:
         assert float((found["model.norm.weight"].double() - exact).norm() / exact.norm()) < 0.15
 
 
-class TestInterruption:
-    def test_a_resumed_scoring_gives_the_same_bits(self, base: Base, tmp_path: Path, monkeypatch: Any) -> None:
-        from knowtune.gradients import scorer as scoring
-
-        monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
-        whole = diagonal(base, batch_size=4)
-        with counted_calls(scoring.Scorer, "_add", 6, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-            diagonal(base, batch_size=4, work=tmp_path / "work")
-        with counted_calls(scoring.Scorer, "_add", 99, KeyboardInterrupt()) as calls:
-            resumed = diagonal(base, batch_size=4, work=tmp_path / "work")
-        assert calls[0] == 2 + 6 - 3  # the check takes two; three of six batches were saved
-        assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-
-    def test_a_finished_one_is_not_done_again(self, base: Base, tmp_path: Path) -> None:
-        from knowtune.gradients import scorer as scoring
-
-        rows, model = encoded(base, fact_rows()).rows, base.model()
-        options = {"work": tmp_path / "work"}
-        first = row_traces(model, rows, TASK, parameters_in(model), Scoring(), **options)
-        with counted_calls(scoring.Scorer, "_add", 99, KeyboardInterrupt()) as calls:
-            assert torch.equal(row_traces(model, rows, TASK, parameters_in(model), Scoring(), **options), first)
-        assert calls[0] == 2
-
-    def test_a_broken_partial_result(self, base: Base, tmp_path: Path) -> None:
-        diagonal(base, work=tmp_path)
-        (found,) = tmp_path.iterdir()
-        found.write_bytes(found.read_bytes()[:100])
-        with pytest.raises(
-            UserError, match=r"partial-0-of-1: not readable \(.*\); remove it, and the scoring starts again"
-        ):
-            diagonal(base, work=tmp_path)
-
-
 class TestBadInput:
     def test_a_pattern_that_matches_nothing(self, base: Base) -> None:
         with pytest.raises(UserError) as caught:
@@ -437,99 +299,3 @@ class TestBadInput:
             model = torch.nn.Linear(2, 2)
         with pytest.raises(UserError, match=r"2 parameters are on the meta device, e\.g\. weight: they have no values"):
             parameters_in(model)
-
-    def test_no_rows(self, base: Base) -> None:
-        with pytest.raises(UserError, match="Fisher information: no row is left to score"):
-            diagonal(base, [])
-
-    def test_nothing_in_scope(self, base: Base) -> None:
-        with pytest.raises(UserError, match="Fisher information: no parameter is left to score"):
-            fisher_diagonal(base.model(), some_rows(), TASK, {}, Scoring())
-
-    @pytest.mark.parametrize("labels", ["true", "expected"])
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_a_gradient_that_is_not_finite_names_the_row(self, base: Base, value: float, labels: Any) -> None:
-        model = base.model()
-        with torch.no_grad():
-            model.model.embed_tokens.weight[77] = value
-        rows = [Encoded([1, 5, 6 + i, 30], 2, 4) for i in range(6)]
-        rows[4] = Encoded([1, 77, 9, 30], 2, 4)
-        model.lm_head = torch.nn.Linear(64, model.config.vocab_size, bias=False)
-        ids = [f"row-{i}" for i in range(6)]
-        with pytest.raises(UserError, match=r"x: the gradient of row 'row-4' is not finite; look at this row"):
-            fisher_diagonal(model, rows, TASK, parameters_in(model), Scoring(labels=labels), ids=ids, label="x")
-
-    def test_rows_whose_sum_alone_is_not_finite(self, base: Base) -> None:
-        row = some_rows()[0]
-        largest = max(float(values.sum()) for values in diagonal(base, [row]).values())
-
-        class Huge(NextToken):
-            def losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-                return (1e37 / largest) ** 0.5 * super().losses(logits, targets)  # float32 goes up to 3.4e38
-
-        class HugeTask(type(TASK)):  # type: ignore[misc]
-            objective: ClassVar[Any] = Huge()
-
-        with pytest.raises(UserError, match=r"the gradients of rows .* have a sum that is not finite, though each"):
-            diagonal(replace(base, task=HugeTask()), [row] * 40, batch_size=40)
-
-    def test_a_model_that_mixes_examples_takes_the_slow_way(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """A norm over the batch has no gradient of one example; it is then scored alone."""
-        model = small("qwen2")
-        forward = type(model.model.norm).forward
-
-        def mixing(x: torch.Tensor) -> torch.Tensor:
-            return forward(model.model.norm, x) - 0.5 * x.mean(0, keepdim=True)
-
-        model.model.norm.forward = mixing
-        expected, _ = by_definition(model, some_rows(), TASK, parameters_in(model))
-        assert_equal(fisher_diagonal(model, some_rows(), TASK, parameters_in(model), Scoring()), expected)
-        assert "one example at a time, for " in capsys.readouterr().err
-
-    def test_a_module_that_cannot_be_told_apart(self) -> None:
-        model = torch.nn.Sequential(torch.nn.Linear(4, 4))
-        with (
-            HookedGradients(model, parameters_in(model)) as source,
-            pytest.raises(UnsupportedError, match="7 rows for 2"),
-        ):
-            source.start_forward(2)
-            source.backward(model(torch.randn(7, 4)).sum(), None)  # type: ignore[arg-type]
-
-
-class TestPasses:
-    def test_norms_are_affine_and_what_is_not_is_differentiated(self) -> None:
-        class Curved(torch.nn.Module):  # a vector as wide as its output, but no scale
-            def __init__(self) -> None:
-                super().__init__()
-                self.weight = torch.nn.Parameter(torch.randn(5))
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return x * self.weight.exp()
-
-        torch.manual_seed(0)
-        x, delta = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
-        for module, affine in ((torch.nn.LayerNorm(5), True), (torch.nn.RMSNorm(5), True), (Curved(), False)):
-            for p in module.parameters():
-                torch.nn.init.normal_(p)
-            own = {key: key for key, _ in module.named_parameters()}
-            known: dict[torch.nn.Module, bool] = {}
-            uses = dict(per_example_gradients(ModuleCall(module, own, (x,), {}, delta, 3), known))
-            assert known == {module: affine}
-            for key, p in module.named_parameters():
-                each = [torch.autograd.grad((module(x[i]) * delta[i]).sum(), p)[0] for i in range(3)]
-                use = uses[key]
-                assert isinstance(use, DenseGradients)
-                assert torch.allclose(use.gradients, torch.stack(each), atol=1e-5)
-
-    def test_a_pass_is_as_large_as_the_weights_have_room_for(self, base: Base, monkeypatch: Any) -> None:
-        model, rows = base.model(), encoded(base, fact_rows()).rows
-        matrices = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
-        width = sum(sum(weight.shape) for weight in matrices)
-        monkeypatch.setattr(pass_size, "MIN_TOKENS_CPU", 1)
-        monkeypatch.setattr(pass_size, "MIN_TOKENS_GPU", 1)
-        assert pass_size.tokens_per_pass(model) == max(1, sum(p.numel() for p in model.parameters()) // (2 * width))
-        expected = diagonal(base, rows, batch_size=32)
-        monkeypatch.setattr(pass_size, "MIN_TOKENS_CPU", 3 * max(len(row.input_ids) for row in rows))
-        with counted_calls(torch.nn.Embedding, "forward", 0, AssertionError()) as calls:
-            assert_equal(diagonal(base, rows, model, batch_size=32), {n: v.double() for n, v in expected.items()})
-        assert calls[0] == 3 + -(-len(rows) // 3)  # the check: two rows as one batch, and one by one
