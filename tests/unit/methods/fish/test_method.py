@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from knowtune.selectors.budgets import Budgeted
 from knowtune.selectors.fish import Fish as Selector
 from knowtune.selectors.ird import Ird
 from knowtune.selectors.random import Random
-from knowtune.selectors.run import ChoiceJob, Search, Warmup, choose_seed
+from knowtune.selectors.run import ChoiceJob, Warmup, choose_seed
 from knowtune.training.fit import fit
 from knowtune.training.recipe import ShortTraining
 from knowtune.training.run import Job, train_seed
@@ -145,15 +144,6 @@ class TestFishTuning:
         assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_the_warm_up_moves_mass_onto_a(base: Base, tmp_path: Path) -> None:
-    """At initialisation B = 0, so that all of LoRA's Fisher information lies on B."""
-    name, method = ADAPTERS[0]
-    warmup = Warmup(name, method, ShortTraining(steps=10, learning_rate=0.01, batch_size=4))
-    selected = choose(base, Selector(budget=0.5), tmp_path / "seed-0", warmup=warmup)
-    mass = selected.layers.set_index("parameter")["mass"]
-    assert 0.01 < mass[[n for n in mass.index if "lora_A" in n]].sum() < 0.99
-
-
 def test_without_a_mask(base: Base) -> None:
     with pytest.raises(UserError, match="fish: no mask; name a selection with a budget"):
         Fish().attach(base.model())
@@ -166,39 +156,3 @@ def test_a_run_with_a_method_that_cannot_use_the_mask(base: Base, tmp_path: Path
     job = Job("r", "lora", lora, recipe(), 0, rows, rows.head(0), selected.mask)
     with pytest.raises(UserError, match="train r: lora cannot use the parameter mask of its selection; use fish"):
         train_seed(job, base, tmp_path / "out", tmp_path / "work")
-
-
-def test_a_search_takes_the_pair_that_does_best_on_validation_rows(base: Base, tmp_path: Path) -> None:
-    selector = Ird(num_parameters=300, samples=6, rounds=3, search=True)
-    search = Search(Fish(), ShortTraining(steps=4, learning_rate=0.02, batch_size=4), fact_rows().head(4))
-    selected = choose(base, selector, tmp_path / "seed-0", search=search)
-    scores = [line["dev_score"] for line in selected.trace]
-    best = selected.trace[max(range(3), key=lambda i: (scores[i], i))]
-    assert len(set(scores)) > 1
-    assert num_entries(selected.mask) == best["num_parameters"]
-    assert int(selected.rows["chosen"].sum()) == best["num_rows"]
-
-
-def test_a_killed_selection_goes_on_to_the_same_choice(base: Base, tmp_path: Path, monkeypatch: Any) -> None:
-    from knowtune.gradients import scorer as scoring
-    from tests.unit.helpers import counted_calls
-
-    monkeypatch.setattr(scoring, "SAVE_SECONDS", -1.0)
-    selector = Ird(num_parameters=300, samples=6, rounds=3, batch_size=4)
-    whole = choose(base, selector, tmp_path / "whole" / "seed-0")
-    with counted_calls(scoring.Scorer, "_add", 25, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
-        choose(base, selector, tmp_path / "killed" / "seed-0")
-    with counted_calls(scoring.Scorer, "_add", 999, KeyboardInterrupt()) as calls:
-        resumed = choose(base, selector, tmp_path / "killed" / "seed-0")
-    assert calls[0] < 36
-    pd.testing.assert_frame_equal(resumed.rows, whole.rows)
-    assert all(torch.equal(resumed.mask[name], whole.mask[name]) for name in whole.mask)
-
-
-def test_a_selection_over_another_base_is_told_apart(base: Base, tmp_path: Path) -> None:
-    from knowtune.selectors.artefact import read_selection
-
-    choose(base, Random(budget=0.01), tmp_path / "seed-0")
-    other = replace(base, card={**base.card, "digest": "f" * 64})
-    with pytest.raises(UserError, match="made on a base with digest"):
-        read_selection(tmp_path, 0, other)
