@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     for sources in zip(*kept, strict=True):
         seed = sources[0].name
         norms[seed] = mix(member, list(sources), weights, base, args.out / seed, settings.seed)
-        print(f"mix {args.name}: {seed}: change norms {norms[seed]}")
+        print(f"mix {args.name}: {seed}: norms of task vectors {norms[seed]}")
     write_json(args.out / "norms.json", norms)
 
 

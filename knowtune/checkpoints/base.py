@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card
-from knowtune.models.checkpoint_files import (
-    load_tokenizer,
-)
+from knowtune.models.checkpoint_files import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,7 +69,7 @@ class Base:
 
 
 def load_model(folder: Path, compute: Compute, task: Task, *, trained: bool = False) -> PreTrainedModel:
-    """Load a checkpoint with a task's head onto the device and in the dtype asked for, in evaluation mode.
+    """Load a checkpoint with a task's head onto the device and in the dtype of `compute`, in evaluation mode.
 
     Args:
         folder: in transformers layout.

@@ -15,7 +15,7 @@ def score_filter(train: pd.DataFrame, injected: pd.DataFrame, dropped: pd.DataFr
 
     Returns:
         Per kind: how many were injected and found, recall, precision (share of the dropped rows that are of the
-        kind) and base rate (the precision of dropping by lot); and how many sound rows went with them.
+        kind) and base rate (the precision of random dropping); and how many sound rows went with them.
     """
     gone = set(dropped["id"])
     kind_of = dict(zip(injected["id"], injected["kind"], strict=True))

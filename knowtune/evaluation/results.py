@@ -54,7 +54,7 @@ def beside_base(own: Results, base: Results, task: Task) -> Judged:
     """Put the pristine base's result beside each example's and text's own.
 
     Raises:
-        UserError: the base was judged on other examples, or was not asked for its answers.
+        UserError: the base was judged on other examples, or did not answer them.
     """
     if (
         own.examples["id"].tolist() != base.examples["id"].tolist()

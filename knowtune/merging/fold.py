@@ -16,7 +16,7 @@ import torch
 
 from knowtune.checkpoints.base import Base, load_model, require_same_base
 from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED, for_serving
-from knowtune.checkpoints.plain import write_plain
+from knowtune.checkpoints.save import write_checkpoint
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, write_json
 from knowtune.merging.parity import parity
@@ -40,7 +40,7 @@ def merge_seed(
     written in the base's dtype, and read back from disk it must be what was written, bit for bit. What was trained in
     memory is compared by its record: with the seed put back onto the base that it was trained on, and with the
     checkpoint on disk. Where training and checkpoint are in float32, both must meet it; else the checkpoint is rounded,
-    and its difference is told but bounds nothing.
+    and its difference is recorded but bounds nothing.
 
     Args:
         method: the run's method.
@@ -71,7 +71,7 @@ def merge_seed(
         merged = method.fold(load_seed(method, adapter, exact))
         found |= judge(attached, merged)
         del attached
-        written: torch.nn.Module = write_plain(merged, base, folder)
+        written: torch.nn.Module = write_checkpoint(merged, base, folder)
         write_json(folder / MERGED, {"kind": "folded", **described})
     else:
         for file in sorted(adapter.iterdir()):

@@ -1,4 +1,4 @@
-"""Mix merged models of one base into one plain checkpoint, one tensor at a time: one model is in memory, the base."""
+"""Mix merged models of one base into one checkpoint, one tensor at a time: one model is in memory, the base."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 
 from knowtune.checkpoints.base import Base, require_same_base
 from knowtune.checkpoints.cards import COMPOSED, MERGED, for_serving
-from knowtune.checkpoints.plain import require_written, save_plain, untie, weights_of
-from knowtune.checkpoints.stored_weights import open_stored
+from knowtune.checkpoints.lazy_weights import open_weights
+from knowtune.checkpoints.save import require_written, save_checkpoint
+from knowtune.checkpoints.tied_weights import untie, weights_of
 from knowtune.common.errors import UserError
 from knowtune.common.files import file_digest, read_card, text_digest, write_json
 from knowtune.merging.mixtures.base import Mixture
@@ -20,7 +21,7 @@ from knowtune.merging.mixtures.base import Mixture
 def mix(
     member: Mixture, folders: list[Path], weights: list[float], base: Base, folder: Path, seed: int
 ) -> dict[str, float]:
-    """Mix merged models by their changes against the base, one tensor at a time, and write a plain checkpoint.
+    """Mix merged models by their task vectors, merged - base, one tensor at a time, and write a checkpoint.
 
     Args:
         member: how to combine.
@@ -31,7 +32,7 @@ def mix(
         seed: for what is random in the mixture.
 
     Returns:
-        The L2 norm of each model's change and of the mixture's.
+        The L2 norm of each model's task vector and of the mixture's.
 
     Raises:
         UserError: a model is composed, damaged, or of another base.
@@ -48,7 +49,7 @@ def mix(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         files = [Path(scratch) / f"{number}.safetensors" for number in range(len(folders) + 1)]
-        sources = [open_stored(source, model, base, file) for source, file in zip(folders, files, strict=False)]
+        sources = [open_weights(source, model, base, file) for source, file in zip(folders, files, strict=False)]
         if any(source.untied for source in sources):
             untie(model)
         mixed = weights_of(model)
@@ -56,13 +57,13 @@ def mix(
             if name not in mixed:
                 continue  # the second name of a tied weight
             origin = mixed[name].detach().float().cpu()
-            changes = [source[name].float() - origin for source in sources]
-            change = member.combine(changes, share, seed + number)
-            for i, tensor in enumerate([*changes, change]):
+            deltas = [source[name].float() - origin for source in sources]
+            delta = member.combine(deltas, share, seed + number)
+            for i, tensor in enumerate([*deltas, delta]):
                 squares[i] += float(tensor.double().square().sum())
-            mixed[name].copy_(origin + change)
-        save_plain(model, base, folder)
-        require_written(model, open_stored(folder, model, base, files[-1]), folder)
+            mixed[name].copy_(origin + delta)
+        save_checkpoint(model, base, folder)
+        require_written(model, open_weights(folder, model, base, files[-1]), folder)
     written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
     described = {"base_digest": base.digest, "weights_digest": text_digest(written), **for_serving(card)}
     write_json(folder / MERGED, {"kind": "mixed", **described})

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.checkpoints.plain import tie_again, untie
+from knowtune.checkpoints.tied_weights import tie_again, untie
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, read_json, read_tensors, write_json
 from knowtune.methods.peft_warnings import quiet_peft

@@ -9,12 +9,12 @@ from typing import Any
 
 from knowtune.common.errors import UserError
 from knowtune.models.checkpoint_files import (
-    asked_attention,
     end_tokens,
     first_line,
     load_tokenizer,
     read_config,
     read_object,
+    requested_attention,
 )
 
 CONTEXT_KEYS = (
@@ -35,7 +35,7 @@ class Admitted:
 
     Args:
         architecture: as config.json names it.
-        context: the longest text that it can read, in tokens; None where nothing is said of it.
+        context: the longest text that it can read, in tokens; None where nothing limits it.
         notes: what a user should know: what of the checkpoint is not followed, or is missing.
     """
 
@@ -69,9 +69,9 @@ def admit(folder: Path) -> Admitted:
     weights = _weights(folder)
     config = read_config(folder)
     notes = [*_tokenizer_notes(folder, config)]
-    asked = asked_attention(raw)
-    if asked is not None:
-        notes.append(f"config.json asks for {asked}; attention is computed by torch itself instead")
+    attention = requested_attention(raw)
+    if attention is not None:
+        notes.append(f"config.json asks for {attention}; attention is computed by torch itself instead")
     shapes = _require_finite(weights)
     claimed = claimed_context(raw, config.get_text_config().to_dict(), config.to_dict())
     context = readable_context(config, claimed, shapes)
@@ -82,15 +82,15 @@ def admit(folder: Path) -> Admitted:
     return Admitted(architecture, context, notes)
 
 
-def claimed_context(*said: dict[str, Any]) -> int | None:
+def claimed_context(*configs: dict[str, Any]) -> int | None:
     """Read the longest sequence that a model says it takes, in tokens; None where it says nothing.
 
     Args:
-        said: config.json's content, then what transformers makes of it, which has defaults.
+        configs: config.json's content, then what transformers makes of it, which has defaults.
     """
-    parts = [part for whole in said for part in (whole.get("text_config"), whole) if isinstance(part, dict)]
-    found = (part.get(key) for part in parts for key in CONTEXT_KEYS)
-    return next((value for value in found if type(value) is int and value > 0), None)
+    parts = [part for whole in configs for part in (whole.get("text_config"), whole) if isinstance(part, dict)]
+    values = (part.get(key) for part in parts for key in CONTEXT_KEYS)
+    return next((value for value in values if type(value) is int and value > 0), None)
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -121,8 +121,8 @@ def _tokenizer_notes(folder: Path, config: Any) -> list[str]:
         )
     if tokenizer.eos_token is None:
         return ["neither tokenizer nor model names an end token: an answer's end is not learned"]
-    said = folder / "tokenizer_config.json"
-    if tokenizer.eos_token_id in end_tokens(folder) and not (said.is_file() and read_object(said).get("eos_token")):
+    own = folder / "tokenizer_config.json"
+    if tokenizer.eos_token_id in end_tokens(folder) and not (own.is_file() and read_object(own).get("eos_token")):
         return [f"the tokenizer names no end token; the model's own is learned: {tokenizer.eos_token!r}"]
     return []
 

@@ -1,6 +1,6 @@
 """A checkpoint's own files, read without the settings by which a checkpoint would change what is measured.
 
-config      attention and experts are computed by what this machine has; a pass returns what is asked for
+config      attention and experts are computed by what this machine has; a pass returns what its caller requests
 tokenizer   tokenizer.json itself: some of transformers' classes build another tokenizer from its vocabulary
 generation  greedy; of generation_config.json the end tokens alone count
 """
@@ -39,12 +39,12 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: it is no JSON, or something else.
     """
     try:
-        found = parse_json(path)
+        content = parse_json(path)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path}: not readable as JSON ({first_line(error)})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: got a {type(found).__name__}; allowed: a JSON object, as transformers writes it")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: got a {type(content).__name__}; allowed: a JSON object, as transformers writes it")
+    return content
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -92,23 +92,23 @@ def require_unquantised(folder: Path, raw: dict[str, Any]) -> None:
                 )
 
 
-def asked_attention(raw: dict[str, Any]) -> str | None:
+def requested_attention(raw: dict[str, Any]) -> str | None:
     """Name the attention that a config asks for and this machine is not made to have; None where it asks for none."""
     parts = [raw, *(value for value in raw.values() if isinstance(value, dict))]
-    asked = (part.get(key) for part in parts for key in ATTENTION)
-    return next((str(value) for value in asked if value and value not in PLAIN_ATTENTION), None)
+    requested = (part.get(key) for part in parts for key in ATTENTION)
+    return next((str(value) for value in requested if value and value not in PLAIN_ATTENTION), None)
 
 
 def end_tokens(folder: Path) -> list[int]:
     """Give the tokens at which a model says to end: those of generation_config.json first, then of config.json."""
-    found: list[int] = []
+    tokens: list[int] = []
     for name in ("generation_config.json", "config.json"):
         if (folder / name).is_file():
             raw = read_object(folder / name)
             for part in (raw, raw.get("text_config")):
-                said = part.get("eos_token_id") if isinstance(part, dict) else None
-                found += [token for token in (said if isinstance(said, list) else [said]) if type(token) is int]
-    return list(dict.fromkeys(token for token in found if token >= 0))
+                value = part.get("eos_token_id") if isinstance(part, dict) else None
+                tokens += [token for token in (value if isinstance(value, list) else [value]) if type(token) is int]
+    return list(dict.fromkeys(token for token in tokens if token >= 0))
 
 
 def plain_generation(folder: Path) -> GenerationConfig:

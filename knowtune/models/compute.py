@@ -28,7 +28,7 @@ class Compute:
         """Return "cpu" or "cuda".
 
         Raises:
-            UserError: CUDA is asked for and not there.
+            UserError: `device` is "cuda", and there is none.
         """
         import torch
 

@@ -29,7 +29,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def room(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Count the tokens that a row may have: the base's context, less the places of an adapter's virtual tokens."""
+    """Count the tokens that a row may have: the base's context, less an adapter's virtual tokens."""
     adapter = getattr(model, "active_peft_config", None)
     virtual = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
     return int(min(tokenizer.model_max_length, 2**31)) - int(virtual or 0)
@@ -37,8 +37,8 @@ def room(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
 
 def end_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Give the tokens after which an answer has ended: the model's own, and the tokenizer's."""
-    said = model.generation_config.eos_token_id if getattr(model, "generation_config", None) is not None else None
-    own = said if isinstance(said, list | tuple) else [said]
+    configured = model.generation_config.eos_token_id if getattr(model, "generation_config", None) is not None else None
+    own = configured if isinstance(configured, list | tuple) else [configured]
     return sorted({int(token) for token in (*own, tokenizer.eos_token_id) if token is not None})
 
 
@@ -51,7 +51,7 @@ def require_room(model: Any, tokenizer: PreTrainedTokenizerBase, lengths: Sequen
     longest, space = max(lengths, default=0), room(model, tokenizer)
     if longest > space:
         virtual = int(min(tokenizer.model_max_length, 2**31)) - space
-        less = f" ({virtual} places of its context are its virtual tokens')" if virtual else ""
+        less = f" ({virtual} positions of its context are its virtual tokens')" if virtual else ""
         raise UserError(f"a text has {longest} tokens, and the model reads {space} at most{less}; give a shorter one")
 
 
@@ -72,7 +72,7 @@ def mean_states(
         float32, on the CPU; zeros where no token counts  # (text, hidden).
     """
     device = next(model.parameters()).device
-    found: dict[int, torch.Tensor] = {}
+    pooled: dict[int, torch.Tensor] = {}
     some = [i for i, row in enumerate(counted) if any(row)]
     with evaluating(model):
         for batch in batches_by_length([len(ids[i]) for i in some], batch_size):
@@ -82,9 +82,9 @@ def mean_states(
             states = model.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
             weights = pad([counted[i] for i in rows], 0).to(device).unsqueeze(-1).float()  # (batch, seq, 1)
             means = (states * weights).sum(1) / weights.sum(1)  # (batch, hidden)
-            found.update(zip(rows, means.cpu(), strict=True))
+            pooled.update(zip(rows, means.cpu(), strict=True))
     empty = torch.zeros(model.config.get_text_config().hidden_size)
-    return torch.stack([found.get(i, empty) for i in range(len(ids))]) if len(ids) else empty[None][:0]
+    return torch.stack([pooled.get(i, empty) for i in range(len(ids))]) if len(ids) else empty[None][:0]
 
 
 @torch.inference_mode()

@@ -60,8 +60,8 @@ def from_checkpoint(
         if trained:
             for file in sorted(folder.glob("*.safetensors")):
                 read_tensors(file)  # says which is damaged
-        told = f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}"
-        raise UserError(f"{told}. Run the stage that wrote it again" if trained else told) from error
+        fault = f"{folder}: transformers cannot load it as {kind.__name__}: {first_line(error)}"
+        raise UserError(f"{fault}. Run the stage that wrote it again" if trained else fault) from error
     if trained:
         require_matching(folder, info["missing_keys"], info["unexpected_keys"])
         require_floats(folder, model)
@@ -93,10 +93,10 @@ def require_matching(folder: Path, missing: Iterable[str], unexpected: Iterable[
     Raises:
         UserError: names the first of both kinds.
     """
-    found = {"of the model are missing": sorted(missing), "have no place in the model": sorted(unexpected)}
-    told = [f"{len(names)} weights {what}, e.g. {', '.join(names[:3])}" for what, names in found.items() if names]
-    if told:
-        raise UserError(f"{folder}: not what was trained: {'; '.join(told)}. Run the stage that wrote it again")
+    faults = {"of the model are missing": sorted(missing), "have no place in the model": sorted(unexpected)}
+    lines = [f"{len(names)} weights {what}, e.g. {', '.join(names[:3])}" for what, names in faults.items() if names]
+    if lines:
+        raise UserError(f"{folder}: not what was trained: {'; '.join(lines)}. Run the stage that wrote it again")
 
 
 def require_floats(folder: Path, model: torch.nn.Module) -> None:

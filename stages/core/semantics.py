@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def representation_of(params: Params) -> Representation:
-    """Make the representation from its name and options; one with a model of its own is told where that lies."""
+    """Make the representation from its name and options; one that reads a model of its own gets its path."""
     settings = params.semantics
     member = member_class(REPRESENTATIONS, "representation", settings.representation)
-    place = {"path": settings.path} if "path" in member.model_fields else {}
-    found: Representation = member(**place, **settings.options)
+    path = {"path": settings.path} if "path" in member.model_fields else {}
+    found: Representation = member(**path, **settings.options)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Mixtures: how several models' changes become one. Each member is a file of this folder and a line here."""
+"""Mixtures: how several models' task vectors become one. Each member is a file of this folder and a line here."""
 
 MIXTURES = {
     "average": "knowtune.merging.mixtures.average:Average",

@@ -1,4 +1,4 @@
-"""Weighted average of changes (task arithmetic; Ilharco et al., arXiv 2212.04089)."""
+"""Weighted average of task vectors (task arithmetic; Ilharco et al., arXiv 2212.04089)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Average(Mixture):
-    """change = sum_k w_k change_k."""
+    """delta = sum_k w_k delta_k."""
 
-    def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
+    def combine(self, deltas: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
         """Average with PEFT's `task_arithmetic`."""
         from peft.utils.merge_utils import task_arithmetic
 
-        return task_arithmetic(changes, weights)
+        return task_arithmetic(deltas, weights)

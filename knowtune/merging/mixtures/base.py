@@ -12,14 +12,14 @@ from knowtune.registry import Member
 
 
 class Mixture(Member):
-    """Mixes several tuned models of one base by their changes against it, one tensor at a time."""
+    """Mixes several tuned models of one base by their task vectors, one tensor at a time."""
 
     @abstractmethod
-    def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
-        """Return the mixed change.
+    def combine(self, deltas: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
+        """Return the delta of the mixture.
 
         Args:
-            changes: one float32 tensor per model, (tuned - base), all of one shape.
+            deltas: one tensor of each task vector, (tuned - base), float32, all of one shape.
             weights: (models,), sum 1.
             generator_seed: seed for what is random in the mixture; differs per tensor.
         """

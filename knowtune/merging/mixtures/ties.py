@@ -1,4 +1,4 @@
-"""TIES: trim small changes, elect a sign per entry, average those that agree (Yadav et al., arXiv 2306.01708)."""
+"""TIES: trim small deltas, elect a sign per entry, average those that agree (Yadav et al., arXiv 2306.01708)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class Ties(Mixture):
     """Trim, elect sign, disjoint mean."""
 
-    density: float = Field(default=0.5, gt=0, le=1, description="share of each tensor's changes that stays")
+    density: float = Field(default=0.5, gt=0, le=1, description="share of each tensor's deltas that stays")
     majority_sign: Literal["total", "frequency"] = Field(default="total", description="sum or count elects the sign")
 
-    def combine(self, changes: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
+    def combine(self, deltas: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
         """Mix with PEFT's `ties`."""
         from peft.utils.merge_utils import ties
 
         # PEFT means the weighted values that agree without dividing by the weights: weights of mean 1 keep the size.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The density 1.0 is")  # keeping everything is allowed here
-            return ties(changes, weights * len(changes), self.density, self.majority_sign)
+            return ties(deltas, weights * len(deltas), self.density, self.majority_sign)

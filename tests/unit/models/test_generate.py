@@ -276,7 +276,7 @@ class TestEdgeOfTheContext:
         model: Any = get_peft_model(base.model(), config).eval()
         assert room(model, tokenizer) == 64 - 9
         assert room(base.model(), tokenizer) == 64
-        with pytest.raises(UserError, match=r"59 tokens, and the model reads 55 at most \(9 places of its context are"):
+        with pytest.raises(UserError, match=r"59 tokens, and the model reads 55 at most \(9 positions of its context"):
             greedy_answers(model, tokenizer, [tokenizer.decode(tokenizer("Ada lives " * 30)["input_ids"][:58])], 1, 4)
 
 

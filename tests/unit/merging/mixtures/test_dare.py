@@ -22,23 +22,23 @@ def test_the_average_is_kept() -> None:
 
 
 def test_signs_can_be_elected() -> None:
-    changes = [torch.full((1000,), 1.0), torch.full((1000,), -1.0)]
-    elected = Dare(density=0.5, elect_sign=True).combine(changes, HALF, 0)
+    deltas = [torch.full((1000,), 1.0), torch.full((1000,), -1.0)]
+    elected = Dare(density=0.5, elect_sign=True).combine(deltas, HALF, 0)
     # both stay: the sum is 0, which elects +, 2 stays; one stays: 2 or -2; none: 0
     assert sorted(set(elected.tolist())) == [-2.0, 0.0, 2.0]
-    plain = Dare(density=0.5).combine(changes, HALF, 0)
+    plain = Dare(density=0.5).combine(deltas, HALF, 0)
     assert sorted(set(plain.tolist())) == [-1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("elect_sign", [False, True])
 def test_the_seed_alone_decides(elect_sign: bool) -> None:
-    member, changes = Dare(elect_sign=elect_sign), [torch.randn(200, generator=torch.Generator().manual_seed(1))] * 2
+    member, deltas = Dare(elect_sign=elect_sign), [torch.randn(200, generator=torch.Generator().manual_seed(1))] * 2
     torch.manual_seed(0)
-    one = member.combine(changes, HALF, 7)
+    one = member.combine(deltas, HALF, 7)
     torch.manual_seed(123)
-    two = member.combine(changes, HALF, 7)
+    two = member.combine(deltas, HALF, 7)
     assert torch.equal(one, two)
-    assert not torch.equal(one, member.combine(changes, HALF, 8))
+    assert not torch.equal(one, member.combine(deltas, HALF, 8))
 
 
 def test_the_global_generator_is_left_as_it_was() -> None:

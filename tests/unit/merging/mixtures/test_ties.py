@@ -25,16 +25,16 @@ def test_the_mean_is_over_those_that_agree() -> None:
 
 def test_weights_of_mean_one_keep_the_size() -> None:
     # three quarters of the weight: 2 * 0.75 * 4 = 6 and 2 * 0.25 * 2 = 1, mean 3.5
-    changes = [torch.tensor([4.0, 0.0]), torch.tensor([2.0, 0.0])]
-    found = Ties(density=0.5).combine(changes, torch.tensor([0.75, 0.25]), 0)
+    deltas = [torch.tensor([4.0, 0.0]), torch.tensor([2.0, 0.0])]
+    found = Ties(density=0.5).combine(deltas, torch.tensor([0.75, 0.25]), 0)
     assert found.tolist() == [3.5, 0.0]
 
 
 def test_a_count_can_elect_the_sign() -> None:
-    changes = [torch.tensor([10.0, 0.0]), torch.tensor([-1.0, 0.0]), torch.tensor([-2.0, 0.0])]
+    deltas = [torch.tensor([10.0, 0.0]), torch.tensor([-1.0, 0.0]), torch.tensor([-2.0, 0.0])]
     weights = torch.full((3,), 1 / 3)
-    assert Ties(density=0.5).combine(changes, weights, 0).tolist() == [10.0, 0.0]
-    counted = Ties(density=0.5, majority_sign="frequency").combine(changes, weights, 0)
+    assert Ties(density=0.5).combine(deltas, weights, 0).tolist() == [10.0, 0.0]
+    counted = Ties(density=0.5, majority_sign="frequency").combine(deltas, weights, 0)
     assert counted.tolist() == pytest.approx([-1.5, 0.0])
 
 

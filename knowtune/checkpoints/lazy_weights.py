@@ -1,4 +1,4 @@
-"""Weights of plain checkpoints, read one tensor at a time: whole models would not fit into memory side by side.
+"""Weights of checkpoints, read one tensor at a time: whole models would not fit into memory side by side.
 
 Where the files have the names and shapes that transformers gives the weights in memory, tensors are read from them.
 Else (experts of a mixture are saved one by one) transformers loads the model, its weights are written under their
@@ -19,7 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter
 
 from knowtune.checkpoints.base import Base, load_model
-from knowtune.checkpoints.plain import weights_of
+from knowtune.checkpoints.tied_weights import weights_of
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card
 from knowtune.models.checkpoint_files import read_config
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Stored(Mapping[str, torch.Tensor]):
-    """What a checkpoint holds, by the names in memory; a tensor is read when it is asked for.
+class LazyWeights(Mapping[str, torch.Tensor]):
+    """What a checkpoint holds, by the names in memory; a tensor is read on access.
 
     Attributes:
         unexpected: names on disk that the model has not.
@@ -70,8 +70,8 @@ class Stored(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def open_stored(folder: Path, model: PreTrainedModel, base: Base, scratch: Path) -> Stored:
-    """Open a plain checkpoint that the pipeline wrote.
+def open_weights(folder: Path, model: PreTrainedModel, base: Base, scratch: Path) -> LazyWeights:
+    """Open a checkpoint that the pipeline wrote.
 
     Args:
         folder: of the checkpoint.
@@ -88,7 +88,7 @@ def open_stored(folder: Path, model: PreTrainedModel, base: Base, scratch: Path)
         loaded = load_model(folder, here, base.task, trained=True)
         save_file({name: tensor.detach().contiguous() for name, tensor in weights_of(loaded).items()}, scratch)
         del loaded
-        found = Stored(_opened([scratch]), model)
+        found = LazyWeights(_open_files([scratch]), model)
         require_matching(folder, model.state_dict().keys() - found.keys(), found.unexpected)
         odd = _odd_shapes(found, model)
         if odd:
@@ -97,14 +97,14 @@ def open_stored(folder: Path, model: PreTrainedModel, base: Base, scratch: Path)
     return found
 
 
-def _as_it_lies(folder: Path, model: PreTrainedModel) -> Stored | None:
+def _as_it_lies(folder: Path, model: PreTrainedModel) -> LazyWeights | None:
     """Open the files themselves where transformers would take every tensor as it is; else None."""
     read_card(folder / "config.json", {})
     config = read_config(folder)
     if any(isinstance(change, WeightConverter) for change in get_model_conversion_mapping(model)):
         return None
     try:
-        found = Stored(_opened(sorted(folder.glob("*.safetensors"))), model)
+        found = LazyWeights(_open_files(sorted(folder.glob("*.safetensors"))), model)
     except (SafetensorError, OSError, KeyError):
         return None
     require_floats(folder, model)
@@ -115,7 +115,7 @@ def _as_it_lies(folder: Path, model: PreTrainedModel) -> Stored | None:
     return None if ties == (True, False) or found.untied != (ties == (False, True)) else found
 
 
-def _opened(files: list[Path]) -> dict[str, Any]:
+def _open_files(files: list[Path]) -> dict[str, Any]:
     """Open safetensors, by the names in them.
 
     Raises:
@@ -131,6 +131,6 @@ def _opened(files: list[Path]) -> dict[str, Any]:
     return found
 
 
-def _odd_shapes(found: Stored, model: torch.nn.Module) -> list[str]:
+def _odd_shapes(found: LazyWeights, model: torch.nn.Module) -> list[str]:
     """Name the weights that are of another shape than the model's."""
     return sorted(name for name, tensor in model.state_dict().items() if found.shape(name) != tuple(tensor.shape))
