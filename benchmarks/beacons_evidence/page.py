@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.beacons_evidence.arms import PLAIN, RATES, WEIGHTINGS, Arm, arms
 from benchmarks.beacons_evidence.figures import draw_changes
 from benchmarks.beacons_evidence.texts import INTRO, LIMITS, RULES, TITLES
+from benchmarks.evidence import markdown
 from benchmarks.evidence.numbers import (
     GRID_SEED,
     MIN_SEEDS,
@@ -20,7 +21,6 @@ from benchmarks.evidence.numbers import (
     versions,
 )
 from benchmarks.evidence.store import read_latest
-from knowtune.common.files import whole
 from knowtune.common.statistics import mean_interval
 
 LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"
@@ -37,8 +37,7 @@ def write_page(work: Path, docs: Path) -> None:
         raise SystemExit(f"{work}: no comparison is finished yet; three seeds are needed")
     titled = {f"{name}, {100 * rate:.0f} % wrong": by_arm for (name, rate), by_arm in changes(tasks).items()}
     draw_changes(titled, JUDGED, docs / "images" / "evidence-beacons.svg")
-    with whole(docs / "evidence-beacons.md") as part:
-        part.write_text("\n".join(lines(tasks)).rstrip() + "\n", encoding="utf-8")
+    markdown.write_page(docs / "evidence-beacons.md", lines(tasks))
 
 
 def groups(records: Records) -> dict[float, dict[Arm, dict[int, dict[str, Any]]]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence import markdown
 from benchmarks.evidence.numbers import format_metric, metric_heads, verdict, versions
 from benchmarks.selection_evidence.figures import draw_differences, draw_plane
 from benchmarks.selection_evidence.masks import mask_tables
@@ -20,7 +21,6 @@ from benchmarks.selection_evidence.results import (
     read_results,
 )
 from benchmarks.selection_evidence.texts import CLAIMS, COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
-from knowtune.common.files import whole
 from knowtune.common.statistics import mean_interval
 
 
@@ -32,9 +32,7 @@ def write_page(work: Path, docs: Path) -> None:
     (docs / "images").mkdir(parents=True, exist_ok=True)
     draw_plane(results, docs / "images" / "evidence-plane.svg")
     draw_differences(results, docs / "images" / "evidence-differences.svg")
-    text = "\n".join(lines(results, work)).rstrip() + "\n"
-    with whole(docs / "evidence.md") as part:
-        part.write_text(text, encoding="utf-8")
+    markdown.write_page(docs / "evidence.md", lines(results, work))
 
 
 def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.beacons_evidence import page as beacons_page
 from benchmarks.beacons_evidence.arms import RATES
 from benchmarks.beacons_evidence.bench import BeaconsBench, Setting
+from benchmarks.evidence.markdown import page_text
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.numbers import GRID_SEED
 from benchmarks.evidence.store import read_latest
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def without_versions(text: str) -> str:
     """Leave out what depends on the machine that writes the page."""
-    return re.sub(r"(?m)^(- )?Python \d.*\n", "", text)
+    return re.sub(r"(?m)^(- )?Python \d.*\n(  .*\n)*", "", text)
 
 
 def without_overlaps(text: str) -> str:
@@ -43,7 +44,7 @@ def without_overlaps(text: str) -> str:
 
 def test_the_page_on_selections_follows_from_the_records() -> None:
     work = ROOT / "benchmarks/selection_evidence/finished"
-    text = "\n".join(selection_page.lines(read_results(work, list(TASKS)), work)).rstrip() + "\n"
+    text = page_text(selection_page.lines(read_results(work, list(TASKS)), work))
     written = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
     assert without_versions(without_overlaps(text)) == without_versions(without_overlaps(written))
 
@@ -51,7 +52,7 @@ def test_the_page_on_selections_follows_from_the_records() -> None:
 def test_the_page_on_beacons_follows_from_the_records() -> None:
     work = ROOT / "benchmarks/beacons_evidence/finished"
     tasks = {name: read_latest(work / f"{name}.jsonl")[1] for name in RATES}
-    text = "\n".join(beacons_page.lines(tasks)).rstrip() + "\n"
+    text = page_text(beacons_page.lines(tasks))
     assert without_versions(text) == without_versions((ROOT / "docs/evidence-beacons.md").read_text(encoding="utf-8"))
 
 
