@@ -20,6 +20,7 @@ from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
 from knowtune.merging.mixtures import MIXTURES
 from knowtune.methods import METHODS
+from knowtune.methods.tuners import TUNERS
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
@@ -55,7 +56,7 @@ def modules_of(module: str) -> list[str]:
 # What is edited, and the stages that have other inputs then; a family stands for all of its members.
 EDITS = {
     "a method": ([source_of(METHODS, "lora")], OF_LORA | {"select@inside"}),
-    "a tuner": (code_at("fish/layer.py"), OF_FISH),
+    "a tuner": ([source_of({"model": TUNERS["FISH"][1]}, "model")], OF_FISH),
     "a selector": ([source_of(SELECTORS, "ird")], {"select@ird"}),
     "a filter of one chain": ([source_of(FILTERS, "nearest")], {"filter@near"}),
     "a mixture": ([source_of(MIXTURES, "ties")], {"mix"}),
@@ -69,7 +70,7 @@ EDITS = {
     "another task": ([source_of(TASKS, "regression")], set()),
     "a template": (code_at("*.j2"), {"report"}),
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
-    "what trains": (code_at("trainer.py"), {"base", "select", "train", "merge"}),
+    "what trains": (code_at("trainer.py"), {"base", "select", "train"}),
     "a stage": (["stages/filter.py"], {"filter"}),
     "plumbing": ([name for module in PLUMBING for name in modules_of(module)], set()),
 }  # fmt: skip
@@ -176,10 +177,9 @@ def test_a_new_member_of_every_family_reruns_nothing(project: Project) -> None:
     tuners.write_text(
         tuners.read_text().replace(line, line + line.replace("FISH", "FRESH").replace(".fish.", ".fresh_tuner."))
     )
-    for path in (tuners.parent / "fish").glob("*.py"):
-        text = path.read_text().replace("knowtune.methods.fish.", "knowtune.methods.fresh_tuner.")
-        (tuners.parent / "fresh_tuner").mkdir(exist_ok=True)
-        (tuners.parent / "fresh_tuner" / path.name).write_text(text)
+    shutil.copytree(tuners.parent / "fish", tuners.parent / "fresh_tuner")
+    for path in (tuners.parent / "fresh_tuner").rglob("*.py"):
+        path.write_text(path.read_text().replace("knowtune.methods.fish.", "knowtune.methods.fresh_tuner."))
     assert set(again(project)) == {CHECK}
 
 

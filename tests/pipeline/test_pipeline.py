@@ -252,7 +252,7 @@ def test_finished_seeds_survive_edits_of_code_that_the_run_does_not_use(project:
     command += ["--validation", "data/prepared/validation.jsonl", "--base", "data/base"]
     methods = project.folder / "knowtune/methods"
     before = project.bytes("data/adapters/full")
-    for path in (methods / "lora.py", methods / "fish/layer.py", project.folder / "knowtune/filters/clean.py"):
+    for path in (methods / "lora.py", methods / "fish/method.py", project.folder / "knowtune/filters/clean.py"):
         path.write_text(path.read_text() + "\n\nEDITED = 1\n")
     assert "seed 0 is finished already" in project.command(*command).stderr
     (methods / "full.py").write_text((methods / "full.py").read_text() + "\n\nEDITED = 1\n")
