@@ -86,7 +86,7 @@ class TestPage:
 
     def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
-        assert "5 new facts; 20 training rows (3 of them with\nlabel noise, injected); 1 rows rejected." in text
+        assert "5 new facts; 20 training rows (3 of them with\ninjected label noise); 1 rows rejected." in text
         assert "7\ngeneralisation, 8\nlocality examples and 3 texts" in text
         assert "<td>50.0 % ± 1.2</td>" in text
         assert (
