@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from knowtune.training.recipe import Recipe
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
     from knowtune.data.authored import Authored
     from knowtune.models.compute import Compute
+    from knowtune.training.dataset import Rows
 
 START, END, PAD = "<s>", "</s>", "<pad>"
 
@@ -81,18 +84,31 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     Returns:
         Counts: parameters, steps, rows.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from knowtune.models.load import as_pretrained
     from knowtune.tasks.knowledge import Knowledge
+    from knowtune.training.fit import Training, fit, seed_everything
+    from knowtune.training.optimizers import MuonAdamW
+
+    tokenizer = build_tokenizer(authored, build.vocab_size)
+    rows, recipe = _rows(authored, build, tokenizer), _recipe(build)
+    seed_everything(build.seed)
+    model = _new_model(build, tokenizer)
+    training = Training(
+        rows=rows, recipe=recipe, compute=compute, task=Knowledge(), seed=build.seed, work=work,
+        optimizer=MuonAdamW(model, build.learning_rate, recipe.weight_decay), label="base",
+    )  # fmt: skip
+    fitted = fit(model, training)
+    as_pretrained(fitted.model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"num_parameters": fitted.num_parameters, "num_steps": fitted.num_steps, "num_rows": len(rows)}
+
+
+def _rows(authored: Authored, build: Build, tokenizer: PreTrainedTokenizerBase) -> Rows:
+    """Encode what the base learns: known facts under all templates but one, and a share of the general text."""
     from knowtune.text.encode_rows import encode_rows, encode_texts
     from knowtune.text.encoded import Encoded
     from knowtune.training.dataset import Rows
-    from knowtune.training.fit import Training, fit, seed_everything
-    from knowtune.training.optimizers import MuonAdamW
-    from knowtune.training.recipe import Recipe
 
-    tokenizer = build_tokenizer(authored, build.vocab_size)
     num_templates = min(len(templates) for templates in authored.templates.values())
     facts = authored.rows("known", range(1, num_templates))
     rows = encode_rows(tokenizer, facts["prompt"], facts["target"])
@@ -100,21 +116,12 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     texts = texts[: round(len(texts) * build.text_repeats)]
     of_texts = encode_texts(tokenizer, texts, build.context)
     rows += [Encoded(ids, 1, len(ids)) for ids in of_texts]  # every token is learned
-    seed_everything(build.seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=build.hidden_size,
-        intermediate_size=build.intermediate_size,
-        num_hidden_layers=build.num_layers,
-        num_attention_heads=build.num_heads,
-        num_key_value_heads=build.num_heads,
-        max_position_embeddings=build.context,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    recipe = Recipe(
+    return Rows(rows, [str(i) for i in range(len(rows))])
+
+
+def _recipe(build: Build) -> Recipe:
+    """Complete the settings that a person turns."""
+    return Recipe(
         epochs=build.epochs,
         batch_size=build.batch_size,
         gradient_accumulation_steps=1,
@@ -127,12 +134,24 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
         save_steps=200,
         load_best_model_at_end=False,
     )
-    model = LlamaForCausalLM(config)
-    training = Training(
-        rows=Rows(rows, [str(i) for i in range(len(rows))]), recipe=recipe, compute=compute, task=Knowledge(),
-        seed=build.seed, work=work, optimizer=MuonAdamW(model, build.learning_rate, recipe.weight_decay), label="base",
-    )  # fmt: skip
-    fitted = fit(model, training)
-    as_pretrained(fitted.model).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return {"num_parameters": fitted.num_parameters, "num_steps": fitted.num_steps, "num_rows": len(rows)}
+
+
+def _new_model(build: Build, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """Make the model, its weights drawn from torch's global seed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=build.hidden_size,
+            intermediate_size=build.intermediate_size,
+            num_hidden_layers=build.num_layers,
+            num_attention_heads=build.num_heads,
+            num_key_value_heads=build.num_heads,
+            max_position_embeddings=build.context,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
