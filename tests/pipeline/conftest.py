@@ -163,9 +163,12 @@ def copy_project(folder: Path) -> Project:
     return project
 
 
-def run_once(folder: Path) -> None:
-    done = copy_project(folder).command("cli", "run")
-    (folder / FIRST_RUN).write_text(done.stdout)
+def run_once(folder: Path, edit: Callable[[dict[str, Any]], object] | None = None) -> None:
+    """Make a project, run its pipeline, and keep what the run printed."""
+    project = copy_project(folder)
+    if edit:
+        project.change(edit)
+    (folder / FIRST_RUN).write_text(project.command("cli", "run").stdout)
 
 
 @pytest.fixture(scope="session")
