@@ -34,8 +34,9 @@ def until(true: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return copy_project(tmp_path / "project")
+def fresh(tmp_path: Path) -> Project:
+    """A project of which nothing has run."""
+    return copy_project(tmp_path / "fresh")
 
 
 def start(project: Project, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -61,14 +62,14 @@ def below(process: subprocess.Popen[str], words: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_run_goes_on_without_its_warm_process(project: Project, number: int) -> None:
-    process = start(project, "cli", "run", "base")
+def test_a_run_goes_on_without_its_warm_process(fresh: Project, number: int) -> None:
+    process = start(fresh, "cli", "run", "base")
     until(lambda: below(process, "stages.runner.forks"))
     below(process, "stages.runner.forks")[0].send_signal(number)
     told, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, told
     assert "the warm process does not answer" in told
-    assert (project.folder / "data/base/config.json").is_file()
+    assert (fresh.folder / "data/base/config.json").is_file()
 
 
 def rename(params: dict[str, Any]) -> None:
@@ -76,18 +77,18 @@ def rename(params: dict[str, Any]) -> None:
     params["mixtures"] = {}
 
 
-def test_a_run_that_is_renamed_on_the_way_is_told_of_and_healed(project: Project) -> None:
+def test_a_run_that_is_renamed_on_the_way_is_told_of_and_healed(fresh: Project) -> None:
     """DVC goes on with the name of the beginning."""
-    project.change(lambda p: p["tracking"].update(store="mlflow"))
-    process = start(project, "cli", "run", "train@lora")
+    fresh.change(lambda p: p["tracking"].update(store="mlflow"))
+    process = start(fresh, "cli", "run", "train@lora")
     until(lambda: below(process, "stages.base") or process.poll() is not None)
-    project.change(rename)
+    fresh.change(rename)
     told, _ = process.communicate(timeout=LIMIT)
     assert "Traceback" not in told, told
     assert "KeyError" not in told
     assert "lora" in told
     assert "tracked: experiment" in told
-    assert "train@renamed" in project.run("train@renamed")
+    assert "train@renamed" in fresh.run("train@renamed")
 
 
 def leaks(project: Project, *told: str) -> list[str]:
