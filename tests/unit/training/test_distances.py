@@ -40,7 +40,7 @@ def test_rows_by_greedy_answers_and_the_pristine_bases_vectors(base: Base) -> No
     assert found.measure is not None
     other = base.model()
     torch.manual_seed(1)
-    with torch.no_grad():  # another model answers, whose own embeddings must not be asked
+    with torch.no_grad():  # another model answers, whose own embeddings must not count
         other.get_input_embeddings().weight.mul_(torch.rand(1, 64) + 0.5)
     answers = greedy_answers(other, base.tokenizer(), ROWS["prompt"].tolist(), 24, 4)
     vectors = plan().representation.open(base.model(), base.tokenizer())

@@ -105,7 +105,7 @@ def test_what_is_no_record_is_refused(fault: str, base: Base, tmp_path: Path) ->
     else:
         saved = load_file(path)
         save_file({**saved, "outputs": saved["outputs"] + 300}, path)
-    told = {
+    messages = {
         "missing": "missing; ",
         "cut short": "damaged (",
         "another file": "of another shape, no outputs, logits, logsumexp",
@@ -113,5 +113,5 @@ def test_what_is_no_record_is_refused(fault: str, base: Base, tmp_path: Path) ->
     }
     with pytest.raises(UserError) as caught:
         recorded_difference(base.model(), tmp_path)
-    assert str(caught.value).startswith(f"{path}: {told[fault]}")
+    assert str(caught.value).startswith(f"{path}: {messages[fault]}")
     assert "run the train stage again" in str(caught.value)

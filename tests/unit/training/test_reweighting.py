@@ -117,13 +117,13 @@ class TestWeights:
         self, base: Base, rows: pd.DataFrame, alpha: float, why: str | None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         opened(base, rows, alpha=alpha)
-        told = capsys.readouterr().err
-        assert told == (f"training: runs.x.reweight has no effect by now: {why}\n" if why else "")
+        printed = capsys.readouterr().err
+        assert printed == (f"training: runs.x.reweight has no effect by now: {why}\n" if why else "")
 
     @BOTH
     def test_summary_and_table(self, base: Base, granularity: str) -> None:
         found = opened(base, granularity=granularity, alpha=1.0, highest=1.5)
-        summary, told = found.summary(), found.table()
+        summary, by_row = found.summary(), found.table()
         units = len(ROWS) if granularity == "example" else len(found.rows.weights)
         assert json.loads(json.dumps(summary)) == summary
         assert summary["num_units"] == units
@@ -132,15 +132,15 @@ class TestWeights:
         assert summary["max"] == pytest.approx(float(found.rows.weights.max()))
         assert 0 < summary["clipped"] < 1
         assert 1 < summary["effective_units"] < units
-        assert told["id"].tolist() == ROWS["id"].tolist()
+        assert by_row["id"].tolist() == ROWS["id"].tolist()
         parts = torch.split(found.rows.weights.double(), found.rows.counts.tolist())
-        assert told["weight"].tolist() == pytest.approx([float(part.mean()) for part in parts])
+        assert by_row["weight"].tolist() == pytest.approx([float(part.mean()) for part in parts])
         if granularity == "token":
-            assert told["token_weights"].tolist() == [part.tolist() for part in parts]
-            assert np.concatenate(told["token_distances"].tolist()).tolist() == found.distances.tolist()
+            assert by_row["token_weights"].tolist() == [part.tolist() for part in parts]
+            assert np.concatenate(by_row["token_distances"].tolist()).tolist() == found.distances.tolist()
         else:
-            assert told.columns.tolist() == ["id", "distance", "weight"]
-            assert told["distance"].tolist() == pytest.approx(ROWS["distance"].tolist())
+            assert by_row.columns.tolist() == ["id", "distance", "weight"]
+            assert by_row["distance"].tolist() == pytest.approx(ROWS["distance"].tolist())
 
     def test_equal_weights_are_worth_all_rows(self, base: Base) -> None:
         assert opened(base, alpha=0.0).summary()["effective_units"] == len(ROWS)
@@ -235,12 +235,12 @@ class TestTraining:
         descend(base, made.rows, work, made, batch_size=4)
         assert seen == [False, False]  # after steps 2 and 4 of 6, in evaluation mode; after the last it is of no use
         assert made.measured_at == 4
-        told = [line for line in capsys.readouterr().err.splitlines() if "measured again" in line]
-        assert [line.split(":")[:2] for line in told] == [
+        lines = [line for line in capsys.readouterr().err.splitlines() if "measured again" in line]
+        assert [line.split(":")[:2] for line in lines] == [
             ["training", " weights measured again at step 2"],
             ["training", " weights measured again at step 4"],
         ]
-        assert f"mean distance {made.distances.mean():.4f}, was " in told[1]
+        assert f"mean distance {made.distances.mean():.4f}, was " in lines[1]
         assert made.rows.weights.mean().item() == pytest.approx(1, abs=1e-6)
 
     def test_a_training_too_short_for_it_prints_so(
@@ -249,8 +249,8 @@ class TestTraining:
         made = opened(base, refresh_steps=6)
         descend(base, made.rows, work, made, batch_size=4)
         assert made.measured_at == 0
-        told = "training: runs.x.reweight.refresh_steps: 6 has no effect: training has 6 steps\n"
-        assert told in capsys.readouterr().err
+        line = "training: runs.x.reweight.refresh_steps: 6 has no effect: training has 6 steps\n"
+        assert line in capsys.readouterr().err
 
 
 class TestResume:

@@ -81,10 +81,10 @@ def test_weighed_rows_leave_their_weights(granularity: str, base: Base, tmp_path
     card = read_json(tmp_path / "out" / ADAPTER_CARD)
     assert weighed.weighting.model_dump().items() <= card["reweight"].items()
     assert card["reweight"]["measured_at"] == 1  # of two steps
-    told = read_rows(tmp_path / "out" / "weights.jsonl")
-    assert told["id"].tolist() == rows["id"].tolist()
-    assert told["weight"].min() >= card["reweight"]["min"] - 1e-6
-    assert told["weight"].max() <= card["reweight"]["max"] + 1e-6
+    weights = read_rows(tmp_path / "out" / "weights.jsonl")
+    assert weights["id"].tolist() == rows["id"].tolist()
+    assert weights["weight"].min() >= card["reweight"]["min"] - 1e-6
+    assert weights["weight"].max() <= card["reweight"]["max"] + 1e-6
     assert "weights.jsonl" not in {path.name for path in (tmp_path / "plain").iterdir()}
     files = [tmp_path / name / "adapter_model.safetensors" for name in ("out", "plain")]
     assert files[0].read_bytes() != files[1].read_bytes()
