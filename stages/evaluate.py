@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     reads = reads_answers(params.evaluate.metrics)
     vectors = vectors_of(params, base.model(), base.tokenizer()) if reads else None  # the pristine base's, of all seeds
     seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in args.merged.glob("seed-*"))
-    found = evaluate_seeds(
+    evaluation = evaluate_seeds(
         read_evaluation_set(params, args.test, args.retention),
         ((seed, open_merged(args.merged / f"seed-{seed}", base)) for seed in seeds),
         base,
@@ -47,12 +47,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
         vectors,
         f"evaluate {args.name}",
     )
-    write_rows(args.out / "examples.jsonl", found.examples)
-    write_rows(args.out / "texts.jsonl", found.texts)
+    write_rows(args.out / "examples.jsonl", evaluation.examples)
+    write_rows(args.out / "texts.jsonl", evaluation.texts)
     parity = largest_difference(args.merged)
-    write_json(
-        args.out / "metrics.json", {"seeds": found.metrics, "summary": over_seeds(found.metrics), "parity": parity}
-    )
+    summary = over_seeds(evaluation.metrics)
+    write_json(args.out / "metrics.json", {"seeds": evaluation.metrics, "summary": summary, "parity": parity})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
     Raises:
         UserError: see `knowtune.models.admission.admit`.
     """
-    found = admit(folder)
+    admitted = admit(folder)
     files = {
         path.relative_to(folder).as_posix(): file_digest(path)
         for path in sorted({path for pattern in DECIDING_FILES for path in folder.glob(pattern) if path.is_file()})
@@ -42,9 +42,9 @@ def make_card(folder: Path, identity: str) -> dict[str, Any]:
         "digest": text_digest(files),
         "files": files,
         "sizes": {name: (folder / name).stat().st_size for name in files},
-        "context": found.context,
-        "architecture": found.architecture,
-        "notes": found.notes,
+        "context": admitted.context,
+        "architecture": admitted.architecture,
+        "notes": admitted.notes,
     }
 
 

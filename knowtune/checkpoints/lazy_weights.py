@@ -52,14 +52,14 @@ class LazyWeights(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         """Read a tensor."""
-        found = self._names[name]
-        tensor: torch.Tensor = self._files[found].get_tensor(found)
+        stored = self._names[name]
+        tensor: torch.Tensor = self._files[stored].get_tensor(stored)
         return tensor
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Read the shape of a tensor."""
-        found = self._names[name]
-        return tuple(self._files[found].get_slice(found).get_shape())
+        stored = self._names[name]
+        return tuple(self._files[stored].get_slice(stored).get_shape())
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names in memory."""
@@ -82,19 +82,19 @@ def open_weights(folder: Path, model: PreTrainedModel, base: Base, scratch: Path
     Raises:
         UserError: the checkpoint is damaged, or its weights are not this model's.
     """
-    found = _as_it_lies(folder, model)
-    if found is None:
+    weights = _as_it_lies(folder, model)
+    if weights is None:
         here = replace(base.compute, device="cpu", quantize="none")
         loaded = load_model(folder, here, base.task, trained=True)
         save_file({name: tensor.detach().contiguous() for name, tensor in weights_of(loaded).items()}, scratch)
         del loaded
-        found = LazyWeights(_open_files([scratch]), model)
-        require_matching(folder, model.state_dict().keys() - found.keys(), found.unexpected)
-        odd = _odd_shapes(found, model)
+        weights = LazyWeights(_open_files([scratch]), model)
+        require_matching(folder, model.state_dict().keys() - weights.keys(), weights.unexpected)
+        odd = _odd_shapes(weights, model)
         if odd:
             what = f"{len(odd)} weights are of another shape than the base's, e.g. {', '.join(odd[:3])}"
             raise UserError(f"{folder}: {what}. Run the stage that wrote it again")
-    return found
+    return weights
 
 
 def _as_it_lies(folder: Path, model: PreTrainedModel) -> LazyWeights | None:
@@ -104,15 +104,15 @@ def _as_it_lies(folder: Path, model: PreTrainedModel) -> LazyWeights | None:
     if any(isinstance(change, WeightConverter) for change in get_model_conversion_mapping(model)):
         return None
     try:
-        found = LazyWeights(_open_files(sorted(folder.glob("*.safetensors"))), model)
+        weights = LazyWeights(_open_files(sorted(folder.glob("*.safetensors"))), model)
     except (SafetensorError, OSError, KeyError):
         return None
     require_floats(folder, model)
     ties = config.get_text_config().tie_word_embeddings, model.config.get_text_config().tie_word_embeddings
-    lacking = model.state_dict().keys() - found.keys()
-    if lacking or found.unexpected or _odd_shapes(found, model):
+    lacking = model.state_dict().keys() - weights.keys()
+    if lacking or weights.unexpected or _odd_shapes(weights, model):
         return None
-    return None if ties == (True, False) or found.untied != (ties == (False, True)) else found
+    return None if ties == (True, False) or weights.untied != (ties == (False, True)) else weights
 
 
 def _open_files(files: list[Path]) -> dict[str, Any]:
@@ -121,16 +121,16 @@ def _open_files(files: list[Path]) -> dict[str, Any]:
     Raises:
         KeyError: a name stands in two files.
     """
-    found: dict[str, Any] = {}
+    files_by_name: dict[str, Any] = {}
     for path in files:
         file = safe_open(path, framework="pt")  # lets the file be mapped into memory, and read where it is needed
         for name in file.keys():  # noqa: SIM118
-            if name in found:
+            if name in files_by_name:
                 raise KeyError(name)
-            found[name] = file
-    return found
+            files_by_name[name] = file
+    return files_by_name
 
 
-def _odd_shapes(found: LazyWeights, model: torch.nn.Module) -> list[str]:
+def _odd_shapes(weights: LazyWeights, model: torch.nn.Module) -> list[str]:
     """Name the weights that are of another shape than the model's."""
-    return sorted(name for name, tensor in model.state_dict().items() if found.shape(name) != tuple(tensor.shape))
+    return sorted(name for name, tensor in model.state_dict().items() if weights.shape(name) != tuple(tensor.shape))

@@ -25,15 +25,15 @@ def reads_whole_answers(names: Sequence[str]) -> bool:
 
 def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:
     """Compute the named metrics; one that the data has nothing to measure on, or that is not finite, is left out."""
-    found = {}
+    values = {}
     for name in names:
         metric: Metric = member_class(METRICS, "metric", name)()
         value = metric.compute(judged)
         if value is not None and math.isfinite(value):
-            found[name] = value
+            values[name] = value
         elif value is not None:
             print(f"{name}: got {value}, which no table can hold; a dash stands for it", file=sys.stderr)
-    return found
+    return values
 
 
 def over_seeds(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def over_seeds(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         Per metric that a seed has: see `mean_interval`; and `without`, where seeds are without it.
     """
     names = dict.fromkeys(name for values in metrics.values() for name in values)
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name in names:
         having = [values[name] for values in metrics.values() if name in values]
         without = len(metrics) - len(having)
-        found[name] = {**mean_interval(having), **({"without": without} if without else {})}
-    return found
+        summary[name] = {**mean_interval(having), **({"without": without} if without else {})}
+    return summary

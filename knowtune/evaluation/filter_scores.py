@@ -14,18 +14,18 @@ def score_filter(train: pd.DataFrame, injected: pd.DataFrame, dropped: pd.DataFr
     """Score what a filter dropped against what was injected.
 
     Returns:
-        Per kind: how many were injected and found, recall, precision (share of the dropped rows that are of the
+        Per kind: how many were injected and dropped, recall, precision (share of the dropped rows that are of the
         kind) and base rate (the precision of random dropping); and how many sound rows went with them.
     """
     gone = set(dropped["id"])
     kind_of = dict(zip(injected["id"], injected["kind"], strict=True))
     kinds = {}
     for kind in KINDS:
-        ids = [row_id for row_id, found in kind_of.items() if found == kind]
+        ids = [row_id for row_id, injected_kind in kind_of.items() if injected_kind == kind]
         hit = len(gone.intersection(ids))
         kinds[kind] = {
             "injected": len(ids),
-            "found": hit,
+            "dropped": hit,
             "recall": hit / len(ids) if ids else None,
             "precision": hit / len(gone) if gone else None,
             "base_rate": len(ids) / len(train),

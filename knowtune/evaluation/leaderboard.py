@@ -34,10 +34,10 @@ class Entry:
 
     def cell(self, metric: str) -> str:
         """Give a metric as text: percent for shares, mean ± half-width of the 95 % interval where there are seeds."""
-        found = self.summary.get(metric)
-        if found is None:
+        interval = self.summary.get(metric)
+        if interval is None:
             return "–"
-        return interval_text(found, share=metric_class(metric).unit == "share")
+        return interval_text(interval, share=metric_class(metric).unit == "share")
 
 
 def metric_class(name: str) -> type[Metric]:

@@ -63,13 +63,13 @@ def merge_seed(
     judge = partial(parity, task=base.task, tokenizer=base.tokenizer(), rows=rows, batch_size=batch_size)
     attached = load_seed(method, adapter, base)
     trained, scale = recorded_difference(attached, adapter)
-    found: dict[str, Any] = {"noise": 2 * torch.finfo(base.compute.resolved_dtype()).eps * scale, "rounded": None}
+    parities: dict[str, Any] = {"noise": 2 * torch.finfo(base.compute.resolved_dtype()).eps * scale, "rounded": None}
     if method.folds:
         exact = base.exact()
         if exact.compute != base.compute:
             attached = load_seed(method, adapter, exact)
         merged = method.fold(load_seed(method, adapter, exact))
-        found |= judge(attached, merged)
+        parities |= judge(attached, merged)
         del attached
         written: torch.nn.Module = write_checkpoint(merged, base, folder)
         write_json(folder / MERGED, {"kind": "folded", **described})
@@ -80,13 +80,13 @@ def merge_seed(
         write_json(folder / COMPOSED, {"method": card["method"], "options": card["options"]})
         write_json(folder / MERGED, {"kind": "composed", **described})
         written = open_merged(folder, base)
-        found |= judge(attached, written)
+        parities |= judge(attached, written)
     on_disk, _ = recorded_difference(written, adapter)
     if method.folds and exact.compute != base.compute:
-        found["rounded"] = on_disk
+        parities["rounded"] = on_disk
     else:
         trained = float(torch.tensor([trained, on_disk]).max())  # NaN stays NaN, unlike with max()
-    return {**found, "trained": trained}
+    return {**parities, "trained": trained}
 
 
 def seed_card(folder: Path) -> dict[str, Any]:

@@ -48,28 +48,28 @@ def parity(
     return {"largest": largest, "mean": total / max(count, 1), "num_rows": len(rows)}
 
 
-def require_parity(found: Mapping[str, Any], bound: float, where: str) -> None:
+def require_parity(differences: Mapping[str, Any], bound: float, where: str) -> None:
     """Stop when a merged model computes something else than the attached one, or than what was trained.
 
     Args:
-        found: of `merge_seed`.
+        differences: of `merge_seed`.
         bound: allowed difference; what the training's dtype rounds is allowed in comparing with what was trained.
         where: which run and seed.
 
     Raises:
         UserError: names the difference and the bound.
     """
-    if not found["largest"] <= bound:
+    if not differences["largest"] <= bound:
         raise UserError(
-            f"{where}: the merged model's logits differ from the attached one's by up to {found['largest']:.3g}; "
+            f"{where}: the merged model's logits differ from the attached one's by up to {differences['largest']:.3g}; "
             f"allowed: {bound:g} (merge.parity). "
             "The method does not fold as PEFT says it does, or the bound is too small for this model"
         )
-    allowed = max(bound, found["noise"])
-    if not found["trained"] <= allowed:
+    allowed = max(bound, differences["noise"])
+    if not differences["trained"] <= allowed:
         raise UserError(
             f"{where}: the model on disk computes logits that differ from those of the trained model in memory by up "
-            f"to {found['trained']:.3g}; allowed: {allowed:.3g} (merge.parity). "
+            f"to {differences['trained']:.3g}; allowed: {allowed:.3g} (merge.parity). "
             "Not all that was trained was saved, or the bound is too small for this model"
         )
 

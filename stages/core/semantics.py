@@ -20,8 +20,8 @@ def representation_of(params: Params) -> Representation:
     settings = params.semantics
     member = member_class(REPRESENTATIONS, "representation", settings.representation)
     path = {"path": settings.path} if "path" in member.model_fields else {}
-    found: Representation = member(**path, **settings.options)
-    return found
+    representation: Representation = member(**path, **settings.options)
+    return representation
 
 
 def vectors_of(params: Params, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Vectors:

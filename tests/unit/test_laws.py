@@ -324,13 +324,13 @@ def test_mixing_a_model_with_itself_gives_it_back(name: str, options: dict[str, 
 
 @pytest.mark.parametrize("name", METRICS)
 class TestEveryMetric:
-    def test_a_number_from_items_and_none_from_none(self, name: str) -> None:
+    def test_a_number_from_examples_and_none_from_none(self, name: str) -> None:
         made = member("metric", METRICS, name)
         for task in made.tasks:
             assert type(made.compute(JUDGED[task])) is float
             assert made.compute(emptied(JUDGED[task])) is None
 
-    def test_the_order_of_the_items_does_not_matter(self, name: str) -> None:
+    def test_the_order_of_the_examples_does_not_matter(self, name: str) -> None:
         made = member("metric", METRICS, name)
         for task in made.tasks:
             assert made.compute(reversed_(JUDGED[task])) == pytest.approx(made.compute(JUDGED[task]), rel=1e-12)
@@ -450,7 +450,7 @@ class TestEveryTask:
         assert together.tolist() == pytest.approx([float(losses([one])[0]) for one in tokens], abs=1e-4)
         assert int(task.objective.num_targets(task.objective.targets(tokens))) == sum(one.num_learned for one in tokens)
 
-    def test_the_mask_tells_which_losses_are_of_learned_items(self, name: str, backbone: str, on: Base) -> None:
+    def test_the_mask_tells_which_losses_are_of_targets(self, name: str, backbone: str, on: Base) -> None:
         model, task = self.model(on), on.task
         tokens = task.encode(on.tokenizer(), self.rows(name).head(7))
         targets = task.objective.targets(tokens)
@@ -486,7 +486,7 @@ class TestEveryTask:
         assert max((one[key] - before[key]).abs().max() for key in before) > 1e-3
         assert max((one[key] - four[key]).abs().max() for key in before) < 1e-5
 
-    def test_the_validation_loss_is_the_mean_over_items(self, name: str, backbone: str, on: Base, work: Path) -> None:
+    def test_the_validation_loss_is_the_mean_over_targets(self, name: str, backbone: str, on: Base, work: Path) -> None:
         rows, task = self.rows(name), on.task
         model = self.model(on)
         given = encoded(on, rows)

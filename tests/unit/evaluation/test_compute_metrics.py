@@ -54,5 +54,5 @@ def test_what_is_not_finite_is_left_out_and_said(loss: float, capsys: pytest.Cap
     assert capsys.readouterr().err == f"text_loss: got {loss}, which no table can hold; a dash stands for it\n"
 
 
-def test_no_item_at_all() -> None:
+def test_no_example_at_all() -> None:
     assert compute_metrics(list(METRICS), emptied(KNOWLEDGE)) == {}

@@ -47,7 +47,7 @@ class TestByKind:
 
 
 class TestFarthest:
-    def test_the_farthest_first_and_each_item_once_with_its_worst_seed(self) -> None:
+    def test_the_farthest_first_and_each_example_once_with_its_worst_seed(self) -> None:
         table = measured(
             example("a", 0.5, 0.75), example("b", 0.5, 1.0), example("a", 0.5, 1.5, seed=1), example("c", 0.5, 0.4),
             example("d", 0.0, 1.9, "locality"), example("e", 0.5, 0.505),
@@ -107,7 +107,7 @@ class TestPushAway:
         assert one.plot == two.plot
         assert all(text in one.plot for text in ("new facts", "known facts", "lora", "full"))
 
-    def test_a_group_without_items_is_not_drawn(self) -> None:
+    def test_a_group_without_examples_is_not_drawn(self) -> None:
         found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0)])}, Prompts())
         assert found is not None
         assert "known facts" not in found.plot
@@ -123,7 +123,7 @@ class TestPushAway:
     def test_nothing_where_nothing_was_measured(self, examples: pd.DataFrame) -> None:
         assert push_away({"lora": examples}, Prompts()) is None
 
-    def test_items_without_a_distance_are_left_out(self) -> None:
+    def test_examples_without_a_distance_are_left_out(self) -> None:
         found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0), example("b", math.nan, 0.5)])}, Prompts())
         assert found is not None
         assert [row["count"] for row in found.rows] == [1]

@@ -17,7 +17,7 @@ from tests.unit.helpers import TASK
 OWN = Results(EXAMPLES.drop(columns=["base_correct", "base_loss"]), TEXTS.drop(columns="base_loss"), None)
 
 
-def test_the_base_stands_beside_each_item() -> None:
+def test_the_base_stands_beside_each_example() -> None:
     base = Results(
         OWN.examples.assign(correct=[i % 2 == 0 for i in range(17)], loss=[i / 10 for i in range(17)]),
         OWN.texts.assign(loss=[3, 4]),
@@ -73,7 +73,7 @@ def test_a_classifier_brings_states_and_labels_and_no_loss_of_texts() -> None:
 
 
 @pytest.mark.parametrize("which", ["examples", "texts"])
-def test_a_baseline_of_other_items_is_refused(which: str) -> None:
+def test_a_baseline_of_other_examples_is_refused(which: str) -> None:
     examples, texts = OWN.examples, OWN.texts
     if which == "examples":
         examples = examples[::-1].reset_index(drop=True)

@@ -14,7 +14,7 @@ def test_none_without_items() -> None:
     assert Efficacy().compute(Judged(EXAMPLES[:0], TEXTS[:0])) is None
 
 
-def test_items_without_an_old_answer_are_left_out() -> None:
+def test_examples_without_an_old_answer_are_left_out() -> None:
     assert Efficacy().compute(Judged(EXAMPLES, TEXTS)) is None
     assert Efficacy().compute(Judged(ANSWERED.assign(old_loss=None), TEXTS)) is None
 

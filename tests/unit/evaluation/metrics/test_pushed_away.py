@@ -29,7 +29,7 @@ def test_what_may_be_rounding_is_not_pushed(grows: float, share: float) -> None:
     assert PushedAway().compute(Judged(examples, TEXTS)) == share
 
 
-def test_items_without_a_distance_do_not_count() -> None:
+def test_examples_without_a_distance_do_not_count() -> None:
     after = ANSWERED["distance"].where(ANSWERED["id"] != "3", math.nan)
     assert PushedAway().compute(Judged(ANSWERED.assign(distance=after), TEXTS)) == 2 / 8
 
