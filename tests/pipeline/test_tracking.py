@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ from typing import Any
 import pytest
 
 from stages.core.pipeline import flatten, quick_yaml, read_stages
-from tests.pipeline.conftest import ENVIRONMENT, Project, copy_project, once, run_once
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, once, run_once
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that MLflow imports
@@ -221,6 +222,17 @@ def test_a_seed_loads_as_a_model_and_refuses_another_base(recorded: Project, sto
     assert done.stdout.count("answers 1") == 2, done.stderr
     assert "'prompt': '" in done.stdout
     assert "made on a base with digest" in done.stderr
+
+
+def test_the_python_of_the_guide_runs(recorded: Project, store: Store) -> None:
+    page = (ROOT / "docs/guide/tracking.md").read_text(encoding="utf-8")
+    through_mlflow, alone = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    uri = store.runs("seed")["train@lora seed-0"].data.tags["model"]
+    code = through_mlflow.replace("models:/m-...", uri).replace("/models/my-base", "data/base") + alone
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, cwd=recorded.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"\['.+'\]", done.stdout.strip())
 
 
 def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(recorded: Project, project: Project) -> None:

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from knowtune.filters import FILTERS
+from knowtune.merging.mixtures import MIXTURES
+from knowtune.methods import METHODS
+from knowtune.selectors import SELECTORS
+from knowtune.semantics.representations import REPRESENTATIONS
+from knowtune.tasks import TASKS
 from tests.tree import BLOCK, PAGE, ROOT, tree
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FAMILIES = {
+    "filters": FILTERS, "selectors": SELECTORS, "methods": METHODS, "mixtures": MIXTURES, "tasks": TASKS,
+    "representations": REPRESENTATIONS,
+}  # fmt: skip
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 
 
@@ -35,3 +45,10 @@ def test_the_tour_names_every_module() -> None:
     found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found
     assert found[0] == tree(), "python -m tests.tree writes it anew"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_table_of_the_readme_names_every_member(family: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (cell,) = re.findall(rf"^\| {family}: [^|]*\|([^|]*)\|", text, flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", cell)) == set(FAMILIES[family])
