@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 .PHONY: help run flow serve plan validate show ask new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
@@ -22,22 +22,22 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipeline,dev]'
 	@touch $@
 
-run: $(READY)             ## reproduce what changed, show the leaderboard (PARAMS=file or PRESET=name for another params file; WAIT=1)
+run: $(READY)             ## run what has changed, then show the leaderboard (PARAMS=file or PRESET=name for another params file; WAIT=1)
 	@$(CLI) run $(ON) $(if $(WAIT),--wait)
 
-flow: $(READY)            ## the same as `run` by Prefect, independent stages side by side (WORKERS=2, STAGES="report", WAIT=1)
+flow: $(READY)            ## the same as `run` with Prefect: independent stages run side by side (WORKERS=2, STAGES="report", WAIT=1)
 	@$(BIN)/python -m flows $(ON) $(if $(WAIT),--wait) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
 
-serve: $(READY)           ## the pages to watch, Prefect's and MLflow's, until Ctrl-C
+serve: $(READY)           ## serve Prefect's and MLflow's pages until Ctrl-C
 	@$(BIN)/python -m flows.serve
 
-plan: $(READY)            ## what would run, about how long, how much disk
+plan: $(READY)            ## list what would run, with time and disk space
 	@$(CLI) plan $(ON)
 
-validate: $(READY)        ## check the params file, all faults at once
+validate: $(READY)        ## check the params file and list every fault
 	@$(CLI) validate $(ON)
 
-show: $(READY)            ## the leaderboard of the last run
+show: $(READY)            ## show the leaderboard of the last run
 	@$(CLI) show $(ON)
 
 # A question reaches the command by the environment, as it was typed: neither make nor the shell reads it.
@@ -68,13 +68,13 @@ extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'
 
 # Files that take minutes come first, in this order; so no process is left alone with one at the end.
-test: $(READY)            ## every test, two files at a time
+test: $(READY)            ## run every test, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/flows tests/pipeline tests/unit
 
-unit: $(READY)            ## the unit tests alone, two files at a time
+unit: $(READY)            ## run the unit tests alone
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit
 
-check: $(READY)           ## ruff, mypy strict, import-linter
+check: $(READY)           ## run ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

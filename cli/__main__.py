@@ -19,14 +19,14 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     add_arguments(shared)
-    run = commands.add_parser("run", parents=[shared], help="validate, reproduce, show the leaderboard")
+    run = commands.add_parser("run", parents=[shared], help="run what has changed, then show the leaderboard")
     run.add_argument("targets", nargs="*", help="stages, e.g. evaluate-run@lora; all of them by default")
-    run.add_argument("--cold", action="store_true", help="every stage a process of its own")
-    run.add_argument("--wait", action="store_true", help="until another reproduction here has ended")
-    commands.add_parser("validate", parents=[shared], help="check the params file, PEFT's options too")
-    commands.add_parser("plan", parents=[shared], help="what would run, about how long, how much disk")
-    commands.add_parser("show", parents=[shared], help="the leaderboard of the last run")
-    ask = commands.add_parser("ask", parents=[shared], help="the base's and a tuned model's answer side by side")
+    run.add_argument("--cold", action="store_true", help="give each stage a fresh process: slower, the same bytes")
+    run.add_argument("--wait", action="store_true", help="wait until another reproduction in this folder has ended")
+    commands.add_parser("validate", parents=[shared], help="check the params file and list every fault")
+    commands.add_parser("plan", parents=[shared], help="list what would run, with time and disk space")
+    commands.add_parser("show", parents=[shared], help="show the leaderboard of the last run")
+    ask = commands.add_parser("ask", parents=[shared], help="ask the base and a tuned model, and compare their answers")
     asking.add_arguments(ask)
     fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
     new.add_arguments(fresh)
@@ -60,7 +60,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     from cli.claim import holder
     from stages.core.lock import mend_lock
 
-    question = asking.typed(args.question, args.file, raw=args.raw) if args.command == "ask" else ""
+    question = asking.read_question(args.question, args.file, raw=args.raw) if args.command == "ask" else ""
     folder = open_workspace(params_file(args), args.data, wait=getattr(args, "wait", False))
     if args.command == "run":
         from cli.run import run

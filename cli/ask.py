@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("--run", required=True, metavar="NAME", help="a run or mixture")
-    parser.add_argument("--seed", type=int, default=None, help="which seed; the first by default")
+    parser.add_argument("--run", required=True, metavar="NAME", help="the name of a run or mixture")
+    parser.add_argument("--seed", type=int, default=None, help="the model of this seed; default: the lowest")
     parser.add_argument("--file", type=Path, metavar="FILE", help="a file with the question")
     parser.add_argument("--raw", action="store_true", help="send the text as it is, not as the data's mapping makes it")
-    parser.add_argument("--show", action="store_true", help="print what is really asked, too")
+    parser.add_argument("--show", action="store_true", help="also print what the model reads")
     parser.add_argument(
         "question", nargs="?", help="e.g. 'The capital of Chile is'; from --file or standard input where it is left out"
     )
 
 
-def typed(question: str | None, file: Path | None, *, raw: bool) -> str:
+def read_question(question: str | None, file: Path | None, *, raw: bool) -> str:
     """Take a question from where it is given: the command line, a file, or standard input.
 
     The last line break of a file or of standard input ends its last line; it is part of the text with `raw` alone.

@@ -32,7 +32,7 @@ PASSING = 5.0  # seconds that a short command of DVC's, such as `dvc status`, ma
 
 
 @contextmanager
-def claimed(folder: Path, *, wait: bool) -> Iterator[None]:
+def claim_folder(folder: Path, *, wait: bool) -> Iterator[None]:
     """Have a folder to oneself for the length of a block.
 
     Args:
@@ -44,15 +44,15 @@ def claimed(folder: Path, *, wait: bool) -> Iterator[None]:
     """
     path = folder / CLAIM
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun, said = time.monotonic(), ""
+    begun, shown = time.monotonic(), ""
     with path.open("a+", encoding="utf-8") as file:
         while who := _in_the_way(file, folder):
             passing = who.startswith("dvc") and time.monotonic() - begun < PASSING
             if not wait and not passing:
                 raise UserError(f"{folder}: {who} is at work here; wait for it to end, or add --wait (make: WAIT=1)")
-            if wait and who != said:
+            if wait and who != shown:
                 print(f"waiting for {who}", flush=True)
-                said = who
+                shown = who
             time.sleep(PAUSE)
         file.seek(0)
         file.truncate()
@@ -82,8 +82,8 @@ def _in_the_way(file: Any, folder: Path) -> str:
         file.seek(0)
         with suppress(ValueError, KeyError, TypeError):
             known = json.loads(file.read())
-            return _named(str(known["command"]), int(known["pid"]))
-        return "another reproduction"  # it has not yet said its name
+            return _describe(str(known["command"]), int(known["pid"]))
+        return "another reproduction"  # it has not written its name yet
     who = dvc_at_work(folder)
     if who:
         fcntl.flock(file, fcntl.LOCK_UN)
@@ -97,17 +97,17 @@ def dvc_at_work(folder: Path) -> str:
         infos = [*kinds.get("write", {}).values(), *(info for read in kinds.get("read", {}).values() for info in read)]
         for info in infos:
             if psutil.pid_exists(int(info["pid"])):
-                return _named(PROGRAM.sub("dvc", str(info["cmd"])), int(info["pid"]))
+                return _describe(PROGRAM.sub("dvc", str(info["cmd"])), int(info["pid"]))
     with suppress(OSError, ValueError), (folder / DVC_LOCK).open("r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             number = file.read().split()
-            return _named("dvc", int(number[0]) if number else 0)
+            return _describe("dvc", int(number[0]) if number else 0)
     return ""
 
 
-def _named(command: str, number: int) -> str:
+def _describe(command: str, number: int) -> str:
     """Name a process: what it runs, its id, and since when."""
     try:
         since = time.strftime("%H:%M:%S", time.localtime(psutil.Process(number).create_time()))

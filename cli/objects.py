@@ -33,7 +33,7 @@ def sound_objects(folder: Path) -> Iterator[None]:
     Args:
         folder: the project or a workspace, which uses the cache of the project below which it lies.
     """
-    cache = next((place / CACHE for place in (folder, *folder.parents) if (place / CACHE / OBJECTS).is_dir()), None)
+    cache = next((parent / CACHE for parent in (folder, *folder.parents) if (parent / CACHE / OBJECTS).is_dir()), None)
     if cache is not None:
         drop_damaged(cache)
     try:
@@ -44,14 +44,14 @@ def sound_objects(folder: Path) -> Iterator[None]:
 
 def drop_damaged(cache: Path) -> None:
     """Remove the objects that are not what their names say, and say so."""
-    noted, damaged = _noted(cache), []
+    noted, damaged = _read_stamps(cache), []
     for name, path, stamp in _objects(cache):
         if noted.get(name) != stamp and _md5(path) != name.removesuffix(".dir"):
             path.unlink()
             damaged.append(name)
         else:
             noted[name] = stamp
-    _note(cache, noted)
+    _write_stamps(cache, noted)
     if damaged:
         names = ", ".join(name[:8] for name in damaged[:SHOWN]) + (", …" if len(damaged) > SHOWN else "")
         what = "damaged object is" if len(damaged) == 1 else "damaged objects are"
@@ -60,13 +60,13 @@ def drop_damaged(cache: Path) -> None:
 
 def note_objects(cache: Path) -> None:
     """Note time and size of the objects that are new; what is noted of others stays, or damage would be noted too."""
-    noted = _noted(cache)
-    _note(cache, {name: noted.get(name, stamp) for name, _, stamp in _objects(cache)})
+    noted = _read_stamps(cache)
+    _write_stamps(cache, {name: noted.get(name, stamp) for name, _, stamp in _objects(cache)})
 
 
-def _note(cache: Path, stamps: dict[str, Stamp]) -> None:
+def _write_stamps(cache: Path, stamps: dict[str, Stamp]) -> None:
     """Write the note, if it is another."""
-    if stamps != _noted(cache):
+    if stamps != _read_stamps(cache):
         with whole(cache / NOTE) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
 
@@ -78,11 +78,11 @@ def _objects(cache: Path) -> Iterator[tuple[str, Path, Stamp]]:
             for entry in entries:
                 name = folder.name + entry.name
                 if len(name.removesuffix(".dir")) == 32 and entry.is_file(follow_symlinks=False):
-                    found = entry.stat()
-                    yield name, Path(entry.path), [found.st_mtime_ns, found.st_size]
+                    stat = entry.stat()
+                    yield name, Path(entry.path), [stat.st_mtime_ns, stat.st_size]
 
 
-def _noted(cache: Path) -> dict[str, Stamp]:
+def _read_stamps(cache: Path) -> dict[str, Stamp]:
     """Read the note; nothing where there is none, or one that cannot be read."""
     try:
         noted = json.loads((cache / NOTE).read_text(encoding="utf-8"))

@@ -34,7 +34,7 @@ def plan(folder: Path) -> int:
         UserError: DVC cannot say, for dvc.yaml is broken.
     """
     stages = _stages(folder)
-    own, sizes = _booked(folder / COSTS), _sizes(folder / "dvc.lock")
+    own, sizes = _read_costs(folder / COSTS), _sizes(folder / "dvc.lock")
     reference = json.loads(REFERENCE.read_text()) if REFERENCE.is_file() else {}
     total = total_bytes = 0.0
     elsewhere = []
@@ -115,11 +115,11 @@ def would_run(changed: set[str], dot: str) -> list[str]:
             needs.setdefault(name, set())
         if len(names) == 2:
             needs[names[1]].add(names[0])
-    found: list[str] = []
+    running: list[str] = []
     for stage in TopologicalSorter(needs).static_order():
-        if stage in changed or (needs[stage] - {CHECK}) & set(found):
-            found.append(stage)
-    return found
+        if stage in changed or (needs[stage] - {CHECK}) & set(running):
+            running.append(stage)
+    return running
 
 
 def _dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -133,7 +133,7 @@ def _figure(value: float | None, scale: float, unit: str) -> str:
     return "?" if value is None else f"{value / scale:.1f} {unit}"
 
 
-def _booked(book: Path) -> dict[str, float]:
+def _read_costs(book: Path) -> dict[str, float]:
     """Read how long stages took here last."""
     seconds: dict[str, float] = {}
     for line in book.read_text().splitlines() if book.is_file() else []:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from cli.claim import claimed, dvc_at_work
+from cli.claim import claim_folder, dvc_at_work
 from cli.objects import sound_objects
 from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
@@ -95,12 +95,12 @@ def surroundings(folder: Path, *, cold: bool = False, wait: bool = False) -> Ite
     Raises:
         UserError: another reproduction is at work here.
     """
-    with claimed(folder, wait=wait), _prepared(folder, cold) as environment:
+    with claim_folder(folder, wait=wait), _prepare(folder, cold) as environment:
         yield environment
 
 
 @contextmanager
-def _prepared(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
+def _prepare(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
     """Make a folder ready that nobody else is at work in."""
     params = load_params(folder / "params.yaml")
     mend_lock(folder)
@@ -149,7 +149,7 @@ def show(folder: Path) -> None:
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
     cells = [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
     console = Console()
-    shown = fitting([cells[0], *cells[2:]], console.width)
+    shown = columns_that_fit([cells[0], *cells[2:]], console.width)
     table = Table(title="what each model learned, and what it forgot", title_justify="left")
     for i in shown:
         table.add_column(cells[0][i], justify="left" if i < 2 else "right", no_wrap=True)
@@ -163,8 +163,8 @@ def show(folder: Path) -> None:
     print(f"report: {os.path.relpath(report / 'index.html')}")
 
 
-def fitting(rows: list[list[str]], width: int) -> list[int]:
-    """Choose the columns that fit a width: name first, then the metrics, then what is said about the model.
+def columns_that_fit(rows: list[list[str]], width: int) -> list[int]:
+    """Choose the columns that fit a width: name first, then the metrics, then what describes the model.
 
     Args:
         rows: head and body of the leaderboard: name, what, trained, metrics..., parity.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.checks import check_params
-from cli.claim import claimed
+from cli.claim import claim_folder
 from cli.paths import link_odd_paths, settle_paths
 from knowtune.common.errors import UserError, unknown
 from knowtune.common.files import whole
@@ -28,11 +28,13 @@ NO_GIT = "no_scm"  # DVC's own setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how a command is told what to work on."""
+    """Declare the options that say what a command works on."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--params", type=Path, default=PARAMS, metavar="FILE", help="another params file")
+    which.add_argument(
+        "--params", type=Path, default=PARAMS, metavar="FILE", help="a params file instead of params.yaml"
+    )
     which.add_argument("--preset", metavar="NAME", help=f"a params file of {PRESETS}/, by its name")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="what DATA/ stands for in a preset")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="the folder that DATA/ stands for in a preset")
 
 
 def params_file(args: argparse.Namespace) -> Path:
@@ -48,7 +50,7 @@ def preset_file(name: str) -> Path:
     """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise unknown("preset", name, [found.stem for found in PRESETS.glob("*.yaml")])
+        raise unknown("preset", name, [path.stem for path in PRESETS.glob("*.yaml")])
     return path
 
 
@@ -82,7 +84,7 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
     data = data or (Path(known["data"]) if known.get("data") else None)
     settled = settle_paths(read_yaml(params), Path.cwd(), data, str(params))
     if not (folder / ".dvc/config.local").is_file():
-        with claimed(folder, wait=True):  # two commands may meet here
+        with claim_folder(folder, wait=True):  # two commands may meet here
             _make(folder)
     with whole(origin) as part:
         part.write_text(json.dumps({**known, "data": str(data.resolve()) if data else None}), encoding="utf-8")
@@ -92,7 +94,7 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
             link.symlink_to(os.path.relpath(name, folder))
     path, value = folder / "params.yaml", link_odd_paths(settled, folder)
     if not (path.is_file() and read_yaml(path) == value):  # an equal file's time is left as it is
-        with claimed(folder, wait=wait):
+        with claim_folder(folder, wait=wait):
             write_yaml(path, value)
     return folder.resolve()
 
@@ -115,10 +117,10 @@ def follow_git(project: Path) -> None:
     """
     settings = project / ".dvc/config", project / ".dvc/config.local"
     shared, own = (path.is_file() and NO_GIT in path.read_text(encoding="utf-8") for path in settings)
-    found = any((folder / ".git").exists() for folder in (project, *project.parents))
-    if found and own:
+    has_git = any((folder / ".git").exists() for folder in (project, *project.parents))
+    if has_git and own:
         _dvc(project, "config", "--local", "--unset", f"core.{NO_GIT}")
-    elif not found and not own and not shared and settings[0].is_file():
+    elif not has_git and not own and not shared and settings[0].is_file():
         print("no git here: DVC works without; `dvc exp` and the commit in MLflow need `git init`", file=sys.stderr)
         _dvc(project, "config", "--local", f"core.{NO_GIT}", "true")
 

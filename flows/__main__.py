@@ -29,7 +29,7 @@ def main() -> int:
         "targets", nargs="*", metavar="STAGE", help="stages or families, and what they need; default: all"
     )
     parser.add_argument("--workers", type=_workers, metavar="N", help="stages at a time; default: 2 on a CPU with room")
-    parser.add_argument("--wait", action="store_true", help="until another reproduction here has ended")
+    parser.add_argument("--wait", action="store_true", help="wait until another reproduction in this folder has ended")
     parser.add_argument("--force", action="store_true", help="run stages though nothing has changed")
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")
     args = parser.parse_args()
@@ -81,12 +81,12 @@ def _dry(folder: Path, targets: list[str], force: bool) -> int:
     from flows.graph import read_graph
     from flows.run import would_run
 
-    found = [(address, reason) for address, reason in would_run(read_graph(folder, targets), force=force) if reason]
-    for address, reason in found:
+    reasons = [(address, reason) for address, reason in would_run(read_graph(folder, targets), force=force) if reason]
+    for address, reason in reasons:
         print(f"{address:32} {reason}")
-    if not found:
+    if not reasons:
         print("nothing would run: data and pipeline are up to date")
-    elif any(reason.startswith("depends") for _, reason in found):
+    elif any(reason.startswith("depends") for _, reason in reasons):
         print("What depends on others runs only when those write something new.")
     return 0
 

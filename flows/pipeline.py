@@ -27,7 +27,18 @@ from flows.artifacts import publish
 from flows.graph import Node
 from flows.processes import Processes
 from flows.server import LOST
-from flows.states import NOTES, PASSING, Future, Line, ended, interrupted, state_of, summary, whole, worth_another_try
+from flows.states import (
+    NOTES,
+    PASSING,
+    Future,
+    Line,
+    arrow_from,
+    interruption,
+    state_of,
+    summary,
+    whole,
+    worth_another_try,
+)
 from stages.core.pipeline import CHECK
 
 RETRY_AFTER = (2, 20)  # seconds
@@ -74,7 +85,7 @@ class Walk:
     def start(self, node: Node) -> Future:
         """Start a stage, all of whose needs have ended."""
         self._started[node.address] = time.monotonic()
-        before = [ended(self._futures[need]) for need in node.needs]
+        before = [arrow_from(self._futures[need]) for need in node.needs]
         blamed = set[str]().union(*(self._blamed.get(need, ()) for need in node.needs))
         if blamed:
             self._blamed[node.address] = blamed
@@ -153,7 +164,7 @@ def run_flow(
                 walk(nodes, way, workers)
         except (KeyboardInterrupt, TerminationSignal):
             processes.stop()
-            last.append(interrupted())
+            last.append(interruption())
             return last[-1]
         lines = list(way.lines.values())
         last.append(whole(lines))
@@ -173,7 +184,7 @@ def run_flow(
     except Exception:
         if not last:
             raise
-        return last[-1]  # the stages have ended; only the server was not told
+        return last[-1]  # the stages have ended; only the server does not know it
 
 
 def project_name(folder: Path) -> str:

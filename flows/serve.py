@@ -6,6 +6,7 @@ MLFLOW_PORT. Where MLFLOW_TRACKING_URI is a server's address, that server has a 
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -31,6 +32,7 @@ PATIENCE = 120.0  # seconds that a server has to start
 
 def main() -> int:
     """Start both, print where they are, and end both when one ends or on Ctrl-C."""
+    argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
     mask_output()
     environment = {**QUIET, **MLFLOW_QUIET, **os.environ}
     signal.signal(signal.SIGTERM, _interrupt)
@@ -38,18 +40,18 @@ def main() -> int:
     try:
         if fault := home_fault():
             raise UserError(f"{fault}; set it to a folder that you may write")
-        prefect = f"http://{_place(environment, 'PREFECT_SERVER_API', 4200)}"
+        prefect = f"http://{_address(environment, 'PREFECT_SERVER_API', 4200)}"
         servers.append(_start({"PREFECT_UI_API_URL": f"{prefect}/api", **environment}, "prefect", "server", "start"))
         mlflow = _store(environment)
         if not mlflow.startswith("http"):
             servers.append(_start(environment, *MLFLOW, mlflow))
-            mlflow = f"http://{_place(environment, 'MLFLOW', 5000)}"
+            mlflow = f"http://{_address(environment, 'MLFLOW', 5000)}"
         for api in (f"{prefect}/api", mlflow):
             _wait(api, servers)
         print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nCtrl-C ends both.", flush=True)
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
-        raise UserError("a server ended by itself; what it said stands above. Is its port taken?")
+        raise UserError("a server ended by itself; its messages stand above. Is its port taken?")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -70,7 +72,7 @@ def _start(environment: Mapping[str, str], module: str, *arguments: str) -> subp
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def _place(environment: Mapping[str, str], prefix: str, port: int) -> str:
+def _address(environment: Mapping[str, str], prefix: str, port: int) -> str:
     """Return host and port of a tool's page, as its settings say."""
     return f"{environment.get(f'{prefix}_HOST', '127.0.0.1')}:{environment.get(f'{prefix}_PORT', port)}"
 
@@ -84,7 +86,7 @@ def _store(environment: Mapping[str, str]) -> str:
     command = [sys.executable, "-m", "stages.tracking"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise UserError("MLflow's store cannot be opened; what it said stands above")
+        raise UserError("MLflow's store cannot be opened; its messages stand above")
     return done.stdout.split()[-1]
 
 

@@ -95,7 +95,7 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
         updates: dict[Any, Any] = {settings.PREFECT_API_URL: url, settings.PREFECT_CLIENT_MAX_RETRIES: 2}
         stack.enter_context(settings.temporary_settings(updates))
         stack.enter_context(_quiet_console())
-        stack.enter_context(_watched(url))
+        stack.enter_context(_watch(url))
         try:
             yield
         except Exception as error:
@@ -109,7 +109,7 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(url: str) -> Iterator[None]:
+def _watch(url: str) -> Iterator[None]:
     """Say once that a server has died, instead of all that Prefect says on each of its tries to reach it."""
     ended = threading.Event()
 

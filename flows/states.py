@@ -1,4 +1,4 @@
-"""How a stage and the whole ended, said in Prefect's states."""
+"""How a stage and the whole ended, as states of Prefect."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state_of(address: str, outcome: Outcome) -> State[None]:
     """Say how a stage's process ended."""
     note = NOTES.get(outcome.kind)
     if outcome.kind == "stopped":
-        return interrupted()
+        return interruption()
     if outcome.kind in NAMES:
         return Completed(name=NAMES[outcome.kind], message=note)
     message = f"{address}: {note}; its last lines:\n{outcome.last_lines}"
@@ -56,12 +56,12 @@ def worth_another_try(_task: object, _run: object, state: State[Any]) -> bool:
     return state.name in PASSING
 
 
-def interrupted() -> State[None]:
+def interruption() -> State[None]:
     """Say that a person, or the system, ended it."""
     return State(type=StateType.CANCELLED, name=NAMES["stopped"], message=NOTES["stopped"])
 
 
-def ended(future: Future) -> State[Any]:
+def arrow_from(future: Future) -> State[Any]:
     """Point to a task run that has ended, well or not: that draws an arrow on the page and holds nothing up.
 
     Prefect lets no task start after one that was cancelled, and here some have to: they say that they do not run.

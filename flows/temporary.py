@@ -42,7 +42,7 @@ def temporary_server(folder: Path) -> Iterator[str]:
     """
     home = (folder / HOME).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         listener = socket.create_server(("127.0.0.1", 0))
         api = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         own = {"PREFECT_HOME": str(home), "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "0"}
@@ -51,8 +51,8 @@ def temporary_server(folder: Path) -> Iterator[str]:
             [sys.executable, "-m", "flows.temporary", str(listener.fileno())],
             env={**others, **own},
             stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
             pass_fds=[listener.fileno()],
         )
@@ -61,9 +61,9 @@ def temporary_server(folder: Path) -> Iterator[str]:
             end = time.monotonic() + PATIENCE
             while not answers(api):
                 if server.poll() is not None or time.monotonic() > end:
-                    said.seek(0)
-                    lines = said.read().decode(errors="replace").splitlines()[-LAST_LINES:]
-                    raise UserError("Prefect's temporary server does not start; it said:\n" + "\n".join(lines))
+                    output.seek(0)
+                    lines = output.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+                    raise UserError("Prefect's temporary server does not start. Its last lines:\n" + "\n".join(lines))
                 time.sleep(0.1)
             yield api
         finally:

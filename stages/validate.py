@@ -49,12 +49,12 @@ def prune(pipeline: Path, lock: Path, params: Params) -> None:
 
 def families(pipeline: Path) -> list[tuple[str, str, list[Path]]]:
     """List dvc.yaml's `foreach` stages: name, the params section they expand over, the folders of their outs."""
-    found = []
+    members = []
     for name, stage in read_yaml(pipeline)["stages"].items():
         if "foreach" in stage:
             outs = [out for out in stage["do"]["outs"] if out.endswith("/${key}")]
-            found.append((name, stage["foreach"].strip("${}"), [Path(out).parent for out in outs]))
-    return found
+            members.append((name, stage["foreach"].strip("${}"), [Path(out).parent for out in outs]))
+    return members
 
 
 def prune_folder(folder: Path, named: set[str]) -> None:

@@ -18,7 +18,7 @@ from ruamel.yaml.representer import SafeRepresenter
 from knowtune.common.errors import UserError, raise_gathered
 from knowtune.common.files import whole
 from stages.core.faults import faults_of
-from stages.core.plain import load_plain, shown
+from stages.core.plain import load_plain, quote
 from stages.core.schema import Params
 
 PARAMS = Path("params.yaml")
@@ -51,7 +51,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except Exception as error:  # ruamel lets through whatever int, float, date and its own code raise on odd text
         raise UserError(f"{path}: not readable as YAML: {_reason(error)}") from error
     if not isinstance(value, dict):
-        got = "nothing, the file is empty" if value is None else f"{type(value).__name__} {shown(value, 80)}"
+        got = "nothing, the file is empty" if value is None else f"{type(value).__name__} {quote(value, 80)}"
         raise UserError(f"{path}: got {got}; allowed: a mapping of sections")
     return value
 

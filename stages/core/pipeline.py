@@ -129,7 +129,7 @@ def _stage(
     names: Mapping[str, Any],
 ) -> Stage:
     """Put values into one stage."""
-    keys = [_filled(key, names) for key in body.get("params", ()) if isinstance(key, str)]
+    keys = [_fill(key, names) for key in body.get("params", ()) if isinstance(key, str)]
     if len(keys) < len(body.get("params", ())):
         raise UserError(f"dvc.yaml: {name}.params: got a mapping; allowed: keys of params.yaml")
     metrics = tuple(_paths(body.get("metrics", ()), names))
@@ -139,7 +139,7 @@ def _stage(
         family=section,
         member=member,
         description=str(body.get("desc", "")),
-        command=_filled(str(body["cmd"]), names),
+        command=_fill(str(body["cmd"]), names),
         deps=tuple(_paths(body.get("deps", ()), names)),
         outs=tuple(written),
         metrics=metrics,
@@ -149,10 +149,10 @@ def _stage(
 
 def _paths(entries: Any, names: Mapping[str, Any]) -> list[str]:
     """List paths; an entry with settings is a mapping of one key."""
-    return [_filled(e if isinstance(e, str) else next(iter(e)), names) for e in entries]
+    return [_fill(e if isinstance(e, str) else next(iter(e)), names) for e in entries]
 
 
-def _filled(text: str, names: Mapping[str, Any]) -> str:
+def _fill(text: str, names: Mapping[str, Any]) -> str:
     """Put values in for every `${...}`."""
     return FIELD.sub(lambda field: str(_value(field[1], names)), text)
 

@@ -62,10 +62,10 @@ class _BoundedConstructor(SafeConstructor):  # type: ignore[misc]
 def _measure(node: Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
     """Count the values below a node and its levels, those behind a reference as often as it is used."""
     if id(node) in known:
-        found = known[id(node)]
-        if found is None:
+        measured = known[id(node)]
+        if measured is None:
             raise _fault("a value that holds itself", node)
-        return found
+        return measured
     known[id(node)] = None  # being measured
     inside: list[tuple[int, int]] = [(1, 0)]
     if isinstance(node, SequenceNode):
@@ -99,9 +99,9 @@ def unplain(value: Any, where: str = "") -> Iterator[Problem]:
     if type(value) is dict:
         for key, inner in value.items():
             if not isinstance(key, str):
-                yield Problem(where or "the top", f"the key {shown(key)}", "names as keys; write it in quotes")
+                yield Problem(where or "the top", f"the key {quote(key)}", "names as keys; write it in quotes")
             elif CONTROL.search(key) or len(key) > MOST_LETTERS:
-                yield Problem(where or "the top", f"the key {shown(key)}", "names without control characters")
+                yield Problem(where or "the top", f"the key {quote(key)}", "names without control characters")
             else:
                 yield from unplain(inner, f"{where}.{key}".lstrip("."))
     elif type(value) is list:
@@ -109,22 +109,22 @@ def unplain(value: Any, where: str = "") -> Iterator[Problem]:
             yield from unplain(inner, f"{where}[{i}]")
     elif isinstance(value, str):
         if CONTROL.search(value):
-            yield Problem(where, shown(value), "a text without control characters")
+            yield Problem(where, quote(value), "a text without control characters")
         elif len(value) > MOST_LETTERS:
             yield Problem(where, f"a text of {len(value)} characters", f"up to {MOST_LETTERS}")
         elif has_secret(value):
-            yield Problem(where, shown(mask(value)), NO_SECRET)
+            yield Problem(where, quote(mask(value)), NO_SECRET)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            yield Problem(where, shown(value), "a finite number")
+            yield Problem(where, quote(value), "a finite number")
     elif type(value) is int:
         if abs(value) > LARGEST:
             yield Problem(where, f"a whole number of {value.bit_length()} bits", "a number of up to 64 bits")
     elif value is not None and not isinstance(value, bool):
-        yield Problem(where, f"{type(value).__name__} {shown(value)}", ALLOWED)
+        yield Problem(where, f"{type(value).__name__} {quote(value)}", ALLOWED)
 
 
-def shown(value: Any, most: int = 200) -> str:
+def quote(value: Any, most: int = 200) -> str:
     """Write a value for a message, however long it is."""
     if type(value) is int and abs(value) > LARGEST:
         return f"a whole number of {value.bit_length()} bits"

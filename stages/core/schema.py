@@ -16,7 +16,7 @@ from knowtune.training.weights import Weighting
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems allow
 
 
-def _said(text: str) -> str:
+def _visible(text: str) -> str:
     """Refuse a text in which nothing can be seen."""
     if not any(letter.isprintable() and not letter.isspace() for letter in text):
         raise ValueError("a text that says something, not blanks")
@@ -55,7 +55,7 @@ def _once(values: list[Any]) -> list[Any]:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]  # DVC reads a dot as a path
-Text = Annotated[str, AfterValidator(_said)]
+Text = Annotated[str, AfterValidator(_visible)]
 Line = Annotated[Text, AfterValidator(_one_line)]
 Place = Annotated[Text, AfterValidator(_path)]  # odd signs are the workspace's business
 FileName = Annotated[Place, AfterValidator(_file)]

@@ -1,4 +1,4 @@
-"""Whether a params file has the shape of the schema: keys, types and bounds, said one fault a line."""
+"""Whether a params file has the shape of the schema: keys, types and bounds; each fault is a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 
 from knowtune.common.errors import Problem, nearest
-from stages.core.plain import shown
+from stages.core.plain import quote
 
 # how pydantic names an alternative
 TYPE = re.compile(r"(str|int|float|bool|(list|dict|function-\w+|constrained-\w+)(\[.*\])?)", re.DOTALL)
@@ -43,7 +43,7 @@ def _without_faults(raw: dict[str, Any], error: ValidationError, model: type[Bas
     left = raw
     for location in wrong:
         left = _without(left, _without_tags(location, model))
-    if left == raw:  # nothing was found at these places: trust no value of the section
+    if left == raw:  # nothing stands at these keys: trust no value of the section
         left = {key: value for key, value in raw.items() if key not in {str(location[0]) for location in wrong}}
     try:
         model.model_validate(left)
@@ -74,7 +74,7 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
             problems.append(Problem(where, "nothing", "a value; this key is required"))
         elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
             tag = str(item["ctx"]["discriminator"]).strip("'")
-            got = shown(item["ctx"].get("tag", "nothing"))
+            got = quote(item["ctx"].get("tag", "nothing"))
             allowed = str(item["ctx"].get("expected_tags", "one of the known ones"))
             names = [name.strip(" '") for name in allowed.split(",")]
             problems.append(Problem(f"{where}.{tag}", got, allowed, nearest(got.strip("'"), names)))
@@ -84,11 +84,11 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
                 message = "a mapping of keys"
             if path[-1:] == ["[key]"]:  # the only pattern that keys have
                 message, where = "a name of letters, digits, _ and -", ".".join([prefix, *path[:-1]]).strip(".")
-            problems.append(Problem(where, shown(item["input"]), message))
-    return _joined(problems)
+            problems.append(Problem(where, quote(item["input"]), message))
+    return _join(problems)
 
 
-def _joined(problems: Sequence[Problem]) -> list[Problem]:
+def _join(problems: Sequence[Problem]) -> list[Problem]:
     """Make one problem of those that say of one value what it might have been."""
     joined: dict[tuple[str, str], Problem] = {}
     for problem in problems:
@@ -121,11 +121,11 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> set[str]:
     """Return the keys allowed at a path below a model: of all its alternatives, where the path leads to a union."""
     models = [model]
     for part in path:
-        found = []
+        inside = []
         for candidate in models:
             field = candidate.model_fields.get(part)
-            found += _models_in(field.annotation) if field else []
-        models = found or models  # a family member's own name leads nowhere: its fields are the family's
+            inside += _models_in(field.annotation) if field else []
+        models = inside or models  # a family member's own name leads nowhere: its fields are the family's
     return {field.alias or name for m in models for name, field in m.model_fields.items()}
 
 

@@ -26,7 +26,7 @@ def check_source(raw: dict[str, Any]) -> list[Problem]:
 def _templates(columns: dict[str, Any]) -> list[Problem]:
     """Check the braces of prompt templates."""
     problems = []
-    for key, text in [(name, text) for name in TEMPLATES for text in _listed(columns.get(name))]:
+    for key, text in [(name, text) for name in TEMPLATES for text in _as_list(columns.get(name))]:
         if not set("{}") & set(text):
             continue
         where = f"source.columns.{key}"
@@ -52,7 +52,7 @@ def _cases(source: dict[str, Any], columns: dict[str, Any]) -> list[Problem]:
     for role, share in source.get("held_out", {}).items():
         if share:
             problems.append(Problem(f"source.held_out.{role}", repr(share), f"0, for {why}"))
-    prompts, targets = (len(_listed(columns.get(f"locality_{key}"))) for key in ("prompt", "target"))
+    prompts, targets = (len(_as_list(columns.get(f"locality_{key}"))) for key in ("prompt", "target"))
     both = {"locality_prompt", "locality_target"} <= set(columns)
     if both and targets not in (prompts, min(prompts, 1)):
         allowed = f"{prompts}, one for each of source.columns.locality_prompt"
@@ -60,6 +60,6 @@ def _cases(source: dict[str, Any], columns: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     """Give a list as it is, nothing as none, and all else as a list of one."""
     return value if isinstance(value, list) else [] if value is None else [value]

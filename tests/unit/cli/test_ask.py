@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cli.ask import find_model, typed
+from cli.ask import find_model, read_question
 from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ["costs $5 $(PWD) $$", "`ls` \"quoted\" 'too' \\n", "-5 + 3 =", "two\nlines\n", "Чили? 智利"]
 
 
-class TestTyped:
+class TestReadQuestion:
     @pytest.mark.parametrize("question", [*QUESTIONS, ""])
     def test_the_command_lines_stays_as_it_is(self, question: str) -> None:
-        assert typed(question, None, raw=False) == question
+        assert read_question(question, None, raw=False) == question
 
     @pytest.mark.parametrize(
         ("written", "read", "raw"),
@@ -34,18 +34,18 @@ class TestTyped:
     ) -> None:
         (tmp_path / "q.txt").write_bytes(written.encode())
         for wanted, as_it_is in ((read, False), (raw, True)):
-            assert typed(None, tmp_path / "q.txt", raw=as_it_is) == wanted
+            assert read_question(None, tmp_path / "q.txt", raw=as_it_is) == wanted
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(written.encode())))
-            assert typed(None, None, raw=as_it_is) == wanted
+            assert read_question(None, None, raw=as_it_is) == wanted
 
     def test_what_cannot_be_read(self, tmp_path: Path) -> None:
         (tmp_path / "q.txt").write_bytes(b"\xff")
         with pytest.raises(UserError, match="not UTF-8"):
-            typed(None, tmp_path / "q.txt", raw=False)
+            read_question(None, tmp_path / "q.txt", raw=False)
         with pytest.raises(UserError, match=r"^ASK: .*none\.txt: No such file or directory"):
-            typed(None, tmp_path / "none.txt", raw=False)
+            read_question(None, tmp_path / "none.txt", raw=False)
         with pytest.raises(UserError, match=r"^Q and ASK: got both"):
-            typed("Who?", tmp_path / "q.txt", raw=False)
+            read_question("Who?", tmp_path / "q.txt", raw=False)
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cli import claim
-from cli.claim import claimed, holder
+from cli.claim import claim_folder, holder
 from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,8 +24,8 @@ STARTED: list[subprocess.Popen[str]] = []
 HOLD = """
 import sys, time
 from pathlib import Path
-from cli.claim import claimed
-with claimed(Path(sys.argv[1]), wait="--wait" in sys.argv):
+from cli.claim import claim_folder
+with claim_folder(Path(sys.argv[1]), wait="--wait" in sys.argv):
     print("mine", flush=True)
     while not (Path(sys.argv[1]) / "go").exists(): time.sleep(0.01)
 """
@@ -77,7 +77,7 @@ def test_the_second_is_told_who_is_at_work_and_one_that_waits_has_its_turn(tmp_p
     assert line(first) == "mine\n"
     since = time.strftime("%H:%M:%S", time.localtime(psutil.Process(first.pid).create_time()))
     with pytest.raises(UserError, match=rf"python -c .*\(process {first.pid}, since {since}\) is at work here.*--wait"):
-        claimed(tmp_path, wait=False).__enter__()
+        claim_folder(tmp_path, wait=False).__enter__()
     waiting = start(HOLD, str(tmp_path), "--wait")
     assert f"(process {first.pid}, since {since})" in line(waiting)
     (tmp_path / "go").touch()
@@ -93,7 +93,7 @@ def test_a_claim_goes_with_its_process(tmp_path: Path) -> None:
     first.send_signal(signal.SIGKILL)
     end(first)
     assert holder(tmp_path) == ""
-    with claimed(tmp_path, wait=False):
+    with claim_folder(tmp_path, wait=False):
         assert json.loads((tmp_path / claim.CLAIM).read_text())["pid"] == os.getpid()
     assert (tmp_path / claim.CLAIM).read_text() == ""
 
@@ -108,7 +108,7 @@ def test_a_claim_whose_words_are_damaged_is_one_all_the_same(tmp_path: Path) -> 
 
 
 def test_folders_do_not_stand_in_each_others_way(tmp_path: Path) -> None:
-    with claimed(tmp_path / "a", wait=False), claimed(tmp_path / "b", wait=False):
+    with claim_folder(tmp_path / "a", wait=False), claim_folder(tmp_path / "b", wait=False):
         assert holder(tmp_path / "a") != ""
     assert holder(tmp_path / "c") == ""
 
@@ -119,7 +119,7 @@ def test_plain_dvc_is_seen_by_its_own_files(tmp_path: Path, monkeypatch: pytest.
     dvc = start(DVC, str(tmp_path))
     assert line(dvc) == "mine\n"
     with pytest.raises(UserError, match=rf"dvc \(process {dvc.pid}, since .*\) is at work here"):
-        claimed(tmp_path, wait=False).__enter__()
+        claim_folder(tmp_path, wait=False).__enter__()
     for program in ("/usr/bin/python -m dvc", "/x/dvc/__main__.py", "/x/bin/dvc", "dvc"):
         info = {"pid": dvc.pid, "cmd": f"{program} repro base"}
         for kinds in ({"write": {"a": info}}, {"read": {"a": [info]}}):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.run import fitting, show
+from cli.run import columns_that_fit, show
 from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -14,9 +14,9 @@ ROWS = [["name", "what", "trained", "one", "two", "parity"], ["a", "b" * 20, "12
 
 
 def test_columns_that_fit_name_and_metrics_first() -> None:
-    assert fitting(ROWS, 1000) == [0, 1, 2, 3, 4, 5]
-    assert fitting(ROWS, 1 + 7 + 6 + 6) == [0, 3, 4]
-    assert fitting(ROWS, 1 + 7 + 6) == [0, 3]
+    assert columns_that_fit(ROWS, 1000) == [0, 1, 2, 3, 4, 5]
+    assert columns_that_fit(ROWS, 1 + 7 + 6 + 6) == [0, 3, 4]
+    assert columns_that_fit(ROWS, 1 + 7 + 6) == [0, 3]
 
 
 def test_show_before_any_run(tmp_path: Path) -> None:
