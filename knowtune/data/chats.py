@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from knowtune.text.layout import Layout, Range
 from knowtune.text.messages import Message, UnusableError, forms_of, read_messages, read_tools, with_calls_of
-from knowtune.text.special_tokens import control_pattern, control_tokens
+from knowtune.text.stand_ins import PROBE, StandIns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PROBE = "\U0010fffd"  # a character for private use: stands for a content, to see where the template puts it
-STANDING = 0x10F000  # first of the private characters that stand for control tokens written in a content
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Chat:
         if tokenizer is None or not tokenizer.chat_template:
             raise ValueError("the base's tokenizer has no chat template; take a chat model, or map prompt and target")
         self.tokenizer = tokenizer
-        self.control = control_pattern(tokenizer)
-        self.names = sorted(set(control_tokens(tokenizer).values()))
+        self.stand_ins = StandIns(tokenizer)
+        self.control = self.stand_ins.control
 
     def read(self, messages: Any, tools: Any = None, first: int = 0) -> Rendered:
         """Make a row of a chat that ends with the assistant.
@@ -76,9 +73,10 @@ class Chat:
         self._require_whole(chat, given, whole)
         prompt = self._render(chat[:-1], given, ask=True)
         if not whole.startswith(prompt):
+            tail = self.stand_ins.plain(_tail(prompt, whole))
             raise UnusableError(
-                f"the chat template asks for an answer with {self._plain(_tail(prompt, whole))!r}, and does not write "
-                "that before one; what is learned would not be what is asked"
+                f"the chat template asks for an answer with {tail!r}, and does not write that before one; what is "
+                "learned would not be what is asked"
             )
         lead, target, ending = self._answer(chat, given, prompt, whole[len(prompt) :])
         turns = [
@@ -102,7 +100,7 @@ class Chat:
     def _prepare(self, messages: Any, tools: Any) -> tuple[list[Message], list[Any] | None]:
         """Read messages and tools, and let private characters stand for control tokens that are written in them."""
         chat = [self._shape(message) for message in read_messages(messages)]
-        return self._hide_control(chat), self._hide_control(read_tools(tools))
+        return self.stand_ins.hide(chat), self.stand_ins.hide(read_tools(tools))
 
     def _shape(self, message: Message) -> Message:
         """Give a message's content the shape that the template takes: text, or a list of parts."""
@@ -200,62 +198,18 @@ class Chat:
         except Exception as error:  # a template is a program of the checkpoint's, and may fail in any way
             raise UnusableError(f"the chat template refuses the messages: {error}") from None
 
-    def _hide_control(self, value: Any) -> Any:
-        """Let private characters stand for control tokens in all texts of a value."""
-        if isinstance(value, str):
-            if not value.isascii() and any(ord(letter) >= STANDING for letter in value):
-                raise UnusableError("messages: a character for private use, beyond U+10F000")
-            return self.control.sub(lambda match: chr(STANDING + self.names.index(match[0])), value)
-        if isinstance(value, dict):
-            return {
-                name: inner if name in ("role", "type") else self._hide_control(inner) for name, inner in value.items()
-            }
-        return [self._hide_control(inner) for inner in value] if isinstance(value, list) else value
-
-    def _plain(self, text: str) -> str:
-        """Put control tokens back where private characters stand for them."""
-        return "".join(self._name(letter) for letter in text) if not text.isascii() else text
-
-    def _name(self, letter: str) -> str:
-        """Give what a character stands for."""
-        return self.names[ord(letter) - STANDING] if STANDING <= ord(letter) < ord(PROBE) else letter
-
-    def _restore_control(self, text: str) -> tuple[str, list[Range], list[int]]:
-        """Put control tokens back.
-
-        Returns:
-            The text; the ranges of it that are the template's; and for each position before, the position now.
-        """
-        positions, written, end = [0], [], 0
-        for letter in text:
-            name = self._name(letter)
-            if name is not letter and name != letter:
-                written.append((end, end + len(name)))
-            end += len(name)
-            positions.append(end)
-        return self._plain(text), list(_between(written, end)), positions
-
     def _row(self, prompt: str, target: str, ending: str, turns: Sequence[Range]) -> Rendered:
         """Put texts and ranges together."""
-        text, markup, positions = self._restore_control(prompt)
-        answer, meant, _ = self._restore_control(target)
+        text, markup, positions = self.stand_ins.restore(prompt)
+        answer, meant, _ = self.stand_ins.restore(target)
         layout = Layout(
-            ending=self._plain(ending),
+            ending=self.stand_ins.plain(ending),
             markup=tuple(markup) if self.control.search(text) else (),
             answer=tuple(meant) if self.control.search(target) else (),
             turns=tuple((positions[start], positions[stop]) for start, stop in turns),
             start=False,
         )
         return Rendered(text, answer, layout)
-
-
-def _between(ranges: Sequence[Range], end: int) -> Iterator[Range]:
-    """Give the ranges between given ones, up to an end."""
-    last = 0
-    for start, stop in [*ranges, (end, end)]:
-        if last < start:
-            yield last, start
-        last = stop
 
 
 def _tail(prompt: str, whole: str) -> str:
