@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any
 
-READY, GO, INTERRUPT = b"r", b"g", b"i"  # said by a child; by the asker
+READY, GO, INTERRUPT = b"r", b"g", b"i"  # sent by a child; by the asker
 LIBRARIES = (
     "pydantic",
     "ruamel.yaml",
@@ -75,7 +75,7 @@ def _receive(connection: socket.socket) -> dict[str, Any] | None:
 
 
 def _child(connection: socket.socket) -> None:
-    """Run one stage in the place of the asker, tell its exit code, and end."""
+    """Run one stage for the asker, send its exit code, and end."""
     code = 1
     task = _receive(connection)
     if task is None:

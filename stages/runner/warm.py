@@ -95,7 +95,7 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
     """Keep a warm process at hand for the length of a block; it starts when the first stage asks for it.
 
     Args:
-        folder: where `stages` is found.
+        folder: the one that holds `stages`.
 
     Yields:
         The environment variable that leads stages to it; nothing where no socket can be made.
@@ -117,7 +117,7 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
             except OSError as error:
                 print(f"no warm process: {error}; every stage imports its libraries itself", file=sys.stderr)
             finally:
-                listener.close()  # the server alone holds it: once that is killed, those who ask are told at once
+                listener.close()  # the server alone holds it: once that is killed, those who ask see it at once
 
         waiting = threading.Thread(target=start_when_asked)
         path = listener.getsockname()
@@ -141,8 +141,8 @@ def _listen(stack: contextlib.ExitStack) -> socket.socket | None:
     """Make a socket that only this user reaches; a path of more than about 100 characters is too long for one."""
     for folder in (None, *SHORT):
         with contextlib.suppress(OSError), contextlib.ExitStack() as attempt:
-            place = tempfile.TemporaryDirectory(prefix="knowtune-", dir=folder, ignore_cleanup_errors=True)
-            path = Path(attempt.enter_context(place)) / "warm"
+            temporary = tempfile.TemporaryDirectory(prefix="knowtune-", dir=folder, ignore_cleanup_errors=True)
+            path = Path(attempt.enter_context(temporary)) / "warm"
             listener = attempt.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(str(path))
             listener.listen(64)

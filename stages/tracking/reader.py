@@ -195,7 +195,7 @@ class Reader:
             path.with_suffix(".started.json").unlink(missing_ok=True)
         elif path.name.endswith(".started.json"):
             begin_stage(self.book(key), note)
-            self.begun.add(path.name)  # the file stays until the stage ends: a killed stage is told by it
+            self.begun.add(path.name)  # the file stays until the stage ends: it tells of a killed stage
         else:
             word = self.close(key, note["ended"], note["code"])
             path.unlink(missing_ok=True)
