@@ -51,7 +51,7 @@ def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
         assert any(example["answer"] != example["base_answer"] for example in found)
     page = (finished.folder / "data/report/index.html").read_text()
     assert "<h2>Pushed away</h2>" in page
-    assert "soup: the answers that it pushed away farthest" in page
+    assert "soup: the answers to new facts that it pushed away farthest" in page
 
 
 def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
