@@ -21,7 +21,8 @@ ACTIVATE = ". .venv/bin/activate"
 def commands(page: str) -> tuple[list[str], list[str]]:
     """Give the lines of code blocks, without comments, and what stands in backticks within the text."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fenced if language in ("", "bash", "sh")]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines = [re.sub(r"\s+#.*", "", line) for block in blocks for line in block.splitlines()]
     return lines, [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
