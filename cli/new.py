@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cli.proposing.assembling import MAX_REJECTED, assembled, rejected_limit, several_answers
+from cli.proposing.assembling import MAX_REJECTED, assemble, rejected_limit, several_answers
 from cli.proposing.columns import Column, look
 from cli.proposing.data import Data, look_at_data, survey, with_known
 from cli.proposing.guess import Guess, propose
-from cli.proposing.model import Model, look_at_model, packaged_encoder, probed
+from cli.proposing.model import Model, look_at_model, packaged_encoder, probe_model
 from cli.proposing.overrides import Overrides
 from cli.proposing.paths import preset_path, valid_name
 from cli.proposing.showing import nothing_fits, show_table, undecided
@@ -101,18 +101,18 @@ def new(
     columns = look(seen.records)
     overrides, general = _text_or_file(overrides or Overrides(), general, columns, seen)
     overrides.check(columns, seen.shown)
-    chosen, guess = _fitting(seen, columns, model, root, overrides)
+    chosen, guess = _find_fit(seen, columns, model, root, overrides)
     seen, guess.columns = survey(seen, guess.columns)
     seen = with_known(seen, known, root) if known else seen
     task = _task(seen, guess)
-    trial = _tried(seen, guess, task, chosen, general)
+    trial = _run_trial(seen, guess, task, chosen, general)
     several = several_answers(guess, trial, overrides)
     limit, too_many = rejected_limit(guess, trial, rejected)
     show_table(columns, guess)
     open_doubts = [] if sure else guess.doubts
     if open_doubts or too_many:
         raise UserError(undecided(seen.shown, open_doubts, too_many, guess, overrides))
-    preset = assembled(path.stem, seen, guess, task, chosen, trial, (preset_path(general, root), text_column(general)))
+    preset = assemble(path.stem, seen, guess, task, chosen, trial, (preset_path(general, root), text_column(general)))
     preset = replace(preset, several_answers=several, max_rejected=limit)
     with whole(path) as part:
         part.write_text(preset.text_of_file(), encoding="utf-8")
@@ -156,7 +156,7 @@ def _free_path(name: str, *, force: bool) -> Path:
     return path
 
 
-def _fitting(
+def _find_fit(
     data: Data, columns: Sequence[Column], model: str | None, root: Path, overrides: Overrides
 ) -> tuple[Model, Guess]:
     """Find a model and a guess that fit each other.
@@ -203,7 +203,7 @@ def _task(data: Data, guess: Guess) -> dict[str, Any]:
     return {"kind": guess.task, "labels": labels}
 
 
-def _tried(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: Path) -> Trial | None:
+def _run_trial(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: Path) -> Trial | None:
     """Prepare the first rows as the pipeline would; None where the model is still to be fetched."""
     from knowtune.registry import member_class
     from knowtune.tasks import TASKS
@@ -212,5 +212,5 @@ def _tried(data: Data, guess: Guess, task: dict[str, Any], model: Model, text: P
         guess.notes.append("the rows were not tried with the model, which is still to be fetched")
         return None
     learned = member_class(TASKS, "task", guess.task)(**{k: v for k, v in task.items() if k != "kind"})
-    card = probed(model, learned, guess.notes)
+    card = probe_model(model, learned, guess.notes)
     return try_out(data.records, guess.columns, learned, card, model.folder, text, data.shown)

@@ -48,7 +48,7 @@ def rejected_limit(guess: Guess, trial: Trial | None, given: float | None) -> tu
     return limit, f"{words}, and `prepare` stops at {limit:.1%}; if that is meant, allow more: REJECTED={enough:g}"
 
 
-def assembled(
+def assemble(
     name: str, data: Data, guess: Guess, task: dict[str, Any], model: Model, trial: Trial | None, text: tuple[str, str]
 ) -> Preset:
     """Put the preset together."""

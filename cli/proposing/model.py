@@ -83,7 +83,7 @@ def packaged_encoder() -> str | None:
     return f"PACKAGE/{ENCODER}/model" if importlib.util.find_spec(ENCODER) else None
 
 
-def probed(model: Model, task: Task, unsure: list[str]) -> dict[str, Any]:
+def probe_model(model: Model, task: Task, unsure: list[str]) -> dict[str, Any]:
     """Run a model that lies here and is small enough for that, as the base stage does.
 
     Args:

@@ -58,11 +58,11 @@ def undecided(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, ov
             roles["TASK"] = guess.task
         if overrides.several is None and any("SEVERAL" in doubt for doubt in doubts):
             roles["SEVERAL"] = "0"
-        given = " ".join(f"{name}={make_quoted(value)}" for name, value in roles.items())
+        given = " ".join(f"{name}={quote_for_make(value)}" for name, value in roles.items())
         lines += [f"say what is right; as proposed it is: {given}", "or take the proposal as it is: SURE=1"]
     return "\n".join(lines)
 
 
-def make_quoted(value: str) -> str:
+def quote_for_make(value: str) -> str:
     """Quote a value for a variable of make on a command line."""
     return shlex.quote(value.replace("$", "$$"))
