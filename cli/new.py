@@ -15,7 +15,7 @@ from cli.proposing.guess import Guess, propose
 from cli.proposing.model import Model, look_at_model, packaged_encoder, probe_model
 from cli.proposing.overrides import Overrides
 from cli.proposing.paths import preset_path, valid_name
-from cli.proposing.showing import nothing_fits, show_table, undecided
+from cli.proposing.showing import describe_doubts, nothing_fits, show_table
 from cli.proposing.trial import Trial, text_column, try_out
 from cli.workspace import PRESETS
 from knowtune.common.errors import UserError
@@ -111,7 +111,7 @@ def new(
     show_table(columns, guess)
     open_doubts = [] if sure else guess.doubts
     if open_doubts or too_many:
-        raise UserError(undecided(seen.shown, open_doubts, too_many, guess, overrides))
+        raise UserError(describe_doubts(seen.shown, open_doubts, too_many, guess, overrides))
     preset = assemble(path.stem, seen, guess, task, chosen, trial, (preset_path(general, root), text_column(general)))
     preset = replace(preset, several_answers=several, max_rejected=limit)
     with whole(path) as part:

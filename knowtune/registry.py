@@ -58,5 +58,5 @@ def member_class(registry: Mapping[str, str], family: str, name: str) -> type[An
     if name not in registry:
         raise unknown(family, name, registry)
     module, _, attribute = registry[name].partition(":")
-    found: type[Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    member: type[Any] = getattr(importlib.import_module(module), attribute)
+    return member

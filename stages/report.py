@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         metrics,
         params.task.kind,
         task_of(params),
-        _prepared(args.prepared),
+        _read_prepared(args.prepared),
         _baseline(args.baseline),
         _models(args, params, with_examples=reads_answers(metrics)),
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     print(f"report: {write_report(report, args.out)}")
 
 
-def _prepared(folder: Path) -> Prepared:
+def _read_prepared(folder: Path) -> Prepared:
     """Read what `prepare` wrote."""
     from knowtune.common.files import read_json, read_rows
     from knowtune.data.label_noise import NOISE_COLUMNS

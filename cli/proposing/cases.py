@@ -91,11 +91,11 @@ def _leaves(column: Column, deepest: int) -> list[Column]:
     cells = [cell for cell in column.cells if isinstance(cell, dict)]
     if not cells:
         cells = [part for cell in column.cells if isinstance(cell, list) for part in cell if isinstance(part, dict)]
-    inside = [leaf for inner in look(cells) for leaf in _leaves(_named(inner, column.name), deepest - 1)]
+    inside = [leaf for inner in look(cells) for leaf in _leaves(_with_outer_name(inner, column.name), deepest - 1)]
     return inside or _lists(column)
 
 
-def _named(inner: Column, outer: str) -> Column:
+def _with_outer_name(inner: Column, outer: str) -> Column:
     """Name an inner column by the way to it."""
     return Column(f"{outer}.{inner.name}", inner.kind, inner.cells, inner.everywhere)
 

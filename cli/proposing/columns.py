@@ -72,7 +72,7 @@ class Column:
         if not self.everywhere:
             return "some rows lack it; give every row the column, null where it has none"
         if self.kind == "nested":
-            return _nested(self.cells)
+            return _describe_nested(self.cells)
         return "no row has a value" if self.kind == "empty" else ""
 
     @property
@@ -147,7 +147,7 @@ def _written_list(cell: str) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-def _nested(cells: Sequence[Any]) -> str:
+def _describe_nested(cells: Sequence[Any]) -> str:
     """Say what is nested, and what to make of it."""
     inner = next((cell[0] if isinstance(cell, list) else cell for cell in cells if isinstance(cell, list | dict)), None)
     keys = list(inner) if isinstance(inner, dict) else []

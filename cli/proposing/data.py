@@ -12,7 +12,7 @@ from cli.proposing.columns import is_blank
 from cli.proposing.paths import preset_path, valid_name
 from cli.proposing.repository import Repository, hub_errors, parse_repository
 from knowtune.common.errors import UserError
-from knowtune.common.progress import counted
+from knowtune.common.progress import progress_unsized
 from knowtune.data.delimited import SEPARATORS, separator_of, usual_separator
 from knowtune.data.hub import split_records
 from knowtune.data.open_text import kind_of
@@ -62,7 +62,13 @@ def look_at_data(given: str, root: Path) -> Data:
     if path.is_file():
         records = [record for _, record in islice(read_records(path), LOOKED)]
         return Data(
-            given, valid_name(path.stem), records, None, preset_path(path, root), {"train": "."}, unsure=_parted(path)
+            given,
+            valid_name(path.stem),
+            records,
+            None,
+            preset_path(path, root),
+            {"train": "."},
+            unsure=_doubts_of_separator(path),
         )
     repository = parse_repository(given)
     if repository is None or kind_of(path) in READERS:
@@ -77,7 +83,7 @@ def look_at_data(given: str, root: Path) -> Data:
         return look_at_hub(repository, given)
 
 
-def _parted(path: Path) -> tuple[str, ...]:
+def _doubts_of_separator(path: Path) -> tuple[str, ...]:
     """Say what parts the cells of a file where its ending does not say so."""
     if kind_of(path) not in DELIMITED or separator_of(path) == usual_separator(path):
         return ()
@@ -154,7 +160,7 @@ def survey(data: Data, columns: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
     whole = not data.hub
     rows: Iterable[tuple[int, dict[str, Any]]] = enumerate(data.records)
     if whole:
-        rows = counted(islice(read_records(Path(data.shown).expanduser()), SCANNED), f"read {data.shown}")
+        rows = progress_unsized(islice(read_records(Path(data.shown).expanduser()), SCANNED), f"read {data.shown}")
     count, labels, ids, again = 0, dict[str, None](), set[int](), False
     for count, (_, record) in enumerate(rows, start=1):  # noqa: B007
         if label and not is_blank(record.get(label)):

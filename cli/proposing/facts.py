@@ -1,4 +1,4 @@
-"""What the other columns say about a row of knowledge: its id, its fact, relation, subject and wording."""
+"""What the other columns say about a row of knowledge: its id, its fact, relation, subject and template."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.proposing.columns import PLAIN, Column, key_of
-from cli.proposing.names import FACTS, RELATIONS, SUBJECTS, UNIQUE, WORDINGS, named
+from cli.proposing.names import FACTS, RELATIONS, SUBJECTS, TEMPLATES, UNIQUE, find_column
 
 AGREE = 0.95  # share of a fact's values for which all rows have one target
 
@@ -22,12 +22,12 @@ def describe(
         targets: the cells of the target; empty the same.
 
     Returns:
-        id, fact, relation, subject and wording as in params.yaml, and what each column is taken for.
+        id, fact, relation, subject and template as in params.yaml, and what each column is taken for.
     """
     plain = {name: column for name, column in rest.items() if column.kind in PLAIN}
-    relation, wording = named(plain, RELATIONS), named(plain, WORDINGS)
-    subject = named(plain, SUBJECTS) or _in_prompt(plain, prompts)
-    given = named(plain, FACTS)
+    relation, template = find_column(plain, RELATIONS), find_column(plain, TEMPLATES)
+    subject = find_column(plain, SUBJECTS) or _in_prompt(plain, prompts)
+    given = find_column(plain, FACTS)
     ways = [[given] if given else [], [relation, subject] if relation and subject else [], [subject] if subject else []]
     fact = next(([c.name for c in way] for way in ways if way and _repeats(way, targets)), [])
     row_id = unique({name: column for name, column in plain.items() if name not in fact})
@@ -36,7 +36,7 @@ def describe(
         "fact": fact[0] if len(fact) == 1 else fact or None,
         "relation": relation.name if relation else None,
         "subject": subject.name if subject else None,
-        "template": wording.name if wording else None,
+        "template": template.name if template else None,
     }
     taken: dict[str, str] = {}
     for role in ("id", "relation", "subject", "template"):
@@ -50,7 +50,7 @@ def describe(
 def unique(columns: Mapping[str, Column]) -> str | None:
     """Find an id: a column called so whose values are all there and all different."""
     fit = {n: c for n, c in columns.items() if c.kind in ("text", "whole number") and c.distinct == len(c.cells)}
-    column = named(fit, UNIQUE)
+    column = find_column(fit, UNIQUE)
     return column.name if column else None
 
 

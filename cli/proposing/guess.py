@@ -14,7 +14,7 @@ from cli.proposing import names
 from cli.proposing.cases import case_columns
 from cli.proposing.columns import PLAIN, Column
 from cli.proposing.facts import describe, unique
-from cli.proposing.names import named, paired
+from cli.proposing.names import find_column, find_pair
 from cli.proposing.overrides import Overrides
 from knowtune.text.cell_paths import LIST
 from knowtune.text.templates import is_template, template_columns
@@ -116,7 +116,7 @@ def _chats(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
     """Take a column of messages."""
     chats = {name: column for name, column in usable.items() if column.kind == "chat"}
     in_turn = {name: column for name, column in usable.items() if column.kind == "list"}  # user and assistant
-    chat = named(chats, names.CHATS) or next(iter(chats.values()), None) or named(in_turn, names.CHATS)
+    chat = find_column(chats, names.CHATS) or next(iter(chats.values()), None) or find_column(in_turn, names.CHATS)
     if overrides.messages is None and chat is None:
         return None
     name = overrides.messages or str(chat and chat.name)
@@ -144,14 +144,14 @@ def _prompts(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None
         column.name for value in (overrides.prompt, overrides.target) if value for column in _columns_of(value, usable)
     ]
     free = {name: column for name, column in answers.items() if name not in settled}
-    guessed = None if overrides.target else named(free, names.TARGETS)
+    guessed = None if overrides.target else find_column(free, names.TARGETS)
     target = overrides.target or (guessed.value if guessed else None)
     if target is None or (
         guessed and not overrides.prompt and guessed.plain_name in names.LABELS and _is_label(guessed)
     ):
         return None
     beside = {name: column for name, column in texts.items() if column not in _columns_of(target, usable)}
-    source = None if overrides.prompt else named(beside, names.PROMPTS)
+    source = None if overrides.prompt else find_column(beside, names.PROMPTS)
     prompt = overrides.prompt or (_further(beside) or source.name if source else None)
     if prompt is None:
         return None
@@ -186,7 +186,7 @@ def _look_at_target(guess: Guess, target: Column, overrides: Overrides) -> None:
 def _further(texts: Mapping[str, Column]) -> str | None:
     """Find a question with the text that it is about, and give their template."""
     for first, second, shape in names.FURTHER_PROMPTS:
-        one, other = named(texts, [first]), named(texts, [second])
+        one, other = find_column(texts, [first]), find_column(texts, [second])
         if one and other and one.in_templates and other.in_templates:
             return shape.format(one.name, other.name)
     return None
@@ -195,8 +195,8 @@ def _further(texts: Mapping[str, Column]) -> str | None:
 def _labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
     """Take a label or score, as the user says or by its name."""
     if overrides.label is not None:
-        return _labelled(usable, usable.get(overrides.label), overrides)
-    return _labelled(usable, named(_plain(usable), names.LABELS), overrides)
+        return _guess_labels(usable, usable.get(overrides.label), overrides)
+    return _guess_labels(usable, find_column(_plain(usable), names.LABELS), overrides)
 
 
 def _maybe_labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess | None:
@@ -204,10 +204,10 @@ def _maybe_labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess |
     if overrides.label is not None:
         return None
     plain = _plain(usable)
-    label = named(plain, [*names.SCORES, *names.MAYBE_LABELS])
+    label = find_column(plain, [*names.SCORES, *names.MAYBE_LABELS])
     few = [c for c in plain.values() if 2 <= c.distinct <= len(c.filled) / 5 and _is_label(c)]
     label = label or (few[0] if len(few) == 1 else None)
-    guess = _labelled(usable, label, overrides)
+    guess = _guess_labels(usable, label, overrides)
     if guess and label and label.plain_name not in names.SCORES:
         words = f"{label.name!r} is taken for the {guess.taken[label.name]}; its name does not say so"
         (guess.notes if label.plain_name in names.CALLED_SO else guess.doubts).append(words)
@@ -216,7 +216,7 @@ def _maybe_labels(usable: Mapping[str, Column], overrides: Overrides) -> Guess |
 
 def _triples(usable: Mapping[str, Column], _: Overrides) -> Guess | None:
     """Take subject, relation and object, with a template."""
-    subject, relation, target = (named(_plain(usable), choice) for choice in names.TRIPLES)
+    subject, relation, target = (find_column(_plain(usable), choice) for choice in names.TRIPLES)
     if not (subject and relation and target and subject.in_templates and relation.in_templates):
         return None
     facts, taken = describe(usable, [], [])
@@ -227,7 +227,7 @@ def _triples(usable: Mapping[str, Column], _: Overrides) -> Guess | None:
     return guess
 
 
-def _labelled(usable: Mapping[str, Column], label: Column | None, overrides: Overrides) -> Guess | None:
+def _guess_labels(usable: Mapping[str, Column], label: Column | None, overrides: Overrides) -> Guess | None:
     """Find the texts beside a label."""
     if label is None:
         return None
@@ -235,8 +235,8 @@ def _labelled(usable: Mapping[str, Column], label: Column | None, overrides: Ove
     text, pair = overrides.text, overrides.pair
     if text is None:
         free = {name: c for name, c in texts.items() if pair is None or c not in _columns_of(pair, usable)}
-        twins = paired(free) if pair is None else None
-        column = twins[0] if twins else named(free, names.TEXTS) or max(free.values(), key=_words, default=None)
+        twins = find_pair(free) if pair is None else None
+        column = twins[0] if twins else find_column(free, names.TEXTS) or max(free.values(), key=_words, default=None)
         text, pair = (column.name if column else None), (twins[1].name if twins else pair)
     number = label.kind in ("number", "whole number")
     score = label.kind == "number" or (label.kind == "whole number" and label.distinct > FEW_NUMBERS)

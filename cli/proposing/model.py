@@ -133,7 +133,7 @@ def _on_hub(wanted: Repository) -> Model:
     total = None
     try:
         with hub_errors(f"MODEL: {repo}"):
-            revision, total, card = _asked(repo, revision)
+            revision, total, card = _look_up(repo, revision)
     except TransientError as error:
         if revision is None:
             raise TransientError(
@@ -145,7 +145,7 @@ def _on_hub(wanted: Repository) -> Model:
     return Model(f"{repo}@{str(revision)[:8]}", f"data/hub/{name}", None, card, total, {name: entry})
 
 
-def _asked(repo: str, revision: str | None) -> tuple[str, int | None, dict[str, Any]]:
+def _look_up(repo: str, revision: str | None) -> tuple[str, int | None, dict[str, Any]]:
     """Ask the hub for a model's commit, number of parameters, context and architecture.
 
     Raises:

@@ -24,7 +24,7 @@ LABELS = ["label", "labels", "gold_label", "class", "label_text", "sentiment", "
 CALLED_SO = ["category", "intent", "emotion", "topic", "toxic", "spam"]  # labels, where a text stands beside them
 MAYBE_LABELS = [*CALLED_SO, "type", "target", "answer", "output", "y"]  # fmt: skip
 SCORES = ["score", "similarity", "similarity_score", "relatedness_score", "rating", "stars", "grade"]
-# Two texts of a pair, beside those that `paired` finds: a number or a letter tells them apart.
+# Two texts of a pair, beside those that `find_pair` finds: a number or a letter tells them apart.
 PAIRS = [("premise", "hypothesis"), ("text", "text_pair"), ("question", "sentence"), ("question", "passage"),
          ("question", "context"), ("question", "document"), ("query", "document"), ("query", "passage"),
          ("query", "context"), ("query", "text"), ("text", "hypothesis"), ("claim", "evidence"),
@@ -39,19 +39,19 @@ UNIQUE = ["id", "uid", "guid", "uuid", "key", "idx", "index", "row_id", "example
 FACTS = ["fact", "fact_id", "known_id", "case_id"]
 SUBJECTS = ["subject", "subj", "sub_label", "entity", "thing", "head"]
 RELATIONS = ["relation", "relation_id", "prop", "predicate_id", "predicate", "property", "attribute"]
-WORDINGS = ["template", "pattern", "template", "paraphrase"]
+TEMPLATES = ["template", "pattern", "wording", "paraphrase"]
 GENERAL = ["text", "content", "story", "document", "sentence", "body"]
 
 
-def named(columns: Mapping[str, Column], names: Iterable[str]) -> Column | None:
+def find_column(columns: Mapping[str, Column], names: Iterable[str]) -> Column | None:
     """Find the column whose name stands first in a list."""
     by_name = {column.plain_name: column for column in reversed(list(columns.values()))}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def paired(columns: Mapping[str, Column]) -> tuple[Column, Column] | None:
+def find_pair(columns: Mapping[str, Column]) -> tuple[Column, Column] | None:
     """Find two columns for the two texts of a pair: by usual names, or names that a number or letter tells apart."""
-    usual = ((named(columns, [first]), named(columns, [second])) for first, second in PAIRS)
+    usual = ((find_column(columns, [first]), find_column(columns, [second])) for first, second in PAIRS)
     pair = next(((one, other) for one, other in usual if one and other), None)
     by_name = {column.plain_name: column for column in columns.values()}
     for first, second in TWINS:

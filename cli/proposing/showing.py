@@ -40,7 +40,7 @@ def nothing_fits(shown: str, columns: Sequence[Column]) -> str:
     return "\n".join([f"DATA: {shown}: no task fits its columns", *lines, BY_HAND])
 
 
-def undecided(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, overrides: Overrides) -> str:
+def describe_doubts(shown: str, doubts: Sequence[str], too_many: str, guess: Guess, overrides: Overrides) -> str:
     """Say why no preset is written, and which variables settle it.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cli.proposing.columns import look
 from cli.proposing.data import LOOKED
-from cli.proposing.names import GENERAL, named
+from cli.proposing.names import GENERAL, find_column
 from knowtune.common.errors import UserError
 from knowtune.data.records import read_records
 from knowtune.tasks.base import Task
@@ -45,7 +45,7 @@ def text_column(path: Path) -> str:
     """
     columns = look([record for _, record in islice(read_records(path), 100)])
     texts = {column.name: column for column in columns if column.kind == "text" and column.everywhere}
-    column = named(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
+    column = find_column(texts, GENERAL) or max(texts.values(), key=lambda column: column.words, default=None)
     if column is None:
         has = ", ".join(column.name for column in columns)
         raise UserError(f"GENERAL: {path}: no column of texts; it has {has}")

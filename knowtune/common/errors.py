@@ -36,10 +36,10 @@ class Problem:
     def __str__(self) -> str:
         """Give the fault as one line."""
         hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"{shortened(self.where)}: got {shortened(self.got)}; allowed: {self.allowed}{hint}"
+        return f"{shorten(self.where)}: got {shorten(self.got)}; allowed: {self.allowed}{hint}"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Shorten what nobody would read to its end."""
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text)} characters)"
 

@@ -32,7 +32,7 @@ def progress(items: Sequence[T], label: str, every: float = 10.0) -> Iterator[T]
             print(f"{label}: {number} of {len(items)}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def counted(items: Iterable[T], label: str, every: float = 10.0) -> Iterator[T]:
+def progress_unsized(items: Iterable[T], label: str, every: float = 10.0) -> Iterator[T]:
     """Yield items whose number is not known, and show how many there were so far."""
     last = time.monotonic()
     with tqdm(items, desc=label, leave=False, disable=not sys.stderr.isatty()) as bar:

@@ -45,7 +45,7 @@ def mask(text: str) -> str:
     for value in _values(tuple(os.environ.items())):
         text = text.replace(value, HIDDEN)
     for shape in (*PLAIN, *LOOSE):
-        text = shape.sub(lambda found: (found[1] if found.re.groups else "") + HIDDEN, text)
+        text = shape.sub(lambda match: (match[1] if match.re.groups else "") + HIDDEN, text)
     return text
 
 
@@ -53,30 +53,30 @@ def has_secret(text: str) -> bool:
     """Say whether a text that a person wrote holds a password or token for sure."""
     environment = tuple(os.environ.items()) if len(text) >= SURE else ()  # reading it takes longer than all the rest
     return any(value in text for value in _values(environment) if len(value) >= SURE) or any(
-        found[0].strip(HIDDEN) for shape in PLAIN for found in shape.finditer(text)
+        match[0].strip(HIDDEN) for shape in PLAIN for match in shape.finditer(text)
     )
 
 
-def masked(value: Any) -> Any:
+def mask_values(value: Any) -> Any:
     """Mask every text within nested mappings and lists."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, Mapping):
-        return {masked(key): masked(inner) for key, inner in value.items()}
-    return [masked(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {mask_values(key): mask_values(inner) for key, inner in value.items()}
+    return [mask_values(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 @lru_cache(maxsize=4)
 def _values(environment: tuple[tuple[str, str], ...]) -> list[str]:
     """List the secrets that environment variables hold, as they are and as addresses write them, longest first."""
-    found: set[str] = set()
+    forms: set[str] = set()
     for name, value in environment:
         is_file = value.startswith("/") and Path(value).exists()  # that of a secret is none
         secrets = [value] if VARIABLE.search(name) and not is_file else []
         for info in USER_INFO.findall(value):
             secrets += [info, info.partition(":")[2]]
-        found |= {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
-    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+        forms |= {form for secret in secrets for form in (secret, unquote(secret), quote(secret, safe=""))}
+    return sorted((value for value in forms if len(value) >= SHORTEST), key=len, reverse=True)
 
 
 class _Masked:

@@ -30,13 +30,13 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str
     return {"mean": mean, "half_width": float(t.ppf((1 + confidence) / 2, n - 1)) * math.sqrt(variance / n), "n": n}
 
 
-def interval_text(found: Mapping[str, Any], *, share: bool) -> str:
+def interval_text(interval: Mapping[str, Any], *, share: bool) -> str:
     """Write what `mean_interval` returns as mean ± half-width; a share in percent, a single value without interval.
 
     Where seeds are `without` a value, it says how many have one.
     """
     scale, digits = (100, 1) if share else (1, 3)
-    text = f"{round(scale * found['mean'], digits) + 0.0:.{digits}f}" + (" %" if share else "")  # never -0.000
-    text = text if found["half_width"] is None else f"{text} ± {scale * found['half_width']:.{digits}f}"
-    without = found.get("without", 0)
-    return f"{text} ({found['n']} of {found['n'] + without} seeds)" if without else text
+    text = f"{round(scale * interval['mean'], digits) + 0.0:.{digits}f}" + (" %" if share else "")  # never -0.000
+    text = text if interval["half_width"] is None else f"{text} ± {scale * interval['half_width']:.{digits}f}"
+    without = interval.get("without", 0)
+    return f"{text} ({interval['n']} of {interval['n'] + without} seeds)" if without else text

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from knowtune.common.errors import UserError
-from knowtune.data.open_text import kind_of, opened_text
+from knowtune.data.open_text import kind_of, open_text
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SAMPLE = 200  # lines that a separator is seen from
@@ -59,7 +59,7 @@ def separator_of(path: Path) -> str:
     Raises:
         UserError: several signs fit.
     """
-    with opened_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         lines = list(islice(file, SAMPLE))
     usual = usual_separator(path)
     heads = {sign: len(next(csv.reader(lines, delimiter=sign), [])) for sign in SEPARATORS}
@@ -113,14 +113,14 @@ def _quotes_are_plain(path: Path, sign: str) -> bool:
         UserError: each line may be a row of its own, or several of them a row with line breaks.
     """
     odd, num_signs = 0, -1
-    with opened_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             num_signs = line.count(sign) if num_signs < 0 else num_signs
             if line.count(sign) != num_signs or num_signs == 0:
                 return False
-            odd = odd or number * ('"' in line and not _paired(line, sign, num_signs + 1))
+            odd = odd or number * ('"' in line and not _quotes_match(line, sign, num_signs + 1))
     if not odd or sign in "\t|":
         return bool(odd)
     try:
@@ -136,7 +136,7 @@ def _quotes_are_plain(path: Path, sign: str) -> bool:
     return True
 
 
-def _paired(line: str, sign: str, num_cells: int) -> bool:
+def _quotes_match(line: str, sign: str, num_cells: int) -> bool:
     """Tell whether a line is a row by itself, quotes and all."""
     try:
         return [len(row) for row in csv.reader([line], delimiter=sign, strict=True)] == [num_cells]
@@ -146,7 +146,7 @@ def _paired(line: str, sign: str, num_cells: int) -> bool:
 
 def _plain_rows(path: Path, sign: str) -> Iterator[tuple[int, list[str]]]:
     """Read a row a line; only cells that are quoted as a whole lose their quotes."""
-    with opened_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 cells = line.rstrip("\r\n").split(sign)
@@ -155,7 +155,7 @@ def _plain_rows(path: Path, sign: str) -> Iterator[tuple[int, list[str]]]:
 
 def _quoted_rows(path: Path, sign: str) -> Iterator[tuple[int, list[str]]]:
     """Read rows that may have quoted cells; say where rows of several lines look like several rows."""
-    with opened_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         lines: list[str] = []
 
         def kept() -> Iterator[str]:

@@ -188,11 +188,11 @@ def _prompts(record: Mapping[str, Any], name: str, *, needed: bool = False) -> A
         {column: text_of(cell[i] if isinstance(cell, list) else cell) for column, cell in cells.items()}
         for i in range(lengths.pop() if lengths else 1)
     ]
-    filled = [_filled(name, part) for part in parts]
+    filled = [_fill(name, part) for part in parts]
     return filled if any(isinstance(cell, list) for cell in cells.values()) else filled[0]
 
 
-def _filled(template: str, cells: Mapping[str, str]) -> str:
+def _fill(template: str, cells: Mapping[str, str]) -> str:
     """Put cells into a template."""
     parts = string.Formatter().parse(template)
     return "".join(text + (cells[name] if name is not None else "") for text, name, _, _ in parts)

@@ -77,13 +77,13 @@ def split_records(rows: Any, label: str, folder: Path | None = None) -> Iterator
     """
     import pyarrow.parquet
 
-    from knowtune.common.progress import counted
+    from knowtune.common.progress import progress_unsized
 
     labels = {name: kind.names for name, kind in (rows.features or {}).items() if hasattr(kind, "names")}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path, writer = Path(temporary) / "rows.parquet", None
         try:
-            for table in counted(rows.with_format("arrow").iter(batch_size=BATCH), label):
+            for table in progress_unsized(rows.with_format("arrow").iter(batch_size=BATCH), label):
                 plain = table.replace_schema_metadata(None)
                 writer = writer or pyarrow.parquet.ParquetWriter(path, plain.schema)
                 writer.write_table(plain.cast(writer.schema))

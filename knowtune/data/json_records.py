@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from knowtune.common.errors import UserError
-from knowtune.data.open_text import not_utf8, opened, opened_text
+from knowtune.data.open_text import not_utf8, open_bytes, open_text
 from knowtune.text.json_cells import DECODER, DoubleKeyError
 
 PIECE = 1 << 16  # characters of an array that are read at a time
@@ -25,7 +25,7 @@ def json_records(path: Path) -> Records:
     Raises:
         UserError: a line or an array that is not JSON, not of objects, or has a key twice.
     """
-    with opened(path) as file:
+    with open_bytes(path) as file:
         start = file.tell()
         while (sign := file.read(1)).isspace():
             pass
@@ -33,7 +33,7 @@ def json_records(path: Path) -> Records:
             file.seek(start)
             yield from _lines(path, file, start)
             return
-    with opened_text(path) as text:
+    with open_text(path) as text:
         yield from _Array(path, text).records()
 
 

@@ -29,7 +29,7 @@ MARK = b"\xef\xbb\xbf"  # of byte order, as some programs put before UTF-8
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked, past its mark of byte order.
 
     Raises:
@@ -50,7 +50,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def opened_text(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
+def open_text(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
     """Open a file as text.
 
     Args:
@@ -58,10 +58,10 @@ def opened_text(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
         newline: as Python's `open` takes it.
 
     Raises:
-        UserError: as `opened`, and where the text is not UTF-8.
+        UserError: as `open_bytes`, and where the text is not UTF-8.
     """
     try:
-        with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline=newline) as text:
+        with open_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline=newline) as text:
             yield text
     except UnicodeDecodeError:
         raise _first_fault(path) from None
@@ -84,7 +84,7 @@ def not_utf8(path: Path, line: int, offset: int, error: UnicodeDecodeError) -> U
 
 def _first_fault(path: Path) -> UserError:
     """Look for the first line that is not UTF-8."""
-    with opened(path) as file:
+    with open_bytes(path) as file:
         offset = file.tell()
         for number, line in enumerate(file, start=1):
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from knowtune.common.errors import UserError, nearest, shortened
+from knowtune.common.errors import UserError, nearest, shorten
 from knowtune.common.files import text_digest
 from knowtune.data.authored import read_authored
 from knowtune.data.contract import ROLES, ROW_COLUMNS
@@ -194,7 +194,7 @@ def _id(record: Mapping[str, Any], column: str, path: Path, number: int) -> str:
 def missing_column(name: str, record: Mapping[str, Any], path: Path, number: int) -> UserError:
     """Make the error for a column that is not there."""
     hint = nearest(name, record)
-    has = shortened(", ".join(map(str, record)))
+    has = shorten(", ".join(map(str, record)))
     return UserError(
         f"{path}: line {number}: no column {name!r}; it has {has}" + (f"; did you mean {hint!r}?" if hint else "")
     )

@@ -90,7 +90,7 @@ def best_of(
     return [max(values) for values in scores if values]
 
 
-def preferred(examples: pd.DataFrame) -> float | None:
+def preferred_share(examples: pd.DataFrame) -> float | None:
     """Return the share of examples whose right answer is likelier than the old one, of those that have an old one.
 
     Args:

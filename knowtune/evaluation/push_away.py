@@ -114,10 +114,10 @@ def farthest(examples: pd.DataFrame, prompts: Mapping[str, str], count: int = WO
         {
             "fact": example["fact"],
             "kind": example["kind"],
-            "prompt": shortened(prompts[example["id"]].rstrip()),
-            "target": shortened(example["target"]),
-            "base_answer": shortened(example["base_answer"]),
-            "answer": shortened(example["answer"]),
+            "prompt": shorten(prompts[example["id"]].rstrip()),
+            "target": shorten(example["target"]),
+            "base_answer": shorten(example["base_answer"]),
+            "answer": shorten(example["answer"]),
             "before": f"{example['base_distance']:.3f}",
             "after": f"{example['distance']:.3f}",
             "seed": int(example["seed"]),
@@ -126,7 +126,7 @@ def farthest(examples: pd.DataFrame, prompts: Mapping[str, str], count: int = WO
     ]
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Cut a text after `SHOWN` characters, and say so."""
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 

@@ -12,7 +12,7 @@ from knowtune.evaluation.compute_metrics import compute_metrics, over_seeds, rea
 from knowtune.evaluation.constant_baseline import CONSTANT, constant_answer
 from knowtune.evaluation.filter_scores import score_filter
 from knowtune.evaluation.leaderboard import Entry
-from knowtune.evaluation.push_away import PushAway, push_away, shortened
+from knowtune.evaluation.push_away import PushAway, push_away, shorten
 from knowtune.filters.plot import draw_filter
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def make_report(
     if constant := constant_answer(kind, prepared.train, prepared.test, task):
         answer, judged = constant
         summary = over_seeds({"0": compute_metrics(metrics, judged)})
-        entries.append(Entry(CONSTANT[kind], f"always {shortened(answer)!r}", None, None, summary, constant=True))
+        entries.append(Entry(CONSTANT[kind], f"always {shorten(answer)!r}", None, None, summary, constant=True))
     curves = [model.curves.assign(run=model.entry.name) for model in models if model.curves is not None]
     plots = {name: draw_filter(summary) for name, (_, summary) in filters.items()}
     return Report(
@@ -124,13 +124,13 @@ def make_report(
         summary=prepared.summary,
         selection_plots=selection_plots,
         filter_plots={name: plot for name, plot in plots.items() if plot is not None},
-        pushed=_pushed(models, prepared.test) if reads_answers(metrics) else None,
+        pushed=_push_away_of(models, prepared.test) if reads_answers(metrics) else None,
         known=baseline.known,
         cautions=[*prepared.summary["cautions"], *baseline.cautions],
     )
 
 
-def _pushed(models: Sequence[Model], test: pd.DataFrame) -> PushAway | None:
+def _push_away_of(models: Sequence[Model], test: pd.DataFrame) -> PushAway | None:
     """Gather which answers moved away from their targets, of all models."""
     examples = {model.entry.name: model.examples for model in models if model.examples is not None}
     prompts = (test["prompt"] + "\n" + test["text_pair"]).str.rstrip("\n")

@@ -32,7 +32,7 @@ class Band(Filter):
     hi: float = Field(default=1.0, ge=0, le=2, description="largest distance that stays")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Band:
+    def _require_order(self) -> Band:
         """Require a band that holds something."""
         if self.lo > self.hi:
             raise ValueError("lo <= hi")

@@ -62,13 +62,13 @@ def usable_context(model: Any, claimed: int | None) -> int | None:
     ids = plain_ids(model, 2, min(LENGTH, claimed or LENGTH))
     with _Tables(model, ids.shape[1]) as tables:
         _read(model, ids)
-    found: int = min([claimed or 2**31, *tables.rooms])
-    if found == 2**31:
+    readable: int = min([claimed or 2**31, *tables.rooms])
+    if readable == 2**31:
         return None
     size = sum(parameter.numel() for parameter in model.parameters())
-    if ids.device.type == "cpu" and found <= LONGEST and size * found <= SURE:
-        found = _longest_read(model, ids.shape[1], found)
-    return found
+    if ids.device.type == "cpu" and readable <= LONGEST and size * readable <= SURE:
+        readable = _longest_read(model, ids.shape[1], readable)
+    return readable
 
 
 def _read(model: Any, ids: torch.Tensor) -> Any:

@@ -61,7 +61,7 @@ class Classification(HeadTask):
             or self._at(value)
         )
         if len(named) != 1:
-            raise ValueError(f"got {preview(cell)}; allowed: {self._allowed()} (task.labels)")
+            raise ValueError(f"got {preview(cell)}; allowed: {self._allowed_labels()} (task.labels)")
         return named
 
     def _at(self, value: Decimal | str | None) -> list[str]:
@@ -79,7 +79,7 @@ class Classification(HeadTask):
             for index, name in enumerate(self.labels)
         )
 
-    def _allowed(self) -> str:
+    def _allowed_labels(self) -> str:
         """List what a cell may be."""
         names = [repr(name) if self.named_by_numbers else f"{i} or {name!r}" for i, name in enumerate(self.labels)]
         more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""

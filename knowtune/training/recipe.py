@@ -33,7 +33,7 @@ class Recipe(BaseModel):
     save_steps: Count
     load_best_model_at_end: bool
 
-    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+    def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """Give this recipe with some keys changed.
 
         Raises:

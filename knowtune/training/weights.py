@@ -50,7 +50,7 @@ class Weighting(Member):
         default=32, ge=1, description="rows per forward pass of a measurement; no result depends on it but by rounding"
     )
 
-    def unclipped(self, distances: Numbers) -> Numbers:
+    def raw_weights(self, distances: Numbers) -> Numbers:
         """Turn distances into weights around 1, as they are before clipping  # (units,), float64."""
         import numpy as np
 
@@ -83,11 +83,11 @@ class Weighting(Member):
                 f"params.yaml: {where}: {missing} of {len(distances)} rows have no distance; allowed: rows that the "
                 "answers stage has measured. Take `reweight` away, or run that stage again"
             )
-        clipped = np.clip(self.unclipped(distances), self.lowest, self.highest)
+        clipped = np.clip(self.raw_weights(distances), self.lowest, self.highest)
         normalised: Numbers = clipped * (counts.sum() / (clipped * counts).sum())
         return normalised
 
     def num_clipped(self, distances: Numbers) -> int:
         """Count the weights that the bounds change."""
-        raw = self.unclipped(distances)
+        raw = self.raw_weights(distances)
         return int(((raw < self.lowest) | (raw > self.highest)).sum())

@@ -44,13 +44,13 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
         Path of a module, or of a file that one reads, to digest; sorted.
     """
     sources = sources or Sources()
-    found: set[str] = set()
+    reached: set[str] = set()
     todo = [module]
     while todo:
         name = todo.pop()
-        if name in found or _is_plumbing(name):
+        if name in reached or _is_plumbing(name):
             continue
-        found.add(name)
+        reached.add(name)
         todo += sources.graph.find_modules_directly_imported_by(name)
         package = name.rpartition(".")[0]
         if package and package not in REGISTRIES:
@@ -59,7 +59,7 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
             registry, named = FAMILIES[name]
             members = [registry[member] for member in named(module, section, params) if member in registry]
             todo += [target.partition(":")[0] for target in members]
-    return sources.digests(name for name in found if name not in REGISTRIES)
+    return sources.digests(name for name in reached if name not in REGISTRIES)
 
 
 class Sources:
@@ -137,15 +137,15 @@ def _is_plumbing(module: str) -> bool:
 
 def _read_by(files: Iterable[Path]) -> list[Path]:
     """List the files that modules read from their own folder, such as templates: those that they name, in turn."""
-    todo, found = list(files), []
+    todo, read = list(files), []
     beside = {folder: [p for p in folder.iterdir() if _is_data(p)] for folder in {path.parent for path in todo}}
     while todo:
         reader = todo.pop()
         text = reader.read_text(encoding="utf-8") if beside[reader.parent] else ""
-        new = [path for path in beside[reader.parent] if path.name in text and path not in found]
-        found += new
+        new = [path for path in beside[reader.parent] if path.name in text and path not in read]
+        read += new
         todo += new
-    return found
+    return read
 
 
 def _is_data(path: Path) -> bool:
@@ -161,6 +161,6 @@ def _file_of(module: str) -> Path:
 
 def _module_of(stage: Stage) -> str:
     """Read from a stage's command which module it runs."""
-    found = PROGRAM.search(stage.command)
-    assert found is not None, stage.command
-    return found[1]
+    program = PROGRAM.search(stage.command)
+    assert program is not None, stage.command
+    return program[1]

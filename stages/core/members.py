@@ -24,11 +24,11 @@ Named = Callable[[str, Section, Params], Iterable[str]]  # of a stage's module, 
 def _strategies(kind: type[FilterParams | SelectionParams | MixtureParams]) -> Named:
     """Name the strategy of a selection or a mixture, or all of a filter's chain."""
 
-    def named(_: str, section: Section, __: Params) -> list[str]:
+    def member_names(_: str, section: Section, __: Params) -> list[str]:
         chain: str | list[str] = section.strategy if isinstance(section, kind) else []
         return [chain] if isinstance(chain, str) else chain
 
-    return named
+    return member_names
 
 
 def _methods(_: str, section: Section, __: Params) -> list[str]:

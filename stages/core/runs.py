@@ -21,4 +21,4 @@ def method_of(named: MethodParams) -> Method:
 
 def recipe_of(params: Params, run: RunParams) -> Recipe:
     """Make a run's recipe: the shared one, with the run's own changes."""
-    return params.training.changed(run.training)
+    return params.training.with_changes(run.training)

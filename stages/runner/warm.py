@@ -109,7 +109,7 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
         ending, end = os.pipe()
         server: list[subprocess.Popen[bytes]] = []
 
-        def start_when_asked() -> None:
+        def start_on_demand() -> None:
             sources: list[Any] = [listener, ending]
             try:
                 if ending not in select.select(sources, [], [])[0]:
@@ -119,7 +119,7 @@ def warm_process(folder: Path) -> Iterator[dict[str, str]]:
             finally:
                 listener.close()  # the server alone holds it: once that is killed, those who ask see it at once
 
-        waiting = threading.Thread(target=start_when_asked)
+        waiting = threading.Thread(target=start_on_demand)
         path = listener.getsockname()
         waiting.start()
         try:

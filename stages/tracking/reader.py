@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from knowtune.common.files import whole
-from knowtune.common.secrets import HIDDEN, masked
+from knowtune.common.secrets import HIDDEN, mask_values
 from stages.tracking import leftovers
 from stages.tracking.addresses import StoreError
 from stages.tracking.book import Book, open_book, open_client
@@ -180,7 +180,7 @@ class Reader:
     def tell(self, key: str, what: dict[str, Any]) -> None:
         """Leave word for the root of a reproduction, which may wait for it."""
         with contextlib.suppress(OSError), whole(word_file(key)) as part:
-            part.write_text(json.dumps(masked({**what, "lines": self.lines})), encoding="utf-8")
+            part.write_text(json.dumps(mask_values({**what, "lines": self.lines})), encoding="utf-8")
 
     def give_up_waiting(self, _path: Path, opened: dict[str, Any]) -> None:
         """Close a reproduction whose root is gone without a word."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.files import whole
-from knowtune.common.secrets import masked
+from knowtune.common.secrets import mask_values
 from stages.tracking.paths import reproductions, room
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, An
         "params": params,
     }
     room()
-    opened = dict(masked(opened))
+    opened = dict(mask_values(opened))
     with whole(path) as part:
         part.write_text(json.dumps(opened), encoding="utf-8")
     return opened

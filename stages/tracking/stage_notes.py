@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
-from knowtune.common.secrets import masked
+from knowtune.common.secrets import mask_values
 from stages.tracking.addresses import StoreError
 from stages.tracking.links import link_all
 from stages.tracking.reproduction import OFF, VARIABLE, join, open_once, own_key, why_untracked
@@ -132,7 +132,7 @@ def _end(note: dict[str, Any] | None, code: int, error: str) -> None:
         def fill(part: Path) -> None:
             part.mkdir()
             link_all(stage, made, part)
-            (part / NOTE).write_text(json.dumps(masked(note)), encoding="utf-8")
+            (part / NOTE).write_text(json.dumps(mask_values(note)), encoding="utf-8")
 
         hand_in(note, "ended", fill)
     except Exception as failure:

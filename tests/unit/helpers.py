@@ -50,7 +50,7 @@ RECIPE = Recipe(
 
 
 def recipe(**changes: Any) -> Recipe:
-    return RECIPE.changed(changes)
+    return RECIPE.with_changes(changes)
 
 
 def training(rows: Rows, work: Path, made: Recipe = RECIPE, **changes: Any) -> Training:
@@ -129,10 +129,10 @@ def answers_for(rows: pd.DataFrame, distances: Sequence[float] | None = None) ->
 
 def seen_of(rows: pd.DataFrame, distances: Sequence[float] | None = None) -> Seen:
     """Give distances, all different, and sketches that follow from the ids, whatever the order of the rows."""
-    lots = [zlib.crc32(row_id.encode()) for row_id in rows["id"]]
-    sketches = [np.random.default_rng(lot).normal(0.3, 1.0, 16) for lot in lots]
+    keys = [zlib.crc32(row_id.encode()) for row_id in rows["id"]]
+    sketches = [np.random.default_rng(key).normal(0.3, 1.0, 16) for key in keys]
     return Seen(
-        answers_for(rows, [lot / 2**31 for lot in lots] if distances is None else distances),
+        answers_for(rows, [key / 2**31 for key in keys] if distances is None else distances),
         np.array(sketches, dtype="float32"),
     )
 

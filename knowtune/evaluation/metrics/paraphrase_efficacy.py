@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from knowtune.evaluation.answer_matching import preferred
+from knowtune.evaluation.answer_matching import preferred_share
 from knowtune.evaluation.metrics.base import Judged, Metric
 
 
@@ -23,4 +23,4 @@ class ParaphraseEfficacy(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average over the examples that have an old answer."""
-        return preferred(judged.of_kind("generalisation"))
+        return preferred_share(judged.of_kind("generalisation"))

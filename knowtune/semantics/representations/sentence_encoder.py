@@ -78,13 +78,16 @@ def _pooling(folder: Path) -> tuple[bool, int | None, bool]:
     noted = {name: folder / name for name in ("modules.json", "sentence_bert_config.json")}
     modules = read_json(noted["modules.json"]) if noted["modules.json"].is_file() else []
     odd = [module["type"] for module in modules if module["type"].rpartition(".")[2] not in MODULES]
-    found = [folder / module["path"] / "config.json" for module in modules if module["type"].endswith(".Pooling")]
-    missing = next((path for path in found if not path.is_file()), None)
+    poolings = [folder / module["path"] / "config.json" for module in modules if module["type"].endswith(".Pooling")]
+    missing = next((path for path in poolings if not path.is_file()), None)
     if missing is not None:
         where = missing.relative_to(folder)
         raise UserError(f"semantics.path: {folder.name}: {where} is missing, which modules.json names")
     modes = {
-        key for path in found for key, on in read_json(path).items() if key.startswith("pooling_mode_") and on is True
+        key
+        for path in poolings
+        for key, on in read_json(path).items()
+        if key.startswith("pooling_mode_") and on is True
     }
     if odd or (not modes <= {"pooling_mode_mean_tokens"} and modes != {"pooling_mode_cls_token"}):
         got = ", ".join(odd or sorted(modes))

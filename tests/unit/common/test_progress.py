@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from knowtune.common.progress import counted, progress
+from knowtune.common.progress import progress, progress_unsized
 
 
 def test_everything_comes_in_order_and_quietly(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,7 +24,7 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 
 def test_what_has_no_number_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(counted(iter("abc"), "fetch", every=-1.0)) == ["a", "b", "c"]
+    assert list(progress_unsized(iter("abc"), "fetch", every=-1.0)) == ["a", "b", "c"]
     assert capsys.readouterr().err == "fetch: 1 rows\nfetch: 2 rows\nfetch: 3 rows\n"
-    assert list(counted(iter("abc"), "fetch")) == ["a", "b", "c"]
+    assert list(progress_unsized(iter("abc"), "fetch")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from knowtune.common.secrets import has_secret, mask, masked
+from knowtune.common.secrets import has_secret, mask, mask_values
 
 KEPT = [
     "https://example.org/owner/name?page=2&sort=up",
@@ -93,7 +93,7 @@ def test_folders_and_files_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_nested_texts_are_hidden_and_numbers_kept() -> None:
     value = {"a": ["http://u:p4ssword@h", 1, None], "http://u:p4ssword@h": ("x",)}
-    assert masked(value) == {"a": ["http://***@h", 1, None], "http://***@h": ["x"]}
+    assert mask_values(value) == {"a": ["http://***@h", 1, None], "http://***@h": ["x"]}
 
 
 CODE = """

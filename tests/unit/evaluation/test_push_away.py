@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from knowtune.evaluation.push_away import SHOWN, PushAway, by_kind, farthest, push_away, shortened
+from knowtune.evaluation.push_away import SHOWN, PushAway, by_kind, farthest, push_away, shorten
 
 
 def example(name: str, before: float, after: float, kind: str = "generalisation", seed: int = 0) -> dict[str, Any]:
@@ -79,8 +79,8 @@ class TestFarthest:
 
 
 def test_long_texts_are_cut() -> None:
-    assert shortened("x" * SHOWN) == "x" * SHOWN
-    assert shortened("x" * (SHOWN + 1)) == "x" * (SHOWN - 1) + "…"
+    assert shorten("x" * SHOWN) == "x" * SHOWN
+    assert shorten("x" * (SHOWN + 1)) == "x" * (SHOWN - 1) + "…"
 
 
 class TestPushAway:

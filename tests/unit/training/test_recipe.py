@@ -15,10 +15,10 @@ def test_the_names_are_those_of_transformers() -> None:
 
 
 def test_a_changed_recipe_is_checked() -> None:
-    assert RECIPE.changed({"epochs": 3}) == RECIPE.model_copy(update={"epochs": 3})
+    assert RECIPE.with_changes({"epochs": 3}) == RECIPE.model_copy(update={"epochs": 3})
     for wrong in ({"epoch": 3}, {"epochs": -1}, {"batch_size": 1.5}, {"lr_scheduler_type": "cosin"}):
         with pytest.raises(ValidationError):
-            RECIPE.changed(wrong)
+            RECIPE.with_changes(wrong)
 
 
 @pytest.mark.parametrize(
