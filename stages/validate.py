@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Check PEFT's own options too, prune, write the constant."""
+    """Check PEFT's own options too, prune, write which code each stage runs."""
     from stages.core.code import write_code
 
     load_params(PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -28,17 +29,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def run_validate(place: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "stages.validate",
-        "--pipeline",
-        "dvc.yaml",
-        "--lock",
-        "dvc.lock",
-        "--out",
-        "v.json",
-    ]
+    options = ["--pipeline", "dvc.yaml", "--lock", "dvc.lock", "--out", "data/code"]
+    command = [sys.executable, "-m", "stages.validate", *options]
     return subprocess.run(
         command, cwd=place, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
@@ -47,7 +39,7 @@ def run_validate(place: Path, environment: dict[str, str]) -> subprocess.Complet
 def test_a_stage_runs_in_the_askers_folder_with_its_output_and_exit_code(warm: dict[str, str], place: Path) -> None:
     done = run_validate(place, warm)
     assert done.returncode == 0, done.stderr
-    assert (place / "v.json").read_text() == '{\n  "valid": true\n}\n'
+    assert "stages/prepare.py" in json.loads((place / "data/code/prepare.json").read_text())
 
 
 def test_an_error_comes_back_as_the_stages_own(warm: dict[str, str], place: Path) -> None:
