@@ -1,1 +1,1 @@
-"""The clock: Prefect flows derived from the graph that DVC gives."""
+"""Prefect flows derived from the graph that DVC gives."""

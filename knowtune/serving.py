@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_NEW_TOKENS = 16
 BATCH_SIZE = 16
+CELLS = ("prompt", "text_pair", "layout")  # of a row, all that a model reads
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,21 @@ class Served:
     columns: Mapping[str, Any] | None = None
     layout: str = ""
 
-    def cells(self, question: str, *, raw: bool = False) -> dict[str, str]:
+    def cells(self, question: str, *, raw: bool = False, pair: str = "") -> dict[str, str]:
         """Give the row that a question becomes: `prompt`, `text_pair`, `layout`.
 
         Args:
             question: as somebody types it: text, or a JSON object where the mapping's template has several columns. Of
-                a classifier's two texts both, parted by " ||| ".
+                a classifier's two texts both, separated by " ||| ".
             raw: take the text as the prompt, control tokens and all.
+            pair: a classifier's second text; then the question is the first one, whole.
 
         Raises:
             UserError: the question is empty, or columns are missing.
         """
         from knowtune.data.question import question_cells
 
-        return question_cells(question, self.columns, self.task, self.tokenizer, self.layout, raw=raw)
+        return question_cells(question, self.columns, self.task, self.tokenizer, self.layout, raw=raw, pair=pair)
 
     def answer(
         self,
@@ -89,10 +91,9 @@ class Served:
         Raises:
             UserError: see `cells`; or a prompt is longer than the model's context.
         """
-        import pandas as pd
-
-        rows = pd.DataFrame([self.cells(question, raw=raw) for question in questions], columns=_CELLS, dtype="str")
-        return self.task.evaluator.answer(self.model, self.tokenizer, rows, batch_size, max_new_tokens, "")
+        if isinstance(questions, str):
+            raise UserError(f"answer: got one text, {questions!r}; allowed: a list of questions")
+        return self._answer([self.cells(question, raw=raw) for question in questions], max_new_tokens, batch_size)
 
     def predict(
         self, rows: pd.DataFrame, *, max_new_tokens: int = MAX_NEW_TOKENS, batch_size: int = BATCH_SIZE
@@ -112,24 +113,29 @@ class Served:
         Raises:
             UserError: neither column is there, or see `answer`.
         """
-        rows = rows.reset_index(drop=True)
-        if "question" in rows and rows["question"].notna().any():
-            from knowtune.data.question import PAIR
-
-            texts = rows["question"].fillna("")
-            if "text_pair" in rows:
-                pairs = rows["text_pair"].fillna("")
-                texts = texts + (PAIR + pairs).where(pairs != "", "")
-            words = self.answer(texts.tolist(), max_new_tokens=max_new_tokens, batch_size=batch_size)
-        elif "prompt" in rows:
-            cells = rows.reindex(columns=_CELLS).astype("object").fillna("").astype("str")
-            words = self.task.evaluator.answer(self.model, self.tokenizer, cells, batch_size, max_new_tokens, "")
-        else:
+        if not {"question", "prompt"} & set(rows):
             raise UserError(f"predict: got the columns {', '.join(map(str, rows))}; allowed: question, or prompt")
+        cells = [self._read_row(number, row) for number, row in enumerate(rows.fillna("").to_dict("records"))]
+        words = self._answer(cells, max_new_tokens, batch_size)
         return [float(word) for word in words] if self.task.numeric else words
 
+    def _read_row(self, number: int, row: Mapping[Any, Any]) -> dict[str, str]:
+        """Give the cells of a row of a table."""
+        if question := str(row.get("question", "")):
+            try:
+                return self.cells(question, pair=str(row.get("text_pair", "")))
+            except UserError as error:
+                raise UserError(f"predict: row {number}: {error}") from error
+        if not row.get("prompt"):
+            raise UserError(f"predict: row {number}: got neither a question nor a prompt")
+        return {name: str(row.get(name, "")) for name in CELLS}
 
-_CELLS = ["prompt", "text_pair", "layout"]
+    def _answer(self, cells: Sequence[Mapping[str, str]], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Let the model answer rows."""
+        import pandas as pd
+
+        rows = pd.DataFrame(cells, columns=list(CELLS), dtype="str")
+        return self.task.evaluator.answer(self.model, self.tokenizer, rows, batch_size, max_new_tokens, "")
 
 
 def load(
@@ -147,6 +153,7 @@ def load(
             merged checkpoint stands alone; where a base is given all the same, it must be the right one.
         columns: the mapping of the training data; see `Served`.
         compute: fields of `knowtune.models.compute.Compute`; by default the CPU in float32. Of a `Base` its own.
+            A merged checkpoint that stands alone is never quantised.
 
     Raises:
         UserError: the folder is no artefact or is damaged, it needs a base, or was made on another one.

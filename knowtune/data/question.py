@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from knowtune.tasks.base import Task
 
-PAIR = " ||| "  # parts a classifier's two texts
+PAIR = " ||| "  # separates a classifier's two texts
 PLAIN, PLAIN_PAIR = {"prompt": "prompt", "target": "target"}, {"text": "text", "text_pair": "pair", "label": "label"}
 
 
@@ -36,6 +36,7 @@ def question_cells(
     trained: str = "",
     *,
     raw: bool = False,
+    pair: str = "",
 ) -> dict[str, str]:
     """Give the cells of a question: prompt, text_pair, layout.
 
@@ -46,16 +47,21 @@ def question_cells(
         tokenizer: the base's.
         trained: the layout of a training row: its ending ends an answer.
         raw: send the text as it is, control tokens and all; of a classifier's two texts both.
+        pair: a classifier's second text, where it does not stand in the question.
 
     Raises:
-        UserError: the question is empty, or columns are missing.
+        UserError: the question is empty, columns are missing, or the task has no second text.
     """
     if not question.strip():
         raise UserError('Q: got nothing; allowed: the start of a sentence, e.g. Q="The capital of Chile is"')
     like = Layout.read(trained)
     mapping = dict(columns or (PLAIN if task.learned == "generalisation" else PLAIN_PAIR))
     heads = "label" in mapping or task.learned != "generalisation"
-    text, _, pair = question.partition(PAIR) if heads else (question, "", "")
+    if pair and not heads:
+        raise UserError(f"text_pair: got {pair!r}; allowed: nothing, for this task reads one text")
+    text = question
+    if heads and not pair:
+        text, _, pair = question.partition(PAIR)
     if raw:
         layout = Layout(markup=((0, len(text)),), start=like.start)
         cells = {"prompt": text, "text_pair": pair, "layout": layout.to_text()}

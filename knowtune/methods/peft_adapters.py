@@ -52,8 +52,8 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
         _report_experts(attached)
     if left:
         raise UserError(
-            f"PEFT's {name} neither trains nor saves {', '.join(left[:3])}, which the base has not, so that they would "
-            "stay random; use another method"
+            f"PEFT's {name} neither trains nor saves {', '.join(left[:3])}, which the base does not have, so that "
+            "they would stay random; use another method"
         )
     return attached
 

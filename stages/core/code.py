@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grimp
 from grimp.exceptions import SourceSyntaxError
+from pydantic import BaseModel
 
 from knowtune.common.errors import UserError
-from knowtune.common.files import parse_json, write_json
+from knowtune.common.files import parse_json, text_digest, write_json
 from stages.core.members import FAMILIES, REGISTRIES, Section
 from stages.core.pipeline import CHECK, Stage, read_stages
 from stages.core.schema import Params
@@ -41,7 +44,7 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
         sources: as read for other stages.
 
     Returns:
-        Path of a module, or of a file that one reads, to digest; sorted.
+        Path of a module, or of a file that one reads, to digest; sorted. First of what params.yaml may leave unsaid.
     """
     sources = sources or Sources()
     reached: set[str] = set()
@@ -59,7 +62,25 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
             registry, named = FAMILIES[name]
             members = [registry[member] for member in named(module, section, params) if member in registry]
             todo += [target.partition(":")[0] for target in members]
-    return sources.digests(name for name in reached if name not in REGISTRIES)
+    code = sources.digests(name for name in reached if name not in REGISTRIES)
+    kind = Params if section is None else type(section)
+    return {f"defaults of {kind.__name__}": _digest_defaults(kind), **code}
+
+
+@cache
+def _digest_defaults(kind: type[BaseModel]) -> str:
+    """Digest the defaults of a section: an edit of one is an edit of what a stage computes."""
+    return text_digest(list(_defaults(kind.model_json_schema())))[:16]
+
+
+def _defaults(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every default in a JSON schema."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            yield from [(path, value)] if key == "default" else _defaults(value, f"{path}/{key}")
+    elif isinstance(schema, list):
+        for number, value in enumerate(schema):
+            yield from _defaults(value, f"{path}/{number}")
 
 
 class Sources:

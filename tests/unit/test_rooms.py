@@ -1,4 +1,4 @@
-"""The house: what lies where, and who may know whom. What import-linter cannot say is said here."""
+"""Which module lies where, and which may import which, where import-linter cannot say it."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _reweight(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Itera
     if weighting is None:
         return
     if kind == "regression":
-        got = "weights by semantic distance, which a score has not"
+        got = "weights by semantic distance, which scores do not have"
         yield Problem(f"{where}.reweight", got, "null, where task.kind is 'regression'")
     if kind == "classification" and weighting.get("granularity") == "token":
         allowed = "example; a classification learns one label of a row, not tokens"

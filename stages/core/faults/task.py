@@ -59,7 +59,7 @@ def _metrics(raw: dict[str, Any], kind: str) -> Iterator[Problem]:
         if metric not in METRICS:
             continue  # said where members are opened
         if metric not in fitting:
-            yield Problem(where, f"{metric!r}, which {kind} has not", ", ".join(fitting))
+            yield Problem(where, f"{metric!r}, which {kind} does not have", ", ".join(fitting))
         elif "known" in member_class(METRICS, "metric", metric).needs and not has_known(raw):
             allowed = "a metric that reads none; or a file of facts that the base knows, at source.files.known"
             yield Problem(where, f"{metric!r}, and `source` gives no known rows", allowed)

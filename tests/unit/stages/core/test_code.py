@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -36,6 +37,22 @@ def test_code_leads_from_the_stage_through_functions_and_packages_but_not_throug
         "stages/core/code.py",
     } & set(code)
     assert list(code) == sorted(code)
+
+
+def test_how_a_run_or_a_selection_trains_is_its_code(params: Params) -> None:
+    for module, section in (("stages.train", params.runs["lora"]), ("stages.select", params.selections["clean"])):
+        assert "knowtune/training/recipe.py" in code_of(module, section, params)
+
+
+def test_a_default_of_a_section_is_code(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(RunParams):
+        train_on: Literal["all", "chosen"] = "chosen"
+
+    Other.__name__ = "RunParams"
+    run = params.runs["lora"]
+    same, other = (code_of("stages.train", kind(**dict(run)), params) for kind in (RunParams, Other))
+    assert same == code_of("stages.train", run, params)
+    assert {name for name in same if same[name] != other[name]} == {"defaults of RunParams"}
 
 
 def test_a_method_inside_of_another_counts(params: Params) -> None:
@@ -103,7 +120,7 @@ def test_files_are_written_where_stages_look_and_only_where_they_say_something_n
     }  # fmt: skip
     assert not (out / "gone").exists()
     assert json.loads((out / "train/lora.json").read_text()) == code_of("stages.train", params.runs["lora"], params)
-    templates = [name for name in json.loads((out / "report.json").read_text()) if not name.endswith(".py")]
+    templates = [name for name in json.loads((out / "report.json").read_text()) if name.endswith(".j2")]
     assert len(templates) == 2  # one includes the other
     before = (out / "report.json").stat().st_mtime_ns
     write_code(tmp_path, out, params)

@@ -122,8 +122,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"].update(reweight=0.5), "runs.lora.reweight: got 0.5; allowed: a mapping of keys"),
     (
         lambda p: p["runs"]["lora"].update(reweight={}) or p.update(task={"kind": "regression"}),
-        "runs.lora.reweight: got weights by semantic distance, which a score has not; allowed: null, where task.kind "
-        "is 'regression'",
+        "runs.lora.reweight: got weights by semantic distance, which scores do not have; allowed: null, where "
+        "task.kind is 'regression'",
     ),
     (
         lambda p: (
@@ -438,19 +438,19 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: classifies(p) or p["evaluate"].update(metrics=["accuracy", "forgotten"]),
-        "evaluate.metrics[1]: got 'forgotten', which classification has not; allowed: accuracy, f1, matthews, drift, "
-        "similarity_order, pushed_away, pushed_by",
+        "evaluate.metrics[1]: got 'forgotten', which classification does not have; allowed: accuracy, f1, matthews, "
+        "drift, similarity_order, pushed_away, pushed_by",
     ),
     (
         lambda p: (
             classifies(p) or p.update(task={"kind": "regression"}) or p["evaluate"].update(metrics=["pushed_away"])
         ),
-        "evaluate.metrics[0]: got 'pushed_away', which regression has not; allowed: pearson, spearman, drift, "
+        "evaluate.metrics[0]: got 'pushed_away', which regression does not have; allowed: pearson, spearman, drift, "
         "similarity_order",
     ),
     (
         lambda p: p["evaluate"].update(metrics=["accuracy"]),
-        "evaluate.metrics[0]: got 'accuracy', which knowledge has not; allowed: reliability, generalisation",
+        "evaluate.metrics[0]: got 'accuracy', which knowledge does not have; allowed: reliability, generalisation",
     ),
     (
         lambda p: classifies(p) or p["source"].update(columns=PROMPTS),
