@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import TrainingArguments
 
+from knowtune.training.recipe import Recipe
+
 if TYPE_CHECKING:
     from knowtune.models.compute import Compute
-    from knowtune.training.recipe import Recipe
+
+PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps"}  # under their names, as they are
 
 
 def training_arguments(
@@ -30,7 +33,7 @@ def training_arguments(
     """
     device, best = compute.resolved_device(), recipe.load_best_model_at_end
     arguments = TrainingArguments(
-        **recipe.model_dump(exclude={"epochs", "batch_size", "save_steps"}),
+        **recipe.model_dump(include=PASSED_ON),
         output_dir=str(checkpoints),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,

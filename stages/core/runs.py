@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from knowtune.methods import METHODS
 from knowtune.registry import member_class
-from knowtune.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from knowtune.methods.base import Method
+    from knowtune.training.recipe import Recipe
     from stages.core.schema import MethodParams, Params, RunParams
 
 
@@ -21,4 +21,4 @@ def method_of(named: MethodParams) -> Method:
 
 def recipe_of(params: Params, run: RunParams) -> Recipe:
     """Make a run's recipe: the shared one, with the run's own changes."""
-    return Recipe.with_changes(params.training, run.training)  # by its name, so that its code is the run's
+    return params.training.with_changes(run.training)
