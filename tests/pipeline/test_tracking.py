@@ -163,7 +163,7 @@ def test_digests_and_params_are_those_of_dvc_lock(recorded: Project, store: Stor
         params = dict(leaf for key, value in listed_params.items() for leaf in flatten(value, key))
         assert run.data.params == {key: v if isinstance(v, str) else json.dumps(v) for key, v in params.items()}
         named = {found.dataset.name for found in run.inputs.dataset_inputs}
-        code = ("knowtune", "stages", "data/code")  # which code a stage ran is no data
+        code = ("knowtune", "stages", "data/code/")  # which code a stage ran is no data
         assert named == {path for path in {*noted["deps"], *noted["outs"]} if not path.startswith(code)}
 
 
