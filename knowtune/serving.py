@@ -115,20 +115,21 @@ class Served:
         """
         if not {"question", "prompt"} & set(rows):
             raise UserError(f"predict: got the columns {', '.join(map(str, rows))}; allowed: question, or prompt")
-        cells = [self._read_row(number, row) for number, row in enumerate(rows.fillna("").to_dict("records"))]
+        table = rows.reindex(columns=["question", *CELLS]).astype("object").fillna("")
+        cells = [self._read_row(number, row) for number, row in enumerate(table.to_dict("records"))]
         words = self._answer(cells, max_new_tokens, batch_size)
         return [float(word) for word in words] if self.task.numeric else words
 
     def _read_row(self, number: int, row: Mapping[Any, Any]) -> dict[str, str]:
         """Give the cells of a row of a table."""
-        if question := str(row.get("question", "")):
+        if question := str(row["question"]):
             try:
-                return self.cells(question, pair=str(row.get("text_pair", "")))
+                return self.cells(question, pair=str(row["text_pair"]))
             except UserError as error:
                 raise UserError(f"predict: row {number}: {error}") from error
-        if not row.get("prompt"):
+        if row["prompt"] == "":
             raise UserError(f"predict: row {number}: got neither a question nor a prompt")
-        return {name: str(row.get(name, "")) for name in CELLS}
+        return {name: str(row[name]) for name in CELLS}
 
     def _answer(self, cells: Sequence[Mapping[str, str]], max_new_tokens: int, batch_size: int) -> list[str]:
         """Let the model answer rows."""

@@ -138,6 +138,15 @@ def test_a_pair_of_texts(trained: Callable[[str], Trained]) -> None:
     assert (pair["prompt"], pair["text_pair"]) == ("the film was good", "and it is long .")
     table = pd.DataFrame({"question": ["the film was good", "bad"], "text_pair": ["and it is long .", None]})
     assert served.predict(table) == served.answer(["the film was good ||| and it is long .", "bad"])
+    whole = served.cells("good ||| or bad", pair="and it is long .")  # two texts as such: the first is not split
+    assert (whole["prompt"], whole["text_pair"]) == ("good ||| or bad", "and it is long .")
+
+
+def test_a_table_may_have_gaps_and_columns_of_its_own(trained: Callable[[str], Trained]) -> None:
+    served = load(trained("knowledge").folders["merged"])
+    table = pd.DataFrame({"question": ["Ada lives in", None], "prompt": [None, "Ada lives in"], "score": [1.0, None]})
+    assert served.predict(table)[0] == served.answer(["Ada lives in"])[0]
+    assert len(served.predict(table)) == 2
 
 
 def test_what_is_refused(trained: Callable[[str], Trained], tmp_path: Path) -> None:
@@ -153,3 +162,11 @@ def test_what_is_refused(trained: Callable[[str], Trained], tmp_path: Path) -> N
         served.predict(pd.DataFrame({"text": ["Ada"]}))
     with pytest.raises(UserError, match="Q: got nothing"):
         served.answer(["Ada lives in", " "])
+    with pytest.raises(UserError, match="got one text, 'Ada lives in'; allowed: a list of questions"):
+        served.answer("Ada lives in")
+    for row, reason in (
+        ({"question": ""}, "got neither a question nor a prompt"),
+        ({"question": "Ada lives in", "text_pair": "Bo"}, "text_pair: got 'Bo'; allowed: nothing"),
+    ):
+        with pytest.raises(UserError, match=f"predict: row 0: {reason}"):
+            served.predict(pd.DataFrame([row]))  # fmt: skip
