@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from knowtune.common.bounds import Count, Natural, Positive, Rate
+from knowtune.preserve.options import Preserve, Rehearsal
 from knowtune.training.build_embedded import Build
 from knowtune.training.recipe import Recipe, ShortTraining
 from knowtune.training.weights import Weighting
@@ -124,6 +125,7 @@ class Files(Section):
     validation: FileNames | None
     test: FileNames | None
     known: FileNames | None
+    replay: FileNames | None = None  # rows that the base knows and that may be replayed; no fact of them is measured
 
 
 class HeldOut(Section):
@@ -203,6 +205,7 @@ class FileSource(Section):
     data: Place
     text: Place
     text_column: Text
+    replay_text: FileName | None = None  # general text that may be replayed; none of it is measured
     separator: Literal[",", ";", "\t", "|"] | None = None  # of cells in tables of text; None: as each file shows
     files: Files
     held_out: HeldOut
@@ -245,6 +248,13 @@ class LabelNoise(Section):
     empties: Share
 
 
+class ReplayShares(Section):
+    """Shares of the known facts and of the general texts that may be replayed; the rest measures what is lost."""
+
+    known: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    text: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class Prepare(Section):
     """What is read of the source, and how."""
 
@@ -255,6 +265,7 @@ class Prepare(Section):
     max_examples: Count | None
     max_rejected: Share
     label_noise: LabelNoise
+    replay: ReplayShares = Field(default_factory=ReplayShares)
 
 
 class EmbeddedBase(Section):
@@ -374,6 +385,7 @@ class RunParams(MethodParams):
     selection: str
     train_on: Literal["all", "chosen"] = "all"
     reweight: Weighting | None = None
+    preserve: Preserve | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     seeds: Seeds
 
@@ -405,6 +417,7 @@ class Params(Section):
     answers: Answers
     evaluate: Evaluate
     merge: Merge
+    rehearse: Rehearsal | None = None
     training: Recipe
     filters: dict[Name, FilterParams] = Field(min_length=1)
     selections: dict[Name, SelectionParams] = Field(min_length=1)

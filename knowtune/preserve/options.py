@@ -1,0 +1,128 @@
+"""What a run keeps of its base, and how: `runs.NAME.preserve`, `rehearse`, and `protect` of a selection.
+
+Four sources say what the base knew:
+
+    known   rows that the base answers right and that no metric measures: `prepare.replay.known`, `source.files.replay`
+    text    general text that no metric measures: `prepare.replay.text`, `source.replay_text`
+    self    sequences that the base wrote itself: the stage `rehearse`
+    prompts the prompts of the training rows, without their targets (distillation alone)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from knowtune.common.bounds import Count, Natural, Positive
+
+Source = Literal["known", "text", "self"]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, le=100)]
+
+
+class Options(BaseModel):
+    """Options without unknown keys and silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class Replay(Options):
+    """Rows mixed into every step, with a loss of their own mean."""
+
+    source: Source = Field(default="known", alias="from", description="known, text or self")
+    share: Share = Field(default=0.5, description="replayed rows for each row of a step")
+    weight: Weight = Field(default=1.0, description="of their mean loss per target token beside the task's")
+
+
+class Distill(Options):
+    """Hold the tuned model's distribution of the next token q to the pristine base's p.
+
+    Adds weight * temperature^2 * mean over tokens of KL(p || q), both softened by the temperature.
+    """
+
+    on: Literal["self", "known", "text", "prompts", "replay"] = Field(
+        default="self", description="what both read; replay: the rows that are replayed anyway"
+    )
+    share: Share = Field(default=0.5, description="sequences for each row of a step; of replayed rows all")
+    weight: Weight = Field(default=1.0, description="of the divergence beside the task's loss")
+    temperature: Positive = Field(default=1.0, description="tau, which softens both distributions")
+    direction: Literal["forward", "reverse"] = Field(
+        default="forward", description="forward: KL(base || tuned); reverse: KL(tuned || base)"
+    )
+    match: Literal["logits", "states"] | None = Field(
+        default=None, description="states: mean-pooled hidden states, of a model with a head; null: what suits the task"
+    )
+    cache: Literal["none", "top_k"] = Field(
+        default="none", description="top_k: the base's largest probabilities lie on disk, so a step runs no base"
+    )
+    top_k: Count = Field(default=64, description="how many of them for each token")
+
+
+class Anchor(Options):
+    """A penalty on the way from the base: weight / 2 * sum_j F_j (theta_j - theta0_j)^2."""
+
+    form: Literal["l2", "ewc"] = Field(
+        default="l2", description="l2: F = 1 (L2-SP); ewc: Fisher information of the pristine base"
+    )
+    weight: Weight = Field(description="strength")
+    of: Literal["change", "parameters"] = Field(
+        default="change", description="of the weights' change that the method computes, or of its own parameters"
+    )
+    source: Source = Field(default="self", alias="from", description="what the Fisher information is taken on (ewc)")
+    samples: Count | None = Field(default=None, description="so many rows or sequences of it; null for all")
+    decoupled: bool = Field(
+        default=False, description="pull after the optimiser's step, as AdamW decays, instead of by the loss"
+    )
+
+
+class Preserve(Options):
+    """What a run does against forgetting; any subset."""
+
+    replay: Replay | None = None
+    distill: Distill | None = None
+    anchor: Anchor | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse what has nothing to work on."""
+        if self.distill is not None and self.distill.on == "replay" and self.replay is None:
+            raise ValueError("distill.on: replay needs `replay`")
+        return self
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Name the sources that training reads: of known, text, self, prompts."""
+        named: set[str] = set()
+        if self.replay is not None:
+            named.add(self.replay.source)
+        if self.distill is not None and self.distill.on != "replay":
+            named.add(self.distill.on)
+        if self.anchor is not None and self.anchor.form == "ewc":
+            named.add(self.anchor.source)
+        return frozenset(named)
+
+
+class Rehearsal(Options):
+    """Sequences that the base writes itself, once: sampled after its start token or after few-shot prompts."""
+
+    sequences: Count = Field(description="how many")
+    max_tokens: int = Field(ge=2, le=4096, description="tokens of each, the prompt's included")
+    temperature: Positive = Field(default=1.0, description="of sampling; 1 is the base's own distribution")
+    prompt: Literal["start", "few_shot"] = Field(
+        default="start", description="what it goes on from: its start token, or rows that may be replayed"
+    )
+    shots: Natural = Field(default=4, description="rows in a few-shot prompt")
+    batch_size: Count = Field(default=64, description="sequences at a time; no result depends on it but by rounding")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of sampling")
+
+
+class Protect(Options):
+    """Leave alone what carries the base's knowledge, found by its Fisher information F_kept."""
+
+    sources: list[Source] = Field(min_length=1, alias="from", description="what must stay; several are added, mean 1")
+    share: float = Field(default=0.5, gt=0, lt=1, description="share of the entries in scope that no run may train")
+    form: Literal["exclude", "contrast"] = Field(
+        default="exclude", description="exclude: those with the most F_kept; contrast: rank by F_new / F_kept instead"
+    )
+    samples: Count | None = Field(default=None, description="so many rows or sequences of each source; null for all")
