@@ -19,6 +19,7 @@ from knowtune.common.bounds import Count, Natural, Positive
 Source = Literal["known", "text", "self"]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
+LongText = Annotated[int, Field(ge=2, lt=2**31)]
 
 
 class Options(BaseModel):
@@ -82,6 +83,7 @@ class Preserve(Options):
     replay: Replay | None = None
     distill: Distill | None = None
     anchor: Anchor | None = None
+    max_text_tokens: LongText = Field(default=96, description="tokens of a general text that are read")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -126,3 +128,4 @@ class Protect(Options):
         default="exclude", description="exclude: those with the most F_kept; contrast: rank by F_new / F_kept instead"
     )
     samples: Count | None = Field(default=None, description="so many rows or sequences of each source; null for all")
+    max_text_tokens: LongText = Field(default=96, description="tokens of a general text that are read")

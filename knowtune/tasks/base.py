@@ -29,6 +29,7 @@ class Task(Member):
     learned: ClassVar[str]  # the metric that says what was learned, and the one that says what was lost
     lost: ClassVar[str]
     numeric: ClassVar[bool] = False  # whether an answer is a number
+    writes: ClassVar[bool] = False  # whether the model writes text, so that it has sequences of its own
 
     @property
     @abstractmethod
@@ -79,6 +80,12 @@ class Task(Member):
     @abstractmethod
     def encode(self, tokenizer: PreTrainedTokenizerBase, rows: pd.DataFrame) -> Sequence[Encoded | Labelled]:
         """Turn rows of the data contract into tokens."""
+
+    @abstractmethod
+    def encode_texts(
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+    ) -> Sequence[Encoded | Labelled]:
+        """Turn general texts into tokens, cut at `max_tokens`: each token after the first is learned, or no label."""
 
     def inputs(self, encoded: Sequence[Encoded | Labelled]) -> dict[str, torch.Tensor]:
         """Pad a batch on the right into what the model's forward pass takes  # each (batch, seq)."""

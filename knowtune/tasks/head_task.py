@@ -70,3 +70,9 @@ class HeadTask(Task):
         numbers = [self.number(target) for target in rows["target"]]
         texts, pairs = rows["prompt"].tolist(), rows["text_pair"].tolist()
         return encode_pairs(tokenizer, texts, pairs, numbers, layouts=layouts_of(rows))
+
+    def encode_texts(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> Sequence[Any]:
+        """Texts without a label."""
+        from knowtune.text.encode_pairs import encode_pairs
+
+        return encode_pairs(tokenizer, texts, [], [float("nan")] * len(texts), max_tokens)

@@ -25,6 +25,7 @@ class Knowledge(Task):
 
     learned: ClassVar[str] = "generalisation"
     lost: ClassVar[str] = "forgotten"
+    writes: ClassVar[bool] = True
 
     @property
     def objective(self) -> Objective:
@@ -67,6 +68,13 @@ class Knowledge(Task):
         from knowtune.text.encode_rows import encode_rows, layouts_of
 
         return encode_rows(tokenizer, rows["prompt"], rows["target"], layouts_of(rows))
+
+    def encode_texts(self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> Sequence[Any]:
+        """Running text, of which each token after the first is learned."""
+        from knowtune.text.encode_rows import encode_texts
+        from knowtune.text.encoded import Encoded
+
+        return [Encoded.running(ids) for ids in encode_texts(tokenizer, texts, max_tokens)]
 
 
 def _require_causal(model: PreTrainedModel, folder: Path, context: int | None) -> None:

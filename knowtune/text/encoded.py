@@ -30,6 +30,11 @@ class Encoded:
     filling: ClassVar[int] = 0  # the token that pads a batch
     segments: ClassVar[None] = None
 
+    @classmethod
+    def running(cls, input_ids: list[int]) -> Encoded:
+        """Make running text, each token of which is learned after those before it."""
+        return cls(input_ids, min(1, len(input_ids)), len(input_ids))
+
     @property
     def labels(self) -> list[int]:
         """Labels for training: -100 on the prompt but its learned turns, the ids of target and ending after it."""
