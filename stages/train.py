@@ -46,14 +46,15 @@ def run(args: argparse.Namespace, params: Params) -> None:
     settings = params.runs[args.name]
     base = open_base(params, args.base)
     method, recipe, plan = method_of(settings), recipe_of(params, settings), plan_of(params, args.name)
+    measured = plan if plan is not None and plan.representation is not None else None  # losses need none
     decides = [
         settings.model_dump(exclude={"seeds"}),
-        None if plan is None else (params.semantics.model_dump(), plan.max_new_tokens, plan.extra_tokens),
+        None if measured is None else (params.semantics.model_dump(), measured.max_new_tokens, measured.extra_tokens),
         recipe.model_dump(),
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
-    inputs = [args.selected, args.validation, args.base, *([] if plan is None else [Path(params.semantics.path)])]
+    inputs = [args.selected, args.validation, args.base, *([] if measured is None else [Path(params.semantics.path)])]
     work = work_folder(f"train-{args.name}", decides, inputs, code_of("stages.train", settings, params))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
 

@@ -1,9 +1,10 @@
-"""The distances that rows, or their target tokens, are weighed by, measured on the model as it is now.
+"""The distances or losses that rows, or their target tokens, are weighed by, measured on a model as it is.
 
-A *unit* is what has a distance: a row, or (`granularity: token`) each of its target tokens.
+A *unit* is what has a distance or a loss: a row, or (`granularity: token`) each of its target tokens.
 
     row      d_i  = distance of the model's greedy answer to the target         `knowtune.semantics.distance`
     token    d_it = 1 - cos(E[argmax p(. | x_i, y_i,<t)], E[y_it])              0 where the model predicts the right one
+    loss     l_it = -log p(y_it | x_i, y_i,<t)             of a head: the loss of its label or score
 
 E        input embeddings of the pristine base  (vocabulary, width); vectors of answers are the pristine base's too
 p        the model that is measured
@@ -89,3 +90,27 @@ class TokenDistances:
             measured = cosine_distance(self.embeddings[predicted], self.embeddings[right])
             distances[self.rows.positions(batch)] = measured.where(predicted != right, 0.0)
         return distances
+
+
+@dataclass(frozen=True)
+class TargetLosses:
+    """Measures target tokens by a model's loss, in nats; of a head its label or score by the task's loss."""
+
+    rows: Rows
+    task: Task
+    batch_size: int
+    label: str
+
+    @torch.inference_mode()
+    def __call__(self, model: torch.nn.Module, process: int, num_processes: int) -> torch.Tensor:
+        """Return losses of the target tokens of this process's rows  # (target tokens,)."""
+        device, objective = next(model.parameters()).device, self.task.objective
+        losses = torch.zeros(len(self.rows.weights), dtype=torch.float64)
+        batches = batches_by_length([len(row.input_ids) for row in self.rows.rows], self.batch_size)
+        for batch in progress(batches[process::num_processes], self.label):
+            rows = [self.rows.rows[i] for i in batch]
+            targets = objective.targets(rows).to(device)  # (batch, seq), or (batch,)
+            inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
+            each = objective.target_losses(model(**inputs).logits, targets)  # (batch, targets)
+            losses[self.rows.positions(batch)] = each[objective.target_mask(targets)].double().cpu()
+        return losses

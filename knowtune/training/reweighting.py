@@ -1,8 +1,8 @@
 """The weights of the rows that a model is trained on, and their measuring again with the model as it is by then.
 
-A reconstruction after *Semantic are Beacons* (Wang, Li, arXiv 2405.18292); the formulas are in `training.weights`.
-Distances are those of `knowtune.training.distances`: of the pristine base at the start, then, every `refresh_steps`
-optimiser steps, of the model that is being trained. Measuring changes nothing but weights.
+Formulas and sources are in `training.weights`. Distances are those of `knowtune.training.distances`: of the pristine
+base at the start, then, every `refresh_steps` optimiser steps, of the model that is being trained. Losses are the
+pristine base's and stay. Measuring changes nothing but weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback
 
+from knowtune.common.errors import UserError
 from knowtune.models.hidden_states import evaluating
 from knowtune.tasks.answers import Decoding
-from knowtune.training.distances import AnswerDistances, Measure, TokenDistances
+from knowtune.training.distances import AnswerDistances, Measure, TargetLosses, TokenDistances
 from knowtune.training.weights import Weighting
 
 if TYPE_CHECKING:
@@ -39,14 +40,15 @@ class Plan:
 
     Args:
         weighting: options.
-        representation: by which answers and targets are compared when they are measured again.
+        representation: by which answers and targets are compared when they are measured again; None where the base's
+            losses are weighed by.
         max_new_tokens: of an answer, then.
         extra_tokens: see `knowtune.semantics.distance`.
         where: the key in params.yaml, for messages.
     """
 
     weighting: Weighting
-    representation: Representation
+    representation: Representation | None
     max_new_tokens: int
     extra_tokens: int
     where: str
@@ -63,12 +65,12 @@ class Reweighting(TrainerCallback):
         Args:
             plan: how.
             rows: their weights are set here.
-            distances: of each unit  # (units,).
+            distances: of each unit, or its loss  # (units,).
             measure: how the units' distances are measured again; None where they are not.
             label: what lines of progress call the training.
 
         Raises:
-            UserError: a distance is missing.
+            UserError: a distance is missing, or losses by which nothing can be weighed.
         """
         self.weighting, self.where, self.label = plan.weighting, plan.where, label
         self.rows, self.measure = rows, measure
@@ -77,8 +79,13 @@ class Reweighting(TrainerCallback):
         self.measured_at = 0
         self._weigh(distances)
         if bool((rows.weights == 1).all()):
-            why = "alpha is 0" if self.weighting.alpha == 0 else "all distances are the same"
-            print(f"{label}: {self.where} has no effect by now: {why}", file=sys.stderr)
+            print(f"{label}: {self.where} has no effect by now: {self._why_all_alike()}", file=sys.stderr)
+
+    def _why_all_alike(self) -> str:
+        """Say why all weights are 1."""
+        if self.weighting.by_loss:
+            return "all losses are the same" if self.weighting.form == "flow" else "no token is above the threshold"
+        return "alpha is 0" if self.weighting.alpha == 0 else "all distances are the same"
 
     def _weigh(self, distances: np.ndarray[Any, Any]) -> None:
         """Turn distances into the rows' weights."""
@@ -149,24 +156,25 @@ class Reweighting(TrainerCallback):
         }
 
     def table(self) -> pd.DataFrame:
-        """Give each row's id, distance and weight; of tokens the means, and lists with one number per target token."""
+        """Give each row's id, distance (or loss) and weight; of tokens the means, and lists of one number per token."""
         import pandas as pd
 
         by_token = np.repeat(self.distances, self.counts), self.rows.weights.double().numpy()
         lists = [np.split(numbers, self.rows.starts[1:].numpy()) for numbers in by_token]
         means = [[float(part.mean()) for part in parts] for parts in lists]
-        table = pd.DataFrame({"id": list(self.rows.ids), "distance": means[0], "weight": means[1]})
+        table = pd.DataFrame({"id": list(self.rows.ids), self.weighting.measured: means[0], "weight": means[1]})
         if self.weighting.granularity == "token":
-            table["token_distances"], table["token_weights"] = ([p.tolist() for p in parts] for parts in lists)
+            names = {"loss": "token_losses", "distance": "token_distances"}[self.weighting.measured], "token_weights"
+            table[names[0]], table[names[1]] = ([p.tolist() for p in parts] for parts in lists)
         return table
 
 
 def open_reweighting(
     plan: Plan, table: pd.DataFrame, rows: Rows, base: Base, tokenizer: PreTrainedTokenizerBase, label: str
 ) -> Reweighting:
-    """Weigh rows by their distances to a pristine base, and prepare to measure again.
+    """Weigh rows by their distances to a pristine base, or its losses, and prepare to measure again.
 
-    Loads the base where it is needed: for tokens, or for a refresh. Do so before the training's seed is set.
+    Loads the base where it is needed: for tokens, losses, or a refresh. Do so before the training's seed is set.
 
     Args:
         plan: how.
@@ -177,9 +185,12 @@ def open_reweighting(
         label: what lines of progress call the training.
 
     Raises:
-        UserError: a row has no distance, or the representation lacks something.
+        UserError: a row has no distance, the representation lacks something, or the base's head is new, so that its
+            losses say nothing.
     """
     weighting, name = plan.weighting, f"{label}: distances"
+    if weighting.by_loss:
+        return Reweighting(plan, rows, _base_losses(plan, rows, base, label), None, label)
     if weighting.granularity == "token":
         model: Any = base.model()
         embeddings = model.get_input_embeddings().weight.detach().cpu()  # (vocabulary, width)
@@ -188,7 +199,22 @@ def open_reweighting(
     distances = table.reindex(columns=["distance"])["distance"].to_numpy(dtype=float, copy=True)
     if weighting.refresh_steps is None:
         return Reweighting(plan, rows, distances, None, label)
+    assert plan.representation is not None  # only the forms by loss go without
     vectors = plan.representation.open(base.model(), tokenizer)
     decoding = Decoding(weighting.batch_size, plan.max_new_tokens, plan.extra_tokens)
     by_answer = AnswerDistances(table, base.task, tokenizer, vectors, decoding, name)
     return Reweighting(plan, rows, distances, by_answer, label)
+
+
+def _base_losses(plan: Plan, rows: Rows, base: Base, label: str) -> np.ndarray[Any, Any]:
+    """Measure the pristine base's loss of each unit: of target tokens, or of rows their mean  # (units,), float64."""
+    model: Any = base.model()
+    new = list(getattr(model, "new_weights", []))
+    if new:
+        got = f"weights by the base's loss, and its head is new ({', '.join(new[:3])}), so that it guesses at random"
+        raise UserError(f"params.yaml: {plan.where}: {got}. Take `reweight` away, or give a base with a trained head")
+    losses = TargetLosses(rows, base.task, plan.weighting.batch_size, f"{label}: losses")(model, 0, 1).numpy()
+    if plan.weighting.granularity == "token":
+        return losses
+    means: np.ndarray[Any, Any] = np.add.reduceat(losses, rows.starts.numpy()) / rows.counts.numpy()
+    return means

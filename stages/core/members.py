@@ -40,9 +40,10 @@ def _methods(_: str, section: Section, __: Params) -> list[str]:
 
 
 def _representations(module: str, section: Section, params: Params) -> list[str]:
-    """Name the representation where a stage opens it: a run that weighs no rows does not, nor do metrics of tokens."""
+    """Name the representation where a stage opens it: not a run without weights or with the base's losses for them."""
     if module == "stages.train":
-        opens = isinstance(section, RunParams) and section.reweight is not None
+        weighting = section.reweight if isinstance(section, RunParams) else None
+        opens = weighting is not None and not weighting.by_loss
     elif module in ("stages.baseline", "stages.evaluate"):
         opens = any(member_class(METRICS, "metric", name).reads_answers for name in params.evaluate.metrics)
     else:

@@ -18,4 +18,5 @@ def plan_of(params: Params, run: str) -> Plan | None:
     if weighting is None:
         return None
     answers, where = params.answers, f"runs.{run}.reweight"
-    return Plan(weighting, representation_of(params), answers.max_new_tokens, answers.extra_tokens, where)
+    representation = None if weighting.by_loss else representation_of(params)
+    return Plan(weighting, representation, answers.max_new_tokens, answers.extra_tokens, where)

@@ -11,6 +11,7 @@ from knowtune.common.errors import Problem
 from knowtune.methods import METHODS
 from knowtune.registry import member_class
 from knowtune.training.recipe import Recipe
+from knowtune.training.weights import BY_LOSS
 from stages.core.faults.members import Members
 from stages.core.faults.raw import family, has_validation, task_kind
 from stages.core.shape import as_problems
@@ -73,13 +74,17 @@ def _training(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Itera
 
 
 def _reweight(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:
-    """Check that the task has the distances by which a run weighs its rows or tokens."""
+    """Check that the task has the distances, losses or tokens by which a run weighs."""
     kind, weighting = task_kind(raw), section.get("reweight")
     if weighting is None:
         return
-    if kind == "regression":
+    form = weighting.get("form", "linear")
+    if form == "stm" and kind in ("classification", "regression"):
+        got = f"'stm', which masks tokens, and a {kind} learns one label or score of a row"
+        yield Problem(f"{where}.reweight.form", got, "flow, or `reweight: null`")
+    elif kind == "regression" and form not in BY_LOSS:
         got = "weights by semantic distance, which scores do not have"
-        yield Problem(f"{where}.reweight", got, "null, where task.kind is 'regression'")
-    if kind == "classification" and weighting.get("granularity") == "token":
+        yield Problem(f"{where}.reweight", got, "null or form: flow, where task.kind is 'regression'")
+    elif kind == "classification" and weighting.get("granularity") == "token":
         allowed = "example; a classification learns one label of a row, not tokens"
         yield Problem(f"{where}.reweight.granularity", "'token'", allowed)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
+from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import IGNORE_INDEX
 from knowtune.training.dataset import Rows
 from knowtune.training.fit import Fitted, fit, seed_everything
@@ -103,6 +105,41 @@ class TestWeights:
         assert found.distances == pytest.approx(expected, abs=1e-9)
         assert 0 < (found.distances == 0).sum() < len(expected)  # the base knows half of its facts
 
+    def test_flow_by_hand(self, base: Base) -> None:
+        rows = fact_rows()  # without distances: none are needed
+        found = opened(base, rows, form="flow", batch_size=5)
+        each = torch.split(losses(base, found.rows), found.rows.counts.tolist())
+        means = np.array([float(part.mean()) for part in each])
+        assert found.distances == pytest.approx(means, rel=1e-5)
+        raw, counts = np.exp(-means / np.median(means)), found.rows.counts.numpy()
+        expected = torch.from_numpy(raw * counts.sum() / (raw * counts).sum()).repeat_interleave(found.rows.counts)
+        assert torch.allclose(found.rows.weights.double(), expected, rtol=1e-4)
+        assert found.measure is None
+
+    def test_stm_leaves_out_what_the_base_does_not_expect(self, base: Base) -> None:
+        found = opened(base, fact_rows(), form="stm", batch_size=5)
+        each = losses(base, found.rows)
+        kept = each.exp() <= 2.5
+        assert 0 < int(kept.sum()) < len(each)  # the base knows half of its facts
+        assert torch.allclose(found.rows.weights, kept.float() * len(each) / kept.sum())
+
+    def test_a_regression_weighs_by_its_heads_loss(self, decoder: Base, tmp_path: Path) -> None:
+        scores = replace(decoder, task=Regression())
+        torch.manual_seed(0)
+        scores.model().save_pretrained(tmp_path)  # a head that is no longer new
+        scores.tokenizer().save_pretrained(tmp_path)
+        trained = replace(scores, folder=tmp_path)
+        rows = review_rows().assign(target=[str(i % 5) for i in range(24)])
+        found = opened(trained, rows, form="flow")
+        with torch.inference_mode():
+            logits = [trained.model()(input_ids=torch.tensor([row.input_ids])).logits[0, 0] for row in found.rows.rows]
+        expected = [(float(logit) - i % 5) ** 2 for i, logit in enumerate(logits)]
+        assert found.distances == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+    def test_a_new_head_has_no_loss_to_weigh_by(self, decoder: Base) -> None:
+        with pytest.raises(UserError, match=r"^params.yaml: runs.x.reweight: .* its head is new \(score.weight\)"):
+            opened(decoder, review_rows(), form="flow")
+
     def test_missing_distances_name_the_key(self, base: Base) -> None:
         for rows in (fact_rows(), fact_rows().assign(distance=np.nan)):
             with pytest.raises(UserError, match=r"^params.yaml: runs.x.reweight: 24 of 24 rows have no distance; "):
@@ -119,6 +156,27 @@ class TestWeights:
         opened(base, rows, alpha=alpha)
         printed = capsys.readouterr().err
         assert printed == (f"training: runs.x.reweight has no effect by now: {why}\n" if why else "")
+
+    @pytest.mark.parametrize(
+        ("rows", "options", "why"),
+        [
+            (fact_rows(), {"form": "stm", "threshold": 1e6}, "no token is above the threshold"),
+            (fact_rows().head(1), {"form": "flow"}, "all losses are the same"),
+        ],
+    )
+    def test_it_prints_where_losses_have_no_effect(
+        self, base: Base, rows: pd.DataFrame, options: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        opened(base, rows, **options)
+        assert f"training: runs.x.reweight has no effect by now: {why}\n" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("form", "columns"), [("flow", []), ("stm", ["token_losses", "token_weights"])])
+    def test_summary_and_table_by_loss(self, base: Base, form: str, columns: list[str]) -> None:
+        found = opened(base, fact_rows(), form=form)
+        assert found.table().columns.tolist() == ["id", "loss", "weight", *columns]
+        summary = json.loads(json.dumps(found.summary()))
+        assert summary["clipped"] == 0
+        assert summary["min"] == pytest.approx(float(found.rows.weights.min()))
 
     @BOTH
     def test_summary_and_table(self, base: Base, granularity: str) -> None:
@@ -275,6 +333,13 @@ class TestResume:
         parts = train(base, self.METHOD, ROWS, work / "parts", weighed=weighed, **self.OPTIONS)
         assert equal_states(state(parts.model), state(whole.model))
         assert parts.curve == whole.curve
+
+    def test_losses_of_the_base_survive_a_kill(self, base: Base, work: Path) -> None:
+        weighed = plan(form="stm")
+        whole = train(base, self.METHOD, ROWS, work / "whole", weighed=weighed, **self.OPTIONS)
+        self.killed(base, work / "parts", weighed)
+        parts = train(base, self.METHOD, ROWS, work / "parts", weighed=weighed, **self.OPTIONS)
+        assert equal_states(state(parts.model), state(whole.model))
 
     def test_the_weights_of_a_checkpoint_are_those_that_were_measured_last(self, base: Base, work: Path) -> None:
         weighed = plan(alpha=1.0, refresh_steps=2)

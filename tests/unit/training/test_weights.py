@@ -101,8 +101,72 @@ def test_a_missing_distance_names_the_key() -> None:
         {"granularity": "batch"},
         {"refresh_steps": 0},
         {"tau": 1.0},
+        {"threshold": 2.5},
+        {"form": "flow", "threshold": 2.5},
+        {"form": "flow", "alpha": 1.0},
+        {"form": "flow", "refresh_steps": 5},
+        {"form": "flow", "granularity": "token"},
+        {"form": "stm", "granularity": "example"},
+        {"form": "stm", "lowest": 0.5},
+        {"form": "stm", "highest": 2.0},
+        {"form": "stm", "threshold": 1.0},
     ],
 )
 def test_bounds_of_the_options(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Weighting(**options)
+
+
+class TestByLoss:
+    """Two forms that weigh by the pristine base's loss."""
+
+    def test_flow_by_hand(self) -> None:
+        # median 2: exp(-1/2), exp(-1), exp(-3/2)
+        expected = np.exp([-0.5, -1.0, -1.5])
+        counts = np.array([2, 1, 3])
+        assert weights([1.0, 2.0, 3.0], counts, form="flow") == pytest.approx(expected * 6 / (expected * counts).sum())
+
+    def test_flow_knows_no_scale_and_no_order(self) -> None:
+        order = GENERATOR.permutation(50)
+        found = weights(form="flow")
+        assert weights(DISTANCES * 7, form="flow") == pytest.approx(found, rel=1e-12)
+        assert weights(DISTANCES[order], COUNTS[order], form="flow") == pytest.approx(found[order], rel=1e-12)
+        assert (np.diff(found[np.argsort(DISTANCES)]) < 0).all()  # what the base expects least counts least
+
+    def test_stm_by_hand(self) -> None:
+        perplexities = [1.0, 2.4, 2.5, 2.6, 900.0]
+        losses = np.log(perplexities)
+        assert weights(losses, [1] * 5, form="stm").tolist() == pytest.approx([5 / 3] * 3 + [0, 0])
+        assert weights(losses, [1] * 5, form="stm", threshold=100.0).tolist() == pytest.approx([5 / 4] * 4 + [0])
+        assert (weights(losses, [1] * 5, form="stm", threshold=1000.0) == 1.0).all()
+        assert Weighting(form="stm").granularity == "token"
+
+    @pytest.mark.parametrize("options", [{"form": "flow"}, {"form": "stm"}])
+    def test_the_mean_over_target_tokens_is_1(self, options: dict[str, Any]) -> None:
+        found = weights(**options)
+        assert (found >= 0).all()
+        assert abs((found * COUNTS).sum() / COUNTS.sum() - 1) < 1e-12
+        assert found.std() > 0.05
+        assert Weighting(**options).num_clipped(DISTANCES) == 0
+
+    @pytest.mark.parametrize(
+        ("options", "losses", "message"),
+        [
+            (
+                {"form": "stm"},
+                np.log([3.0, 4.0]),
+                "params.yaml: runs.x.reweight.threshold: got 2.5, which masks all 2 target tokens; the base's lowest "
+                "perplexity of one is 3. Raise it, or take `reweight` away",
+            ),
+            ({"form": "flow"}, [0.0, 0.0, 5.0], "params.yaml: runs.x.reweight: the base's median loss is 0, so that"),
+            (
+                {"form": "flow"},
+                [np.inf, 1.0],
+                "params.yaml: runs.x.reweight: 1 of 2 losses of the base are not finite; measure in float32",
+            ),
+        ],
+    )
+    def test_losses_that_leave_nothing_to_weigh(self, options: dict[str, Any], losses: Any, message: str) -> None:
+        with pytest.raises(UserError) as caught:
+            weights(losses, [1] * len(losses), **options)
+        assert str(caught.value).startswith(message)

@@ -64,6 +64,13 @@ def test_a_method_inside_of_another_counts(params: Params) -> None:
     assert file_of(METHODS["fish"]) not in code
 
 
+@pytest.mark.parametrize(("form", "opens"), [("linear", True), ("flow", False), ("stm", False)])
+def test_a_run_that_weighs_by_the_bases_loss_needs_no_representation(params: Params, form: str, opens: bool) -> None:
+    run = RunParams.model_validate({**params.runs["lora"].model_dump(), "reweight": {"form": form}})
+    representation = file_of(REPRESENTATIONS[params.semantics.representation])
+    assert (representation in code_of("stages.train", run, params)) is opens
+
+
 def test_the_methods_of_a_selection_are_its_adapter_s_and_its_trial_s(params: Params) -> None:
     chosen = {"filter": "clean", "strategy": "ird"}
     short = {"learning_rate": 0.1, "batch_size": 1}

@@ -104,12 +104,12 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"].update(sede=1), "runs.lora.sede: got an unknown key"),
     (
         lambda p: p["runs"]["lora"].update(reweight={"form": "liner"}),
-        "runs.lora.reweight.form: got 'liner'; allowed: 'linear' or 'exponential'",
+        "runs.lora.reweight.form: got 'liner'; allowed: 'linear', 'exponential', 'flow' or 'stm'",
     ),
     (
         lambda p: p["runs"]["lora"].update(reweight={"alhpa": 1}),
         "runs.lora.reweight.alhpa: got an unknown key; allowed: alpha, batch_size, form, granularity, highest, lowest, "
-        "refresh_steps; did you mean 'alpha'?",
+        "refresh_steps, threshold; did you mean 'alpha'?",
     ),
     (
         lambda p: p["runs"]["lora"].update(reweight={"highest": 0.5}),
@@ -122,8 +122,21 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"].update(reweight=0.5), "runs.lora.reweight: got 0.5; allowed: a mapping of keys"),
     (
         lambda p: p["runs"]["lora"].update(reweight={}) or p.update(task={"kind": "regression"}),
-        "runs.lora.reweight: got weights by semantic distance, which scores do not have; allowed: null, where "
-        "task.kind is 'regression'",
+        "runs.lora.reweight: got weights by semantic distance, which scores do not have; allowed: null or "
+        "form: flow, where task.kind is 'regression'",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"form": "flow", "alpha": 0.5}),
+        "runs.lora.reweight: got {'alpha': 0.5, 'form': 'flow'}; allowed: form flow without alpha: it weighs by the "
+        "pristine base's loss",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"threshold": 3.0}),
+        "runs.lora.reweight: got {'threshold': 3.0}; allowed: threshold only with form: stm",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(reweight={"form": "stm"}) or p.update(task={"kind": "regression"}),
+        "runs.lora.reweight.form: got 'stm', which masks tokens, and a regression learns one label or score of a row",
     ),
     (
         lambda p: (
@@ -348,8 +361,8 @@ GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
     "scores": lambda p: (
         classifies(p)
         or p["filters"].update({name: {"strategy": ["clean"]} for name in ("near", "band", "spread")})
-        or (p["runs"]["beacons"].pop("reweight")
-        and p.update(task={"kind": "regression"})) or p["evaluate"].update(metrics=["pearson", "spearman"])
+        or p["runs"]["beacons"].update(reweight={"form": "flow"})
+        or p.update(task={"kind": "regression"}) or p["evaluate"].update(metrics=["pearson", "spearman"])
     ),
     "hub": lambda p: (
         p.update(
