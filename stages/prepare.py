@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         if isinstance(reader, Cases):
             print(f"prepare: {reader.summary()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers
-    limits = Limits(**params.prepare.model_dump(exclude={"label_noise"}), **held_out)
+    limits = Limits(**params.prepare.model_dump(exclude={"label_noise", "replay"}), **held_out)
     try:
         made = prepare(raw, base, limits, params.prepare.label_noise.model_dump(), several_answers=several_answers)
     except RejectedError as error:  # DVC removes what is there before the next try, not now
