@@ -28,6 +28,7 @@ class Context:
         task: the kind of task; None where the file says none.
         quantized: the base's weights are packed.
         has_validation: the source gives validation rows.
+        has_replay: there are known rows that may be replayed and that no metric measures.
         deep: checks that take seconds are wanted too, such as those that import PEFT.
     """
 
@@ -36,6 +37,7 @@ class Context:
     task: str | None
     quantized: bool
     has_validation: bool
+    has_replay: bool
     deep: bool
 
 

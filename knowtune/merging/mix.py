@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,14 +15,18 @@ from knowtune.checkpoints.save import require_written, save_checkpoint
 from knowtune.checkpoints.tied_weights import untie, weights_of
 from knowtune.common.errors import UserError
 from knowtune.common.files import file_digest, read_card, text_digest, write_json
-from knowtune.merging.mixtures.base import Mixture
+from knowtune.merging.mixtures.base import Mixture, Position
+from knowtune.models.blocks import block_of, stacks_of
+from knowtune.models.heads import head_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-@torch.no_grad()
 def mix(
     member: Mixture, folders: list[Path], weights: list[float], base: Base, folder: Path, seed: int
 ) -> dict[str, float]:
-    """Mix merged models by their task vectors, merged - base, one tensor at a time, and write a checkpoint.
+    """Mix merged models and write a checkpoint.
 
     Args:
         member: how to combine.
@@ -35,37 +40,90 @@ def mix(
         The L2 norm of each model's task vector and of the mixture's.
 
     Raises:
-        UserError: a model is composed, damaged, or of another base.
+        UserError: a model is composed, damaged, or of another base, or the mixture cannot mix it.
+    """
+    model, squares = mixed_model(member, folders, weights, base, folder, seed)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        save_checkpoint(model, base, folder)
+        require_written(model, open_weights(folder, model, base, Path(scratch) / "written.safetensors"), folder)
+    written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
+    card = _read_card(folders[-1])
+    described = {"base_digest": base.digest, "weights_digest": text_digest(written), **for_serving(card)}
+    write_json(folder / MERGED, {"kind": "mixed", **described})
+    names = [source.parent.name for source in folders]
+    return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}
+
+
+@torch.no_grad()
+def mixed_model(
+    member: Mixture, folders: list[Path], weights: list[float], base: Base, folder: Path, seed: int
+) -> tuple[PreTrainedModel, list[float]]:
+    """Mix merged models by their task vectors, merged - base, one tensor at a time.
+
+    What is not of floating point (counters, tables of positions) stays the base's.
+
+    Args: as of `mix`; beside `folder` lies, for a while, what cannot be read as it is stored.
+
+    Returns:
+        The mixture in float32, in evaluation mode; the squared L2 norm of each model's task vector and of the
+        mixture's.
+
+    Raises:
+        UserError: a model is composed, damaged, or of another base, or the mixture cannot mix it.
     """
     for source in folders:
-        if (source / COMPOSED).is_file():
-            raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
-        card = read_card(source / MERGED, {"base_digest": str}, "merge")
-        require_same_base(card["base_digest"], base, source)
+        require_same_base(_read_card(source)["base_digest"], base, source)
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
     model = base.exact().model()
     squares = [0.0] * (len(folders) + 1)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        files = [Path(scratch) / f"{number}.safetensors" for number in range(len(folders) + 1)]
-        sources = [open_weights(source, model, base, file) for source, file in zip(folders, files, strict=False)]
+        files = [Path(scratch) / f"{number}.safetensors" for number in range(len(folders))]
+        sources = [open_weights(source, model, base, file) for source, file in zip(folders, files, strict=True)]
         if any(source.untied for source in sources):
             untie(model)
-        mixed = weights_of(model)
+        mixed, stacks, head = weights_of(model), stacks_of(model), head_parameters(model)
         for number, name in enumerate(sorted(model.state_dict())):
-            if name not in mixed:
-                continue  # the second name of a tied weight
+            if name not in mixed or not mixed[name].is_floating_point():
+                continue  # the second name of a tied weight, or no weight
             origin = mixed[name].detach().float().cpu()
-            deltas = [source[name].float() - origin for source in sources]
+            tuned = [source[name].float() for source in sources]
+            deltas = [tensor - origin for tensor in tuned]
             delta = member.combine(deltas, share, seed + number)
-            for i, tensor in enumerate([*deltas, delta]):
+            kept = _kept_share(member, Position(*block_of(name, stacks), in_head=name in head), base)
+            for i, tensor in enumerate([*deltas, kept * delta]):
                 squares[i] += float(tensor.double().square().sum())
-            mixed[name].copy_(origin + delta)
-        save_checkpoint(model, base, folder)
-        require_written(model, open_weights(folder, model, base, files[-1]), folder)
-    written = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors"))}
-    described = {"base_digest": base.digest, "weights_digest": text_digest(written), **for_serving(card)}
-    write_json(folder / MERGED, {"kind": "mixed", **described})
-    names = [source.parent.name for source in folders]
-    return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}
+            alone = len(tuned) == 1 and member.fewest_runs == 1
+            mixed[name].copy_(_between(origin, tuned[0] if alone else origin + delta, kept))
+    return model, squares
+
+
+def _read_card(source: Path) -> dict[str, Any]:
+    """Read the card of a merged model that has plain weights.
+
+    Raises:
+        UserError: it has none.
+    """
+    if (source / COMPOSED).is_file():
+        raise UserError(f"{source}: a composed artefact has no plain weights to mix; choose a run that folds")
+    return read_card(source / MERGED, {"base_digest": str}, "merge")
+
+
+def _kept_share(member: Mixture, position: Position, base: Base) -> float:
+    """Ask a mixture for lambda.
+
+    Raises:
+        UserError: it has none for a model such as this.
+    """
+    try:
+        return member.kept_share(position)
+    except ValueError as error:
+        raise UserError(f"{base.folder}: {error}") from None
+
+
+def _between(origin: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
+    """Go a share of the way; the ends themselves, bit for bit, at 0 and 1, for (b - a) + a is not b."""
+    if share in (0, 1):
+        return end if share else origin
+    return torch.lerp(origin, end, share)

@@ -391,11 +391,11 @@ class RunParams(MethodParams):
 
 
 class MixtureParams(Section):
-    """A named mixture of runs."""
+    """A named mixture of runs, or of a single one where the strategy takes one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
-    runs: list[str] = Field(alias="from", min_length=2)
+    runs: list[str] = Field(alias="from", min_length=1)
     weights: list[Positive] | None = None
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ from knowtune.filters import FILTERS
 from knowtune.filters.base import Filter, Seen
 from knowtune.filters.chain import Limits, run_filters
 from knowtune.merging.mixtures import MIXTURES
-from knowtune.merging.mixtures.base import Mixture
+from knowtune.merging.mixtures.base import Mixture, Position
 from knowtune.methods import METHODS
 from knowtune.methods.base import Method
 from knowtune.models.forward import forward
@@ -274,6 +274,7 @@ class TestEverySelector:
 
 WHOLE = [("average", {}), ("ties", {"density": 1.0}), ("dare", {"density": 1.0})]
 WHOLE += [("dare", {"density": 1.0, "elect_sign": True})]
+WHOLE += [("interpolate", {"alpha": 1.0}), ("lines", {"alpha": 1.0, "beta": 0.0})]
 
 
 @pytest.mark.parametrize(("name", "options"), [(name, {}) for name in MIXTURES] + WHOLE)
@@ -320,6 +321,8 @@ def test_mixing_a_model_with_itself_gives_it_back(name: str, options: dict[str, 
     change = torch.randn(6, 7, generator=torch.Generator().manual_seed(1))
     found = member("mixture", MIXTURES, name, **options).combine([change] * num, torch.ones(num) / num, 3)
     assert torch.equal(found, change)
+    positions = [Position(1, 2), Position(2, 2), Position(None, 0), Position(None, 0, in_head=True)]
+    assert [member("mixture", MIXTURES, name, **options).kept_share(at) for at in positions] == [1.0] * 4
 
 
 @pytest.mark.parametrize("name", METRICS)

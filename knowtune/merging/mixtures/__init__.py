@@ -4,4 +4,6 @@ MIXTURES = {
     "average": "knowtune.merging.mixtures.average:Average",
     "ties": "knowtune.merging.mixtures.ties:Ties",
     "dare": "knowtune.merging.mixtures.dare:Dare",
+    "interpolate": "knowtune.merging.mixtures.interpolate:Interpolate",
+    "lines": "knowtune.merging.mixtures.lines:Lines",
 }

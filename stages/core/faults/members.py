@@ -16,7 +16,7 @@ from knowtune.registry import Context, member_class
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
 from stages.core.faults.paths import base_folder
-from stages.core.faults.raw import family, has_validation, is_quantized, task_kind
+from stages.core.faults.raw import family, has_replay, has_validation, is_quantized, task_kind
 from stages.core.shape import as_problems
 
 
@@ -40,8 +40,8 @@ class Members:
             if section.get("adapter") is not None
         }
         self.methods = {name: self._method(f"runs.{name}", section) for name, section in runs}
-        for name, section in family(raw, "mixtures").items():
-            self._strategy(MIXTURES, "mixture", "mixtures", name, section)
+        mixtures = family(raw, "mixtures").items()
+        self.mixtures = {name: self._strategy(MIXTURES, "mixture", "mixtures", name, s) for name, s in mixtures}
         for i, metric in enumerate(raw.get("evaluate", {}).get("metrics", [])):
             if metric not in METRICS:
                 self._refuse(f"evaluate.metrics[{i}]", metric, list(METRICS))
@@ -50,7 +50,9 @@ class Members:
     def context(self, where: str, section: Mapping[str, Any]) -> Context:
         """Say what stands around a member, for what it demands."""
         raw = self._raw
-        return Context(where, section, task_kind(raw), is_quantized(raw), has_validation(raw), self._deep)
+        return Context(
+            where, section, task_kind(raw), is_quantized(raw), has_validation(raw), has_replay(raw), self._deep
+        )
 
     def _refuse(self, where: str, name: str, known: list[str]) -> None:
         """Note a name that no member has."""

@@ -31,6 +31,13 @@ def has_validation(raw: Mapping[str, Any]) -> bool:
     return bool(source.get("templates", {}).get("validation", 1) != 0)
 
 
+def has_replay(raw: Mapping[str, Any]) -> bool:
+    """Tell whether there are known rows that may be replayed: in a file of their own, or a share of those known."""
+    if raw.get("source", {}).get("files", {}).get("replay") is not None:
+        return True
+    return bool(raw.get("prepare", {}).get("replay", {}).get("known", 0)) and has_known(raw)
+
+
 def has_known(raw: Mapping[str, Any]) -> bool:
     """Tell whether the source gives rows that the base knows."""
     source = raw.get("source", {})

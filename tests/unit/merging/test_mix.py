@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 from knowtune.checkpoints.base import Base, load_model
-from knowtune.checkpoints.cards import COMPOSED, MERGED
+from knowtune.checkpoints.cards import CARD, COMPOSED, MERGED, make_card
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json, write_json
 from knowtune.merging.mix import mix
 from knowtune.merging.mixtures.average import Average
+from knowtune.merging.mixtures.base import Mixture
 from knowtune.merging.mixtures.dare import Dare
+from knowtune.merging.mixtures.interpolate import Interpolate
+from knowtune.merging.mixtures.lines import Lines
 from knowtune.merging.mixtures.ties import Ties
 from tests.unit.helpers import COMPUTE, TASK, equal_states, state
 
@@ -56,6 +60,93 @@ def test_the_average_by_hand(base: Base, two: list[Path], tmp_path: Path) -> Non
     for name in found:
         assert torch.allclose(found[name], 0.75 * one[name] + 0.25 * other[name], atol=1e-5)
     assert list(norms) == ["a", "b", "mixture"]
+
+
+@pytest.mark.parametrize("member", [Average(), Ties(), Dare()])
+def test_what_keeps_all_of_a_delta_adds_it_to_the_base(
+    member: Mixture, base: Base, two: list[Path], tmp_path: Path
+) -> None:
+    mix(member, two, [3.0, 1.0], base, tmp_path / "m", 5)
+    before, one, other = base.model().state_dict(), mixed(base, two[0]), mixed(base, two[1])
+    found, names = mixed(base, tmp_path / "m"), sorted(before)
+    for name in ("model.layers.1.mlp.up_proj.weight", "model.norm.weight"):
+        deltas = [state[name] - before[name] for state in (one, other)]
+        delta = member.combine(deltas, torch.tensor([0.75, 0.25]), 5 + names.index(name))
+        assert torch.equal(found[name], before[name] + delta)
+
+
+class TestAPartOfTheWay:
+    """Between the base and one tuned model."""
+
+    @pytest.fixture
+    def far(self, base: Base, tmp_path: Path) -> Path:
+        """A model whose weights no sum of base and difference gives back."""
+        generator = torch.Generator().manual_seed(3)
+        folder = tuned(base, tmp_path / "c" / "seed-0", torch.zeros_like)
+        model = load_model(folder, COMPUTE, TASK)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+        model.save_pretrained(folder)
+        return folder
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("tied", [True, False])
+    @pytest.mark.parametrize("alpha", [0.0, 1.0])
+    def test_its_ends_are_base_and_model_bit_for_bit(
+        self, alpha: float, tied: bool, dtype: Any, base: Base, far: Path, tmp_path: Path
+    ) -> None:
+        base = replace(base, compute=replace(base.compute, dtype=dtype))
+        model: Any = load_model(far, base.compute, TASK)
+        if not tied:
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() + 1)
+            model.config.tie_word_embeddings = False
+        model.save_pretrained(far)
+        mix(Interpolate(alpha=alpha), [far], [1.0], base, tmp_path / "m", 0)
+        end = model.state_dict() if alpha else base.model().state_dict()
+        found: Any = load_model(tmp_path / "m", base.compute, TASK, trained=True)
+        assert equal_states(found.state_dict(), end)
+        assert {tensor.dtype for tensor in found.state_dict().values()} == {getattr(torch, dtype)}
+        assert (found.lm_head.weight is found.model.embed_tokens.weight) == tied
+
+    def test_a_sum_of_base_and_difference_would_miss_the_model(self, base: Base, far: Path) -> None:
+        before, after = base.model().state_dict(), mixed(base, far)
+        assert not equal_states({name: t + (after[name] - t) for name, t in before.items()}, after)
+
+    def test_it_is_linear_in_between(self, base: Base, far: Path, tmp_path: Path) -> None:
+        before, after = base.model().state_dict(), mixed(base, far)
+        for alpha in (0.25, 0.75):
+            norms = mix(Interpolate(alpha=alpha), [far], [1.0], base, tmp_path / str(alpha), 0)
+            assert norms["mixture"] == pytest.approx(alpha * norms["c"], rel=1e-5)
+            for name, found in mixed(base, tmp_path / str(alpha)).items():
+                assert torch.allclose(found, before[name] + alpha * (after[name] - before[name]), atol=1e-6)
+
+    def test_of_several_runs_it_goes_towards_their_average(self, base: Base, two: list[Path], tmp_path: Path) -> None:
+        mix(Average(), two, [3.0, 1.0], base, tmp_path / "average", 0)
+        mix(Interpolate(alpha=0.5), two, [3.0, 1.0], base, tmp_path / "half", 0)
+        before, whole = base.model().state_dict(), mixed(base, tmp_path / "average")
+        for name, found in mixed(base, tmp_path / "half").items():
+            assert torch.allclose(found, (before[name] + whole[name]) / 2, atol=1e-6)
+
+    def test_lines_scales_each_block_by_its_depth(self, base: Base, two: list[Path], tmp_path: Path) -> None:
+        mix(Lines(alpha=0.25, beta=0.5), two[:1], [1.0], base, tmp_path / "m", 0)
+        before = base.model().state_dict()
+        for name, found in mixed(base, tmp_path / "m").items():
+            depth = name.split(".")[2] if ".layers." in name else "0"
+            assert torch.allclose(found - before[name], torch.tensor({"0": 0.25, "1": 0.75}[depth]), atol=1e-6)
+
+    def test_lines_needs_several_blocks(self, base: Base, two: list[Path], tmp_path: Path) -> None:
+        model: Any = base.model()
+        model.model.layers = model.model.layers[:1]
+        model.config.num_hidden_layers = 1
+        for folder in (tmp_path / "base", tmp_path / "s" / "seed-0"):
+            model.save_pretrained(folder)
+            base.tokenizer().save_pretrained(folder)
+        write_json(tmp_path / "base" / CARD, make_card(tmp_path / "base", "shallow"))
+        shallow = Base.open(tmp_path / "base", tmp_path / "base", COMPUTE, TASK)
+        write_json(tmp_path / "s" / "seed-0" / MERGED, {"base_digest": shallow.digest})
+        with pytest.raises(UserError, match=r"base: lines needs several blocks; interpolate scales all weights alike$"):
+            mix(Lines(), [tmp_path / "s" / "seed-0"], [1.0], shallow, tmp_path / "m", 0)
 
 
 def test_what_is_written(base: Base, two: list[Path], tmp_path: Path) -> None:

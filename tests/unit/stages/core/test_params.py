@@ -162,6 +162,18 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         lambda p: p["mixtures"]["soup"].update(weights=[1.0]),
         "mixtures.soup.weights: got 1 numbers; allowed: 2, one per run",
     ),
+    (
+        lambda p: p["mixtures"]["soup"].update({"from": ["lora"]}),
+        "mixtures.soup.from: got 1 run; allowed: 2 or more; interpolate and lines take a single one too",
+    ),
+    (
+        lambda p: (
+            p["mixtures"].update(wise={"from": ["lora"], "strategy": "interpolate", "options": {"alpha": [0.5, 1.0]}})
+            or p["prepare"].pop("replay", None)
+        ),
+        "mixtures.wise.options.alpha: got a list, of which one alpha is chosen on rows; allowed: one number, for there "
+        "are no rows that may be replayed: prepare.replay.known, or source.files.replay",
+    ),
     (lambda p: p["mixtures"].update(lora=p["mixtures"]["soup"]), "mixtures.lora: got a name that a run has too"),
     (lambda p: p["filters"]["clean"].update(strategy=["claen"]), "filters.clean.strategy[0]: got 'claen'"),
     (
