@@ -85,28 +85,51 @@ def top_entries_per_parameter(
     return {name: top_entries({name: scores[name]}, shares[name], within)[name] for name in scores}
 
 
-def random_entries(shapes: Shapes, num: int, generator: np.random.Generator) -> Mask:
-    """Draw `num` entries uniformly and without repeats from all parameters laid end to end."""
+def random_entries(
+    shapes: Shapes, num: int, generator: np.random.Generator, within: Mapping[str, torch.Tensor] | None = None
+) -> Mask:
+    """Draw `num` entries uniformly and without repeats from all parameters laid end to end, or from those of a mask."""
     import numpy as np
 
-    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
+    ends = np.cumsum(list(sizes_of(shapes, within).values()))
     drawn = np.sort(generator.choice(int(ends[-1]), num, replace=False, shuffle=False))
     cuts = np.searchsorted(drawn, ends)
     mask: Mask = {}
     begin, offset = 0, 0
     for name, end, cut in zip(shapes, ends.tolist(), cuts.tolist(), strict=True):
-        mask[name] = torch.from_numpy(drawn[begin:cut] - offset).long()
+        positions = torch.from_numpy(drawn[begin:cut] - offset).long()
+        mask[name] = positions if within is None or not len(positions) else within[name][positions]
         begin, offset = cut, end
     return mask
 
 
-def random_entries_per_parameter(shapes: Shapes, num: int, generator: np.random.Generator) -> Mask:
-    """Draw `num` entries with equal shares of every parameter, uniformly within each."""
-    shares = apportion(num, {name: math.prod(shape) for name, shape in shapes.items()})
+def random_entries_per_parameter(
+    shapes: Shapes, num: int, generator: np.random.Generator, within: Mapping[str, torch.Tensor] | None = None
+) -> Mask:
+    """Draw `num` entries with equal shares of every parameter, or of its entries in a mask; uniformly within each."""
+    shares = apportion(num, sizes_of(shapes, within))
     mask: Mask = {}
     for name, shape in shapes.items():
-        mask |= random_entries({name: shape}, shares[name], generator)
+        mask |= random_entries({name: shape}, shares[name], generator, within)
     return mask
+
+
+def rest(mask: Mapping[str, torch.Tensor], shapes: Shapes) -> Mask:
+    """Return the entries of all parameters that a mask does not have."""
+    left: Mask = {}
+    for name, shape in shapes.items():
+        kept = torch.ones(math.prod(shape), dtype=torch.bool)
+        if name in mask:
+            kept[mask[name]] = False
+        left[name] = kept.nonzero().flatten()
+    return left
+
+
+def sizes_of(shapes: Shapes, within: Mapping[str, torch.Tensor] | None = None) -> dict[str, int]:
+    """Count the entries of every parameter, or those of them that a mask has."""
+    if within is None:
+        return {name: math.prod(shape) for name, shape in shapes.items()}
+    return {name: len(within[name]) if name in within else 0 for name in shapes}
 
 
 def apportion(num: int, sizes: Mapping[str, int]) -> dict[str, int]:

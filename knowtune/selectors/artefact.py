@@ -3,7 +3,7 @@
 rows.jsonl          rows of the contract with `score` and `chosen`
 mask.safetensors    parameter name -> flat indices; without it all parameters may be trained
 layers.csv          what the mask keeps of each parameter
-selection.json      the card: digest of the base, strategy and options, adapter, trace
+selection.json      the card: digest of the base, strategy and options, adapter, trace, how much is protected
 selection.svg       all of it in one picture
 adapter/            where the parameters are an adapter's: its weights as they were scored
 """
@@ -34,6 +34,7 @@ KINDS: dict[str, Any] = {
     "base_digest": str,
     "mask": bool,
     "options": dict,
+    "protected": dict | None,
     "strategy": str,
     "trace": list,
 }
@@ -104,6 +105,7 @@ def write_choice(
         "base_digest": base_digest,
         "mask": choice.mask is not None,
         "options": dict(options),
+        "protected": choice.protected,
         "strategy": strategy,
         "trace": choice.trace,
     }
@@ -138,7 +140,7 @@ def _read_layers(folder: Path) -> pd.DataFrame | None:
     path = folder / "layers.csv"
     if not path.is_file():
         return None
-    kinds = {"size": int, "kept": int, "mass": float, "kept_mass": float}
+    kinds = {"size": int, "kept": int, "mass": float, "kept_mass": float, "protected": int}
     try:
         table = pd.read_csv(path, dtype="str", keep_default_na=False)
         return table.astype({name: kind for name, kind in kinds.items() if name in table})

@@ -26,7 +26,9 @@ class Choice:
         mask: parameter name -> flat indices that may be trained, int64, sorted; None means all of them.
         trace: one dict per round.
         layers: what the mask keeps of each parameter: columns parameter, size, kept, and where there are scores mass
-            (share of their sum that lies on the parameter) and kept_mass (that of it which the mask keeps).
+            (share of their sum that lies on the parameter) and kept_mass (that of it which the mask keeps); where
+            something is protected, protected (entries that could not be chosen).
+        protected: how much is protected, see `knowtune.selectors.protection.Protection.summary`; None for nothing.
     """
 
     scores: pd.Series[float]
@@ -34,6 +36,7 @@ class Choice:
     mask: dict[str, torch.Tensor] | None
     trace: list[dict[str, Any]]
     layers: pd.DataFrame | None = None
+    protected: dict[str, float] | None = None
 
 
 class Pool:
@@ -66,6 +69,10 @@ class Pool:
         """Return the diagonal of the empirical Fisher information: the mean over `rows` (positions) of g^2."""
         raise NotImplementedError
 
+    def kept_fisher(self, source: str, samples: int | None) -> Mapping[str, torch.Tensor]:
+        """Return the same over what a source says that the base knew: random `samples` of its sequences, or all."""
+        raise NotImplementedError
+
     def row_scores(
         self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
     ) -> torch.Tensor:
@@ -91,6 +98,11 @@ class Selector(Member):
         return False
 
     @property
+    def sources(self) -> frozenset[str]:
+        """Name what the choice reads of what the base knew: of known, text, self."""
+        return frozenset()
+
+    @property
     def trains_trials(self) -> bool:
         """Whether the choice trains briefly, so that the selection says how in `trial`."""
         return False
@@ -99,7 +111,7 @@ class Selector(Member):
         """Refuse an adapter that is not chosen among, and a trial that is missing or not trained."""
         problems = []
         if context.section.get("adapter") is not None and not self.masks:
-            allowed = "a strategy with a budget; only that chooses among an adapter's parameters"
+            allowed = "a strategy with a budget or `protect`; only that chooses among an adapter's parameters"
             problems.append(Problem(f"{context.where}.adapter", "an adapter", allowed))
         if self.trains_trials and context.section.get("trial") is None:
             allowed = "steps, learning_rate and batch_size, for `search` trains pairs"

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from knowtune.common.errors import UserError
+from knowtune.common.errors import Problem, UserError
 from knowtune.common.statistics import share_of
-from knowtune.gradients.options import Scoring
-from knowtune.selectors.base import Pool, Selector
+from knowtune.registry import Context
+from knowtune.selectors.base import Pool
+from knowtune.selectors.protection import num_free
+from knowtune.selectors.scope import Scoped
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
+    from knowtune.models.masks import Mask
 
-class Budgeted(Selector):
+
+class Budgeted(Scoped):
     """A selector with a budget of parameters and a number of rows."""
 
     needs_budget: ClassVar[bool] = True
@@ -33,12 +37,6 @@ class Budgeted(Selector):
     )
     num_parameters: int | None = Field(
         default=None, ge=1, description="how many parameters to train, instead of `budget`; the head included"
-    )
-    pattern: str | Annotated[list[str], Field(min_length=1)] | None = Field(
-        default=None, description="globs on parameter names that put them in scope; null for all"
-    )
-    granularity: Literal["global", "parameter"] = Field(
-        default="global", description="the best entries of all parameters together, or equal shares of every one"
     )
     samples: int | None = Field(default=None, ge=1, description="rows to choose; null for all")
     stratify: Literal["relation", "target"] | None = Field(
@@ -51,34 +49,48 @@ class Budgeted(Selector):
         given = (self.budget is not None) + (self.num_parameters is not None)
         if given > 1 or (self.needs_budget and not given):
             raise ValueError(f"{'exactly' if self.needs_budget else 'at most'} one of budget and num_parameters")
-        if not given and (self.pattern is not None or self.granularity != "global"):
-            raise ValueError("pattern and granularity only with budget or num_parameters")
+        if not self.masks and (self.pattern is not None or self.granularity != "global"):
+            raise ValueError("pattern and granularity only with budget, num_parameters or protect")
         if self.stratify is not None and self.samples is None:
             raise ValueError("stratify only with samples")
         return self
 
     @property
     def masks(self) -> bool:
-        """A budget makes a mask."""
-        return self.budget is not None or self.num_parameters is not None
+        """A budget makes a mask, and so does what is protected."""
+        return self.budget is not None or self.num_parameters is not None or self.protect is not None
 
     @property
     def chooses_rows(self) -> bool:
         """A number of samples leaves rows out."""
         return self.samples is not None
 
+    def demands(self, context: Context) -> list[Problem]:
+        """Refuse a budget that cannot be met beside what is protected; a classifier's head makes room for more."""
+        problems = super().demands(context)
+        left = num_free(self.protect, 10**6)
+        if context.task == "knowledge" and self.budget is not None and share_of(self.budget, 10**6) > left:
+            allowed = f"up to {left / 10**6:g}, for `protect` leaves no more"
+            problems.append(Problem(f"{context.where}.options.budget", f"{self.budget:g}", allowed))
+        return problems
+
     def num_chosen(self, pool: Pool) -> int:
         """Return how many entries the mask must have: the budget without what is trained anyway.
 
+        Without a budget that is all that is not protected.
+
         Raises:
-            UserError: the budget is no larger than the classifier's head, or larger than the model.
+            UserError: the budget is no larger than the classifier's head, larger than the model, or larger than what
+                is not protected.
         """
         from knowtune.models import masks
 
         in_scope = masks.num_parameters(pool.shapes)
         if in_scope == 0:
             raise UserError(f"pattern: got {self.pattern!r}, which leaves no parameter to choose; allowed: a wider one")
-        total = in_scope + pool.num_reserved
+        total, left = in_scope + pool.num_reserved, num_free(self.protect, in_scope)
+        if self.budget is None and self.num_parameters is None:
+            return left
         if self.num_parameters is not None:
             num, got = self.num_parameters, f"num_parameters: got {self.num_parameters:,}"
         else:
@@ -90,6 +102,12 @@ class Budgeted(Selector):
             raise UserError(
                 f"{got}, but the classifier's head, which is always trained, has {pool.num_reserved:,}; "
                 "allowed: more than that"
+            )
+        if num - pool.num_reserved > left:
+            raise UserError(
+                f"{got}, but `protect` leaves {left:,} of the {in_scope:,} entries in scope"
+                + (f", and the head has {pool.num_reserved:,}" if pool.num_reserved else "")
+                + f"; allowed: up to {left + pool.num_reserved:,}, or a smaller protect.share"
             )
         return num - pool.num_reserved
 
@@ -106,7 +124,7 @@ class Budgeted(Selector):
 
     def best_entries(
         self, scores: Mapping[str, torch.Tensor], num: int, within: Mapping[str, torch.Tensor] | None = None
-    ) -> dict[str, torch.Tensor]:
+    ) -> Mask:
         """Choose the entries with the highest scores, exactly `num`, by the granularity."""
         from knowtune.models import masks
 
@@ -143,53 +161,3 @@ class Budgeted(Selector):
         num = self.num_samples(pool)
         scores = generator.random(len(pool.rows))
         return self.best_rows(pool, np.arange(len(pool.rows)), scores, num), scores
-
-
-class Informed(Budgeted, Scoring):
-    """A selector that goes by the Fisher information of rows and parameters."""
-
-    def fisher(self, pool: Pool, rows: NDArray[np.int64]) -> Mapping[str, torch.Tensor]:
-        """Return the diagonal of the empirical Fisher information over rows.
-
-        Raises:
-            UserError: there are no rows, or the information is not finite, or zero everywhere.
-        """
-        if len(rows) == 0:
-            raise UserError("no rows are left to take the Fisher information of; use a filter that keeps some")
-        unordered = pool.fisher(rows.tolist(), self._scoring())
-        fisher = {name: unordered[name] for name in pool.shapes}  # ties go by this order
-        for name, values in fisher.items():
-            if not bool(values.isfinite().all()):
-                raise UserError(
-                    f"the Fisher information of {name!r} is not finite: the loss of a row, or its squared gradient, "
-                    "is too large for the number format; use compute.dtype float32, or set max_loss"
-                )
-        if not any(bool(values.any()) for values in fisher.values()):
-            raise UserError(
-                "the Fisher information is zero for every parameter in scope: no row's loss depends on them; "
-                "use a wider pattern, or for a fresh adapter more warmup_steps"
-            )
-        return fisher
-
-    def traces(
-        self, pool: Pool, rows: NDArray[np.int64], mask: Mapping[str, torch.Tensor] | None
-    ) -> NDArray[np.float64]:
-        """Return each row's own trace of the Fisher information over a mask, or over all parameters  # (rows,).
-
-        Raises:
-            UserError: one is not finite.
-        """
-        import numpy as np
-
-        scores = np.asarray(pool.row_scores(rows.tolist(), mask, self._scoring()).cpu().numpy(), dtype=np.float64)
-        broken = rows[~np.isfinite(scores)]
-        if len(broken):
-            raise UserError(
-                f"the Fisher information of {len(broken)} rows is not finite, "
-                f"e.g. of {pool.rows['id'].iloc[broken[0]]!r}; use compute.dtype float32, or set max_loss"
-            )
-        return scores
-
-    def _scoring(self) -> Scoring:
-        """Return the options of scoring alone, so that pools can tell equal ones by comparing them."""
-        return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})

@@ -19,7 +19,7 @@ second pass over the drawn rows alone. A row that was not drawn is not looked at
 from __future__ import annotations
 
 from knowtune.selectors.base import Choice, Pool
-from knowtune.selectors.budgets import Informed
+from knowtune.selectors.informed import Informed
 from knowtune.selectors.trace import Round, choice_of, describe
 
 
@@ -34,10 +34,10 @@ class Fish(Informed):
 
         num = self.num_chosen(pool)
         rows, _ = self.draw_rows(pool, np.random.default_rng(seed))
-        fisher = self.fisher(pool, rows)
-        mask = self.best_entries(fisher, num)
+        protection, fisher = self.protection(pool), self.fisher(pool, rows)
+        mask = self.best_entries(protection.rank(fisher), num, protection.free)
         scores = np.zeros(len(pool.rows))
         scores[rows] = self.traces(pool, rows, mask)
         layers = describe(pool.shapes, mask, fisher)
         trace = [Round(1, len(rows), masks.num_entries(mask), mass_kept=float(layers["kept_mass"].sum()))]
-        return choice_of(pool, rows, scores, mask, trace, layers)
+        return choice_of(pool, rows, scores, mask, trace, layers, protection)

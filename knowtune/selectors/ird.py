@@ -38,7 +38,8 @@ from knowtune.common.errors import Problem, UserError
 from knowtune.common.statistics import share_of
 from knowtune.registry import Context
 from knowtune.selectors.base import Choice, Pool
-from knowtune.selectors.budgets import Informed
+from knowtune.selectors.informed import Informed
+from knowtune.selectors.protection import num_free
 from knowtune.selectors.trace import Round, choice_of, describe
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from knowtune.models.masks import Mask
+    from knowtune.selectors.protection import Protection
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Pair:
 
     Args:
         rows: X_t, as positions in order.
-        mask: Theta_t; None for all in scope, before the first round.
+        mask: Theta_t; None for all in scope, before the first round where nothing is protected.
         scores: every row's latest trace, 0 before the first round  # (rows,)
-        fisher: the F by which Theta_t was chosen, at its entries alone.
+        fisher: the F, or contrast, by which Theta_t was chosen, at its entries alone.
         layers: see `Choice`.
     """
 
@@ -106,26 +108,29 @@ class Ird(Informed):
 
         from knowtune.models import masks
 
-        num_rows, in_scope = len(pool.rows), masks.num_parameters(pool.shapes)
+        num_rows, num_left = len(pool.rows), num_free(self.protect, masks.num_parameters(pool.shapes))
         sizes = zip(
             schedule(num_rows, self.num_samples(pool), self.rounds),
-            schedule(in_scope, self.num_chosen(pool), self.rounds),
+            schedule(num_left, self.num_chosen(pool), self.rounds),
             strict=True,
         )
-        pair = best = Pair(np.arange(num_rows), None, np.zeros(num_rows), {})
+        protection = self.protection(pool)
+        pair = best = Pair(np.arange(num_rows), protection.free, np.zeros(num_rows), {})
         best_score = -math.inf
         trace: list[Round] = []
         for number, (rows_left, entries_left) in enumerate(sizes, start=1):
-            pair, measures = self._shrink(pool, pair, rows_left, entries_left)
+            pair, measures = self._shrink(pool, protection, pair, rows_left, entries_left)
             dev_score = self._dev_score(pool, pair, seed, number) if self.search else None
             trace.append(Round(number, rows_left, entries_left, dev_score=dev_score, **measures))
             if dev_score is None:
                 best = pair
             elif dev_score >= best_score:
                 best, best_score = pair, dev_score
-        return choice_of(pool, best.rows, best.scores, best.mask, trace, best.layers)
+        return choice_of(pool, best.rows, best.scores, best.mask, trace, best.layers, protection)
 
-    def _shrink(self, pool: Pool, pair: Pair, num_rows: int, num_entries: int) -> tuple[Pair, dict[str, float]]:
+    def _shrink(
+        self, pool: Pool, protection: Protection, pair: Pair, num_rows: int, num_entries: int
+    ) -> tuple[Pair, dict[str, float]]:
         """Take one round, from (X_t, Theta_t) to sizes n_t+1 and p_t+1.
 
         Returns:
@@ -135,14 +140,15 @@ class Ird(Informed):
         if self.order == "samples_first":
             rows = self._best(pool, pair, within, scores, num_rows)
         fisher = self.fisher(pool, rows)
-        mask = self.best_entries(fisher, num_entries, within)
+        ranked = protection.rank(fisher)
+        mask = self.best_entries(ranked, num_entries, within)
         if self.order == "parameters_first":
             rows = self._best(pool, pair, mask, scores, num_rows)
         layers = describe(pool.shapes, mask, fisher)
         measures = {"mass_kept": float(layers["kept_mass"].sum())}
-        if within is not None:
+        if within is not None and pair.layers is not None:
             measures |= self._overlaps(pool, pair, within, rows, mask)
-        at_mask = {name: fisher[name].flatten()[entries.to(fisher[name].device)] for name, entries in mask.items()}
+        at_mask = {name: ranked[name].flatten()[entries.to(ranked[name].device)] for name, entries in mask.items()}
         return Pair(rows, mask, scores, at_mask, layers), measures
 
     def _best(

@@ -23,7 +23,8 @@ class Magnitude(Budgeted):
         chosen, scores = self.draw_rows(pool, np.random.default_rng(seed))
         weights = pool.weights()
         sizes = {name: weights[name].detach().abs() for name in pool.shapes}
-        mask = self.best_entries(sizes, num)
+        protection = self.protection(pool)
+        mask = self.best_entries(sizes, num, protection.free)
         layers = describe(pool.shapes, mask, sizes)
         trace = [Round(1, len(chosen), masks.num_entries(mask), mass_kept=float(layers["kept_mass"].sum()))]
-        return choice_of(pool, chosen, scores, mask, trace, layers)
+        return choice_of(pool, chosen, scores, mask, trace, layers, protection)

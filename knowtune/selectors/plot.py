@@ -52,7 +52,9 @@ def draw_choice(choice: Choice) -> str:
         if "mass" in table:
             panels.append(lambda axes: _bars(axes, table, "mass", "share of the scores, %"))
         panels.append(lambda axes: _bars(axes, table, "kept", "entries that the mask keeps"))
-        panels.append(lambda axes: _kept_shares(axes, table))
+        panels.append(lambda axes: _shares(axes, table, "kept", "kept"))
+        if "protected" in table:
+            panels.append(lambda axes: _shares(axes, table, "protected", "protected"))
     if len(choice.scores):
         panels.append(lambda axes: _scores(axes, choice))
     if len(choice.trace) > 1:
@@ -112,16 +114,16 @@ def _bars(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
     axes.legend(frameon=False, fontsize="small")
 
 
-def _kept_shares(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw which share of its entries every kind keeps in every layer."""
+def _shares(axes: Axes, table: pd.DataFrame, column: str, label: str) -> None:
+    """Draw which share of the entries of every kind in every layer a column counts."""
     for _, colour, part in _kinds(table[table["size"] > 0]):
-        shares = 100 * part["kept"] / part["size"]
+        shares = 100 * part[column] / part["size"]
         for here, style in ((part["layer"] < 0, "o"), (part["layer"] >= 0, "o-")):  # no line into the stack
             axes.plot(part["layer"][here], shares[here], style, color=colour, markersize=3)
-    whole = table[["kept", "size"]].sum()
-    axes.axhline(100 * whole["kept"] / max(whole["size"], 1), color="grey", linestyle=":")
+    whole = table[[column, "size"]].sum()
+    axes.axhline(100 * whole[column] / max(whole["size"], 1), color="grey", linestyle=":")
     _name_layers(axes, table)
-    axes.set_ylabel("kept, % of the entries (dotted: of all)")
+    axes.set_ylabel(f"{label}, % of the entries (dotted: of all)")
 
 
 def _scores(axes: Axes, choice: Choice) -> None:

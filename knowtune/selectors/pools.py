@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
+from knowtune.gradients.options import Scoring
 from knowtune.models.heads import head_parameters
 from knowtune.selectors.base import Pool
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from knowtune.gradients.options import Scoring
+    from knowtune.preserve.sources import Material
     from knowtune.tasks.base import Task
 
 
@@ -33,9 +34,10 @@ class ModelPool(Pool):
         task: says the loss.
         pattern: globs on parameter names; None for all.
         adapter: the name of the adapter whose parameters are the scope; None for the base's.
-        seed: of drawn labels.
+        seed: of drawn labels, and of samples of what the base knew.
         label: what progress lines call the selection.
         work: where an interrupted scoring goes on; None for nowhere.
+        material: what the base knew, of the sources that are protected; None where nothing is.
         trial: trains on rows (positions) and mask, and says how good the result is; None where nothing is searched.
     """
 
@@ -48,6 +50,7 @@ class ModelPool(Pool):
     seed: int = 0
     label: str = "select"
     work: Path | None = None
+    material: Material | None = None
     trial: Callable[[Sequence[int], Mapping[str, torch.Tensor], int], float] | None = None
     parameters: dict[str, torch.nn.Parameter] = field(init=False)
 
@@ -73,6 +76,29 @@ class ModelPool(Pool):
             self.model, self._of(rows), self.task, self.parameters, scoring, **self._options(rows, scoring, None)
         )
 
+    def kept_fisher(self, source: str, samples: int | None) -> Mapping[str, torch.Tensor]:
+        """Take it of the model before any training on new facts, with the labels that the sequences have.
+
+        Raises:
+            UserError: there are fewer sequences than `samples`.
+        """
+        import numpy as np
+
+        assert self.material is not None, "a selection that protects is given what the base knew"
+        sequences, ids = self.material.sequences[source], self.material.ids[source]
+        positions = np.arange(len(sequences))
+        if samples is not None:
+            if samples > len(sequences):
+                got = f"protect.samples: got {samples}, but {source!r} has only {len(sequences)} sequences"
+                raise UserError(f"{got}; allowed: up to that")
+            positions = np.sort(np.random.default_rng(self.seed).choice(len(sequences), samples, replace=False))
+        chosen = [sequences[i] for i in positions]
+        return fisher_diagonal(
+            self.model, chosen, self.task, self.parameters, Scoring(), seed=self.seed,
+            label=f"{self.label}: Fisher information about {source!r}, {len(chosen)} sequences",
+            ids=[ids[i] for i in positions], work=self._work(["kept", source, positions.tolist()]),
+        )  # fmt: skip
+
     def row_scores(
         self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
     ) -> torch.Tensor:
@@ -97,14 +123,14 @@ class ModelPool(Pool):
     ) -> dict[str, Any]:
         """Name the pass for its progress bar, and give it a work folder of its own."""
         what = "Fisher information" if mask is None else "row scores"
-        work = None
-        if self.work is not None:
-            digests = [(name, hashlib.sha256(m.numpy().tobytes()).hexdigest()) for name, m in (mask or {}).items()]
-            key = [what, list(map(int, rows)), scoring.model_dump(), digests]
-            work = self.work / text_digest(key)[:16]
+        digests = [(name, hashlib.sha256(m.numpy().tobytes()).hexdigest()) for name, m in (mask or {}).items()]
         return {
             "seed": self.seed,
             "label": f"{self.label}: {what} of {len(rows)} rows",
             "ids": self.rows["id"].iloc[list(rows)].tolist(),
-            "work": work,
+            "work": self._work([what, list(map(int, rows)), scoring.model_dump(), digests]),
         }
+
+    def _work(self, key: list[Any]) -> Path | None:
+        """Name the work folder of a pass by all that it depends on."""
+        return None if self.work is None else self.work / text_digest(key)[:16]

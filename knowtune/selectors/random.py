@@ -10,7 +10,7 @@ from knowtune.selectors.trace import Round, choice_of, describe
 
 
 class Random(Budgeted):
-    """Draw rows and parameters uniformly, seeded. Without a budget all parameters may be trained."""
+    """Draw rows and parameters uniformly, seeded. Without a budget all may be trained that are not protected."""
 
     needs_budget: ClassVar[bool] = False
 
@@ -25,6 +25,7 @@ class Random(Budgeted):
         if not self.masks:
             return choice_of(pool, chosen, scores, None, [Round(1, len(chosen), None)])
         draw = masks.random_entries if self.granularity == "global" else masks.random_entries_per_parameter
-        mask = draw(pool.shapes, self.num_chosen(pool), generator)
+        num, protection = self.num_chosen(pool), self.protection(pool)
+        mask = draw(pool.shapes, num, generator, protection.free)
         trace = [Round(1, len(chosen), masks.num_entries(mask))]
-        return choice_of(pool, chosen, scores, mask, trace, describe(pool.shapes, mask))
+        return choice_of(pool, chosen, scores, mask, trace, describe(pool.shapes, mask), protection)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from knowtune.checkpoints.base import Base
+    from knowtune.preserve.sources import Material
     from knowtune.selectors.base import Choice
     from knowtune.training.dataset import Rows
     from knowtune.training.recipe import ShortTraining
@@ -71,6 +72,7 @@ class ChoiceJob:
         rows: kept rows.
         warmup: the adapter whose parameters are chosen among; None for the base's.
         search: how pairs are compared; None where nothing is searched.
+        material: what the base knew, of the sources that the selector protects; None where it protects nothing.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ChoiceJob:
     rows: pd.DataFrame
     warmup: Warmup | None = None
     search: Search | None = None
+    material: Material | None = None
 
     @property
     def label(self) -> str:
@@ -105,7 +108,7 @@ def choose_seed(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Choice:
     try:
         choice = job.selector.choose(pool, job.seed)
     except UserError as error:
-        option, _, _ = str(error).partition(":")
+        option = str(error).partition(":")[0].partition(".")[0]
         if option not in type(job.selector).model_fields:
             raise
         raise UserError(f"selections.{job.name}.options.{error}") from None
@@ -155,6 +158,7 @@ def _pool(job: ChoiceJob, base: Base, folder: Path, work: Path) -> Pool:
         seed=job.seed,
         label=job.label,
         work=work,
+        material=job.material,
         trial=None if job.search is None else partial(_try, job, job.search, base, adapter, work / "trial"),
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from knowtune.selectors.protection import Protection
 
 @dataclass(frozen=True)
 class Round:
@@ -50,6 +51,7 @@ def choice_of(
     mask: dict[str, torch.Tensor] | None,
     trace: list[Round],
     layers: pd.DataFrame | None = None,
+    protection: Protection | None = None,
 ) -> Choice:
     """Put a choice on the index of the pool's rows.
 
@@ -59,14 +61,20 @@ def choice_of(
         scores: of all rows  # (rows,)
         mask: see `Choice`.
         trace: the rounds.
-        layers: see `Choice`.
+        layers: see `Choice`; the column `protected` is added here.
+        protection: what the mask had to leave alone.
     """
     import pandas as pd
 
     index = pool.rows.index
     taken = pd.Series(False, index=index)
     taken.iloc[chosen] = True
-    return Choice(pd.Series(scores, index=index, dtype=float), taken, mask, [r.record() for r in trace], layers)
+    protected = None if protection is None or mask is None else protection.summary(mask)
+    if layers is not None and protection is not None and protected is not None:
+        counts = [protection.protected(name, size) for name, size in zip(layers["parameter"], layers["size"], strict=True)]
+        layers = layers.assign(protected=counts)
+    series, records = pd.Series(scores, index=index, dtype=float), [r.record() for r in trace]
+    return Choice(series, taken, mask, records, layers, protected)
 
 
 def describe(

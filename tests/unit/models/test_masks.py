@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from knowtune.models.masks import (
     random_entries_per_parameter,
     read_mask,
     require_fits,
+    rest,
     top_entries,
     top_entries_per_parameter,
     write_mask,
@@ -79,6 +81,34 @@ class TestTheBest:
             assert flat(POOLS[kind], one) == sorted(set(flat(POOLS[kind], one)))
             assert (num in (0, 122)) == equal_states(one, other)
             assert num_entries(one) == num
+
+    def test_by_lot_within_a_mask(self, kind: str, num: int) -> None:
+        outer = top_entries(scores_of(kind)[0], max(num, 61))
+        for draw in (random_entries, random_entries_per_parameter):
+            found = [draw(SHAPES, num, np.random.default_rng(seed), outer) for seed in (0, 0, 1)]
+            assert equal_states(found[0], found[1])
+            assert (num in (0, 121, 122)) or not equal_states(found[0], found[2])
+            assert flat(POOLS[kind], found[0]) == sorted(set(flat(POOLS[kind], found[0])))
+            assert set(flat(POOLS[kind], found[0])) <= set(flat(POOLS[kind], outer))
+            assert num_entries(found[0]) == num
+
+    def test_the_rest_is_what_a_mask_has_not(self, kind: str, num: int) -> None:
+        mask = top_entries(scores_of(kind)[0], num)
+        left = flat(POOLS[kind], rest(mask, SHAPES))
+        assert sorted(left + flat(POOLS[kind], mask)) == list(range(122))
+
+
+def test_draws_within_all_entries_are_those_without_a_mask() -> None:
+    everything = {name: torch.arange(math.prod(shape)) for name, shape in SHAPES.items()}
+    for draw in (random_entries, random_entries_per_parameter):
+        one, other = (draw(SHAPES, 31, np.random.default_rng(3), within) for within in (None, everything))
+        assert equal_states(one, other)
+
+
+def test_shares_of_every_parameter_are_those_of_its_entries_in_the_mask() -> None:
+    outer = {"a": torch.arange(10), "c": torch.arange(0, 60, 2)}  # 10 of 15, none of 7, 30 of 100
+    found = random_entries_per_parameter(SHAPES, 8, np.random.default_rng(0), outer)
+    assert {name: len(indices) for name, indices in found.items()} == {"a": 2, "none": 0, "b": 0, "c": 6}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

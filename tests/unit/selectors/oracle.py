@@ -28,6 +28,7 @@ class Table(Pool):
         shapes: what the parameters, laid end to end, are.
         num_reserved: of a head.
         theta: the parameters; by default the first row's gradient.
+        kept: source -> gradients of what the base knew  # (sequences, parameters)
         judge: gives dev scores from rows and mask.
         calls: of selectors, in order.
     """
@@ -37,6 +38,7 @@ class Table(Pool):
     shapes: Mapping[str, tuple[int, ...]]
     num_reserved: int = 0
     theta: np.ndarray[Any, Any] | None = None
+    kept: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     judge: Callable[[Sequence[int], Mapping[str, torch.Tensor]], float] = lambda rows, mask: float(len(rows))
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -51,6 +53,10 @@ class Table(Pool):
     def fisher(self, rows: Sequence[int], scoring: Scoring) -> Mapping[str, torch.Tensor]:
         self.calls.append(("fisher", (list(rows), scoring)))
         return self.split((self.gradients[list(rows)] ** 2).mean(axis=0))
+
+    def kept_fisher(self, source: str, samples: int | None) -> Mapping[str, torch.Tensor]:
+        self.calls.append(("kept_fisher", (source, samples)))
+        return self.split((self.kept[source][:samples] ** 2).mean(axis=0))
 
     def row_scores(
         self, rows: Sequence[int], mask: Mapping[str, torch.Tensor] | None, scoring: Scoring
@@ -95,7 +101,7 @@ def tied(num: int = 24, seed: int = 0, **options: Any) -> Table:
 def taken(pool: Table, rows: Sequence[int]) -> Table:
     """Give the pool of some rows, in the order given, repeats allowed."""
     table = pool.rows.iloc[list(rows)].reset_index(drop=True)
-    return Table(table, pool.gradients[list(rows)], pool.shapes, pool.num_reserved, pool.theta, pool.judge)
+    return Table(table, pool.gradients[list(rows)], pool.shapes, pool.num_reserved, pool.theta, judge=pool.judge)
 
 
 def top(scores: Sequence[float], num: int, among: Sequence[int] | None = None) -> list[int]:

@@ -25,16 +25,18 @@ LAYERS = pd.DataFrame(
         "kept": [3, 0],
         "mass": [0.1 + 0.2, 0.7],
         "kept_mass": [1e-9, 0.0],
+        "protected": [7, 0],
     }
 )
 TRACE = [{"round": 1, "num_rows": 2, "num_parameters": 3, "mass_kept": 0.1, "parameter_overlap": None,
           "row_overlap": None, "dev_score": None}]  # fmt: skip
+PROTECTED = {"share": 0.5, "mass": 0.9, "mass_touched": 0.01}
 ADAPTER = {"method": "lora", "options": {"rank": 2}}
 
 
 def choice(mask: dict[str, torch.Tensor] | None = None, score: float = 0.25) -> Choice:
     layers = None if mask is None else LAYERS
-    return Choice(pd.Series([score, 2.0, -1.0]), pd.Series([True, False, True]), mask, TRACE, layers)
+    return Choice(pd.Series([score, 2.0, -1.0]), pd.Series([True, False, True]), mask, TRACE, layers, None if mask is None else PROTECTED)
 
 
 def write(folder: Path, made: Choice, digest: str = "d" * 64, **options: Any) -> None:
@@ -53,8 +55,8 @@ def test_a_choice_comes_back(base: Base, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(found.layers, LAYERS, check_exact=True)
         assert found.adapter is None
         assert found.card == {
-            "adapter": None, "base_digest": base.digest, "mask": True, "options": {"samples": 2}, "strategy": "fish",
-            "trace": TRACE,
+            "adapter": None, "base_digest": base.digest, "mask": True, "options": {"samples": 2},
+            "protected": PROTECTED, "strategy": "fish", "trace": TRACE,
         }  # fmt: skip
 
 
@@ -166,7 +168,7 @@ def test_a_card_that_lacks_something(tmp_path: Path, card: Any) -> None:
         open_selection(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'selection.json'}: not the card of a selection; "
-        "allowed: adapter, base_digest, mask, options, strategy, trace"
+        "allowed: adapter, base_digest, mask, options, protected, strategy, trace"
     )
 
 

@@ -39,8 +39,8 @@ def test_at_most_one_budget_for_the_lot() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pattern": "*.weight"}, "pattern and granularity only with budget or num_parameters"),
-        ({"granularity": "parameter"}, "pattern and granularity only with budget or num_parameters"),
+        ({"pattern": "*.weight"}, "pattern and granularity only with budget, num_parameters or protect"),
+        ({"granularity": "parameter"}, "pattern and granularity only with budget, num_parameters or protect"),
         ({"stratify": "relation"}, "stratify only with samples"),
     ],
 )
