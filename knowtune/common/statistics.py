@@ -1,4 +1,4 @@
-"""Mean and 95 % interval over seeds, as numbers and as text; shares as counts."""
+"""Mean and 95 % interval over seeds, as numbers and as text; shares as counts of entries, rows and groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from typing import Any
 def share_of(share: float, total: int) -> int:
     """Return ceil(share x total), not one more where binary floating point puts 0.07 x 100 just above 7."""
     return math.ceil(round(share * total, 6))
+
+
+def apportion(num: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Divide `num` among groups in proportion to their sizes, by the largest remainder; ties go to the first."""
+    total = sum(sizes.values())
+    if total == 0:
+        return dict.fromkeys(sizes, 0)
+    shares = {name: num * size // total for name, size in sizes.items()}
+    remainders = sorted(sizes, key=lambda name: -((num * sizes[name]) % total))  # sorted() keeps the order of ties
+    for name in remainders[: num - sum(shares.values())]:
+        shares[name] += 1
+    return shares
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | int | None]:

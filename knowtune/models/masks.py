@@ -16,6 +16,7 @@ import torch
 
 from knowtune.common.errors import UserError, nearest
 from knowtune.common.files import whole
+from knowtune.common.statistics import apportion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,18 +131,6 @@ def sizes_of(shapes: Shapes, within: Mapping[str, torch.Tensor] | None = None) -
     if within is None:
         return {name: math.prod(shape) for name, shape in shapes.items()}
     return {name: len(within[name]) if name in within else 0 for name in shapes}
-
-
-def apportion(num: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Divide `num` among groups in proportion to their sizes, by the largest remainder; ties go to the first."""
-    total = sum(sizes.values())
-    if total == 0:
-        return dict.fromkeys(sizes, 0)
-    shares = {name: num * size // total for name, size in sizes.items()}
-    remainders = sorted(sizes, key=lambda name: -((num * sizes[name]) % total))  # sorted() keeps the order of ties
-    for name in remainders[: num - sum(shares.values())]:
-        shares[name] += 1
-    return shares
 
 
 def overlap(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from knowtune.common.errors import Problem, UserError
-from knowtune.common.statistics import share_of
+from knowtune.common.statistics import apportion, share_of
 from knowtune.registry import Context
 from knowtune.selectors.base import Pool
 from knowtune.selectors.protection import num_free
@@ -143,8 +143,6 @@ class Budgeted(Scoped):
             num: how many.
         """
         import numpy as np
-
-        from knowtune.models.masks import apportion
 
         order = np.argsort(-scores, kind="stable")
         if self.stratify is None:

@@ -31,8 +31,10 @@ class Scoped(Selector):
     )
 
     @model_validator(mode="after")
-    def _ranks(self) -> Self:
-        """Refuse a contrast without F_new."""
+    def _protects(self) -> Self:
+        """Refuse a source that is named twice, and a contrast without F_new."""
+        if self.protect is not None and len(self.sources) < len(self.protect.sources):
+            raise ValueError("protect.from: each source once")
         if self.protect is not None and self.protect.form == "contrast" and not self.ranks_by_fisher:
             raise ValueError("protect.form: contrast ranks by F_new / F_kept, and this strategy takes no F_new")
         return self

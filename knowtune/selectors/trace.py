@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from knowtune.selectors.protection import Protection
 
+
 @dataclass(frozen=True)
 class Round:
     """One line of a selection's trace.
@@ -71,8 +72,8 @@ def choice_of(
     taken.iloc[chosen] = True
     protected = None if protection is None or mask is None else protection.summary(mask)
     if layers is not None and protection is not None and protected is not None:
-        counts = [protection.protected(name, size) for name, size in zip(layers["parameter"], layers["size"], strict=True)]
-        layers = layers.assign(protected=counts)
+        sizes = zip(layers["parameter"], layers["size"], strict=True)
+        layers = layers.assign(protected=[protection.protected(name, size) for name, size in sizes])
     series, records = pd.Series(scores, index=index, dtype=float), [r.record() for r in trace]
     return Choice(series, taken, mask, records, layers, protected)
 

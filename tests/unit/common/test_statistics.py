@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from knowtune.common.statistics import interval_text, mean_interval
+from knowtune.common.statistics import apportion, interval_text, mean_interval
 
 
 def test_one_value_says_nothing_about_the_spread() -> None:
@@ -59,3 +60,30 @@ def test_seeds_without_a_value_are_counted() -> None:
     found = {"mean": 0.5, "half_width": 0.1, "n": 2, "without": 1}
     assert interval_text(found, share=True) == "50.0 % ± 10.0 (2 of 3 seeds)"
     assert interval_text({**found, "half_width": None, "n": 1}, share=False) == "0.500 (1 of 2 seeds)"
+
+
+@pytest.mark.parametrize(
+    ("num", "sizes", "expected"),
+    [
+        (5, {"a": 10, "b": 10}, [3, 2]),
+        (5, {"a": 5, "b": 0}, [5, 0]),
+        (0, {"a": 5, "b": 3}, [0, 0]),
+        (4, {"a": 1, "b": 1, "c": 4}, [1, 1, 2]),  # 0.67, 0.67, 2.67
+        (3, {"a": 3, "b": 3, "c": 0}, [2, 1, 0]),
+        (0, {"a": 0}, [0]),
+        (0, {}, []),
+        (10**9, {"a": 8 * 10**9, "b": 10**9 + 1}, [888888889, 111111111]),
+    ],
+)
+def test_shares_are_whole(num: int, sizes: dict[str, int], expected: list[int]) -> None:
+    assert list(apportion(num, sizes).values()) == expected
+
+
+def test_no_share_is_larger_than_its_group() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        sizes = {str(i): int(size) for i, size in enumerate(generator.integers(0, 6, size=5))}
+        for num in range(sum(sizes.values()) + 1):
+            shares = apportion(num, sizes)
+            assert sum(shares.values()) == num
+            assert all(0 <= shares[name] <= size for name, size in sizes.items())

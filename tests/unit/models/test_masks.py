@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from knowtune.common.errors import UserError
+from knowtune.common.statistics import apportion
 from knowtune.models.masks import (
-    apportion,
     num_entries,
     num_parameters,
     overlap,
@@ -132,33 +132,6 @@ def test_more_than_there_are(num: int) -> None:
 def test_no_number() -> None:
     with pytest.raises(ValueError, match=r"^a score is NaN$"):
         top_entries({"a": torch.tensor([1.0, float("nan")])}, 1)
-
-
-@pytest.mark.parametrize(
-    ("num", "sizes", "expected"),
-    [
-        (5, {"a": 10, "b": 10}, [3, 2]),
-        (5, {"a": 5, "b": 0}, [5, 0]),
-        (0, {"a": 5, "b": 3}, [0, 0]),
-        (4, {"a": 1, "b": 1, "c": 4}, [1, 1, 2]),  # 0.67, 0.67, 2.67
-        (3, {"a": 3, "b": 3, "c": 0}, [2, 1, 0]),
-        (0, {"a": 0}, [0]),
-        (0, {}, []),
-        (10**9, {"a": 8 * 10**9, "b": 10**9 + 1}, [888888889, 111111111]),
-    ],
-)
-def test_shares_are_whole(num: int, sizes: dict[str, int], expected: list[int]) -> None:
-    assert list(apportion(num, sizes).values()) == expected
-
-
-def test_no_share_is_larger_than_its_group() -> None:
-    generator = np.random.default_rng(0)
-    for _ in range(200):
-        sizes = {str(i): int(size) for i, size in enumerate(generator.integers(0, 6, size=5))}
-        for num in range(sum(sizes.values()) + 1):
-            shares = apportion(num, sizes)
-            assert sum(shares.values()) == num
-            assert all(0 <= shares[name] <= size for name, size in sizes.items())
 
 
 def test_overlap() -> None:

@@ -35,8 +35,8 @@ ADAPTER = {"method": "lora", "options": {"rank": 2}}
 
 
 def choice(mask: dict[str, torch.Tensor] | None = None, score: float = 0.25) -> Choice:
-    layers = None if mask is None else LAYERS
-    return Choice(pd.Series([score, 2.0, -1.0]), pd.Series([True, False, True]), mask, TRACE, layers, None if mask is None else PROTECTED)
+    layers, protected = (None, None) if mask is None else (LAYERS, PROTECTED)
+    return Choice(pd.Series([score, 2.0, -1.0]), pd.Series([True, False, True]), mask, TRACE, layers, protected)
 
 
 def write(folder: Path, made: Choice, digest: str = "d" * 64, **options: Any) -> None:

@@ -90,6 +90,9 @@ def test_panels_for_what_there_is() -> None:
     fish = words(Fish(budget=0.2).choose(pool(), seed=0))
     assert {"share of the scores, %", "attention", "mlp", "norm"} <= set(fish)
     assert "round" not in fish and "head" not in fish
+    assert not [text for text in fish if text.startswith("protected")]
+    protected = Random(budget=0.2, protect={"from": ["self"]}).choose(pool(kept={"self": pool().gradients}), seed=0)
+    assert "protected, % of the entries (dotted: of all)" in words(protected)
     ird = words(Ird(budget=0.2, samples=3).choose(pool(), seed=0))
     assert {"share of the scores, %", "left after the round", "information kept", "round"} <= set(ird)
     assert "validation score of the pair" not in ird

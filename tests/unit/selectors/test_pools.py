@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -12,9 +13,10 @@ from knowtune.common.errors import UserError
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in, row_traces
 from knowtune.gradients.options import Scoring
 from knowtune.models.heads import head_parameters
+from knowtune.preserve.sources import Material, encode_sequences
 from knowtune.selectors.base import Pool
 from knowtune.selectors.pools import ModelPool
-from tests.unit.helpers import encoded, fact_rows, review_rows
+from tests.unit.helpers import encoded, equal_states, fact_rows, review_rows
 
 
 def pool(base: Base, model: Any = None, **options: Any) -> ModelPool:
@@ -89,6 +91,29 @@ def test_every_question_has_a_work_folder_of_its_own(base: Base, tmp_path: Path)
     made.row_scores([0, 1], {"model.norm.weight": torch.tensor([1])}, Scoring())
     made.row_scores([0, 1], {"model.norm.weight": torch.tensor([2])}, Scoring())
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def written(num: int = 8) -> Material:
+    """Give sequences of different lengths that a base of few tokens could have written."""
+    tokens = [[1, *range(7, 9 + i)] for i in range(num)]
+    table = pd.DataFrame({"id": [f"self:{i}" for i in range(num)], "input_ids": tokens})
+    return Material({"self": encode_sequences(table)}, {"self": table["id"].tolist()})
+
+
+def test_what_the_base_knew_is_scored_as_rows_are(base: Base) -> None:
+    material = written()
+    made = pool(base, material=material)
+    expected = fisher_diagonal(made.model, material.sequences["self"], base.task, parameters_in(made.model), Scoring())
+    assert equal_states(dict(made.kept_fisher("self", None)), expected)
+
+
+def test_samples_of_what_the_base_knew_follow_the_seed(base: Base) -> None:
+    pools = [pool(base, material=written(), seed=seed) for seed in (0, 0, 1)]
+    found = [made.kept_fisher("self", 3)["model.norm.weight"] for made in pools]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    with pytest.raises(UserError) as caught:
+        pool(base, material=written()).kept_fisher("self", 9)
+    assert str(caught.value) == "protect.samples: got 9, but 'self' has only 8 sequences; allowed: up to that"
 
 
 def test_the_seed_is_that_of_drawn_labels(base: Base) -> None:

@@ -239,6 +239,11 @@ def test_bounds(options: dict[str, Any]) -> None:
         Everything(protect={"from": ["self"], **options})
 
 
+def test_a_source_counts_once() -> None:
+    with pytest.raises(ValidationError, match=r"Value error, protect\.from: each source once"):
+        Everything(**protect("self", "known", "self"))
+
+
 def test_everything_takes_no_scope_without_protection() -> None:
     with pytest.raises(ValidationError, match="Value error, pattern and granularity only with protect"):
         Everything(pattern="*")
