@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     import torch
 
     from knowtune.common.files import write_json
-    from knowtune.evaluation.compute_metrics import compute_metrics, reads_answers
+    from knowtune.evaluation.compute_metrics import compute_metrics, reads_answers, reads_base
     from knowtune.evaluation.evaluate import judge_model
     from knowtune.evaluation.results import beside_base
     from knowtune.evaluation.sanity_checks import check_baseline, count_known
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     torch.manual_seed(0)  # a classifier's head is new: what is judged here is chance
     model = base.model()
     vectors = vectors_of(params, model, base.tokenizer()) if reads_answers(on.metrics) else None
-    results = judge_model(on, model, base, vectors, "baseline")
+    results = judge_model(on, model, base, vectors, "baseline", model if reads_base(on.metrics) else None)
     metrics = compute_metrics(on.metrics, beside_base(results, results, base.task))
     known, cautions = count_known(results.examples), check_baseline(on, base, results)
     results.write(args.out)

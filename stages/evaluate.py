@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Write examples.jsonl and texts.jsonl with a `seed` column, and metrics.json: by seed, and mean with interval."""
     from knowtune.common.files import write_json, write_rows
-    from knowtune.evaluation.compute_metrics import over_seeds, reads_answers
+    from knowtune.evaluation.compute_metrics import over_seeds, reads_answers, reads_base
     from knowtune.evaluation.evaluate import evaluate_seeds
     from knowtune.evaluation.results import Results
     from knowtune.merging.fold import open_merged
@@ -36,8 +36,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from stages.core.semantics import vectors_of
 
     base = open_base(params, args.base)
-    reads = reads_answers(params.evaluate.metrics)
-    vectors = vectors_of(params, base.model(), base.tokenizer()) if reads else None  # the pristine base's, of all seeds
+    answers, beside = (reads(params.evaluate.metrics) for reads in (reads_answers, reads_base))
+    pristine = base.model() if answers or beside else None
+    vectors = vectors_of(params, pristine, base.tokenizer()) if answers and pristine is not None else None
+    if not beside:
+        pristine = None  # only where a metric asks for it does it stay in memory, beside each seed's model
     seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in args.merged.glob("seed-*"))
     evaluation = evaluate_seeds(
         read_evaluation_set(params, args.test, args.retention),
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         Results.read(args.baseline),
         vectors,
         f"evaluate {args.name}",
+        pristine,
     )
     write_rows(args.out / "examples.jsonl", evaluation.examples)
     write_rows(args.out / "texts.jsonl", evaluation.texts)

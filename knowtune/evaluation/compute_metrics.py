@@ -23,6 +23,11 @@ def reads_whole_answers(names: Sequence[str]) -> bool:
     return any(member_class(METRICS, "metric", name).reads_whole_answers for name in names)
 
 
+def reads_base(names: Sequence[str]) -> bool:
+    """Tell whether one of the named metrics compares distributions with the base's."""
+    return any(member_class(METRICS, "metric", name).reads_base for name in names)
+
+
 def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:
     """Compute the named metrics; one that the data has nothing to measure on, or that is not finite, is left out."""
     values = {}

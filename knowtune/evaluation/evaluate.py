@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from knowtune.evaluation.compute_metrics import compute_metrics, reads_whole_answers
+from knowtune.evaluation.divergence import prompt_divergences, text_divergences
 from knowtune.evaluation.results import Results, beside_base
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 
@@ -49,7 +50,14 @@ class Evaluation:
     metrics: Mapping[str, Mapping[str, float]]
 
 
-def judge_model(on: EvaluationSet, model: torch.nn.Module, base: Base, vectors: Vectors | None, label: str) -> Results:
+def judge_model(
+    on: EvaluationSet,
+    model: torch.nn.Module,
+    base: Base,
+    vectors: Vectors | None,
+    label: str,
+    pristine: torch.nn.Module | None = None,
+) -> Results:
     """Judge a model on the examples, and let it read the texts.
 
     Args:
@@ -58,6 +66,7 @@ def judge_model(on: EvaluationSet, model: torch.nn.Module, base: Base, vectors: 
         base: whose tokenizer and task it has.
         vectors: of the pristine base, to measure answers by; None where no metric reads answers.
         label: what progress bars say.
+        pristine: the base's model, to compare distributions with; None where no metric does.
     """
     evaluator, tokenizer, batch_size = base.task.evaluator, base.tokenizer(), on.decoding.batch_size
     judged = evaluator.judge(model, tokenizer, on.examples, batch_size, f"{label}: examples")
@@ -74,6 +83,13 @@ def judge_model(on: EvaluationSet, model: torch.nn.Module, base: Base, vectors: 
     read, states = evaluator.read_texts(
         model, tokenizer, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts"
     )
+    if pristine is not None:
+        asked, beside = on.examples[on.examples["kind"] == "generalisation"], (model, pristine, tokenizer)
+        judged = judged.join(prompt_divergences(*beside, asked, batch_size, f"{label}: prompts beside the base"))
+        kl = text_divergences(
+            *beside, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts beside the base"
+        )
+        read = read.assign(kl=kl)
     examples = pd.concat([on.examples[EXAMPLE_COLUMNS], judged], axis=1)
     return Results(examples, pd.concat([on.texts[["id"]], read], axis=1), states)
 
@@ -85,6 +101,7 @@ def evaluate_seeds(
     baseline: Results,
     vectors: Vectors | None,
     label: str,
+    pristine: torch.nn.Module | None = None,
 ) -> Evaluation:
     """Evaluate the seeds of a run or mixture, one after the other.
 
@@ -95,11 +112,12 @@ def evaluate_seeds(
         baseline: its results.
         vectors: as for `judge_model`.
         label: what progress bars and lines say.
+        pristine: as for `judge_model`.
     """
     examples, texts, metrics = [], [], {}
     for seed, model in models:
         name = f"{label}, seed {seed}"
-        judged = beside_base(judge_model(on, model, base, vectors, name), baseline, base.task)
+        judged = beside_base(judge_model(on, model, base, vectors, name, pristine), baseline, base.task)
         metrics[str(seed)] = compute_metrics(on.metrics, judged)
         examples.append(judged.examples.assign(seed=seed))
         texts.append(judged.texts.assign(seed=seed))

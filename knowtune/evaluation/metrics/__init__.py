@@ -19,6 +19,8 @@ METRICS = {
     "final_number": "knowtune.evaluation.metrics.final_number:FinalNumber",
     "text_loss": "knowtune.evaluation.metrics.text_loss:TextLoss",
     "text_drift": "knowtune.evaluation.metrics.text_drift:TextDrift",
+    "kl_to_base": "knowtune.evaluation.metrics.kl_to_base:KLToBase",
+    "kl_to_base_prompts": "knowtune.evaluation.metrics.kl_to_base_prompts:KLToBasePrompts",
     "accuracy": "knowtune.evaluation.metrics.accuracy:Accuracy",
     "f1": "knowtune.evaluation.metrics.f1:F1",
     "matthews": "knowtune.evaluation.metrics.matthews:Matthews",

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.evaluation.evaluate import EvaluationSet, evaluate_seeds, judge_model
@@ -28,6 +31,21 @@ def test_a_model_that_is_the_base_equals_it(base: Base, capsys: pytest.CaptureFi
         assert found.examples[name].equals(found.examples[f"base_{name}"])
     assert found.texts["id"].tolist() == ["t1", "t2"] * 2
     assert "evaluate x, seed 12: {" in capsys.readouterr().out
+
+
+def test_what_reads_the_base_stands_beside_it(base: Base) -> None:
+    on = evaluation_set(["kl_to_base", "kl_to_base_prompts"])
+    on = replace(on, examples=on.examples.assign(kind=["reliability", "generalisation"] * 3))
+    pristine = base.model()
+    baseline = judge_model(on, pristine, base, None, "baseline", pristine)
+    tuned = base.model()
+    with torch.no_grad():
+        tuned.get_input_embeddings().weight.mul_(1.5)
+    found = evaluate_seeds(on, [(0, base.model()), (1, tuned)], base, baseline, None, "evaluate x", pristine)
+    assert found.metrics["0"] == {"kl_to_base": 0.0, "kl_to_base_prompts": 0.0}
+    assert min(found.metrics["1"].values()) > 0.01
+    assert found.texts["kl"].tolist()[:2] == baseline.texts["kl"].tolist() == [0.0, 0.0]
+    assert found.examples["prompt_kl"].isna().tolist() == [True, False] * 6
 
 
 def test_no_answers_where_no_metric_reads_them(base: Base) -> None:

@@ -30,13 +30,17 @@ EXAMPLES = pd.DataFrame(
 _TARGETS = [*[""] * 4, "the answer is 1,200", "18", "a red house", "Rome", "Oslo", *[""] * 8]
 _ANSWERS = [*[""] * 4, "The answer is 1200.", "It is 18", "a red car", "It is Oslo", "Lima", *[""] * 8]
 _OLD = [*[2.0, 0.5, None, 1.0], *[2.0, None, 3.0, 0.5, 1.5], *[None] * 8]
-TEXTS = pd.DataFrame({"id": ["a", "b"], "loss": [2.0, 1.0], "base_loss": [1.5, 2.0], "num_tokens": [30, 10]})
+TEXTS = pd.DataFrame(
+    {"id": ["a", "b"], "loss": [2.0, 1.0], "base_loss": [1.5, 2.0], "num_tokens": [30, 10], "kl": [0.5, 0.1]}
+)
 # Of the nine new facts one stays, five come nearer (to 0), three move away: by 0.1, 0.3 and 0.5.
 _BEFORE = [0.5, 0.5, 0.0, 0.75, 0.5, 0.5, 1.0, 0.25, 0.5, *[0.0] * 8]
 _AFTER = [0.0, 0.0, 0.0, 0.85, 0.0, 0.0, 1.3, 0.75, 0.0, *[0.0] * 6, 1.0, 1.0]
+_PROMPTS = {"prompt_kl": [*[None] * 4, 0.5, 0.1, 0.2, 0.0, 0.4, *[None] * 8], "prompt_tokens": [None] * 17}
+_PROMPTS["prompt_tokens"][4:9] = [4, 10, 5, 7, 5]
 ANSWERED = EXAMPLES.assign(
     distance=_AFTER, base_distance=_BEFORE, target=_TARGETS, aliases="", answer=_ANSWERS, old_loss=_OLD
-)
+).assign(**{name: pd.Series(values, dtype=float) for name, values in _PROMPTS.items()})
 KNOWLEDGE = Judged(ANSWERED, TEXTS)
 
 
@@ -89,7 +93,8 @@ def best(judged: Judged) -> Judged:
     """Everything right, nothing forgotten."""
     examples = judged.examples.assign(correct=True, loss=0.0, distance=0.0)
     examples = examples.assign(**{said: examples["target"] for said in ("predicted", "answer") if said in examples})
-    texts = judged.texts.assign(loss=0.0) if "loss" in judged.texts else judged.texts
+    examples = examples.assign(prompt_kl=0.0) if "prompt_kl" in examples else examples
+    texts = judged.texts.assign(loss=0.0, kl=0.0) if "loss" in judged.texts else judged.texts
     return replace(judged, examples=examples, texts=texts, states=judged.base_states)
 
 
@@ -102,7 +107,8 @@ def worst(judged: Judged) -> Judged:
         examples = examples.assign(
             predicted=[other.get(target) or str(-float(target)) for target in examples["target"]]
         )
-    texts = judged.texts.assign(loss=9.0) if "loss" in judged.texts else judged.texts
+    examples = examples.assign(prompt_kl=9.0) if "prompt_kl" in examples else examples
+    texts = judged.texts.assign(loss=9.0, kl=9.0) if "loss" in judged.texts else judged.texts
     return replace(
         judged, examples=examples, texts=texts, states=None if judged.states is None else turned(180, 30, 40)
     )

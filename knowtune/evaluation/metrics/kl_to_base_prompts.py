@@ -1,0 +1,29 @@
+"""A predictor of forgetting: how far the model's distribution on the new task's prompts lies from the base's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from knowtune.evaluation.metrics.base import Judged, Metric
+
+
+class KLToBasePrompts(Metric):
+    """Mean forward divergence KL(base || tuned) per token of the prompts of new facts in other paraphrases.
+
+    Shenfeld et al. (arXiv 2509.04259, of which we read the abstract alone) find that the divergence from the base,
+    measured on the new task, predicts how much is forgotten. Which prompts and tokens they take we do not know: ours
+    are the examples of generalisation, every token of the prompt and the first of the answer.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
+    reads_base: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "nats per token"
+    about: ClassVar[str] = "divergence from the base's next-token distribution on prompts of new facts"
+
+    def compute(self, judged: Judged) -> float | None:
+        """Average over tokens."""
+        asked = judged.of_kind("generalisation")
+        if asked.empty:
+            return None
+        return float((asked["prompt_kl"] * asked["prompt_tokens"]).sum(skipna=False) / asked["prompt_tokens"].sum())

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from knowtune.checkpoints.base import Base
+from knowtune.evaluation.divergence import prompt_divergences, text_divergences
+from knowtune.text.encode_rows import encode_prompts, encode_texts
+from tests.unit.helpers import counted_calls, fact_rows
+
+TEXTS = ["Ada lives in Rome.", "The film was good, and it is long.", "Bob"]
+
+
+@pytest.fixture
+def models(base: Base) -> tuple[Any, Any]:
+    """A tuned model and the base."""
+    pristine, tuned = base.model(), base.model()
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.mul_(1.1)
+    return tuned, pristine
+
+
+def definition(tuned: Any, pristine: Any, ids: list[int], num: int) -> float:
+    """Sum p (log p - log q) in double precision, over the first positions of one sequence alone."""
+    with torch.no_grad():
+        p, q = (m(torch.tensor([ids])).logits[0, :num].double().softmax(-1) for m in (pristine, tuned))
+    return float((p * (p.log() - q.log())).sum() / num)
+
+
+def test_of_texts_each_token_after_the_first_counts(base: Base, models: tuple[Any, Any]) -> None:
+    ids = encode_texts(base.tokenizer(), TEXTS, 8)
+    expected = [definition(*models, row, len(row) - 1) for row in ids]
+    for batch_size in (1, 3):  # neither padding nor what stands beside a text matters
+        found = text_divergences(*models, base.tokenizer(), TEXTS, batch_size, 8, "x")
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert min(expected) > 0.001
+
+
+def test_of_prompts_the_answers_first_token_counts_too(base: Base, models: tuple[Any, Any]) -> None:
+    rows = fact_rows().head(5)
+    found = prompt_divergences(*models, base.tokenizer(), rows, 2, "x")
+    ids = encode_prompts(base.tokenizer(), rows["prompt"].tolist())
+    assert found["prompt_tokens"].tolist() == [len(row) for row in ids]
+    assert found["prompt_kl"].tolist() == pytest.approx([definition(*models, r, len(r)) for r in ids], abs=1e-5)
+    assert found.index.equals(rows.index)
+
+
+def test_a_copy_of_the_base_does_not_differ(base: Base, models: tuple[Any, Any]) -> None:
+    pristine = models[1]
+    assert text_divergences(copy.deepcopy(pristine), pristine, base.tokenizer(), TEXTS, 2, 8, "x") == [0.0] * 3
+
+
+def test_the_base_itself_is_not_run(base: Base, models: tuple[Any, Any]) -> None:
+    pristine = models[1]
+    with counted_calls(type(pristine), "forward", 1, AssertionError("it was run")):
+        assert text_divergences(pristine, pristine, base.tokenizer(), TEXTS, 2, 8, "x") == [0.0] * 3
+
+
+def test_tokens_that_neither_can_write_say_nothing(base: Base, models: tuple[Any, Any]) -> None:
+    def forbid(_: Any, __: Any, output: Any) -> Any:
+        output.logits[..., 7] = -torch.inf
+        return output
+
+    for model in models:
+        model.register_forward_hook(forbid)
+    found = text_divergences(*models, base.tokenizer(), TEXTS, 2, 8, "x")
+    assert all(0 < value < 10 for value in found)
+
+
+def test_a_broken_model_is_not_near_the_base(base: Base, models: tuple[Any, Any]) -> None:
+    tuned, pristine = models
+    with torch.no_grad():
+        tuned.lm_head.weight[3] = torch.nan
+    found = text_divergences(tuned, pristine, base.tokenizer(), TEXTS, 2, 8, "x")
+    assert all(value != value for value in found)
