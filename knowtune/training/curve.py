@@ -9,14 +9,16 @@ from typing import Any
 from transformers import TrainerCallback
 
 EVERY = 10  # seconds between lines of progress
+SPLITS = {"loss": "train", "replay": "replay", "distill": "distill", "eval_loss": "validation"}  # of what is logged
 
 
 class Curve(TrainerCallback):
     """Keeps the losses, and prints plain lines of progress where there is no terminal for a bar.
 
     Attributes:
-        points: `step`, `split` (train, validation) and `loss` of each loss, in the order they were logged; those from
-            before a resume too.
+        points: `step`, `split` (train, replay, distill, validation) and `loss` of each loss, in the order they were
+            logged; those from before a resume too. train is all that is minimised; replay and distill are terms of it,
+            without their weights.
     """
 
     def __init__(self, label: str) -> None:
@@ -41,6 +43,6 @@ class Curve(TrainerCallback):
         self.points = [
             {"step": entry["step"], "split": split, "loss": float(entry[key])}
             for entry in state.log_history
-            for key, split in (("loss", "train"), ("eval_loss", "validation"))
+            for key, split in SPLITS.items()
             if key in entry
         ]

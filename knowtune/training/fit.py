@@ -22,6 +22,7 @@ from knowtune.training.trainer import KnowledgeTrainer
 if TYPE_CHECKING:
     from knowtune.methods.base import Method
     from knowtune.models.compute import Compute
+    from knowtune.preserve.preservation import Preservation
     from knowtune.tasks.base import Task
     from knowtune.training.dataset import Rows
     from knowtune.training.recipe import Recipe
@@ -43,6 +44,7 @@ class Training:
         method: whose penalty and optimiser groups apply.
         optimizer: takes the place of AdamW.
         reweighting: what changes the rows' weights while they are trained on; None for weights that stay.
+        preservation: what keeps what the base knew, its teacher chosen; None for nothing.
         label: what lines of progress call this training.
     """
 
@@ -56,6 +58,7 @@ class Training:
     method: Method | None = None
     optimizer: torch.optim.Optimizer | None = None
     reweighting: Reweighting | None = None
+    preservation: Preservation | None = None
     label: str = "training"
 
     @property
@@ -127,6 +130,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         method=training.method,
         rows=training.rows,
         reweighting=training.reweighting,
+        preservation=training.preservation,
         model=model,
         args=training_arguments(
             training.recipe,

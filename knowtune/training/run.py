@@ -19,6 +19,7 @@ from knowtune.checkpoints.cards import ADAPTER_CARD
 from knowtune.common.errors import UserError
 from knowtune.common.files import file_digest, text_digest, write_json, write_rows
 from knowtune.methods.base import MaskedMethod
+from knowtune.preserve.preservation import open_preservation
 from knowtune.training.dataset import encode
 from knowtune.training.dry_run import dry_run, first_logits
 from knowtune.training.fit import Fitted, Training, fit, seed_everything
@@ -28,6 +29,9 @@ from knowtune.training.reweighting import Reweighting, open_reweighting
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
     from knowtune.methods.base import Method
+    from knowtune.preserve.options import Preserve
+    from knowtune.preserve.preservation import Preservation
+    from knowtune.preserve.sources import Material
     from knowtune.training.recipe import Recipe
     from knowtune.training.reweighting import Plan
 
@@ -47,6 +51,8 @@ class Job:
         mask: parameter mask, or None.
         start: folder of the adapter that the mask is of, and that training goes on from; None: the mask is of the base.
         reweight: how rows are weighed by their column `distance`; None: all alike.
+        preserve: what is done against forgetting; None: nothing.
+        material: the sources that it reads.
     """
 
     name: str
@@ -59,6 +65,8 @@ class Job:
     mask: Mapping[str, torch.Tensor] | None
     start: Path | None = None
     reweight: Plan | None = None
+    preserve: Preserve | None = None
+    material: Material | None = None
 
     @property
     def label(self) -> str:
@@ -90,40 +98,63 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     rows = encode(tokenizer, job.rows, base, label, job.virtual_tokens)
     plan = job.reweight
     reweighting = None if plan is None else open_reweighting(plan, job.rows, rows, base, tokenizer, label)
+    preservation = _open_preservation(job, base)
     if job.method.is_adapter and not (dry_run_record and dry_run_record.is_file()):
         dry_run(job.method, base, rows, label)
         if dry_run_record:
             write_json(dry_run_record, {"seed": job.seed})
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
-    model = _attach(job, base)
+    model = _attach(job, base, preservation)
     if not job.method.is_adapter:
         with torch.no_grad(), torch.random.fork_rng():
             first_logits(model.eval(), base, rows, f"{label}: the base cannot be computed", "look at its config.json")
     validation = encode(tokenizer, job.validation, base, label, job.virtual_tokens) if len(job.validation) else None
     training = Training(
         rows=rows, validation=validation, recipe=job.recipe, compute=base.compute, task=base.task, seed=job.seed,
-        work=work, method=job.method, reweighting=reweighting, label=label,
+        work=work, method=job.method, reweighting=reweighting, preservation=preservation, label=label,
     )  # fmt: skip
     fitted = fit(model, training)
     folder.mkdir(parents=True, exist_ok=True)
     record_outputs(fitted.model, base.task, rows.rows, folder)  # first: saving may make another model of it
     job.method.save(fitted.model, folder)
-    write_json(folder / ADAPTER_CARD, _card(job, base, fitted, reweighting, folder))
+    write_json(folder / ADAPTER_CARD, _card(job, base, fitted, reweighting, preservation, folder))
     if reweighting is not None:
         write_rows(folder / "weights.jsonl", reweighting.table())
     pd.DataFrame(fitted.curve, columns=["step", "split", "loss"]).to_csv(folder / "curve.csv", index=False)
 
 
-def _attach(job: Job, base: Base) -> torch.nn.Module:
+def _open_preservation(job: Job, base: Base) -> Preservation | None:
+    """Prepare what is done against forgetting."""
+    if job.preserve is None:
+        return None
+    assert job.material is not None, "what a run keeps is read by the stage"
+    return open_preservation(job.preserve, job.material, base, job.seed, job.label, job.virtual_tokens)
+
+
+def _attach(job: Job, base: Base, preservation: Preservation | None) -> torch.nn.Module:
     """Attach the method, on what the selection chose where it chose parameters."""
-    if job.mask is None:
-        return job.method.attach(base.model())
-    if not isinstance(job.method, MaskedMethod):
+    if job.mask is not None and not isinstance(job.method, MaskedMethod):
         raise UserError(f"train {job.name}: {job.method_name} cannot use the parameter mask of its selection; use fish")
-    return job.method.attach_masked(base.model(), job.mask, job.start)
+    model = base.model()
+    if preservation is not None:
+        preservation.see_base(model)
+    if isinstance(job.method, MaskedMethod) and job.mask is not None:
+        attached = job.method.attach_masked(model, job.mask, job.start)
+    else:
+        attached = job.method.attach(model)
+    if preservation is not None:
+        preservation.see_attached(attached)
+    return attached
 
 
-def _card(job: Job, base: Base, fitted: Fitted, reweighting: Reweighting | None, folder: Path) -> dict[str, Any]:
+def _card(
+    job: Job,
+    base: Base,
+    fitted: Fitted,
+    reweighting: Reweighting | None,
+    preservation: Preservation | None,
+    folder: Path,
+) -> dict[str, Any]:
     """Describe a trained seed; the folder holds its weights already."""
     weights = {path.name: file_digest(path) for path in sorted(folder.glob("*.safetensors")) if path.name != RECORD}
     return {
@@ -138,6 +169,7 @@ def _card(job: Job, base: Base, fitted: Fitted, reweighting: Reweighting | None,
         "reweight": None
         if reweighting is None
         else {**reweighting.weighting.model_dump(mode="json"), **reweighting.summary()},
+        **({} if preservation is None else {"preserve": preservation.summary()}),
         "num_steps": fitted.num_steps,
         "num_trainable": fitted.num_trainable,
         "num_parameters": fitted.num_parameters,

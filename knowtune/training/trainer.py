@@ -2,11 +2,13 @@
 
 The loss of a step is  L = sum_it w_it l_it / n + penalty.  l_it is the task's loss of the target token t of row i (of a
 classifier's row: of its only target, the label), w_it its weight, and n the number of target tokens of all
-micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4.
+micro-batches and processes of the step. So one process equals two, and accumulation 1 equals 4. What a run keeps of
+its base adds terms of their own means (`knowtune.preserve.preservation`).
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +20,12 @@ from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
 from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.load import overwrite
+from knowtune.preserve.streams import Part
 from knowtune.training.dataset import LengthBuckets, Rows, collate
 
 if TYPE_CHECKING:
     from knowtune.methods.base import Method
+    from knowtune.preserve.preservation import Preservation
     from knowtune.tasks.base import Task
     from knowtune.training.reweighting import Reweighting
 
@@ -30,11 +34,20 @@ class KnowledgeTrainer(Trainer):
     """Trainer with the weighted loss, the method's penalty and a stop at the first non-finite loss."""
 
     def __init__(
-        self, *, task: Task, method: Method | None, rows: Rows, reweighting: Reweighting | None, **options: Any
+        self,
+        *,
+        task: Task,
+        method: Method | None,
+        rows: Rows,
+        reweighting: Reweighting | None,
+        preservation: Preservation | None,
+        **options: Any,
     ) -> None:
-        """Take the task, the method whose penalty and groups apply, the rows, and what changes their weights."""
+        """Take the task, the method whose penalty and groups apply, the rows, their weights, what keeps the base."""
         super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
         self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
+        self.preservation = preservation
+        self._micro_batch, self._micro_batches = 0, 1  # of the current step
         self.lengths = [len(row.input_ids) for row in rows.rows]
         validation: Rows | None = options["eval_dataset"]
         self.targets_per_row = validation.num_learned / len(validation) if validation is not None else 0.0
@@ -69,7 +82,43 @@ class KnowledgeTrainer(Trainer):
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
         if penalty is not None:
             loss = loss + penalty / self.current_gradient_accumulation_steps
+        if self.preservation is not None:
+            kept = self.preservation.loss(model, self.accelerator.unwrap_model(model), self._part())
+            loss = loss if kept is None else loss + kept
         return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """Count the micro-batches of a step, too."""
+        samples, num_items = super().get_batch_samples(*args, **options)
+        self._micro_batch, self._micro_batches = 0, len(samples)
+        return samples, num_items
+
+    def _part(self) -> Part:
+        """Say which part of which step this micro-batch is; the next one is asked for by the next call."""
+        processes, size, num_rows = self.args.world_size, self._rows_per_step(), len(self.lengths)
+        step = self.state.global_step
+        epoch, begun = divmod(step, math.ceil(num_rows / size))
+        number = self._micro_batch * processes + self.args.process_index
+        self._micro_batch += 1
+        return Part(
+            step=step,
+            rows_before=epoch * num_rows + begun * size,
+            rows=min(size, num_rows - begun * size),
+            number=number,
+            parts=self._micro_batches * processes,
+            num_processes=processes,
+        )
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """Log the terms that keep what the base knew, beside the loss."""
+        if self.preservation is not None and "loss" in logs:
+            means = self.preservation.take_means()
+            logs |= {term: float(self.accelerator.reduce(mean, "mean")) for term, mean in sorted(means.items())}
+        super().log(logs, *args, **options)
+
+    def _rows_per_step(self) -> int:
+        """Count the rows of a whole optimiser step, of all micro-batches and processes."""
+        return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     def _require_finite(self, loss: torch.Tensor, rows: list[str]) -> None:
         """Stop at a loss that is not finite, and name its training rows."""
@@ -82,8 +131,7 @@ class KnowledgeTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         """Batch rows of like length: those of a whole step, so that it is the same however it is shared out."""
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthBuckets(self.lengths, step, int(self.args.data_seed or 0))
+        return LengthBuckets(self.lengths, self._rows_per_step(), int(self.args.data_seed or 0))
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Use the method's parameter groups where it has some."""

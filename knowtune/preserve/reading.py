@@ -1,0 +1,140 @@
+"""What a step reads beside its rows: a stream's part goes through the model once, whatever it is read for.
+
+Replayed sequences are read in training mode as the task's rows are, with dropout from a generator of their own.
+Sequences that are compared with the base alone are read in evaluation mode, since a model is used without dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from knowtune.common.errors import UserError
+from knowtune.models.hidden_states import evaluating
+from knowtune.preserve.replay import replay_losses
+from knowtune.preserve.teacher import choose_teacher, first_outputs
+
+if TYPE_CHECKING:
+    from knowtune.checkpoints.base import Base
+    from knowtune.preserve.comparisons import Comparison
+    from knowtune.preserve.options import Replay
+    from knowtune.preserve.streams import Part, Stream
+    from knowtune.preserve.teacher import Inputs
+
+NUM_SEEN = 2  # sequences that tell whether the model with its adapter off is the base
+
+
+class Reading:
+    """A stream, and what its sequences are read for: to be learned again, to be compared with the base, or both.
+
+    Attributes:
+        stream: which sequences.
+        replay: options of learning them again, or None.
+        comparison: with the base, or None.
+    """
+
+    def __init__(
+        self, stream: Stream, replay: Replay | None, comparison: Comparison | None, base: Base, seed: int, label: str
+    ) -> None:
+        """Take what is read, the pristine base, the seed of dropout, and what messages call the training."""
+        self.stream, self.replay, self.comparison = stream, replay, comparison
+        self.base, self.seed, self.label = base, seed, label
+        self._pristine: torch.Tensor | None = None
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps: dict[str, set[int]] = {}
+
+    def see_base(self, model: Any) -> None:
+        """Look at the pristine base, before a method is attached to it.
+
+        Raises:
+            UserError: it has nothing to compare with.
+        """
+        if self.comparison is not None:
+            self.comparison.require(model, f"{self.label}: preserve.distill")
+            self._pristine = first_outputs(model, self._inputs(model, range(NUM_SEEN))).detach()
+
+    def see_attached(self, model: Any) -> None:
+        """Choose what stands for the base, when the method is attached and before it is trained."""
+        if self.comparison is not None:
+            assert self._pristine is not None, "see_base comes before"
+            inputs = self._inputs(model, range(NUM_SEEN))
+            self.comparison.teacher = choose_teacher(model, self.base, inputs, self._pristine)
+
+    def _inputs(self, model: Any, drawn: range | list[int]) -> Inputs:
+        """Pad some sequences, on the model's device."""
+        device = next(model.parameters()).device
+        sequences = [self.stream.sequences[i] for i in drawn if i < len(self.stream.sequences)]
+        return {name: tensor.to(device) for name, tensor in self.base.task.inputs(sequences).items()}
+
+    def terms(self, model: Any, plain: Any, part: Part) -> Iterator[torch.Tensor]:
+        """Yield the weighted terms of a micro-batch in the loss of its step.
+
+        Args:
+            model: the model that is trained, as a launcher wraps it.
+            plain: the same without the wrapper.
+            part: which micro-batch.
+
+        Raises:
+            UserError: a term is not finite.
+        """
+        stream, replay, comparison = self.stream, self.replay, self.comparison
+        whole, drawn = stream.of_step(part), stream.of_part(part)
+        scale = float(part.num_processes)  # whose gradients are averaged
+        if not drawn and part.num_processes > 1:  # each process must run the model as often as the others
+            drawn, scale = whole[:1], 0.0
+        if not drawn:
+            return
+        inputs = self._inputs(plain, drawn)
+        of_base = None if comparison is None else comparison.of_base(plain, inputs, drawn)
+        with self._mode(plain, part):
+            outputs = model(**inputs, **({} if comparison is None else comparison.options))
+        if replay is not None:
+            losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
+            total = sum(stream.sequences[i].num_learned for i in whole)
+            yield replay.weight * self._mean("replay", losses, scale / total, drawn, part)
+        if comparison is not None:
+            each = comparison.divergences(outputs, of_base, inputs)
+            total = sum(comparison.num_compared(stream.sequences[i]) for i in whole)
+            weight = comparison.distill.weight * comparison.scale
+            yield weight * self._mean("distill", each, scale / total, drawn, part)
+
+    def _mean(self, term: str, each: torch.Tensor, factor: float, drawn: list[int], part: Part) -> torch.Tensor:
+        """Give a part's contribution to the mean of a step, and keep it for the curve.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        mean = each.sum() * factor
+        if not bool(torch.isfinite(mean)):
+            faulty = [
+                self.stream.ids[i] for i, fine in zip(drawn, torch.isfinite(each).tolist(), strict=True) if not fine
+            ]
+            raise UserError(
+                f"{self.label}: preserve.{term} is not finite at step {part.step + 1}; sequences: "
+                f"{', '.join(faulty[:5])}. Lower its weight or the learning rate, raise warmup_steps, or look at them"
+            )
+        self._sums[term] = self._sums.get(term, 0.0) + mean.detach()
+        self._steps.setdefault(term, set()).add(part.step)
+        return mean
+
+    @contextmanager
+    def _mode(self, model: Any, part: Part) -> Iterator[None]:
+        """Read without dropout, or with dropout that leaves the task's random numbers alone."""
+        if self.replay is None:
+            with evaluating(model):
+                yield
+            return
+        device = next(model.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, part.step, part.number]).generate_state(1)[0]))
+            yield
+
+    def take_means(self) -> dict[str, torch.Tensor]:
+        """Give the mean of each term, without its weight, over the steps since this was last asked; then start anew."""
+        means = {term: total / len(self._steps[term]) for term, total in self._sums.items()}
+        self._sums, self._steps = {}, {}
+        return means
