@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from cli.paths import SIGNS
 from knowtune.common.errors import Problem, raise_gathered
@@ -18,7 +19,7 @@ from knowtune.registry import member_class
 from knowtune.text.templates import PACKAGE, is_local
 from stages.core.faults.paths import PATHS, hub_folder, is_own
 from stages.core.faults.raw import has_known
-from stages.core.params import PARAMS, load_params
+from stages.core.params import PARAMS, load_params, read_yaml
 from stages.core.pipeline import read_stages
 from stages.core.schema import Params
 
@@ -36,7 +37,7 @@ def check_params(path: Path) -> Params:
     """
     params = load_params(path)
     if path.resolve() == PARAMS.resolve():  # any other file works in a workspace, where its paths are settled
-        raise_gathered(str(path), missing_paths(params, path.parent))
+        raise_gathered(str(path), unsaid(read_yaml(path)) or missing_paths(params, path.parent))
     if params.answers.sketch is not None and not reads_sketches(params):
         print(f"{path}: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
     if has_known(params.model_dump()) and not reads_known(params):
@@ -57,6 +58,28 @@ def check_params(path: Path) -> Params:
             with whole(STAMP) as part:
                 part.write_text(json.dumps([key, *known][:50]), encoding="utf-8")
     return params
+
+
+def say_all(raw: dict[str, Any]) -> dict[str, Any]:
+    """Give params the keys that dvc.yaml reads and that their file may leave out, with what leaving them out means."""
+    source = raw["source"]
+    own = source.get("replay_text")
+    return {**raw, "source": {**source, "replay_text": own or source["text"]}, "rehearse": raw.get("rehearse")}
+
+
+def unsaid(raw: dict[str, Any]) -> list[Problem]:
+    """List the keys that params.yaml itself may not leave out: dvc.yaml reads them, and no command fills them in.
+
+    Args:
+        raw: params that are good otherwise.
+    """
+    problems = []
+    if "rehearse" not in raw:
+        problems.append(Problem("rehearse", "nothing", "a mapping, or null for none; dvc.yaml reads this key"))
+    if not raw["source"].get("replay_text"):
+        allowed = "a path, that of source.text where there is no other; dvc.yaml reads this key"
+        problems.append(Problem("source.replay_text", "nothing", allowed))
+    return problems
 
 
 def reads_known(params: Params) -> bool:

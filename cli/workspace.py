@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cli.checks import check_params
+from cli.checks import check_params, say_all
 from cli.claim import claim_folder
 from cli.paths import link_odd_paths, settle_paths
 from knowtune.common.errors import UserError, unknown
@@ -82,7 +82,7 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
             f"{folder}: belongs to {known['params']}; give one of the two files another name, or remove the folder"
         )
     data = data or (Path(known["data"]) if known.get("data") else None)
-    settled = settle_paths(read_yaml(params), Path.cwd(), data, str(params))
+    settled = settle_paths(say_all(read_yaml(params)), Path.cwd(), data, str(params))
     if not (folder / ".dvc/config.local").is_file():
         with claim_folder(folder, wait=True):  # two commands may meet here
             _make(folder)

@@ -12,13 +12,19 @@ from pathlib import Path
 from stages.core.schema import Params
 from stages.runner import command
 
-EXAMPLE = "python -m stages.mix --name soup --merged data/merged --base data/base --out data/mixed/soup"
+EXAMPLE = "python -m stages.mix --name soup --merged data/merged --validation data/prepared/validation.jsonl \\\n    --replay data/prepared/replay.jsonl --base data/base --out data/mixed/soup"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--name", required=True, help="a name under `mixtures` in params.yaml")
     parser.add_argument("--merged", type=Path, required=True, help="folder of all merged runs")
+    parser.add_argument(
+        "--validation", type=Path, required=True, help="validation rows, for a choice by what is learned"
+    )
+    parser.add_argument(
+        "--replay", type=Path, required=True, help="known rows that measure nothing, for one by what is lost"
+    )
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per mixture")
 

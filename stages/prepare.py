@@ -13,13 +13,14 @@ from pathlib import Path
 from stages.core.schema import EmbeddedSource, Params
 from stages.runner import command
 
-EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --base data/base --out data/prepared"
+EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --replay-text data/raw/text.jsonl \\\n    --base data/base --out data/prepared"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--data", type=Path, required=True, help="folder of the source's files")
     parser.add_argument("--text", type=Path, required=True, help="file of general text")
+    parser.add_argument("--replay-text", type=Path, required=True, help="file of the text that may be replayed")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder: its tokenizer judges rows")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         path = args.out / "rejected.jsonl"
         write_rows(path, error.rejected)
         raise UserError(f"{error}\nall of them, with their reasons: {path.resolve()}") from None
-    for table in ("train", "validation", "test", "retention", "rejected", "label_noise"):
+    for table in ("train", "validation", "test", "retention", "replay", "replay_texts", "rejected", "label_noise"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
     warnings = check_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
     write_json(args.out / "summary.json", {**made.summary, "cautions": warnings})

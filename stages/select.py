@@ -13,7 +13,7 @@ from stages.runner import command
 if TYPE_CHECKING:
     from knowtune.selectors.run import Search, Warmup
 
-EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/selected/ird"  # noqa: E501
+EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/selected/ird"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="a name under `selections` in params.yaml")
     parser.add_argument("--kept", type=Path, required=True, help="rows that the selection's filter kept")
     parser.add_argument("--validation", type=Path, required=True, help="validation rows, for a search")
+    parser.add_argument("--texts", type=Path, required=True, help="general texts that may be replayed, for `protect`")
+    parser.add_argument("--rehearsed", type=Path, required=True, help="the rehearse stage's folder, for `protect`")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per seed")
 

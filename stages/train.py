@@ -13,13 +13,14 @@ from pathlib import Path
 from stages.core.schema import Params
 from stages.runner import command
 
-EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --validation data/prepared/validation.jsonl \\\n    --base data/base --out data/adapters/lora"  # noqa: E501
+EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --preserved data/preserved/lora \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/adapters/lora"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--name", required=True, help="a name under `runs` in params.yaml")
     parser.add_argument("--selected", type=Path, required=True, help="the run's selection")
+    parser.add_argument("--preserved", type=Path, required=True, help="what the run keeps of its base")
     parser.add_argument("--validation", type=Path, required=True, help="validation rows")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per seed")

@@ -56,6 +56,8 @@ class Prepared:
     validation: pd.DataFrame
     test: pd.DataFrame
     retention: pd.DataFrame
+    replay: pd.DataFrame
+    replay_texts: pd.DataFrame
     rejected: pd.DataFrame
     label_noise: pd.DataFrame
     summary: dict[str, Any]
@@ -104,6 +106,8 @@ def prepare(
         validation=check(drawn["validation"].reset_index(drop=True), ROWS, "prepare: validation"),
         test=check(test, EXAMPLES, "prepare: test"),
         retention=check(texts, TEXTS, "prepare: retention"),
+        replay=drawn["known"].head(0),
+        replay_texts=texts.head(0),
         rejected=check(rejected, REJECTED, "prepare: rejected"),
         label_noise=injected,
         summary=summary,

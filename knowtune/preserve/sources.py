@@ -8,7 +8,8 @@ The stage `preserve` writes a table for each source that a run reads:
     prompts.jsonl  id, prompt, layout                                each token after the first
     card.json      sources: how many of each; max_text_tokens
 
-Of a classifier a row is a text with its label, and a general text one without.
+Of a classifier a row is a text with its label, and a general text one without. Rows that the base has right and its own
+sequences come from the stage `rehearse`, general texts and prompts from `prepare`; a selection reads them there itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card, read_rows, write_json, write_rows
-from knowtune.data.contract import ROWS, TEXTS, check
+from knowtune.data.contract import ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.text.encode_rows import encode_prompts
 from knowtune.text.encoded import Encoded, Labelled
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
 
 CARD = "card.json"
+KNOWN, SEQUENCES = "known.jsonl", "sequences.jsonl"  # what the stage `rehearse` writes
 SOURCES = ("known", "text", "self", "prompts")
 Sequences = Sequence[Encoded | Labelled]
+Tables = dict[str, "pd.DataFrame"]
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,26 @@ def read_material(folder: Path, base: Base, names: Collection[str] | None = None
     return make_material(base, tables, card["max_text_tokens"], folder)
 
 
+def read_sources(names: Collection[str], rehearsed: Path, texts: Path, train: Path | None = None) -> Tables:
+    """Read the tables of some sources where the pipeline first writes them.
+
+    Args:
+        names: of known, text, self, prompts.
+        rehearsed: folder of the stage `rehearse`.
+        texts: general texts that may be replayed.
+        train: training rows, for prompts.
+    """
+    paths = {"known": rehearsed / KNOWN, "self": rehearsed / SEQUENCES, "text": texts}
+    tables = {name: read_source(name, paths[name]) for name in sorted(names) if name in paths}
+    if "prompts" in names:
+        assert train is not None
+        tables["prompts"] = prompts_of(check(read_rows(train, ROW_COLUMNS), ROWS, str(train)))
+    return tables
+
+
 def read_source(name: str, path: Path) -> pd.DataFrame:
     """Read the table of a source from a file."""
-    columns = {"known": list(ROWS.columns), "text": list(TEXTS.columns), "self": ["id", "input_ids", "text"]}
+    columns = {"known": ROW_COLUMNS, "text": ["id", "text"], "self": ["id", "input_ids", "text"]}
     table = read_rows(path, columns.get(name, ["id", "prompt", "layout"]))
     schemas = {"known": ROWS, "text": TEXTS}
     return check(table, schemas[name], str(path)) if name in schemas else table

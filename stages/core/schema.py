@@ -115,6 +115,7 @@ class EmbeddedSource(Section):
     format: Literal["embedded"]
     data: Place
     text: Place
+    replay_text: Place | None = None  # where prepare.replay.text is taken from: `text` itself; the rest is measured
     templates: Templates
 
 
@@ -205,7 +206,7 @@ class FileSource(Section):
     data: Place
     text: Place
     text_column: Text
-    replay_text: FileName | None = None  # general text that may be replayed; none of it is measured
+    replay_text: Place | None = None  # general text that may be replayed; None or `text` itself: a share of that
     separator: Literal[",", ";", "\t", "|"] | None = None  # of cells in tables of text; None: as each file shows
     files: Files
     held_out: HeldOut

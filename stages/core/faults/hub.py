@@ -18,7 +18,7 @@ def check_hub(raw: dict[str, Any]) -> list[Problem]:
     hub, folder = family(raw, "hub"), hub_folder()
     problems = [problem for name, entry in hub.items() for problem in _entry(f"hub.{name}", entry)]
     for section, key in PATHS:
-        path = raw.get(section, {}).get(key, "")
+        path = raw.get(section, {}).get(key) or ""
         inside = f"{os.path.normpath(path)}/"
         if inside.startswith(folder) and inside.removeprefix(folder).partition("/")[0] not in hub:
             named = ", ".join(f"{folder}{name}" for name in hub) or "an entry of `hub`"

@@ -10,7 +10,7 @@ from knowtune.common.errors import Problem
 from knowtune.text.templates import PACKAGE
 from stages.core.pipeline import project_out
 
-PATHS = (("source", "data"), ("source", "text"), ("base", "path"), ("semantics", "path"))
+PATHS = (("source", "data"), ("source", "text"), ("source", "replay_text"), ("base", "path"), ("semantics", "path"))
 
 
 def base_folder() -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cli.checks import missing_paths, reads_known, reads_sketches
+from cli.checks import missing_paths, reads_known, reads_sketches, say_all, unsaid
 from stages.core.params import load_params, read_yaml
 from stages.core.schema import Params
 
@@ -69,3 +69,16 @@ def test_known_rows_that_no_metric_reads_are_seen() -> None:
     assert not reads_known(Params.model_validate(raw))
     raw["evaluate"]["metrics"] = ["gained"]
     assert reads_known(Params.model_validate(raw))
+
+
+def test_keys_that_dvc_reads_are_filled_in_for_a_workspace_and_asked_for_in_params_yaml() -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    assert unsaid(raw) == []
+    assert say_all(raw) == raw
+    raw.pop("rehearse")
+    raw["source"].pop("replay_text")
+    assert [problem.where for problem in unsaid(raw)] == ["rehearse", "source.replay_text"]
+    filled = say_all(raw)
+    assert unsaid(filled) == []
+    assert filled["rehearse"] is None
+    assert filled["source"]["replay_text"] == raw["source"]["text"]

@@ -11,7 +11,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def paths(data: str, text: str, base: str) -> dict[str, dict[str, str]]:
-    return {"source": {"data": data, "text": text}, "base": {"path": base}, "semantics": {"path": "data/base"}}
+    source = {"data": data, "text": text, "replay_text": text}
+    return {"source": source, "base": {"path": base}, "semantics": {"path": "data/base"}}
 
 
 def test_paths_mean_what_they_meant_at_the_root(tmp_path: Path) -> None:

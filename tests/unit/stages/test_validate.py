@@ -30,7 +30,8 @@ def test_families_come_from_dvc_yaml() -> None:
     }
     assert found["train"] == ("runs", ["data/adapters"])
     assert found["evaluate-mixture"] == ("mixtures", ["data/evaluated/mixtures"])
-    assert set(found) == {"fetch", "filter", "select", "train", "merge", "mix", "evaluate-run", "evaluate-mixture"}
+    members = {"fetch", "filter", "select", "preserve", "train", "merge", "mix", "evaluate-run", "evaluate-mixture"}
+    assert set(found) == members
 
 
 def test_lock_loses_unnamed_members_of_that_stage_alone(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Gather what a run keeps of its base, once for all its seeds: the tables that its `preserve` reads, and a card.
+
+A run without `preserve` gets a card alone, so that nothing of it runs again when there is something new to keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core.schema import Params
+from stages.runner import command
+
+EXAMPLE = "python -m stages.preserve --name kept --train data/prepared/train.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/preserved/kept"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="a name under `runs` in params.yaml")
+    parser.add_argument("--train", type=Path, required=True, help="training rows, whose prompts may be read")
+    parser.add_argument("--texts", type=Path, required=True, help="general texts that may be replayed")
+    parser.add_argument("--rehearsed", type=Path, required=True, help="the rehearse stage's folder")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables and the card")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Write the tables of the run's sources."""
+    from knowtune.common.errors import unknown
+    from knowtune.preserve.sources import make_material, read_sources, write_material
+    from stages.core.models import open_base
+
+    if args.name not in params.runs:
+        raise unknown("run", args.name, params.runs)
+    preserve = params.runs[args.name].preserve
+    if preserve is None:
+        write_material(args.out, {}, 0)
+        print(f"preserve {args.name}: keeps nothing")
+        return
+    tables = read_sources(preserve.sources, args.rehearsed, args.texts, args.train)
+    material = make_material(open_base(params, args.base), tables, preserve.max_text_tokens)
+    write_material(args.out, tables, preserve.max_text_tokens)
+    counts = ", ".join(f"{len(ids)} of {source}" for source, ids in material.ids.items())
+    print(f"preserve {args.name}: {counts or 'no sequence is read'}")
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.preserve"))
