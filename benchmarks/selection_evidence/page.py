@@ -5,22 +5,29 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.evidence import markdown
-from benchmarks.evidence.numbers import format_metric, metric_heads, verdict, versions
+from benchmarks.evidence.claims import split_learned, takes_part, tally, trained_table
+from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.numbers import format_metric, metric_heads, versions
+from benchmarks.selection_evidence.arms import EVERY, NAMES
 from benchmarks.selection_evidence.figures import draw_differences, draw_plane
 from benchmarks.selection_evidence.masks import mask_tables
-from benchmarks.selection_evidence.results import (
-    ARMS,
-    NAMES,
+from benchmarks.selection_evidence.results import TaskResults, read_results
+from benchmarks.selection_evidence.texts import (
+    CLAIMS,
+    COSTS,
+    CUTS,
+    EQUAL,
+    HEADLINES,
+    LIMITS,
     PAIRS,
-    VARIANTS,
-    Group,
-    TaskResults,
-    read_results,
+    PLANE,
+    RULES,
+    TASKS,
+    TRAINED,
+    intro,
 )
-from benchmarks.selection_evidence.texts import CLAIMS, COSTS, CUTS, EQUAL, LIMITS, PLANE, RULES, TASKS, intro
 from knowtune.common.statistics import mean_interval
 
 
@@ -31,22 +38,33 @@ def write_page(work: Path, docs: Path) -> None:
         raise SystemExit(f"{work}: no comparison is finished yet")
     (docs / "images").mkdir(parents=True, exist_ok=True)
     draw_plane(results, docs / "images" / "evidence-plane.svg")
-    draw_differences(results, docs / "images" / "evidence-differences.svg")
+    draw_differences(counted(results)[0], docs / "images" / "evidence-differences.svg")
     markdown.write_page(docs / "evidence.md", lines(results, work))
+
+
+def counted(results: Sequence[TaskResults]) -> tuple[list[Comparison], list[Comparison]]:
+    """Part all comparisons into those that verdicts count and those that no arm learns."""
+    return split_learned(group.comparison for result in results for group in result.groups)
 
 
 def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     """Yield the page."""
+    learned, at_chance = counted(results)
     yield from intro()
     yield from ["", "## In short", ""]
-    yield from headlines(results)
+    yield from headlines(learned)
+    yield from selection_costs(results)
     yield from ["", "## Verdicts", ""]
-    yield from verdicts(results)
-    yield from ["", "![Learned against lost](images/evidence-plane.svg)", ""]
-    yield from PLANE
+    yield from verdicts(learned)
+    yield from ["", *RULES]
+    if at_chance:
+        yield from ["", f"In no count, because no arm learns them: {'; '.join(each.name for each in at_chance)}."]
+    yield from ["", "![Learned against lost](images/evidence-plane.svg)", "", *PLANE]
     yield from ["", "![Differences by seed](images/evidence-differences.svg)", ""]
-    yield from ["", "## Forgetting at equal learning", ""]
-    yield from equal_learning(results)
+    yield from ["", "## Forgetting at equal learning", "", *EQUAL, ""]
+    yield from equal_learning(learned)
+    yield from ["", "## What is trained", "", *TRAINED, ""]
+    yield from trained_table(learned, HEADLINES, NAMES)
     for result in results:
         yield from ["", f"## {TASKS[result.name]}", ""]
         yield from task_tables(result)
@@ -59,25 +77,26 @@ def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     yield from ["", "## What falls short", "", *LIMITS]
 
 
-def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield a sentence for each question, over all comparisons, and one about costs."""
-    groups = [group for result in results for group in result.groups]
-    for one, other in (("fish", "random"), ("ird", "random"), ("ird", "fish"), ("fish", "lora"), ("ird", "lora")):
-        learned = [verdict(g.learned[0], each) for g in groups if (each := g.difference(one, other, g.learned[0]))]
-        lost = [verdict(g.lost, each) for g in groups if (each := g.difference(one, other, g.lost))]
+def headlines(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield a sentence for each question, over all comparisons that its arms take part in."""
+    for one, other in HEADLINES:
+        of = [each for each in comparisons if takes_part(each, one, other)]
+        if not of:
+            continue
+        learned = tally(each.difference(one, other, each.learned) for each in of)
+        lost = tally(each.at_equal_learning(one, other) for each in of)
         yield (
-            f"- **{NAMES[one]} against {NAMES[other]}**: learned more in {learned.count(1)} of {len(learned)} "
-            f"comparisons and less in {learned.count(-1)}; lost less in {lost.count(1)} and more in {lost.count(-1)}."
+            f"- **{NAMES[one]} against {NAMES[other]}**: learning {learned.counts}; forgetting at equal learning "
+            f"{lost.counts} ({lost.word})."
         )
-    for group in groups:
-        differences = [(arm, group.difference_at_level(arm, "lora")) for arm in (*ARMS, *VARIANTS) if arm != "lora"]
-        if any(each for _, each in differences):
-            texts = "; ".join(f"{NAMES[arm]} {mark_difference(group.lost, each)}" for arm, each in differences if each)
-            yield f"- **At equal learning** ({group.title}), lost beside LoRA, in points: {texts}."
+
+
+def selection_costs(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield what choosing costs beside a training."""
     for arm in ("fish", "ird"):
         shares = [
             statistics.median(float(r["cpu"]) for r in result.selections if (r["arm"], r["rank"]) == (arm, group.rank))
-            / seconds(group, "lora")
+            / group.seconds("lora")
             for result in results
             for group in result.groups
             if group.train_on == "all"
@@ -88,99 +107,70 @@ def headlines(results: Sequence[TaskResults]) -> Iterator[str]:
         )
 
 
-def verdicts(results: Sequence[TaskResults]) -> Iterator[str]:
+def verdicts(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield one line per claim, counted over comparisons, for learning and for forgetting."""
-    groups = [group for result in results for group in result.groups]
-    yield "| claim | learning | forgetting | forgetting at equal learning |"
-    yield "| --- | --- | --- | --- |"
-    for one, other, train_on, claim in CLAIMS:
-        of = [group for group in groups if group.train_on == train_on]
-        judged = (
-            [verdict(g.learned[0], each) for g in of if (each := g.difference(one, other, g.learned[0]))],
-            [verdict(g.lost, each) for g in of if (each := g.difference(one, other, g.lost))],
-            [verdict(g.lost, each) for g in of if (each := g.difference_at_level(one, other))],
-        )
-        if judged[0]:
-            yield f"| {claim} | {' | '.join(map(count_verdicts, judged))} |"
-    yield ""
-    yield from RULES
+    yield "| claim | learning | forgetting at equal learning |"
+    yield "| --- | --- | --- |"
+    for one, other, rows, claim in CLAIMS:
+        of = [each for each in comparisons if each.name.endswith(rows) and takes_part(each, one, other)]
+        if of:
+            learned = tally(each.difference(one, other, each.learned) for each in of)
+            lost = tally(each.at_equal_learning(one, other) for each in of)
+            yield f"| {claim} | {learned} | {lost} |"
 
 
-def count_verdicts(judged: Sequence[int]) -> str:
-    """Count for, against and open, and draw the conclusion."""
-    if not judged:
-        return "–"
-    pro, con = judged.count(1), judged.count(-1)
-    word = (
-        "mixed" if pro and con
-        else "supported" if 2 * pro > len(judged)
-        else "contradicted" if 2 * con > len(judged)
-        else "not supported"
-    )  # fmt: skip
-    return f"**{word}**: {pro} for, {con} against, {len(judged) - pro - con} open"
-
-
-def equal_learning(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield a table of what each arm loses where all have learned the same."""
-    yield from EQUAL
-    yield ""
-    arms = (*ARMS, *VARIANTS)
-    yield f"| comparison | seeds | learned | lost: {' | '.join(NAMES[arm] for arm in arms)} |"
-    yield "| --- " * (3 + len(arms)) + "|"
-    groups = [group for result in results for group in result.groups if group.whole_seeds]
-    groups = [group for group in groups if group.level > group.learned[1]]  # an arm that learns nothing sets no level
-    for group in groups:
-        cells = []
-        for arm in arms:
-            values = group.lost_at_level(arm)
-            mean = mean_interval(values) if values else None
-            cells.append(format_metric(group.lost, mean["mean"], mean["half_width"]) if mean else "–")  # type: ignore[arg-type]
-        level = format_metric(group.learned[0], group.level, None)
-        yield f"| {group.title} | {len(group.whole_seeds)} | {level} | {' | '.join(cells)} |"
-    tested = [group for group in groups if len(group.whole_seeds) > 2]
-    if tested:
-        yield from ["", f"| difference by seed | {' | '.join(group.title for group in tested)} |"]
-        yield "| --- " * (1 + len(tested)) + "|"
-        for one, other in PAIRS:
-            differences = [group.difference_at_level(one, other) for group in tested]
-            if not any(differences):
+def equal_learning(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield a line for every two arms and comparison whose curves reach a common level."""
+    yield "| difference by seed | comparison | seeds | at learning of | forgetting ↓ | of the texts ↓ |"
+    yield "| --- " * 6 + "|"
+    for one, other in PAIRS:
+        for comparison in comparisons:
+            difference = comparison.at_equal_learning(one, other)
+            if difference.lacks:
                 continue
-            texts = [mark_difference(group.lost, d) if d else "–" for group, d in zip(tested, differences, strict=True)]
-            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(texts)} |"
+            texts = (
+                markdown.difference_text(comparison.at_equal_learning(one, other, "text_drift"))
+                if "text_drift" in comparison.base
+                else "–"
+            )
+            yield (
+                f"| {NAMES[one]} − {NAMES[other]} | {comparison.name} | {len(difference.seeds)} | "
+                f"{markdown.levels_text(difference, comparison.learned)} | {markdown.difference_text(difference)} | "
+                f"{texts} |"
+            )
 
 
 def task_tables(result: TaskResults) -> Iterator[str]:
-    """Yield a table of arms and one of differences for every comparison of a task."""
+    """Yield a table of arms and one of what they learn beside each other, for every comparison of a task."""
     heads = metric_heads(result.metrics)
     base = " | ".join(format_metric(name, value, None) for name, value in result.base["metrics"].items())
     for group in result.groups:
+        comparison = group.comparison
         rates = ", ".join(f"{rate:g}" for rate in group.learning_rates)
         tried = f"learning rates {rates}" if rates else "learning rates as chosen for all rows"
-        yield from [f"### {group.title}", "", f"LoRA's rank {group.rank}; {tried}.", ""]
+        yield from [f"### {comparison.name}", "", f"LoRA's rank {group.rank}; {tried}.", ""]
         yield f"| arm | learning rate | seeds | {' | '.join(heads)} |"
         yield "| --- " * (3 + len(heads)) + "|"
         yield f"| base | – | – | {base} |"
         for arm in group.arms:
-            means = [(name, mean_interval(group.values(arm, name))) for name in result.metrics]
+            run = list(comparison.run(arm).values())
+            means = [(name, mean_interval([metrics[name] for metrics in run])) for name in result.metrics]
             cells = " | ".join(format_metric(name, each["mean"], each["half_width"]) for name, each in means)  # type: ignore[arg-type]
-            rate = f"{group.rates[arm]:g}{' (edge)' if group.at_edge(arm) else ''}"
-            yield f"| {NAMES[arm]} | {rate} | {len(group.run(arm))} | {cells} |"
+            rate = f"{comparison.rate(arm):g}{' (edge)' if group.at_edge(arm) else ''}"
+            yield f"| {NAMES[arm]} | {rate} | {len(run)} | {cells} |"
+        if missing := [arm for arm in EVERY if arm in comparison.trainings and arm not in group.arms]:
+            named = ", ".join(f"{NAMES[arm]} at {comparison.rate(arm):g}" for arm in missing)
+            yield from ["", f"Not trained with three seeds at the chosen rate: {named}."]
         yield ""
-        yield f"| difference by seed | {' | '.join(heads)} |"
-        yield "| --- " * (1 + len(heads)) + "|"
+        learned = metric_heads(result.learned_metrics)
+        yield f"| difference by seed | {' | '.join(learned)} |"
+        yield "| --- " * (1 + len(learned)) + "|"
         for one, other in PAIRS:
-            differences = [(name, group.difference(one, other, name)) for name in result.metrics]
-            if any(difference is None for _, difference in differences):
-                continue
-            yield f"| {NAMES[one]} − {NAMES[other]} | {' | '.join(mark_difference(*each) for each in differences)} |"
+            differences = [comparison.difference(one, other, name) for name in result.learned_metrics]
+            if not any(difference.lacks for difference in differences):
+                cells = " | ".join(map(markdown.difference_text, differences))
+                yield f"| {NAMES[one]} − {NAMES[other]} | {cells} |"
         yield ""
-
-
-def mark_difference(name: str, difference: dict[str, Any] | None) -> str:
-    """Write a difference; what an interval shows stands bold."""
-    assert difference is not None
-    text = format_metric(name, difference["mean"], difference["half_width"], sign=True)
-    return f"**{text}** {'better' if verdict(name, difference) > 0 else 'worse'}" if verdict(name, difference) else text
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:
@@ -191,9 +181,9 @@ def costs(results: Sequence[TaskResults]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for result in results:
         for group in (group for group in result.groups if group.train_on == "all"):
-            lora = seconds(group, "lora")
-            for arm in group.arms:
-                training = seconds(group, arm)
+            lora = group.seconds("lora")
+            for arm in (arm for arm in EVERY if takes_part(group.comparison, arm)):
+                training = group.seconds(arm)
                 spent = [r["cpu"] for r in result.selections if (r["arm"], r["rank"]) == (arm, group.rank)]
                 chosen = statistics.median(spent) if spent else 0.0
                 yield (
@@ -202,22 +192,28 @@ def costs(results: Sequence[TaskResults]) -> Iterator[str]:
                 )
 
 
-def seconds(group: Group, arm: str) -> float:
-    """Return the median CPU time of an arm's trainings, those of the grid included."""
-    return statistics.median(float(record["cpu"]) for record in group.of(arm))
-
-
 def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
     """Yield settings, sizes, versions and what was cut."""
-    yield "| task | base | rows | steps x batch | validation rows | evaluation examples | texts |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    heads = (
+        "base",
+        "rows",
+        "steps x batch",
+        "validation rows",
+        "evaluation examples",
+        "texts",
+        "trainings",
+        "CPU hours",
+    )
+    yield f"| task | {' | '.join(heads)} |"
+    yield "| --- " * (1 + len(heads)) + "|"
     for result in results:
         sizes = result.base["sizes"]
         examples = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
         facts = f" ({sizes['facts']} facts)" if sizes["facts"] < sizes["rows"] else ""
         yield (
             f"| {result.name} | {sizes['parameters']:,} parameters | {sizes['rows']}{facts} | {sizes['steps']} x "
-            f"{sizes['batch_size']} | {sizes['validation']} | {examples} | {sizes['texts']} |"
+            f"{sizes['batch_size']} | {sizes['validation']} | {examples} | {sizes['texts']} | "
+            f"{sum(len(group.records) for group in result.groups)} | {result.hours:.1f} |"
         )
     yield ""
     yield versions()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.selection_evidence.results import ROWS_ALONE
-
 TASKS = {
     "embedded": "Embedded: new facts for the model built here",
     "pararel": "ParaRel: new facts for a story model that knows others",
@@ -12,19 +10,67 @@ TASKS = {
     "rte": "RTE: entailment, MiniLM",
 }
 
+PAIRS = (  # what is held against what, by seed
+    ("fish", "random"),
+    ("fish", "random-linear"),
+    ("fish-linear-even", "random-linear-even"),
+    ("fish-linear-even", "random-linear"),
+    ("fish-even", "random"),
+    ("ird", "random"),
+    ("ird", "fish"),
+    ("magnitude", "random"),
+    ("random", "lora"),
+    ("fish", "lora"),
+    ("ird", "lora"),
+    ("fish-even", "fish"),
+    ("fish-even", "lora"),
+    ("fish-linear-even", "lora"),
+    ("random-linear", "random"),
+    ("random-linear-even", "random-linear"),
+    ("random-linear", "lora"),
+    ("random-linear-even", "lora"),
+    ("lora-ird", "lora"),
+    ("lora-ird", "lora-same"),
+    ("lora-same", "lora"),
+    ("lora-ird-even", "lora"),
+    ("lora-ird-even", "lora-same"),
+)
+HEADLINES = (
+    ("fish", "random"),
+    ("fish", "random-linear"),
+    ("fish-linear-even", "random-linear-even"),
+    ("ird", "random"),
+    ("ird", "fish"),
+    ("fish", "lora"),
+    ("ird", "lora"),
+    ("random-linear", "lora"),
+    ("lora-ird", "lora-same"),
+)
 CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is better
-    ("fish", "random", "all", "FISH's mask beats a random mask"),
-    ("ird", "random", "all", "IRD's mask beats a random mask"),
-    ("ird", "fish", "all", "IRD's mask beats FISH's"),
-    ("ird", "random", "chosen", "IRD's mask and rows beat random ones"),
-    ("ird", "fish", "chosen", "IRD's mask and rows beat FISH's mask and random rows"),
-    (ROWS_ALONE, "lora", "chosen", "for LoRA, IRD's rows beat random rows"),
-    ("magnitude", "random", "all", "the largest weights beat a random mask"),
-    ("random", "lora", "all", "a random mask beats LoRA"),
-    ("fish", "lora", "all", "FISH beats LoRA"),
-    ("ird", "lora", "all", "IRD beats LoRA"),
-    ("fish-even", "fish", "all", "equal shares of every tensor beat FISH's global choice"),
-    ("random-linear", "random", "all", "a random mask of linear layers beats one of all parameters"),
+    ("fish", "random", "all rows", "FISH's mask beats a random mask"),
+    ("fish", "random-linear", "all rows", "FISH's mask beats a random mask of the linear layers"),
+    (
+        "fish-linear-even",
+        "random-linear-even",
+        "all rows",
+        "FISH beats random, both equal shares of linear layers",
+    ),
+    ("fish-even", "random", "all rows", "FISH with equal shares of every tensor beats a random mask"),
+    ("ird", "random", "all rows", "IRD's mask beats a random mask"),
+    ("ird", "fish", "all rows", "IRD's mask beats FISH's"),
+    ("ird", "random", "128 rows", "IRD's mask and rows beat random ones"),
+    ("ird", "fish", "128 rows", "IRD's mask and rows beat FISH's mask and random rows"),
+    ("lora-ird", "lora", "128 rows", "for LoRA, IRD's rows beat random rows"),
+    ("lora-ird", "lora-same", "128 rows", "for LoRA, IRD's rows beat random rows of the same relations"),
+    ("lora-same", "lora", "128 rows", "for LoRA, random rows of IRD's relations beat random rows"),
+    ("lora-ird-even", "lora", "128 rows", "for LoRA, IRD's rows in proportion to relations beat random rows"),
+    ("magnitude", "random", "all rows", "the largest weights beat a random mask"),
+    ("random", "lora", "all rows", "a random mask beats LoRA"),
+    ("fish", "lora", "all rows", "FISH beats LoRA"),
+    ("ird", "lora", "all rows", "IRD beats LoRA"),
+    ("fish-even", "fish", "all rows", "equal shares of every tensor beat FISH's global choice"),
+    ("random-linear", "random", "all rows", "a random mask of linear layers beats one of all parameters"),
+    ("random-linear", "lora", "all rows", "a random mask of linear layers beats LoRA"),
 )
 
 
@@ -44,21 +90,38 @@ does it beat LoRA, and what does it cost?
 | magnitude | largest absolute weight | random selection |
 | FISH | Fisher information over 128 random rows | random selection |
 | IRD | Fisher information in 4 rounds that shrink parameters and rows | Fisher information, down to 128 |
-| *FISH, equal shares* | as FISH, but the same share of every tensor (`granularity: parameter`) | random selection |
-| *random, linear layers* | random selection among what LoRA changes, too | random selection |
-| *LoRA, IRD's rows* | as LoRA, with LoRA's learning rate | IRD |
 
-The last three are variants, tried at one budget. All but LoRA train with the sparse tuner (method
-`fish`). The budget is LoRA's number of trainable parameters at a rank, a classifier's head
-included, and every arm meets it exactly. Every training of a task takes the same optimiser steps,
-on *all rows* or on the selection's *128 rows*. Each arm chooses its learning rate from one common
-grid on validation rows, with a seed that no result has; then five seeds train. A selection has its
-run's seed, so the noise of a random mask is part of the intervals. Differences are taken seed by
-seed.
+Each has controls that differ in one thing alone, tried at one budget or a few:
+
+| control | differs |
+| --- | --- |
+| *FISH, equal shares* | the same share of every tensor (`granularity: parameter`), where FISH chooses globally |
+| *random, linear layers* | random selection among what LoRA changes, too |
+| *FISH, linear layers, equal shares* | the default's `fish`: the same share of every linear layer |
+| *random, linear layers, equal shares* | its control: same layers, same shares, chosen randomly |
+| *LoRA, IRD's rows* | LoRA on the 128 rows that IRD chose |
+| *LoRA, random rows of IRD's relations* | its control: random rows, as many of each relation as IRD chose |
+| *LoRA, IRD's rows in proportion to relations* | rows of an IRD that prefers no relation (`stratify: relation`) |
+
+All but LoRA train with the sparse tuner (method `fish`). The budget is LoRA's number of trainable
+parameters at a rank, a classifier's head included, and every arm meets it exactly. Every training
+of a task takes the same optimiser steps, on *all rows* or on the selection's *128 rows*. A
+selection has its run's seed, so the noise of a random mask is part of the intervals. Differences
+are taken seed by seed.
+
+Four rules decide what counts:
+
+1. An arm's learning rate is the one of a common grid that learns most by **the measure that is
+   reported**, with seed 100, which no result has; then seeds 0 to 4 train.
+2. Learning is compared at these rates. **Forgetting is compared at equal learning only**: each
+   seed's trainings at several rates are a curve, what it lost against what it learned, and two arms
+   are compared where both curves have a value, never below what an arm learns at its lowest rate.
+3. A task that **no arm learns** is in no count.
+4. A claim rests on **at least three comparisons** (task, budget, rows); each is a win, a loss or
+   undecided.
 
 *Forgotten* here is the share of known facts right before training less the share right after it.
-Today's metric of that name, made after these runs, counts what is lost of what was known, and gains
-apart.
+Today's metric of that name counts what is lost of what was known, and gains apart.
 
 All of it is made by
 
@@ -66,23 +129,30 @@ All of it is made by
 
 
 PLANE = """\
-Large marks: mean and 95 % interval over seeds at the chosen learning rate. Small marks: the grid's
-trainings, one seed, joined in the order of their learning rates: what an arm could have had at
-another rate.""".split("\n")
+Large marks: mean and 95 % interval over seeds, at every learning rate with three of them or more.
+Small marks: rates that the grid's one seed alone was trained with.""".split("\n")
 
 EQUAL = """\
-A higher learning rate learns more and forgets more, so the arms' chosen rates may compare different
-things. Here is what each arm loses at one common level of learning, nine tenths of the worst arm's
-best: read off its trainings at all rates of the grid, between two rates by a straight line, from
-the base on. With one seed it is a description, no test. A task that some arm does not learn at all
-has no such level.""".split("\n")
+A higher learning rate learns more and forgets more, so what arms forget at their chosen rates may
+say something of the rates alone. Here each seed's trainings, in the order of their rates up to the
+one that learns most, are joined by straight lines. From the lowest to the highest level that both
+of a seed's curves reach, the difference is taken at five levels and averaged. The interval is over
+seeds; the levels are means over seeds, in the measure of learning. *Of the texts* is text_drift.
+With two arms that each have one rate there is nothing to compare.""".split("\n")
+
+TRAINED = """\
+Which of the differences above can be taken. One of learning needs three seeds of both arms at their
+chosen rates, one of forgetting rates between which both learn the same. The command trains what is
+left where `benchmarks/selection_evidence/parts.py` names it.""".split("\n")
 
 RULES = """\
-Counted over the comparisons below (task, budget, rows). *for*: the 95 % interval of the differences
-by seed lies wholly on the claim's side; *against*: wholly on the other; else *open*. A claim is
-**supported** where more than half of its comparisons are for it and none against, **contradicted**
-the other way round, **mixed** with both kinds, and **not supported** otherwise. Intervals are not
-corrected for their number: one in twenty errs.""".split("\n")
+*Win*: the 95 % interval of the differences by seed lies wholly on the claim's side; *loss*: wholly
+on the other; else *undecided*. *Not trained*: fewer than three seeds, or no level of learning that
+both arms reach. A claim is **supported** where it has at least three intervals, more than half of
+them wins, and no loss; **contradicted** the other way round; **mixed** with wins and losses; **not
+supported** otherwise. With less than three intervals nothing is concluded. Intervals are not
+corrected for their number: one in twenty errs. The budgets of one task share its data, so three
+comparisons are fewer than three tasks.""".split("\n")
 
 COSTS = """\
 CPU seconds of one thread, medians over seeds. *Selection* comes on top of the training, once for
@@ -99,11 +169,11 @@ Cut, for all arms alike, so that the whole fits on two shared cores:
 - GLUE's trainings multiply matrices in bfloat16 and add up in float32: 25 s instead of 43 s of CPU
   for LoRA on CoLA, one run each on a busy machine, with 69.5 % right and a loss of 0.6156 either
   way. For no other arm was that compared. Scoring and judging are in float32.
-- Learning rates are chosen with one seed, by the loss on validation rows (of facts: other
-  paraphrases than those that are trained or tested); the 128-row comparisons take the rates chosen
-  for all rows. *(edge)* marks a chosen rate at the end of the grid.
-- CoLA and RTE are learned by no arm: all stay at chance, so they say something of forgetting alone.
-- Times are CPU time on a machine that others used as well.
+- Learning rates are chosen with one seed, on the evaluation examples; the 128-row comparisons take
+  the rates chosen for all rows. *(edge)* marks a chosen rate at the end of the grid.
+- Not every rate is trained with every seed: the rates are there between which two arms learn the
+  same. Where that is not done yet, the page says so.
+- Times are CPU time on machines that others used as well.
 - AdamW, cosine schedule with a tenth of the steps as warm-up, no weight decay, clipping at 1.""".split("\n")
 
 LIMITS = """\
@@ -114,12 +184,9 @@ LIMITS = """\
 - The random selection draws from all parameters, embeddings included: in MiniLM half of a random
   mask lies on word embeddings, most of them of words that no row has. *random, linear layers* is
   the harder opponent, where it was tried.
-- Equal learning is read off between rates that lie a factor of three or more apart; a finer grid
-  would say it better.
-- Where chosen rates differ, a difference in forgetting may be the rate's: one seed's validation
-  loss chose them.
-- An arm that learns more often forgets more: a higher learning rate does both. The first figure
-  shows what each arm could have had at other rates; the verdicts compare at the rates that
-  validation chose, which sees learning alone.
+- A chosen rate at the edge of the grid may not be the best one. Rates lie a factor of about three
+  apart, and between them a curve is a straight line.
+- A classifier's new head is random. It takes part in the scoring, and the run trains another one
+  where its seed is not the selection's. Here both seeds are the same.
 - IRD is our reading of a paper whose code and settings are not public; see
   `knowtune/selectors/ird.py`.""".split("\n")

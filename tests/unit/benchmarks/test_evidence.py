@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.beacons_evidence import page as beacons_page
-from benchmarks.beacons_evidence.arms import RATES
+from benchmarks.beacons_evidence import results as beacons_results
 from benchmarks.beacons_evidence.bench import BeaconsBench, Setting
+from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.markdown import page_text
 from benchmarks.evidence.materials import Material
-from benchmarks.evidence.numbers import GRID_SEED
 from benchmarks.evidence.store import read_latest
 from benchmarks.selection_evidence import page as selection_page
 from benchmarks.selection_evidence.bench import SelectionBench
@@ -51,8 +51,7 @@ def test_the_page_on_selections_follows_from_the_records() -> None:
 
 def test_the_page_on_beacons_follows_from_the_records() -> None:
     work = ROOT / "benchmarks/beacons_evidence/finished"
-    tasks = {name: read_latest(work / f"{name}.jsonl")[1] for name in RATES}
-    text = page_text(beacons_page.lines(tasks))
+    text = page_text(beacons_page.lines(beacons_results.read_results(work)))
     assert without_versions(text) == without_versions((ROOT / "docs/evidence-beacons.md").read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,192 @@
+"""How arms are held against each other; every evidence page judges by these rules.
+
+An arm is trained at several *rates*: learning rates, or another knob that buys learning with forgetting, such as the
+alpha of an interpolation. A page declares its arms and gives their trainings to a `Comparison`, and asks it for
+differences:
+
+1. An arm's rate is chosen by the measure of learning that the page reports, with a seed that no result has.
+2. What is learned is compared at the chosen rates, seed by seed.
+3. What is forgotten is compared at equal learning only. Each seed's trainings are a curve, forgotten as a function of
+   learned. Two arms are compared at levels of learning that both reach, never below what either learns at its lowest
+   rate: the untrained base is no point of a curve.
+4. A task that no arm learns is in no count.
+
+`benchmarks.evidence.claims` counts differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.evidence.numbers import metric_of
+from knowtune.common.statistics import mean_interval
+
+GRID_SEED = 100  # of the trainings that rates are chosen by; no result has it
+MIN_SEEDS = 3  # of an interval
+NUM_LEVELS = 5  # at which two curves are compared, evenly over what both reach
+Metrics = Mapping[str, float]
+Rates = Mapping[float, Metrics]  # rate -> what a training at it scored
+Curve = list[tuple[float, float]]  # (learned, lost)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two arms by seed, or why there is none.
+
+    Args:
+        metric: whose.
+        seeds: that it is over.
+        mean: of the differences; None where too little is trained.
+        half_width: of the 95 % interval.
+        lacks: what is not trained; empty where there is a difference.
+        levels: of learning, mean over seeds of the lowest and the highest at which curves were compared.
+    """
+
+    metric: str
+    seeds: tuple[int, ...] = ()
+    mean: float | None = None
+    half_width: float | None = None
+    lacks: str = ""
+    levels: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> int:
+        """Tell by the interval whether the one arm is better (1), worse (-1), or neither is shown (0)."""
+        if self.mean is None or self.half_width is None or abs(self.mean) <= self.half_width:
+            return 0
+        return 1 if (self.mean > 0) == metric_of(self.metric).higher_is_better else -1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms on one task at one budget, on the same rows.
+
+    Args:
+        name: as the page calls it.
+        learned: the metric of learning.
+        lost: the metric of forgetting.
+        base: what the pristine base scores.
+        trainings: arm -> seed -> rate -> what the training scored; the rates are tried with GRID_SEED.
+        chosen: arm -> rate, where it is not chosen here; else by `chosen_rate`.
+    """
+
+    name: str
+    learned: str
+    lost: str
+    base: Metrics
+    trainings: Mapping[str, Mapping[int, Rates]]
+    chosen: Mapping[str, float] | None = None
+
+    def rate(self, arm: str) -> float | None:
+        """Return an arm's chosen rate; None where none was tried."""
+        if self.chosen is not None:
+            return self.chosen.get(arm)
+        tried = self.trainings.get(arm, {}).get(GRID_SEED, {})
+        return chosen_rate(tried, self.learned) if tried else None
+
+    def seeds(self, arm: str) -> dict[int, Rates]:
+        """Return the trainings of an arm's seeds, less the one that rates are chosen by."""
+        return {seed: rates for seed, rates in sorted(self.trainings.get(arm, {}).items()) if seed != GRID_SEED}
+
+    def run(self, arm: str) -> dict[int, Metrics]:
+        """Return what an arm's seeds scored at its chosen rate."""
+        rate = self.rate(arm)
+        return {seed: rates[rate] for seed, rates in self.seeds(arm).items() if rate in rates}
+
+    def difference(self, one: str, other: str, metric: str) -> Difference:
+        """Hold two arms against each other at their chosen rates, seed by seed."""
+        own, others = self.run(one), self.run(other)
+        seeds = sorted(set(own) & set(others))
+        if len(seeds) < MIN_SEEDS:
+            return Difference(metric, lacks=self._lacking_runs(one, other))
+        return _difference(metric, {seed: own[seed][metric] - others[seed][metric] for seed in seeds})
+
+    def at_equal_learning(self, one: str, other: str, lost: str | None = None) -> Difference:
+        """Hold two arms against each other where they have learned the same.
+
+        Of every seed, the difference is the mean over `NUM_LEVELS` levels, evenly from the lowest to the highest that
+        both of its curves reach.
+
+        Args:
+            one: an arm.
+            other: the arm that it is held against.
+            lost: the metric of forgetting; None for the comparison's.
+        """
+        lost = lost or self.lost
+        own, others = self.seeds(one), self.seeds(other)
+        common = sorted(set(own) & set(others))
+        if len(common) < MIN_SEEDS:
+            return Difference(lost, lacks=self._lacking_runs(one, other))
+        differences, spans = {}, []
+        for seed in common:
+            curves = [make_curve(rates[seed], self.learned, lost) for rates in (own, others)]
+            span = common_span(*curves)
+            if span is None:
+                continue
+            low, high = span
+            levels = [min(high, low + (high - low) * step / (NUM_LEVELS - 1)) for step in range(NUM_LEVELS)]
+            gaps = [lost_at(curves[0], level) - lost_at(curves[1], level) for level in levels]
+            differences[seed] = sum(gaps) / NUM_LEVELS
+            spans.append(span)
+        if len(differences) < MIN_SEEDS:
+            return Difference(lost, lacks="rates at which both learn the same")
+        count = len(spans)
+        return _difference(lost, differences, (sum(low for low, _ in spans) / count, sum(h for _, h in spans) / count))
+
+    def is_learned(self) -> bool:
+        """Return whether any arm learns: at some rate its seeds' interval lies on the better side of the base."""
+        for arm in self.trainings:
+            by_rate: dict[float, list[float]] = {}
+            for rates in self.seeds(arm).values():
+                for rate, metrics in rates.items():
+                    by_rate.setdefault(rate, []).append(metrics[self.learned] - self.base[self.learned])
+            for gains in by_rate.values():
+                if len(gains) >= MIN_SEEDS and _difference(self.learned, dict(enumerate(gains))).verdict > 0:
+                    return True
+        return False
+
+    def _lacking_runs(self, one: str, other: str) -> str:
+        """Name the arms of which too few seeds are trained."""
+        short = [arm for arm in (one, other) if len(self.run(arm)) < MIN_SEEDS]
+        return f"seeds of {' and of '.join(short)}" if short else "seeds in common"
+
+
+def chosen_rate(tried: Rates, metric: str) -> float:
+    """Choose a rate by the measure that is reported; of equals the lowest.
+
+    Args:
+        tried: what the trainings with GRID_SEED scored.
+        metric: the measure.
+    """
+    sign = 1 if metric_of(metric).higher_is_better else -1
+    return max(sorted(tried), key=lambda rate: sign * tried[rate][metric])
+
+
+def make_curve(rates: Rates, learned: str, lost: str) -> Curve:
+    """List (learned, lost) from the lowest rate to the one that learns most: beyond it a higher rate only loses."""
+    points = [(float(rates[rate][learned]), float(rates[rate][lost])) for rate in sorted(rates)]
+    best = max(range(len(points)), key=lambda index: points[index][0])
+    return points[: best + 1]
+
+
+def common_span(one: Curve, other: Curve) -> tuple[float, float] | None:
+    """Return the lowest and the highest level of learning that both curves reach; None where there is none."""
+    low, high = max(one[0][0], other[0][0]), min(one[-1][0], other[-1][0])
+    return (low, high) if low <= high else None
+
+
+def lost_at(curve: Curve, level: float) -> float:
+    """Return what is lost where a curve first reaches a level, between two rates by a straight line."""
+    after = next(index for index, (value, _) in enumerate(curve) if value >= level)
+    if after == 0:
+        return curve[0][1]
+    (low, lost_low), (high, lost_high) = curve[after - 1], curve[after]
+    return lost_low + (lost_high - lost_low) * (level - low) / (high - low)
+
+
+def _difference(metric: str, by_seed: Mapping[int, float], levels: tuple[float, float] | None = None) -> Difference:
+    """Take mean and interval of differences by seed."""
+    interval: Mapping[str, Any] = mean_interval(list(by_seed.values()))
+    return Difference(metric, tuple(by_seed), interval["mean"], interval["half_width"], levels=levels)
