@@ -31,6 +31,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.common.errors import unknown
     from knowtune.common.files import read_rows
     from knowtune.data.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.preserve.sources import read_material
     from knowtune.selectors.artefact import read_selection
     from knowtune.training.run import Job, train_seed
     from stages.core.code import code_of
@@ -55,9 +56,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
         compute_of(params).__dict__,
         params.task.model_dump(),
     ]
+    preserve = settings.preserve
     inputs = [args.selected, args.validation, args.base, *([] if measured is None else [Path(params.semantics.path)])]
+    inputs += [] if preserve is None else [args.preserved]
     work = work_folder(f"train-{args.name}", decides, inputs, code_of("stages.train", settings, params))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
+    material = None if preserve is None else read_material(args.preserved, base, preserve.sources)
 
     def make(seed: int, folder: Path, partial: Path) -> None:
         selected = read_selection(args.selected, seed, base)
@@ -72,6 +76,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
             mask=selected.mask,
             start=selected.adapter,
             reweight=plan,
+            preserve=preserve,
+            material=material,
         )
         train_seed(job, base, folder, partial, work / "dry-run.json")
 

@@ -7,9 +7,8 @@ z       logits before a token that is read: every token of a sequence after its 
 m       such tokens in all sequences of the step, in all micro-batches and processes
 tau     temperature (Hinton, Vinyals, Dean, arXiv 1503.02531); its square keeps the gradient's size
 
-With a cache only the k largest of p are known, and the mass r of the rest. D is then taken over these k + 1 outcomes,
-with  1 - sum of q over the k  for the rest: a lower bound of the exact divergence, equal to it where k is the
-vocabulary.
+With a cache only the k largest of p are known, and the mass of the rest. D is then taken over these k + 1 outcomes: a
+lower bound of the exact divergence, equal to it where k is the vocabulary.
 
 A classifier is held by the mean over its tokens h of the last hidden states, as the metric `drift` measures it:
 D = 1 - cos(h, h_base), one for each sequence; tau is not used. Or by its head, where the base's own was trained:
@@ -27,6 +26,7 @@ from typing import Any, Literal
 import torch
 
 CHUNK = 2**18  # numbers of a temporary: it stays in a processor's cache
+TINY = 1e-30  # the least that the rest may have
 
 Direction = Literal["forward", "reverse"]
 
@@ -36,20 +36,20 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, base: torch.Tensor, tau: float, direction: Direction) -> torch.Tensor:
-        """Return the divergence of each row  # logits, base: (rows, vocabulary) -> (rows,); `base` is overwritten."""
+        """Return the divergence of each row  # logits, base: (rows, outputs) -> (rows,); `base` is overwritten."""
         divergences = []
         size = max(1, CHUNK // logits.shape[1])
-        for z, place in zip(logits.split(size), base.split(size), strict=True):
-            log_q, log_p = (torch.log_softmax(soften(part, tau), -1) for part in (z, place))
-            p, q = log_p.exp(), log_q.exp()
+        for part, place in zip(logits.split(size), base.split(size), strict=True):
+            z, z_base = soften(part, tau), soften(place, tau)
+            (q, log_sum), (p, log_sum_base) = _softmax(z), _softmax(z_base)
+            ratio = z_base.sub(z).add_(log_sum - log_sum_base)  # log p - log q
             if direction == "forward":
-                divergences.append(log_p.sub_(log_q).mul_(p).sum(-1))
+                divergences.append(ratio.mul_(p).sum(-1))  # KL(p || q);  its gradient: q - p
                 place.copy_(q.sub_(p).div_(tau))
             else:
-                ratio = log_q.sub_(log_p)
-                divergence = (q * ratio).sum(-1)
-                divergences.append(divergence)
-                place.copy_(ratio.sub_(divergence.unsqueeze(-1)).mul_(q).div_(tau))
+                divergence = -(q * ratio).sum(-1, keepdim=True)  # KL(q || p);  its gradient: q (log q - log p - KL)
+                divergences.append(divergence.squeeze(-1))
+                place.copy_(ratio.add_(divergence).mul_(q).div_(-tau))
         ctx.save_for_backward(base)
         return torch.cat(divergences)
 
@@ -58,6 +58,53 @@ class _Divergence(torch.autograd.Function):
         """Scale the gradient of each row."""
         (gradient,) = ctx.saved_tensors
         return gradient.mul_(grads[0].unsqueeze(-1)), None, None, None
+
+
+class _TopDivergence(torch.autograd.Function):
+    """KL over the base's k likeliest outcomes and the rest, of some rows of logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: torch.Tensor, rows: torch.Tensor, ids: torch.Tensor, log_p: torch.Tensor, tau: float,
+        direction: Direction,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return the divergence of each of `rows`; see `top_divergences`."""
+        divergences, gradient = [], torch.zeros_like(logits)
+        size = max(1, CHUNK // logits.shape[1])
+        for row, top, log in zip(rows.split(size), ids.split(size), log_p.split(size), strict=True):
+            z = soften(logits[row], tau)
+            q, log_sum = _softmax(z)
+            log_q = z.gather(1, top) - log_sum
+            q_top = log_q.exp()
+            if log.shape[1] > top.shape[1]:
+                rest = q.scatter(1, top, 0.0).sum(-1, keepdim=True).clamp_(min=TINY)  # summed, as 1 - sum is rounding
+                log_q, q_top = torch.cat([log_q, rest.log()], 1), torch.cat([q_top, rest], 1)  # (rows, k + 1)
+            ratio, p = log_q - log, log.exp()
+            if direction == "forward":
+                divergence = -(p * ratio).sum(-1, keepdim=True)
+                slope = q_top - p  # of each outcome
+            else:
+                divergence = (q_top * ratio).sum(-1, keepdim=True)
+                slope = q_top * (ratio - divergence)
+            divergences.append(divergence.squeeze(-1))
+            q.mul_(slope[:, -1:] / q_top[:, -1:])  # the rest's slope, shared out among its tokens
+            gradient[row] = q.scatter_(1, top, slope[:, : top.shape[1]]).div_(tau).to(gradient.dtype)
+        ctx.save_for_backward(gradient, rows)
+        return torch.cat(divergences)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None, None]:
+        """Scale the gradient of each row."""
+        gradient, rows = ctx.saved_tensors
+        scale = torch.zeros(len(gradient), dtype=grads[0].dtype, device=rows.device).index_copy(0, rows, grads[0])
+        return gradient.mul_(scale.unsqueeze(-1)), None, None, None, None, None
+
+
+def _softmax(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return softmax and logsumexp by one exponential each  # (rows, outputs), (rows, 1)."""
+    shares = z.softmax(-1)
+    largest, where = z.max(-1, keepdim=True)
+    return shares, largest - shares.gather(-1, where).log()
 
 
 def soften(logits: torch.Tensor, tau: float) -> torch.Tensor:
@@ -80,34 +127,28 @@ def divergences(logits: torch.Tensor, base: torch.Tensor, tau: float, direction:
 
 def top_divergences(
     logits: torch.Tensor,
+    rows: torch.Tensor,
     ids: torch.Tensor,
     log_p: torch.Tensor,
     log_rest: torch.Tensor,
     tau: float,
     direction: Direction,
 ) -> torch.Tensor:
-    """Return D of each row over the base's k likeliest tokens and the rest  # (rows,), float32.
+    """Return D of some rows over the base's k likeliest outcomes and the rest  # (read,), float32.
 
     Args:
         logits: of the tuned model  # (rows, vocabulary).
-        ids: the base's k likeliest tokens  # (rows, k).
-        log_p: of them  # (rows, k).
-        log_rest: log of the mass of all others, -inf for none  # (rows,).
-        tau: temperature, at which `log_p` was taken.
+        rows: the numbers of those that are compared  # (read,).
+        ids: the base's k likeliest outcomes there  # (read, k).
+        log_p: of them, at this temperature, in any precision: it is made to sum to 1  # (read, k).
+        log_rest: of all others; what it is does not matter where k is the vocabulary  # (read,).
+        tau: temperature.
         direction: forward KL(p || q), reverse KL(q || p).
     """
-    z = soften(logits, tau)
-    log_q = z.gather(-1, ids) - z.logsumexp(-1, keepdim=True)  # (rows, k)
-    whole = ids.shape[1] == logits.shape[1]
-    log_p = torch.cat([log_p, log_rest.unsqueeze(-1)], -1).float().log_softmax(-1)  # 16 bits do not sum to 1
-    if whole:
-        log_p = log_p[:, :-1]
-    else:
-        kept = log_q.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7)
-        log_q = torch.cat([log_q, torch.log1p(-kept)], -1)  # (rows, k + 1)
-    if direction == "forward":
-        return (log_p.exp() * (log_p - log_q)).sum(-1)
-    return (log_q.exp() * (log_q - log_p)).sum(-1)
+    outcomes = log_p if ids.shape[1] == logits.shape[1] else torch.cat([log_p, log_rest.unsqueeze(-1)], -1)
+    given = logits, rows, ids, outcomes.float().log_softmax(-1), tau, direction
+    found: torch.Tensor = _TopDivergence.apply(*given)  # type: ignore[no-untyped-call]
+    return found
 
 
 def state_divergences(states: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

@@ -50,14 +50,18 @@ def test_nothing_diverges_from_itself(direction: Any) -> None:
     assert gradient.abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("chunk", [2**18, 22])
 @pytest.mark.parametrize("tau", [1.0, 2.5])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_the_whole_vocabulary_in_a_cache_is_the_exact_form(direction: Any, tau: float) -> None:
+def test_the_whole_vocabulary_in_a_cache_is_the_exact_form(
+    direction: Any, tau: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distill, "CHUNK", chunk)
     z, base = logits()
     log_p, ids = (base / tau).log_softmax(-1).sort(descending=True)
-    nothing = torch.full((5,), -30.0)
-    computed = top_divergences(z, ids, log_p.half(), nothing.half(), tau, direction)
-    expected = plainly(z, base, tau, direction)
+    rows, nothing = torch.tensor([3, 0, 1]), torch.full((3,), torch.nan)
+    computed = top_divergences(z, rows, ids[rows], log_p[rows].half(), nothing, tau, direction)
+    expected = plainly(z, base, tau, direction)[rows]
     torch.testing.assert_close(computed, expected, atol=2e-3, rtol=2e-3)
     one, other = (torch.autograd.grad(each.sum(), z)[0] for each in (computed, expected))
     torch.testing.assert_close(one, other, atol=5e-3, rtol=2e-3)
@@ -66,16 +70,20 @@ def test_the_whole_vocabulary_in_a_cache_is_the_exact_form(direction: Any, tau: 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_fewer_outcomes_are_a_lower_bound(direction: Any) -> None:
     z, base = logits()
-    expected = plainly(z, base, 1.0, direction)
-    log_p, ids = base.log_softmax(-1).sort(descending=True)
+    expected = plainly(z, base, 2.0, direction)
+    log_p, ids = (base / 2).log_softmax(-1).sort(descending=True)
     last = torch.zeros(5)
     for k in (1, 3, 6, 10):
         rest = log_p[:, k:].logsumexp(-1)
-        computed = top_divergences(z, ids[:, :k], log_p[:, :k], rest, 1.0, direction)
-        q, p = z.softmax(-1).gather(1, ids[:, :k]), log_p[:, :k].exp()
+        computed = top_divergences(z, torch.arange(5), ids[:, :k], log_p[:, :k], rest, 2.0, direction)
+        q, p = (z / 2).softmax(-1).gather(1, ids[:, :k]), log_p[:, :k].exp()
         q, p = (torch.cat([part, 1 - part.sum(1, keepdim=True)], 1) for part in (q, p))
         one, other = (p, q) if direction == "forward" else (q, p)
-        torch.testing.assert_close(computed, (one * (one / other).log()).sum(1), atol=1e-5, rtol=1e-4)
+        by_definition = (one * (one / other).log()).sum(1)
+        torch.testing.assert_close(computed, by_definition, atol=1e-5, rtol=1e-4)
+        weights = torch.arange(5.0)
+        slopes = [torch.autograd.grad((each * weights).sum(), z)[0] for each in (computed, by_definition)]
+        torch.testing.assert_close(*slopes, atol=1e-5, rtol=1e-3)
         assert bool((computed >= last - 1e-5).all())
         assert bool((computed <= expected + 1e-5).all())
         last = computed.detach()

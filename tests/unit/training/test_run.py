@@ -15,6 +15,9 @@ from knowtune.common.files import file_digest, read_json, read_rows, text_digest
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
+from knowtune.preserve.options import Preserve
+from knowtune.preserve.sources import Material
+from knowtune.text.encoded import Encoded
 from knowtune.training.outputs import RECORD
 from knowtune.training.run import Job, train_seed
 from tests.unit.helpers import fact_rows, plan, recipe, row, table, with_distances
@@ -55,6 +58,30 @@ def test_what_a_seed_leaves(base: Base, tmp_path: Path) -> None:
     }  # fmt: skip
     # rank 2, two layers: q and o 64+64, k and v 64+32, gate, up and down 64+128
     assert card["num_trainable"] == 2 * 2 * (2 * 128 + 2 * 96 + 3 * 192)
+
+
+def test_what_a_run_keeps_stands_in_its_card_and_its_curve(base: Base, tmp_path: Path) -> None:
+    known = base.task.encode(base.tokenizer(), fact_rows()[8:12])
+    written = [Encoded.running([0, 5, 9, 30 + i]) for i in range(5)]
+    sequences: dict[str, Any] = {"known": known, "self": written}
+    material = Material(sequences, {source: [str(i) for i in range(len(rows))] for source, rows in sequences.items()})
+    preserve = Preserve.model_validate({"replay": {"from": "known"}, "distill": {"on": "self", "temperature": 2.0}})
+    for name in ("a", "b"):
+        train_seed(job(preserve=preserve, material=material), base, tmp_path / name, tmp_path / f"work-{name}")
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in ("a", "b"))
+    assert one == two
+    curve = pd.read_csv(tmp_path / "a" / "curve.csv")
+    of_step = ["train", "replay", "distill"]
+    assert curve["split"].tolist() == [*of_step, *of_step, "validation"] * 2
+    card = read_json(tmp_path / "a" / ADAPTER_CARD)["preserve"]
+    assert card["replay"] == {"from": "known", "share": 0.5, "weight": 1.0}
+    assert card["distill"]["temperature"] == 2.0
+    assert card["anchor"] is None
+    assert card["teacher"] == "the model with its adapter off"
+    assert {source: kept["sequences"] for source, kept in card["sources"].items()} == {"known": 4, "self": 5}
+    assert card["sources"]["self"]["digest"] == text_digest([row.input_ids for row in written])
+    train_seed(job(), base, tmp_path / "plain", tmp_path / "work-plain")
+    assert "preserve" not in read_json(tmp_path / "plain" / ADAPTER_CARD)
 
 
 def test_twice_equal_bytes_and_no_path(base: Base, tmp_path: Path) -> None:
