@@ -29,6 +29,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.evaluation.compute_metrics import over_seeds, reads_answers, reads_base
     from knowtune.evaluation.evaluate import evaluate_seeds
     from knowtune.evaluation.results import Results
+    from knowtune.merging.choose import read_curve
     from knowtune.merging.fold import open_merged
     from knowtune.merging.parity import largest_difference
     from stages.core.evaluation_set import read_evaluation_set
@@ -54,8 +55,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     write_rows(args.out / "examples.jsonl", evaluation.examples)
     write_rows(args.out / "texts.jsonl", evaluation.texts)
     parity = largest_difference(args.merged)
-    summary = over_seeds(evaluation.metrics)
-    write_json(args.out / "metrics.json", {"seeds": evaluation.metrics, "summary": summary, "parity": parity})
+    summary, curve = over_seeds(evaluation.metrics), read_curve(args.merged)
+    metrics = {"seeds": evaluation.metrics, "summary": summary, "parity": parity}
+    write_json(args.out / "metrics.json", metrics if curve is None else {**metrics, "curve": curve})
 
 
 if __name__ == "__main__":

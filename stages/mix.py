@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import Params
+from stages.core.schema import MixtureParams, Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from knowtune.merging.choose import Heldout
 
 EXAMPLE = "python -m stages.mix --name soup --merged data/merged --validation data/prepared/validation.jsonl \\\n    --replay data/prepared/replay.jsonl --base data/base --out data/mixed/soup"  # noqa: E501
 
@@ -19,13 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--name", required=True, help="a name under `mixtures` in params.yaml")
     parser.add_argument("--merged", type=Path, required=True, help="folder of all merged runs")
-    parser.add_argument(
-        "--validation", type=Path, required=True, help="validation rows, for a choice by what is learned"
-    )
-    parser.add_argument(
-        "--replay", type=Path, required=True, help="known rows that measure nothing, for one by what is lost"
-    )
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--validation", type=Path, required=True, help="rows on which one of several alphas is chosen")
+    parser.add_argument("--replay", type=Path, required=True, help="known rows that may be replayed, for the same")
     parser.add_argument("--out", type=Path, required=True, help="folder for one seed-N folder per mixture")
 
 
@@ -33,7 +33,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Mix the seeds position by position; a mixture is named after the first run's seed."""
     from knowtune.common.errors import unknown
     from knowtune.common.files import write_json
-    from knowtune.merging.mix import mix
+    from knowtune.merging.choose import CURVE, choose, curve_table, trace_curve
+    from knowtune.merging.mix import mix, mixed_model
     from knowtune.merging.mixtures import MIXTURES
     from knowtune.registry import member_class
     from stages.core.models import open_base
@@ -44,20 +45,68 @@ def run(args: argparse.Namespace, params: Params) -> None:
     base = open_base(params, args.base)
     member = member_class(MIXTURES, "mixture", settings.strategy)(**settings.options)
     weights = settings.weights or [1.0] * len(settings.runs)
-    kept = [
-        [
-            args.merged / run / f"seed-{seed}"
-            for seed in params.runs[run].seeds
-            if (args.merged / run / f"seed-{seed}").is_dir()
-        ]
-        for run in settings.runs
-    ]
-    norms = {}
-    for sources in zip(*kept, strict=True):
+    choice, norms, curves = member.choice, {}, {}
+    for sources in _seeds(settings, params, args.merged):
         seed = sources[0].name
-        norms[seed] = mix(member, list(sources), weights, base, args.out / seed, settings.seed)
+        where: Any = (sources, weights, base, args.out / seed, settings.seed)
+        mixture = member
+        if choice is not None:
+            rows, label = _heldout(args, params), f"mix {args.name}, {seed}"
+            curve = trace_curve(choice, lambda made, at=where: mixed_model(made, *at)[0], base, rows, label)
+            chosen = choose(curve, choice.max_forgotten)
+            curves[int(seed.removeprefix("seed-"))] = curve, chosen
+            _announce(label, chosen, choice.max_forgotten)
+            mixture = choice.candidates[chosen.alpha]
+        norms[seed] = mix(mixture, *where)
         print(f"mix {args.name}: {seed}: norms of task vectors {norms[seed]}")
     write_json(args.out / "norms.json", norms)
+    if curves:
+        table = curve_table(curves)
+        table.to_csv(args.out / CURVE, index=False)
+        write_json(args.out / "alpha.json", _numbers(table))
+
+
+def _seeds(settings: MixtureParams, params: Params, merged: Path) -> list[list[Path]]:
+    """List the merged models that become one, seed by seed; `merge.keep: best` leaves one seed of a run."""
+    folders = [[merged / run / f"seed-{seed}" for seed in params.runs[run].seeds] for run in settings.runs]
+    kept = [[folder for folder in of_run if folder.is_dir()] for of_run in folders]
+    return [list(sources) for sources in zip(*kept, strict=True)]
+
+
+def _heldout(args: argparse.Namespace, params: Params) -> Heldout:
+    """Read the rows that alpha is chosen on."""
+    from knowtune.common.files import read_rows
+    from knowtune.data.contract import ROW_COLUMNS, ROWS, check
+    from knowtune.merging.choose import Heldout
+
+    validation, replay = (
+        check(read_rows(path, ROW_COLUMNS), ROWS, str(path)) for path in (args.validation, args.replay)
+    )
+    return Heldout(validation, replay, params.evaluate.batch_size)
+
+
+def _announce(label: str, chosen: Any, bound: float) -> None:
+    """Say what was chosen; loudly where every alpha forgets more than it may."""
+    found = f"it learned {100 * chosen.learned:.1f} % and forgot {100 * chosen.forgotten:.1f} %"
+    if chosen.forgotten <= bound:
+        print(f"{label}: chose alpha {chosen.alpha:g}: {found}")
+        return
+    print(
+        f"{label}: CAUTION: every alpha forgets more than max_forgotten, {100 * bound:g} %. Chose the one that forgets "
+        f"least, alpha {chosen.alpha:g}: {found}. Give smaller alphas, or train with `preserve`",
+        file=sys.stderr,
+    )
+
+
+def _numbers(table: Any) -> dict[str, Any]:
+    """Give the curve and the choice of each seed as numbers, for tracking."""
+    return {
+        f"seed-{seed}": {
+            "chosen": float(rows.loc[rows["chosen"], "alpha"].iloc[0]),
+            **{name: dict(zip(map(str, rows["alpha"]), rows[name], strict=True)) for name in ("learned", "forgotten")},
+        }
+        for seed, rows in table.groupby("seed")
+    }
 
 
 if __name__ == "__main__":

@@ -100,8 +100,9 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
     for name, mixture in params.mixtures.items():
         folder = args.evaluated / "mixtures" / name
         about = f"{mixture.strategy} of {', '.join(mixture.runs)}"
-        entry = Entry(name, about, None, None, read_json(folder / "metrics.json")["summary"])
-        models.append(Model(entry, examples(folder), None))
+        metrics = read_json(folder / "metrics.json")
+        entry, curve = Entry(name, about, None, None, metrics["summary"]), metrics.get("curve")
+        models.append(Model(entry, examples(folder), None, None if curve is None else pd.DataFrame(curve)))
     return models
 
 

@@ -1,8 +1,9 @@
-"""Plots of the report: learned against forgotten, and learning curves."""
+"""Plots of the report: learned against kept, and learning curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -13,35 +14,71 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def plot_trade_off(entries: Sequence[Entry], lost: str, learned: str) -> Figure:
-    """Draw learned (up) against lost (right), with 95 % intervals: the better, the further up and left."""
+def plot_frontier(
+    entries: Sequence[Entry], lost: str, learned: str, interpolations: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
+    """Draw kept (up) against learned (right), with 95 % intervals over seeds: the better, the further up and right.
+
+    Args:
+        entries: the base, runs and mixtures; those without both numbers are left out.
+        lost: the metric of what was lost; a share is drawn as what is kept of it, anything else downwards.
+        learned: the metric of what was learned.
+        interpolations: of mixtures that chose their alpha, what every alpha learned and forgot on the rows of that
+            choice (seed, alpha, learned, forgotten, chosen); drawn dashed, as the mean over seeds.
+    """
     figure = Figure(figsize=(6.4, 4.2))
     axes = figure.subplots()
-    scales = [100 if metric_class(name).unit == "share" else 1 for name in (lost, learned)]
+    right, up = _Scale(learned), _Scale(lost, kept=metric_class(lost).unit == "share")
     for number, entry in enumerate(entries):
         if not {lost, learned} <= set(entry.summary):
             continue
-        x, y = entry.summary[lost], entry.summary[learned]
+        x, y = entry.summary[learned], entry.summary[lost]
         axes.errorbar(
-            scales[0] * x["mean"],
-            scales[1] * y["mean"],
-            xerr=scales[0] * (x["half_width"] or 0),
-            yerr=scales[1] * (y["half_width"] or 0),
+            right.of(x["mean"]),
+            up.of(y["mean"]),
+            xerr=right.factor * (x["half_width"] or 0),
+            yerr=up.factor * (y["half_width"] or 0),
             fmt="o" if entry.num_trainable else ("s" if entry.name == "base" else "D"),
             capsize=3,
-            color=f"C{number}",
+            color="black" if entry.name == "base" else f"C{number}",
             label=entry.name,
         )
-    names = [
-        f"{metric_class(name).about}, {'%' if metric_class(name).unit == 'share' else metric_class(name).unit}"
-        for name in (lost, learned)
-    ]
-    axes.set_xlabel(f"{names[0]} (left is better)")
-    axes.set_ylabel(names[1])
+        if entry.name == "base":
+            axes.axhline(up.of(y["mean"]), color="black", linewidth=0.8, alpha=0.4)
+        if interpolations and entry.name in interpolations:
+            mean = interpolations[entry.name].groupby("alpha")[["learned", "forgotten"]].mean()
+            points = [(right.of(row["learned"]), up.of(row["forgotten"])) for _, row in mean.iterrows()]
+            axes.plot(*zip(*points, strict=True), ".--", color=f"C{number}", linewidth=1, alpha=0.7)
+            for alpha, point in zip(mean.index, points, strict=True):
+                axes.annotate(f"{alpha:g}", point, (3, 3), textcoords="offset points", fontsize=7)
+    axes.set_xlabel(f"{right.label} (right is better)")
+    axes.set_ylabel(f"{up.label} (up is better)")
+    axes.yaxis.set_inverted(not up.kept)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     return figure
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How a metric stands on an axis: shares in percent, and what was lost as what was kept."""
+
+    metric: str
+    kept: bool = False
+
+    @property
+    def factor(self) -> float:
+        return 100 if metric_class(self.metric).unit == "share" else 1
+
+    @property
+    def label(self) -> str:
+        unit = "%" if metric_class(self.metric).unit == "share" else metric_class(self.metric).unit
+        about = metric_class(self.metric).about
+        return f"kept, {unit} (100 % - {self.metric})" if self.kept else f"{about}, {unit}"
+
+    def of(self, value: float) -> float:
+        return self.factor * (1 - value if self.kept else value)
 
 
 def plot_learning_curves(curves: pd.DataFrame) -> Figure:

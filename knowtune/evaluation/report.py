@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -46,11 +46,13 @@ class Model:
         entry: its line of the leaderboard.
         examples: its results; None where no metric reads answers.
         curves: seed, split, step, loss; None of a mixture.
+        interpolation: of a mixture that chose its alpha: seed, alpha, learned, forgotten, chosen; else None.
     """
 
     entry: Entry
     examples: pd.DataFrame | None
     curves: pd.DataFrame | None
+    interpolation: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Report:
         pushed: which answers moved away from their targets; None where no metric reads answers.
         known: how many known facts the base has right, and how many there are; None where there are none.
         cautions: what makes the numbers say less than they seem to.
+        interpolations: of mixtures that chose their alpha, by name; see `Model`.
     """
 
     entries: Sequence[Entry]
@@ -82,6 +85,7 @@ class Report:
     pushed: PushAway | None = None
     known: Sequence[int] | None = None
     cautions: Sequence[str] = ()
+    interpolations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def make_report(
@@ -127,6 +131,7 @@ def make_report(
         pushed=_push_away_of(models, prepared.test) if reads_answers(metrics) else None,
         known=baseline.known,
         cautions=[*prepared.summary["cautions"], *baseline.cautions],
+        interpolations={m.entry.name: m.interpolation for m in models if m.interpolation is not None},
     )
 
 

@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader
 
 from knowtune.common.files import write_json
 from knowtune.common.svg import svg_text
+from knowtune.evaluation.interpolation import interpolation_rows
 from knowtune.evaluation.leaderboard import arrow, leaderboard_markdown, leaderboard_rows, legend, metric_class
-from knowtune.evaluation.plots import plot_learning_curves, plot_trade_off
+from knowtune.evaluation.plots import plot_frontier, plot_learning_curves
 from knowtune.evaluation.report import Report
 
 
@@ -49,6 +50,7 @@ def render_page(report: Report) -> str:
         head=head,
         rows=rows,
         about=[(m, legend(m, report.known), metric_class(m).unit, arrow(m)) for m in report.metrics],
-        trade_off=svg_text(plot_trade_off(models, *report.axes), bbox_inches="tight"),
+        frontier=svg_text(plot_frontier(models, *report.axes, report.interpolations), bbox_inches="tight"),
+        interpolations=interpolation_rows(report.interpolations),
         curves=svg_text(plot_learning_curves(report.curves), bbox_inches="tight"),
     )

@@ -12,6 +12,7 @@ from knowtune.evaluation.push_away import PushAway
 from knowtune.evaluation.report import Report
 from knowtune.evaluation.write_report import write_report
 from tests.unit.evaluation.test_filter_scores import INJECTED, trained
+from tests.unit.evaluation.test_interpolation import CURVE as CURVE_OF_ALPHA
 from tests.unit.evaluation.test_leaderboard import ENTRIES, METRICS
 
 CURVES = pd.DataFrame(
@@ -116,6 +117,12 @@ class TestPage:
 
     def test_without_answers_there_is_no_word_of_them(self, tmp_path: Path) -> None:
         assert "ushed" not in self.page(tmp_path)
+
+    def test_what_every_alpha_learned_and_forgot(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path, interpolations={"w<i>se": CURVE_OF_ALPHA})
+        cells = ["w&lt;i&gt;se", "0.25", "50.0 % ± 0.0", "0.0 % ± 0.0", "seed 0, seed 1"]
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        assert "interpolation</h2>" not in self.page(tmp_path)
 
     def test_runs_without_a_curve(self, tmp_path: Path) -> None:
         none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})
