@@ -87,13 +87,13 @@ def _heldout(args: argparse.Namespace, params: Params) -> Heldout:
 
 def _announce(label: str, chosen: Any, bound: float) -> None:
     """Say what was chosen; loudly where every alpha forgets more than it may."""
-    found = f"it learned {100 * chosen.learned:.1f} % and forgot {100 * chosen.forgotten:.1f} %"
+    outcome = f"it learned {100 * chosen.learned:.1f} % and forgot {100 * chosen.forgotten:.1f} %"
     if chosen.forgotten <= bound:
-        print(f"{label}: chose alpha {chosen.alpha:g}: {found}")
+        print(f"{label}: chose alpha {chosen.alpha:g}: {outcome}")
         return
     print(
         f"{label}: CAUTION: every alpha forgets more than max_forgotten, {100 * bound:g} %. Chose the one that forgets "
-        f"least, alpha {chosen.alpha:g}: {found}. Give smaller alphas, or train with `preserve`",
+        f"least, alpha {chosen.alpha:g}: {outcome}. Give smaller alphas, or train with `preserve`",
         file=sys.stderr,
     )
 

@@ -64,8 +64,8 @@ def prompt_divergences(
     """
     ids = encode_prompts(tokenizer, rows["prompt"].tolist(), layouts_of(rows))
     require_room(model, tokenizer, [len(row) for row in ids])
-    found = _divergences(model, pristine, ids, batch_size, 0, label)
-    table = {"prompt_kl": [total / max(num, 1) for total, num in found], "prompt_tokens": [num for _, num in found]}
+    sums = _divergences(model, pristine, ids, batch_size, 0, label)
+    table = {"prompt_kl": [total / max(num, 1) for total, num in sums], "prompt_tokens": [num for _, num in sums]}
     return pd.DataFrame(table, index=rows.index)
 
 

@@ -84,8 +84,8 @@ def judge_model(
         model, tokenizer, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts"
     )
     if pristine is not None:
-        asked, beside = on.examples[on.examples["kind"] == "generalisation"], (model, pristine, tokenizer)
-        judged = judged.join(prompt_divergences(*beside, asked, batch_size, f"{label}: prompts beside the base"))
+        new, beside = on.examples[on.examples["kind"] == "generalisation"], (model, pristine, tokenizer)
+        judged = judged.join(prompt_divergences(*beside, new, batch_size, f"{label}: prompts beside the base"))
         kl = text_divergences(
             *beside, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts beside the base"
         )

@@ -100,6 +100,7 @@ def toy(params: dict[str, Any]) -> None:
     params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
     for chosen in params["filters"].values():
         chosen["allow_lost"] = True  # a relation has only few rows here
+    params["evaluate"]["metrics"] += ["kl_to_base", "kl_to_base_prompts"]
     params["training"] |= {"epochs": 4, "batch_size": 4, "save_steps": 5, "logging_steps": 4}
     params["runs"] = {
         "lora": {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]},

@@ -99,6 +99,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
             "full": {"selection": "clean", "method": "full", "seeds": [0, 1]},
         }
         params["selections"] = {"clean": params["selections"]["clean"]}
+        params["mixtures"] = {"half": {"from": ["lora"], "strategy": "interpolate", "options": {"alpha": 0.5}}}
 
     own = (project.folder / "params.yaml").read_bytes()
     project.change(edit)
@@ -119,13 +120,13 @@ def majority(data: Path) -> tuple[str, float]:
 
 def test_an_encoder_learns_labels(classifier: Project) -> None:
     stages = classifier.run("--params", "reviews.yaml")
-    assert {"fetch@encoder", "fetch@reviews", "mix@soup", "evaluate-run@full"} <= set(stages)
+    assert {"fetch@encoder", "fetch@reviews", "mix@half", "evaluate-run@full"} <= set(stages)
     data = classifier.folder / "workspaces/reviews/data"
     board = json.loads((data / "report/leaderboard.json").read_text())
     assert board["base"]["drift"]["mean"] == pytest.approx(0, abs=1e-9)
     assert board["base"]["similarity_order"]["mean"] == pytest.approx(1)
     label, share = majority(data)
-    assert list(board) == ["base", "full", "lora", "majority", "soup"]
+    assert list(board) == ["base", "full", "half", "lora", "majority"]
     assert board["majority"]["accuracy"] == {"mean": pytest.approx(share), "half_width": None, "n": 1}
     assert set(board["majority"]) == {"accuracy", "f1", "matthews"}
     table = (data / "report/leaderboard.md").read_text().splitlines()
@@ -138,6 +139,8 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
         assert board[run]["drift"]["mean"] > 0
         for parity in json.loads((data / f"merged/{run}/parity.json").read_text()).values():
             assert parity["largest"] < 1e-4
+    assert 0 < board["half"]["drift"]["mean"] < board["lora"]["drift"]["mean"]
+    assert board["half"]["accuracy"]["mean"] > 0.5
     examples = [json.loads(line) for line in (data / "evaluated/runs/lora/examples.jsonl").read_text().splitlines()]
     assert all(example["answer"] == example["predicted"] for example in examples)
     assert all((example["distance"] == 0) == example["correct"] for example in examples)

@@ -23,7 +23,9 @@ class KLToBasePrompts(Metric):
 
     def compute(self, judged: Judged) -> float | None:
         """Average over tokens."""
-        asked = judged.of_kind("generalisation")
-        if asked.empty:
+        examples = judged.of_kind("generalisation")
+        if examples.empty:
             return None
-        return float((asked["prompt_kl"] * asked["prompt_tokens"]).sum(skipna=False) / asked["prompt_tokens"].sum())
+        return float(
+            (examples["prompt_kl"] * examples["prompt_tokens"]).sum(skipna=False) / examples["prompt_tokens"].sum()
+        )

@@ -35,18 +35,18 @@ def test_of_texts_each_token_after_the_first_counts(base: Base, models: tuple[An
     ids = encode_texts(base.tokenizer(), TEXTS, 8)
     expected = [definition(*models, row, len(row) - 1) for row in ids]
     for batch_size in (1, 3):  # neither padding nor what stands beside a text matters
-        found = text_divergences(*models, base.tokenizer(), TEXTS, batch_size, 8, "x")
-        assert found == pytest.approx(expected, abs=1e-5)
+        measured = text_divergences(*models, base.tokenizer(), TEXTS, batch_size, 8, "x")
+        assert measured == pytest.approx(expected, abs=1e-5)
     assert min(expected) > 0.001
 
 
 def test_of_prompts_the_answers_first_token_counts_too(base: Base, models: tuple[Any, Any]) -> None:
     rows = fact_rows().head(5)
-    found = prompt_divergences(*models, base.tokenizer(), rows, 2, "x")
+    measured = prompt_divergences(*models, base.tokenizer(), rows, 2, "x")
     ids = encode_prompts(base.tokenizer(), rows["prompt"].tolist())
-    assert found["prompt_tokens"].tolist() == [len(row) for row in ids]
-    assert found["prompt_kl"].tolist() == pytest.approx([definition(*models, r, len(r)) for r in ids], abs=1e-5)
-    assert found.index.equals(rows.index)
+    assert measured["prompt_tokens"].tolist() == [len(row) for row in ids]
+    assert measured["prompt_kl"].tolist() == pytest.approx([definition(*models, r, len(r)) for r in ids], abs=1e-5)
+    assert measured.index.equals(rows.index)
 
 
 def test_a_copy_of_the_base_does_not_differ(base: Base, models: tuple[Any, Any]) -> None:
@@ -67,13 +67,13 @@ def test_tokens_that_neither_can_write_say_nothing(base: Base, models: tuple[Any
 
     for model in models:
         model.register_forward_hook(forbid)
-    found = text_divergences(*models, base.tokenizer(), TEXTS, 2, 8, "x")
-    assert all(0 < value < 10 for value in found)
+    measured = text_divergences(*models, base.tokenizer(), TEXTS, 2, 8, "x")
+    assert all(0 < value < 10 for value in measured)
 
 
 def test_a_broken_model_is_not_near_the_base(base: Base, models: tuple[Any, Any]) -> None:
     tuned, pristine = models
     with torch.no_grad():
         tuned.lm_head.weight[3] = torch.nan
-    found = text_divergences(tuned, pristine, base.tokenizer(), TEXTS, 2, 8, "x")
-    assert all(value != value for value in found)
+    measured = text_divergences(tuned, pristine, base.tokenizer(), TEXTS, 2, 8, "x")
+    assert all(value != value for value in measured)

@@ -79,11 +79,11 @@ class TestCurve:
 
     def test_it_counts_as_the_metrics_do(self, base: Base, broken: Path, tmp_path: Path) -> None:
         rows = fact_rows()
-        found = self.traced(base, broken, Heldout(rows.head(8), rows, 4), tmp_path / "out" / "seed-0")
-        assert [candidate.alpha for candidate in found] == [0.0, 0.25, 1.0]
+        curve = self.traced(base, broken, Heldout(rows.head(8), rows, 4), tmp_path / "out" / "seed-0")
+        assert [candidate.alpha for candidate in curve] == [0.0, 0.25, 1.0]
         judge = partial(base.task.evaluator.judge, tokenizer=base.tokenizer(), batch_size=4, label="x")
         knows = judge(base.model(), rows=rows)["correct"]
-        for candidate in found:
+        for candidate in curve:
             model = mixed_model(Interpolate(alpha=candidate.alpha), [broken], [1.0], base, tmp_path / "m", 0)[0]
             new = judge(model, rows=rows.head(8)).assign(kind="generalisation")
             known = judge(model, rows=rows).assign(kind="locality", base_correct=knows)
@@ -91,8 +91,8 @@ class TestCurve:
             judged = Judged(examples, rows[:0])
             assert candidate.learned == Generalisation().compute(judged)
             assert candidate.forgotten == Forgotten().compute(judged)
-        assert [found[0].forgotten, found[2].forgotten] == [0.0, 1.0]
-        assert found[0].learned == knows.head(8).mean() > 0
+        assert [curve[0].forgotten, curve[2].forgotten] == [0.0, 1.0]
+        assert curve[0].learned == knows.head(8).mean() > 0
         assert list((tmp_path / "out").iterdir()) == []
 
     @pytest.mark.parametrize(("validation", "replay", "why"), [(0, 4, "validation rows"), (4, 0, "may be replayed")])

@@ -38,11 +38,11 @@ def test_the_blocks_of_an_architecture(kind: str) -> None:
     model = made(kind, head, config)
     stacks = stacks_of(model)
     assert stacks == {stack: 3}
-    found = {name: block_of(name, stacks) for name in model.state_dict()}
-    assert {position for position in found.values() if position[0]} == {(1, 3), (2, 3), (3, 3)}
-    outside = {name.removesuffix(".weight").rpartition(".")[2] for name, at in found.items() if at == (None, 0)}
+    positions = {name: block_of(name, stacks) for name in model.state_dict()}
+    assert {position for position in positions.values() if position[0]} == {(1, 3), (2, 3), (3, 3)}
+    outside = {name.removesuffix(".weight").rpartition(".")[2] for name, at in positions.items() if at == (None, 0)}
     assert outside & {"embed_tokens", "wte", "embeddings", "word_embeddings"}
-    assert not any(name.startswith(f"{stack}.") for name, at in found.items() if at == (None, 0))
+    assert not any(name.startswith(f"{stack}.") for name, at in positions.items() if at == (None, 0))
 
 
 class Experts(torch.nn.Module):

@@ -8,8 +8,8 @@ from knowtune.merging.mixtures.lines import Lines
 
 def test_the_share_grows_linearly_with_depth() -> None:
     made = Lines(alpha=0.2, beta=0.6)
-    found = [made.kept_share(Position(block, 4)) for block in (1, 2, 3, 4)]
-    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    shares = [made.kept_share(Position(block, 4)) for block in (1, 2, 3, 4)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
 def test_the_first_block_goes_back_and_the_last_is_kept_whole() -> None:

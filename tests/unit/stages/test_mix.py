@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import MERGED
+from knowtune.common.files import read_json, write_json, write_rows
+from knowtune.merging.choose import read_curve
+from knowtune.merging.fold import open_merged
+from stages import mix as stage
+from stages.core.params import load_params
+from stages.core.schema import Params
+from stages.tracking.numbers import read_numbers
+from tests.unit.helpers import equal_states, fact_rows
+
+ROOT = Path(__file__).resolve().parents[3]
+Mix = Callable[..., Path]
+
+
+@pytest.fixture
+def mix(base: Base, tmp_path: Path) -> Mix:
+    """Give a run of the stage on one run of two seeds: the first lost all that the base knew, the second nothing."""
+    for seed, factor in ((0, -1.0), (1, 1.0)):
+        model, folder = base.model(), tmp_path / "merged" / "lora" / f"seed-{seed}"
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(factor)
+        model.save_pretrained(folder)
+        write_json(folder / MERGED, {"base_digest": base.digest})
+    write_rows(tmp_path / "rows.jsonl", fact_rows())
+
+    def go(**options: Any) -> Path:
+        raw = load_params(ROOT / "params.yaml").model_dump(by_alias=True, exclude_unset=True)
+        raw["runs"]["lora"]["seeds"] = [0, 1]
+        raw["mixtures"] = {"wise": {"from": ["lora"], **options}}
+        places = {"validation": tmp_path / "rows.jsonl", "replay": tmp_path / "rows.jsonl", "base": base.folder}
+        out = tmp_path / "out"
+        stage.run(argparse.Namespace(name="wise", merged=tmp_path / "merged", out=out, **places), Params(**raw))
+        return out
+
+    return go
+
+
+def test_each_seed_chooses_its_own_alpha(mix: Mix, base: Base, capsys: pytest.CaptureFixture[str]) -> None:
+    out = mix(strategy="interpolate", options={"alpha": [0.25, 1.0], "max_forgotten": 0.0})
+    assert sorted(path.name for path in out.iterdir()) == [
+        "alpha.json", "curve.csv", "norms.json", "seed-0", "seed-1",
+    ]  # fmt: skip
+    curve = pd.DataFrame(read_curve(out))
+    numbers = curve[["seed", "alpha", "forgotten"]].to_numpy().tolist()
+    assert numbers == [[0, 0.25, 0], [0, 1, 1], [1, 0.25, 0], [1, 1, 0]]  # half of a weight orders logits alike
+    assert curve.loc[curve["chosen"], ["seed", "alpha"]].to_numpy().tolist() == [[0, 0.25], [1, 0.25]]
+    _, seeds = read_numbers({"data/mixed/wise": out})
+    tracked = seeds["seed-0"].metrics
+    assert tracked["alpha.chosen"] == 0.25
+    assert tracked["alpha.forgotten.1.0"] == 1.0
+    assert equal_states(open_merged(out / "seed-1", base).state_dict(), base.model().state_dict())
+    output = capsys.readouterr()
+    assert "mix wise, seed-1: chose alpha 0.25: it learned " in output.out
+    assert "CAUTION" not in output.err
+
+
+def test_it_is_loud_where_every_alpha_forgets_too_much(mix: Mix, capsys: pytest.CaptureFixture[str]) -> None:
+    out = mix(strategy="interpolate", options={"alpha": [0.75, 1.0], "max_forgotten": 0.1})
+    log = capsys.readouterr().err
+    caution = "mix wise, seed-0: CAUTION: every alpha forgets more than max_forgotten, 10 %. Chose the one that forgets"
+    assert caution in log
+    assert "seed-1: CAUTION" not in log
+    assert read_json(out / "alpha.json")["seed-0"]["forgotten"]["0.75"] > 0.1
+
+
+@pytest.mark.parametrize(("strategy", "options"), [("interpolate", {"alpha": 0.5}), ("lines", {})])
+def test_without_a_choice_there_is_no_curve(mix: Mix, strategy: str, options: dict[str, Any]) -> None:
+    out = mix(strategy=strategy, options=options)
+    assert sorted(path.name for path in out.iterdir()) == ["norms.json", "seed-0", "seed-1"]
+    assert read_curve(out) is None
