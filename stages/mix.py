@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from stages.core.schema import MixtureParams, Params
 from stages.runner import command
 
 if TYPE_CHECKING:
+    import torch
+
     from knowtune.merging.choose import Heldout
+    from knowtune.merging.mixtures.base import Mixture
 
 EXAMPLE = "python -m stages.mix --name soup --merged data/merged --validation data/prepared/validation.jsonl \\\n    --replay data/prepared/replay.jsonl --base data/base --out data/mixed/soup"  # noqa: E501
 
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.common.errors import unknown
     from knowtune.common.files import write_json
     from knowtune.merging.choose import CURVE, choose, curve_table, trace_curve
-    from knowtune.merging.mix import mix, mixed_model
+    from knowtune.merging.mix import mix
     from knowtune.merging.mixtures import MIXTURES
     from knowtune.registry import member_class
     from stages.core.models import open_base
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         mixture = member
         if choice is not None:
             rows, label = _heldout(args, params), f"mix {args.name}, {seed}"
-            curve = trace_curve(choice, lambda made, at=where: mixed_model(made, *at)[0], base, rows, label)
+            curve = trace_curve(choice, partial(_mixed, where), base, rows, label)
             chosen = choose(curve, choice.max_forgotten)
             curves[int(seed.removeprefix("seed-"))] = curve, chosen
             _announce(label, chosen, choice.max_forgotten)
@@ -71,6 +75,13 @@ def _seeds(settings: MixtureParams, params: Params, merged: Path) -> list[list[P
     folders = [[merged / run / f"seed-{seed}" for seed in params.runs[run].seeds] for run in settings.runs]
     kept = [[folder for folder in of_run if folder.is_dir()] for of_run in folders]
     return [list(sources) for sources in zip(*kept, strict=True)]
+
+
+def _mixed(where: tuple[Any, ...], mixture: Mixture) -> torch.nn.Module:
+    """Mix a candidate in memory; `where`: see `knowtune.merging.mix.mix`."""
+    from knowtune.merging.mix import mixed_model
+
+    return mixed_model(mixture, *where)[0]
 
 
 def _heldout(args: argparse.Namespace, params: Params) -> Heldout:

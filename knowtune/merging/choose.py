@@ -5,7 +5,7 @@ One candidate is in memory at a time, and none is on disk: it is mixed, judged a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ def choose(curve: Sequence[Candidate], max_forgotten: float) -> Candidate:
     return min(curve, key=lambda candidate: (candidate.forgotten, -candidate.learned, candidate.alpha))
 
 
-def curve_table(curves: dict[str, tuple[Sequence[Candidate], Candidate]]) -> pd.DataFrame:
+def curve_table(curves: Mapping[int, tuple[Sequence[Candidate], Candidate]]) -> pd.DataFrame:
     """Lay out the candidates of several seeds and which one was chosen  # seed, alpha, learned, forgotten, chosen."""
     import pandas as pd
 
@@ -117,8 +117,8 @@ def read_curve(folder: Path) -> list[dict[str, Any]] | None:
     path = folder / CURVE
     if not path.is_file():
         return None
-    records: list[dict[str, Any]] = pd.read_csv(path).to_dict("records")
-    return records
+    records: Any = pd.read_csv(path).to_dict("records")
+    return list(records)
 
 
 def _right(model: torch.nn.Module, base: Base, rows: pd.DataFrame, batch_size: int, label: str) -> pd.Series[bool]:

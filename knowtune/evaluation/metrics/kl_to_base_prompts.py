@@ -26,6 +26,5 @@ class KLToBasePrompts(Metric):
         examples = judged.of_kind("generalisation")
         if examples.empty:
             return None
-        return float(
-            (examples["prompt_kl"] * examples["prompt_tokens"]).sum(skipna=False) / examples["prompt_tokens"].sum()
-        )
+        num_tokens = examples["prompt_tokens"]
+        return float((examples["prompt_kl"] * num_tokens).sum(skipna=False) / num_tokens.sum())
