@@ -31,6 +31,11 @@ class Method(Member):
         """Whether a checkpoint of a half-trained model holds all that further training needs."""
         return True
 
+    @property
+    def computes_change(self) -> bool:
+        """Whether it says by which matrix it changes each weight, so that an anchor can hold the change."""
+        return True
+
     def demands(self, context: Context) -> list[Problem]:
         """Refuse a quantised base where the base's own weights are trained, for these are packed."""
         if self.is_adapter or not context.quantized:

@@ -60,6 +60,13 @@ REQUIRED = {  # options without which PEFT attaches nothing useful, or stops in 
 }
 # Methods whose change is no change of weights: merged, they stay a composed artefact.
 COMPOSED = {"adaption_prompt", "beft", "cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
+# Methods whose layers say by which matrix they change a weight of the base, so that an anchor can hold it: what their
+# `get_delta_weight` gives is what merging adds.
+CHANGES = {
+    "c3a", "deft", "delora", "fourierft", "frod", "gralora", "loha", "lokr", "lora", "osf", "peanut", "psoft", "pvera",
+    "randlora", "shira", "supertuning", "tinylora", "unilora", "vblora", "vera", "waveft",
+}  # fmt: skip
+STARTS_ELSEWHERE = ("pissa", "olora", "corda", "loftq")  # values of `init_lora_weights` that change the base's weights
 # Methods whose saved form has lost what further training needs: a killed run starts this seed again.
 NOT_RESUMABLE = {"cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
 
@@ -80,6 +87,14 @@ class Peft(Method):
     def resumes(self) -> bool:
         """Whether a checkpoint holds all that further training needs."""
         return self.type not in NOT_RESUMABLE
+
+    @property
+    def computes_change(self) -> bool:
+        """Whether the type does, and no option makes it change more than that, or begin elsewhere than at the base."""
+        options = self.model_extra or {}
+        start = str(options.get("init_lora_weights", "")).lower()
+        more = options.get("use_dora") or options.get("lora_bias") or start.startswith(STARTS_ELSEWHERE)
+        return self.type in CHANGES and not more
 
     def demands(self, context: Context) -> list[Problem]:
         """Check the type and its options too, where there is time for importing PEFT."""

@@ -77,6 +77,17 @@ class Anchor(Options):
     )
 
 
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        """Refuse what contradicts itself or has no effect."""
+        if self.form == "ewc" and self.of == "parameters":
+            why = "at an adapter's start half of its parameters have no Fisher information, for the other half is 0"
+            raise ValueError(f"form: ewc with of: change; {why}")
+        if self.form == "l2" and self.model_fields_set & {"source", "samples"}:
+            raise ValueError("from and samples only with form: ewc")
+        return self
+
+
 class Preserve(Options):
     """What a run does against forgetting; any subset."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from knowtune.common.errors import Problem
+from stages.core.faults.anchors import check_anchors
 from stages.core.faults.filters import check_filters
 from stages.core.faults.hub import check_hub
 from stages.core.faults.members import Members
@@ -25,7 +26,7 @@ from stages.core.schema import Params
 from stages.core.shape import check_shape
 
 RAW = (check_paths, check_names, check_hub, check_source, check_task)
-OPENED = (check_filters, check_selections, check_runs, check_mixtures)
+OPENED = (check_filters, check_selections, check_runs, check_anchors, check_mixtures)
 
 
 def faults_of(raw: dict[str, Any], *, deep: bool) -> list[Problem]:

@@ -146,6 +146,46 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
         "not tokens",
     ),
+    (
+        lambda p: p["runs"]["lora"].update(preserve={"anchor": {}}),
+        "runs.lora.preserve.anchor.weight: got nothing; allowed: a value; this key is required",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(preserve={"anchor": {"weight": -1.0}}),
+        "runs.lora.preserve.anchor.weight: got -1.0; allowed: greater than or equal to 0",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "form": "ewc", "of": "parameters"}}),
+        "allowed: form: ewc with of: change; at an adapter's start half of its parameters have no Fisher information",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "samples": 9}}),
+        "allowed: from and samples only with form: ewc",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "decoupled": True}}),
+        "runs.lora.preserve.anchor.decoupled: got true, but lora computes the change; no step of the optimiser moves "
+        "it; allowed: false, or of: parameters",
+    ),
+    (
+        lambda p: p["runs"]["delora"].update(type="ia3", options={}, preserve={"anchor": {"weight": 1.0}}),
+        "runs.delora.preserve.anchor.of: got 'change', and ia3 with these options gives no matrix by which it changes "
+        "a weight; allowed: parameters",
+    ),
+    (
+        lambda p: (
+            p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "form": "ewc"}})
+            or p["compute"].update(quantize="4bit")
+        ),
+        "runs.lora.preserve.anchor.form: got 'ewc' on a quantised base, whose weights have no gradient; allowed: l2",
+    ),
+    (
+        lambda p: (
+            p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "form": "ewc", "from": "text"}})
+            or p.update(task={"kind": "classification", "labels": ["a", "b"]})
+        ),
+        "runs.lora.preserve.anchor.from: got 'text', which has no labels for a classification; allowed: known",
+    ),
     (lambda p: p["runs"]["lora"].update(seeds=[1, 1]), "runs.lora.seeds: got [1, 1]; allowed: each seed once"),
     (
         lambda p: p["runs"]["lora"].update(seeds=[]),
@@ -370,6 +410,11 @@ GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
     "cases with a target for each locality": lambda p: of_cases(p, locality_target=["e", "f"]),
     "cases without locality": lambda p: of_cases(p, ("efficacy",), locality_prompt=None, locality_target=None),
     "labels": classifies,
+    "anchors": lambda p: (
+        of_files(p)
+        or p["runs"]["full"].update(preserve={"anchor": {"weight": 0.1, "decoupled": True}})
+        or p["runs"]["delora"].update(preserve={"anchor": {"weight": 0.1, "of": "parameters", "decoupled": True}})
+    ),
     "scores": lambda p: (
         classifies(p)
         or p["filters"].update({name: {"strategy": ["clean"]} for name in ("near", "band", "spread")})

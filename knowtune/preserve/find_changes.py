@@ -1,0 +1,147 @@
+"""Which changes of weights an anchor holds, in a model with a method attached.
+
+    full                theta - theta0 of each parameter; theta0 is one frozen copy, or a teacher's where there is one
+    fish                its values v, of the masked entries alone; they are the change
+    plain LoRA          ||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), on the r x r side      A: (r, in), B: (out, r)
+    other PEFT types    dW = get_delta_weight of each layer, for the types in `knowtune.methods.peft.CHANGES`
+    `of: parameters`    the parameters that the method trains, against their values at the start
+
+Modules that PEFT trains whole, and biases that it trains beside an adapter, are held against the base's. A new head has
+no base value, so nothing holds it. A tied tensor that is trained counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from knowtune.common.errors import UserError
+from knowtune.methods.fish.tuner.layer import FishLayer
+from knowtune.methods.fish.tuner.owners import find_module, find_owners
+from knowtune.methods.peft import CHANGES, STARTS_ELSEWHERE
+from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter
+
+WHOLE = f".modules_to_save.{ADAPTER}."  # of a module that PEFT trains whole
+ALLOWED = "allowed: of: parameters"
+Fisher = Callable[[str], torch.Tensor]  # of a weight's name in the base: F in its shape, float32
+
+
+def find_changes(
+    model: Any, *, of: str, where: str, fisher: Fisher | None = None, start: Mapping[str, torch.Tensor] | None = None
+) -> list[Change]:
+    """Find what an anchor holds.
+
+    Args:
+        model: with the method attached, before it is trained.
+        of: change, or parameters.
+        where: the key of the anchor, for messages.
+        fisher: of the base's weights; None for 1 everywhere.
+        start: the base's parameters where another part keeps them anyway; else those that move are copied.
+
+    Raises:
+        UserError: the method computes no change that can be had as a matrix, or nothing is left to hold.
+    """
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    new = set(getattr(base, "new_weights", []))
+    weights: dict[int, str] = {}  # of each tensor: its first name in the base
+    for name, parameter in model.named_parameters():
+        weights.setdefault(id(parameter), plain_name(name))
+    found: list[Change] = list(_of_fish(model, base, fisher))
+    if of == "change" and hasattr(model, "peft_config"):
+        _require_deltas(model, where)
+        found += _of_layers(model, weights, fisher)
+    covered = _covered(model, found)
+    for name, parameter in model.named_parameters():
+        weight = plain_name(name)
+        if not parameter.requires_grad or id(parameter) in covered or weight in new:
+            continue
+        if of == "change" and ADAPTER in name.split(".") and WHOLE not in name:
+            raise _no_change(model, where, name)
+        found.append(
+            Parameter(name, weight, _start(name, parameter, start), None if fisher is None else fisher(weight))
+        )
+    if not found:
+        raise UserError(f"{where}: nothing to hold: all that is trained is new, and has no value in the base")
+    return found
+
+
+def plain_name(name: str) -> str:
+    """Return the name that a parameter has, or would have, in the base without an adapter."""
+    name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+    return name.replace(WHOLE, ".").replace(".original_module.", ".")
+
+
+def _of_fish(model: Any, base: Any, fisher: Fisher | None) -> Iterator[Parameter]:
+    """Find the values of FISH; a layer's lie end to end over its parameters, as do their Fisher information."""
+    layers = {id(module): name for name, module in model.named_modules() if isinstance(module, FishLayer)}
+    for path, owner in find_owners(base).items() if layers else ():
+        layer = find_module(base, path)[2] if path else base
+        if id(layer) not in layers or ADAPTER not in layer.fish_values:
+            continue
+        information = None
+        if fisher is not None:
+            parts = [
+                fisher(owner.names[within]).flatten()[entries.indices.cpu()]
+                for within, entries in layer.split((ADAPTER,))[0]
+            ]
+            information = torch.cat(parts).to(layer.fish_values[ADAPTER].device)
+        yield Parameter(f"{layers[id(layer)]}.fish_values.{ADAPTER}", "", None, information)
+
+
+def _of_layers(model: Any, weights: Mapping[int, str], fisher: Fisher | None) -> Iterator[Delta]:
+    """Find the layers whose adapter computes a dW."""
+    layer: Any
+    for path, layer in model.named_modules():
+        if not isinstance(layer, BaseTunerLayer) or isinstance(layer, FishLayer):
+            continue
+        if hasattr(layer, "get_delta_weight") and _trained(layer):
+            weight: Any = layer.get_param() if hasattr(layer, "get_param") else layer.get_base_layer().weight
+            name = weights[id(weight)]
+            yield Delta(path, name, None if fisher is None else fisher(name).to(weight.device))
+
+
+def _trained(layer: Any) -> list[torch.Tensor]:
+    """List what an adapter trains in a layer."""
+    return [p for name, p in layer.named_parameters() if p.requires_grad and not name.startswith("base_layer.")]
+
+
+def _covered(model: Any, found: Sequence[Change]) -> set[int]:
+    """Give the identities of the parameters that changes have been found for."""
+    named = dict(model.named_parameters())
+    own = [
+        [named[one.name]] if isinstance(one, Parameter) else _trained(model.get_submodule(one.path)) for one in found
+    ]
+    return {id(parameter) for parameters in own for parameter in parameters}
+
+
+def _start(name: str, parameter: torch.Tensor, start: Mapping[str, torch.Tensor] | None) -> torch.Tensor | str:
+    """Return a parameter's value at the start: PEFT's own copy, another part's, or one made here."""
+    if WHOLE in name:
+        return name.replace(WHOLE, ".original_module.")
+    return start[name].detach() if start is not None and name in start else parameter.detach().clone()
+
+
+def _require_deltas(model: Any, where: str) -> None:
+    """Refuse an adapter whose layers do not say how it changes the base's weights."""
+    config = model.peft_config[ADAPTER]
+    kind = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    if kind != "fish" and kind not in CHANGES:
+        raise _no_change(model, where, kind)
+    initial = str(getattr(config, "init_lora_weights", "")).lower()
+    if initial.startswith(STARTS_ELSEWHERE):
+        raise UserError(f"{where}: got of: change, but {initial} starts by changing the base's weights; {ALLOWED}")
+    for path, layer in model.named_modules():
+        if ADAPTER in getattr(layer, "lora_variant", {}) or getattr(layer, "lora_bias", {}).get(ADAPTER):
+            raise _no_change(model, where, path)
+
+
+def _no_change(model: Any, where: str, name: str) -> UserError:
+    """Say that a method computes no dW."""
+    kind = model.peft_config[ADAPTER].peft_type
+    fault = (
+        f"got of: change, but {name} of PEFT's {str(getattr(kind, 'value', kind)).lower()} gives no change of weights"
+    )
+    return UserError(f"{where}: {fault}; {ALLOWED}")

@@ -1,0 +1,158 @@
+"""The diagonal Fisher information of the pristine base, as a file that the stage `preserve` writes for `form: ewc`.
+
+    fisher.safetensors    name of a weight in the base -> F in its shape, float32
+                          header `about`: base_digest, source, source_digest, sequences
+
+F is the mean over sequences of the squared gradient of each one's mean loss per token (`knowtune.gradients.fisher`), in
+evaluation mode, with the labels that the sequences have. A head that the base does not have has no F.
+
+Writing holds the base and 4 bytes for each weight that is written; training reads a tensor at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from knowtune.checkpoints.base import require_same_base
+from knowtune.common.errors import UserError
+from knowtune.common.files import text_digest, whole
+from knowtune.gradients.fisher import fisher_diagonal, parameters_in
+from knowtune.gradients.options import Scoring
+
+if TYPE_CHECKING:
+    from knowtune.checkpoints.base import Base
+    from knowtune.preserve.options import Anchor
+    from knowtune.preserve.sources import Material
+
+FILE = "fisher.safetensors"
+SEED = 0  # of the sequences that `samples` draws
+
+
+class FisherFile:
+    """Fisher information by the name of a weight in the base; a tensor is read when it is asked for.
+
+    Attributes:
+        about: the header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        self.path = path
+        try:
+            self._file: Any = safe_open(path, framework="pt")
+            self.about: dict[str, Any] = json.loads((self._file.metadata() or {})["about"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise UserError(f"{path}: no Fisher information in it ({error}); run the preserve stage again") from error
+        self.names = set(self._file.keys())
+
+    def __call__(self, name: str) -> torch.Tensor:
+        """Read a weight's  # its shape, float32, CPU.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self.names:
+            raise UserError(f"{self.path}: it has nothing of {name}; run the preserve stage again")
+        tensor: torch.Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+def write_fisher(
+    base: Base,
+    material: Material,
+    anchor: Anchor,
+    folder: Path,
+    *,
+    names: Collection[str] | None = None,
+    label: str = "preserve",
+    work: Path | None = None,
+) -> None:
+    """Take the Fisher information of the pristine base on a source, and write it.
+
+    Args:
+        base: the pristine one.
+        material: what it knew.
+        anchor: which source, and how many of its sequences.
+        folder: where the file goes.
+        names: the weights that a method can change; None for all.
+        label: what messages call it.
+        work: a folder where an interrupted pass goes on.
+
+    Raises:
+        UserError: there are fewer sequences than `samples`, a weight is quantised, or a gradient is not finite.
+    """
+    from safetensors.torch import save_file
+
+    model = base.model()
+    new = set(getattr(model, "new_weights", []))
+    parameters = {
+        name: parameter
+        for name, parameter in parameters_in(model).items()
+        if name not in new and (names is None or name in names)
+    }
+    positions = _positions(material, anchor, label)
+    sequences, ids = material.sequences[anchor.source], material.ids[anchor.source]
+    fisher = fisher_diagonal(
+        model, [sequences[i] for i in positions], base.task, parameters, Scoring(), seed=SEED, work=work,
+        label=f"{label}: Fisher information about {anchor.source!r}, {len(positions)} sequences",
+        ids=[ids[i] for i in positions],
+    )  # fmt: skip
+    tensors = {name: values.float().cpu().contiguous() for name, values in fisher.items()}
+    with whole(folder / FILE) as path:  # one entry of the header, for several come in any order
+        save_file(tensors, path, {"about": json.dumps(_about(base, material, anchor), sort_keys=True)})
+
+
+def open_fisher(base: Base, material: Material, anchor: Anchor, folder: Path) -> FisherFile:
+    """Open what `write_fisher` wrote for this base and source.
+
+    Raises:
+        UserError: it is of another base, or of other sequences.
+    """
+    file = FisherFile(folder / FILE)
+    require_same_base(str(file.about.get("base_digest")), base, file.path)
+    if file.about != _about(base, material, anchor):
+        raise UserError(f"{file.path}: taken on other sequences than this run's; run the preserve stage again")
+    return file
+
+
+def _about(base: Base, material: Material, anchor: Anchor) -> dict[str, Any]:
+    """Say what the Fisher information is of."""
+    digest = text_digest([[row.input_ids, _labels(row)] for row in material.sequences[anchor.source]])
+    return {
+        "base_digest": base.digest,
+        "source": anchor.source,
+        "source_digest": digest,
+        "sequences": anchor.samples or len(material.sequences[anchor.source]),
+    }
+
+
+def _labels(row: Any) -> Any:
+    """Return what is learned of a sequence."""
+    return row.labels if hasattr(row, "labels") else row.label
+
+
+def _positions(material: Material, anchor: Anchor, label: str) -> list[int]:
+    """Choose the sequences, at random where not all are wanted.
+
+    Raises:
+        UserError: more are wanted than there are.
+    """
+    import numpy as np
+
+    count = len(material.sequences[anchor.source])
+    if anchor.samples is None:
+        return list(range(count))
+    if anchor.samples > count:
+        got = f"got {anchor.samples}, but {anchor.source!r} has only {count} sequences"
+        raise UserError(f"{label}: preserve.anchor.samples: {got}; allowed: up to that")
+    return sorted(np.random.default_rng(SEED).choice(count, anchor.samples, replace=False).tolist())

@@ -1,0 +1,37 @@
+"""Anchors: what they hold must be something that the method has, and Fisher information something to take it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from knowtune.common.errors import Problem
+from stages.core.faults.members import Members
+from stages.core.faults.raw import family, is_quantized, task_kind
+
+
+def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
+    """Check the anchor of every run that has one."""
+    for name, section in family(raw, "runs").items():
+        anchor, method = (section.get("preserve") or {}).get("anchor"), members.methods[name]
+        if anchor is None:
+            continue
+        where, kind = f"runs.{name}.preserve.anchor", section.get("type") or section.get("method")
+        if method is not None and anchor.get("of", "change") == "change":
+            if not method.computes_change:
+                got = f"'change', and {kind} with these options gives no matrix by which it changes a weight"
+                yield Problem(f"{where}.of", got, "parameters")
+            elif method.is_adapter and anchor.get("decoupled", False):
+                got = f"true, but {kind} computes the change; no step of the optimiser moves it"
+                yield Problem(f"{where}.decoupled", got, "false, or of: parameters")
+        if anchor.get("form", "l2") == "ewc":
+            yield from _fisher(raw, where, anchor)
+
+
+def _fisher(raw: dict[str, Any], where: str, anchor: dict[str, Any]) -> Iterator[Problem]:
+    """Check that Fisher information can be taken."""
+    if is_quantized(raw):
+        yield Problem(f"{where}.form", "'ewc' on a quantised base, whose weights have no gradient", "l2")
+    source, kind = anchor.get("from", "self"), task_kind(raw)
+    if kind in ("classification", "regression") and source != "known":
+        yield Problem(f"{where}.from", f"{source!r}, which has no labels for a {kind}", "known")
