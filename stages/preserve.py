@@ -1,5 +1,7 @@
 """Gather what a run keeps of its base, once for all its seeds: the tables that its `preserve` reads, and a card.
 
+With `anchor.form: ewc` also the Fisher information of the pristine base; a killed pass goes on where it was.
+
 A run without `preserve` gets a card alone, so that nothing of it runs again when there is something new to keep.
 """
 
@@ -26,10 +28,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write the tables of the run's sources."""
+    """Write the tables of the run's sources, and Fisher information where its anchor reads that."""
     from knowtune.common.errors import unknown
+    from knowtune.preserve.fisher_file import write_fisher
     from knowtune.preserve.sources import make_material, read_sources, write_material
+    from stages.core.code import code_of
+    from stages.core.compute import compute_of
     from stages.core.models import open_base
+    from stages.core.work import work_folder
 
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
@@ -39,8 +45,16 @@ def run(args: argparse.Namespace, params: Params) -> None:
         print(f"preserve {args.name}: keeps nothing")
         return
     tables = read_sources(preserve.sources, args.rehearsed, args.texts, args.train)
-    material = make_material(open_base(params, args.base), tables, preserve.max_text_tokens)
+    base = open_base(params, args.base)
+    material = make_material(base, tables, preserve.max_text_tokens)
     write_material(args.out, tables, preserve.max_text_tokens)
+    anchor = preserve.anchor
+    if anchor is not None and anchor.form == "ewc" and anchor.weight > 0:
+        decides = [anchor.model_dump(), compute_of(params).__dict__, params.task.model_dump()]
+        inputs = [args.train, args.texts, args.rehearsed, args.base]
+        section = params.runs[args.name]
+        work = work_folder(f"preserve-{args.name}", decides, inputs, code_of("stages.preserve", section, params))
+        write_fisher(base, material, anchor, args.out, label=f"preserve {args.name}", work=work / "fisher")
     counts = ", ".join(f"{len(ids)} of {source}" for source, ids in material.ids.items())
     print(f"preserve {args.name}: {counts or 'no sequence is read'}")
 

@@ -6,13 +6,13 @@
 F is the mean over sequences of the squared gradient of each one's mean loss per token (`knowtune.gradients.fisher`), in
 evaluation mode, with the labels that the sequences have. A head that the base does not have has no F.
 
-Writing holds the base and 4 bytes for each weight that is written; training reads a tensor at a time.
+All weights are written, whatever the method changes. Writing holds the base and 4 bytes for each entry of a weight;
+training reads a tensor at a time, and those alone that it holds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,6 @@ def write_fisher(
     anchor: Anchor,
     folder: Path,
     *,
-    names: Collection[str] | None = None,
     label: str = "preserve",
     work: Path | None = None,
 ) -> None:
@@ -84,7 +83,6 @@ def write_fisher(
         material: what it knew.
         anchor: which source, and how many of its sequences.
         folder: where the file goes.
-        names: the weights that a method can change; None for all.
         label: what messages call it.
         work: a folder where an interrupted pass goes on.
 
@@ -95,11 +93,7 @@ def write_fisher(
 
     model = base.model()
     new = set(getattr(model, "new_weights", []))
-    parameters = {
-        name: parameter
-        for name, parameter in parameters_in(model).items()
-        if name not in new and (names is None or name in names)
-    }
+    parameters = {name: parameter for name, parameter in parameters_in(model).items() if name not in new}
     positions = _positions(material, anchor, label)
     sequences, ids = material.sequences[anchor.source], material.ids[anchor.source]
     fisher = fisher_diagonal(

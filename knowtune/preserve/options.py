@@ -76,7 +76,6 @@ class Anchor(Options):
         default=False, description="pull after the optimiser's step, as AdamW decays, instead of by the loss"
     )
 
-
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
         """Refuse what contradicts itself or has no effect."""

@@ -2,10 +2,12 @@
 
     L = L_task + replay.weight * (mean loss of replayed target tokens)
                + distill.weight * tau^2 * (mean divergence from the base over tokens that are read)
+               + anchor.weight / 2 * sum_j F_j (theta_j - theta0_j)^2
 
 The means are over the whole optimiser step, all micro-batches and processes (`knowtune.preserve.streams` knows how many
-tokens these have), so accumulation 1 equals 4 and one process two. A part of no weight, or of no share, is left out.
-The loss, gradient and random numbers of the task's rows are what they would be without.
+tokens these have), and each part of a step adds its share of the anchor. So accumulation 1 equals 4 and one process
+two. A part of no weight, or of no share, is left out. The loss, gradient and random numbers of the task's rows are what
+they would be without.
 """
 
 from __future__ import annotations
@@ -14,32 +16,44 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainerCallback
 
 from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest
+from knowtune.preserve.anchor import Anchor, open_anchor
 from knowtune.preserve.comparisons import open_comparison
+from knowtune.preserve.fisher_file import open_fisher
 from knowtune.preserve.reading import Reading
 from knowtune.preserve.streams import Part, Stream
+from knowtune.preserve.teacher import FrozenCopy
 from knowtune.tasks.head_task import HeadTask
 
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
+    from knowtune.preserve.find_changes import Fisher
     from knowtune.preserve.options import Preserve
     from knowtune.preserve.sources import Material
 
 REPLAY, DISTILL = 1, 2  # of the seeds of streams
 
 
-class Preservation:
-    """The terms of the loss that keep what the base knew.
+class Preservation(TrainerCallback):
+    """The terms of the loss that keep what the base knew, and the pull to the base after a step.
 
     Attributes:
         readings: what is read beside the rows, and why.
+        anchor: what holds the weights; None without one, and before a method is attached.
     """
 
-    def __init__(self, options: Preserve, material: Material, readings: list[Reading]) -> None:
-        """Take what is read; see `open_preservation`."""
+    def __init__(
+        self, options: Preserve, material: Material, readings: list[Reading], fisher: Fisher | None, label: str
+    ) -> None:
+        """Take what is read, the Fisher information of an anchor, the training's name; see `open_preservation`."""
         self.options, self.material, self.readings = options, material, readings
+        self.fisher, self.label = fisher, label
+        self.anchor: Anchor | None = None
+        self._held: list[torch.Tensor] = []  # of each part: its share of the anchor's penalty, without the weight
+        self._held_steps: set[int] = set()
 
     def see_base(self, model: Any) -> None:
         """Look at the pristine base, before a method is attached to it.
@@ -51,9 +65,18 @@ class Preservation:
             reading.see_base(model)
 
     def see_attached(self, model: Any) -> None:
-        """Choose what stands for the base, when the method is attached and before it is trained."""
+        """Choose what stands for the base, when the method is attached and before it is trained.
+
+        Raises:
+            UserError: the method and the anchor do not go together.
+        """
         for reading in self.readings:
             reading.see_attached(model)
+        if self.options.anchor is not None:
+            copies = [r.comparison.teacher for r in self.readings if r.comparison is not None]
+            start = next((dict(copy.model.named_parameters()) for copy in copies if isinstance(copy, FrozenCopy)), None)
+            where = f"{self.label}: preserve.anchor"
+            self.anchor = open_anchor(self.options.anchor, model, where, self.fisher, start)
 
     def loss(self, model: Any, plain: Any, part: Part) -> torch.Tensor | None:
         """Return what is added to the loss of a micro-batch; None where it reads nothing.
@@ -67,11 +90,32 @@ class Preservation:
             UserError: a term is not finite.
         """
         terms = [term for reading in self.readings for term in reading.terms(model, plain, part)]
+        penalty = None if self.anchor is None else self.anchor.penalty(plain)
+        if self.anchor is not None and penalty is not None:
+            if not bool(torch.isfinite(penalty)):
+                fault = f"preserve.anchor is not finite at step {part.step + 1}"
+                raise UserError(f"{self.label}: {fault}. Lower its weight or the learning rate, or raise warmup_steps")
+            terms.append(penalty * (part.num_processes / part.parts))  # gradients are averaged over processes
+            self._held.append(terms[-1].detach() / self.anchor.options.weight)
+            self._held_steps.add(part.step)
         return torch.stack(terms).sum() if terms else None
 
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Pull to the base where the anchor is decoupled; the learning rate is that of the step before."""
+        if self.anchor is not None:
+            self.anchor.after_step(kwargs["model"], kwargs["optimizer"].param_groups)
+
     def take_means(self) -> dict[str, torch.Tensor]:
-        """Give `replay` (of a target token) and `distill` (of a comparison), as means since this was last asked."""
-        return {term: mean for reading in self.readings for term, mean in reading.take_means().items()}
+        """Give the terms without their weights, as means over the steps since this was last asked.
+
+        Returns:
+            `replay` (of a target token), `distill` (of a comparison) and `anchor` (1/2 sum_j F_j change_j^2).
+        """
+        means = {term: mean for reading in self.readings for term, mean in reading.take_means().items()}
+        if self._held:
+            means["anchor"] = torch.stack(self._held).sum() / len(self._held_steps)
+            self._held, self._held_steps = [], set()
+        return means
 
     def summary(self) -> dict[str, Any]:
         """Say what was kept, and by what: the options, and of each source how many sequences and their digest."""
@@ -100,7 +144,8 @@ def open_preservation(
         virtual_tokens: positions of the context that the method takes.
 
     Raises:
-        UserError: a source has nothing to read for its purpose, or sequences are longer than the model can read.
+        UserError: a source has nothing to read for its purpose, sequences are longer than the model can read, or the
+            Fisher information of an anchor is of another base or of other sequences.
     """
     replay, distill, where = options.replay, options.distill, f"{label}: preserve"
     comparison = None
@@ -121,10 +166,15 @@ def open_preservation(
         readings.append(Reading(stream, None, comparison, base, seed, label))
     for reading in readings:
         _require_room(reading.stream, base, virtual_tokens, where)
-    if not readings:
+    anchor, fisher = options.anchor, None
+    if anchor is not None and anchor.weight > 0 and anchor.form == "ewc":
+        if material.folder is None:
+            raise UserError(f"{where}.anchor: no folder with its Fisher information; `write_fisher` makes it")
+        fisher = open_fisher(base, material, anchor, material.folder)
+    if not readings and (anchor is None or anchor.weight == 0):
         print(f"{where} has no effect: no weight, or no share", file=sys.stderr)
         return None
-    return Preservation(options, material, readings)
+    return Preservation(options, material, readings, fisher, label)
 
 
 def _stream(material: Material, source: str, share: float, seed: list[int], where: str) -> Stream:

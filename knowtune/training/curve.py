@@ -9,16 +9,17 @@ from typing import Any
 from transformers import TrainerCallback
 
 EVERY = 10  # seconds between lines of progress
-SPLITS = {"loss": "train", "replay": "replay", "distill": "distill", "eval_loss": "validation"}  # of what is logged
+TERMS = ("replay", "distill", "anchor")
+SPLITS = {"loss": "train", **{term: term for term in TERMS}, "eval_loss": "validation"}  # of what is logged
 
 
 class Curve(TrainerCallback):
     """Keeps the losses, and prints plain lines of progress where there is no terminal for a bar.
 
     Attributes:
-        points: `step`, `split` (train, replay, distill, validation) and `loss` of each loss, in the order they were
-            logged; those from before a resume too. train is all that is minimised; replay and distill are terms of it,
-            without their weights.
+        points: `step`, `split` (train, replay, distill, anchor, validation) and `loss` of each loss, in the order they
+            were logged; those from before a resume too. train is all that is minimised; replay, distill and anchor are
+            terms of it, without their weights.
     """
 
     def __init__(self, label: str) -> None:

@@ -142,7 +142,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         ),
         eval_dataset=training.validation,
         optimizers=(training.optimizer, None),
-        callbacks=[curve, *([training.reweighting] if training.reweighting is not None else [])],
+        callbacks=[curve, *(each for each in (training.reweighting, training.preservation) if each is not None)],
     )
     trainer.remove_callback(PrinterCallback)  # its dicts would drown the plain lines of progress
     return trainer

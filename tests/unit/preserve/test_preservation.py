@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
+from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
+from knowtune.preserve.fisher_file import open_fisher, write_fisher
 from knowtune.preserve.options import Preserve
 from knowtune.preserve.preservation import Preservation, open_preservation
 from knowtune.preserve.sources import Material
@@ -44,7 +47,11 @@ def preserved(
     model: Any = base.model()
     if opened is not None:
         opened.see_base(model)
-    attached = method.attach(model)
+    if isinstance(method, Fish):
+        mask = {name: torch.arange(0, p.numel(), 7) for name, p in model.named_parameters()}
+        attached = method.attach_masked(model, mask, None)
+    else:
+        attached = method.attach(model)
     if opened is not None:
         opened.see_attached(attached)
     rows = encoded(base, fact_rows()[8:])
@@ -61,6 +68,7 @@ def test_what_has_no_weight_or_share_leaves_every_bit(
         {"replay": {"from": "known", "weight": 0.0}, "distill": {"on": "self", "share": 0.0}},
         {"replay": {"from": "known", "share": 0.0}, "distill": {"on": "self", "weight": 0.0}},
         {"replay": {"from": "known", "share": 0.0}, "distill": {"on": "replay"}},
+        {"anchor": {"weight": 0.0}},
     ]
     for number, without_effect in enumerate(options):
         other, opened = preserved(base, method, work / str(number), without_effect)
@@ -75,9 +83,12 @@ def test_what_has_no_weight_or_share_leaves_every_bit(
     [
         (LORA, {**REPLAY, **DISTILL}),
         (LORA, {**REPLAY, "distill": {"on": "replay", "direction": "reverse"}}),
-        (Full(), {**REPLAY, **DISTILL}),
+        (Full(), {**REPLAY, **DISTILL, "anchor": {"weight": 0.5}}),
+        (LORA, {"anchor": {"weight": 0.5}}),
+        (LORA, {"anchor": {"weight": 5.0, "of": "parameters", "decoupled": True}}),
+        (Fish(), {"anchor": {"weight": 5.0, "decoupled": True}}),
     ],
-    ids=["lora, both", "lora, shared rows", "full, both"],
+    ids=["lora, both", "lora, shared rows", "full, all", "lora, anchor", "lora, decoupled", "fish, decoupled"],
 )
 def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: Any, options: Any) -> None:
     changes = {"epochs": 2, "save_steps": 3, "lr_scheduler_type": "cosine"}
@@ -90,7 +101,8 @@ def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: 
     parts, _ = preserved(base, method, work / "parts", options, **changes)
     assert equal_states(state(parts.model), state(whole.model))
     assert parts.curve == whole.curve
-    assert {point["split"] for point in whole.curve} == {"train", *(set(options))}
+    logged = {name for name in options if name != "anchor" or not options["anchor"].get("decoupled", False)}
+    assert {point["split"] for point in whole.curve} == {"train", *logged}
     plain, _ = preserved(base, method, work / "plain", None, **changes)
     assert not equal_states(state(plain.model), state(whole.model))
 
@@ -104,6 +116,93 @@ def test_accumulation_changes_rounding_alone(base: Base, work: Path) -> None:
     for one, other in zip(once.curve, four.curve, strict=True):
         assert one["split"] == other["split"]
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-4)
+
+
+@pytest.mark.parametrize("num", [16, 14])
+def test_an_anchor_counts_once_however_a_step_is_shared_out(base: Base, work: Path, num: int) -> None:
+    """16 rows in two whole steps, 14 in one and a smaller one: plain descent ends in the same weights."""
+    ends = []
+    for size, parts in ((8, 1), (2, 4)):
+        options = {"anchor": {"weight": 50.0}}
+        opened = open_preservation(Preserve.model_validate(options), material(base), base, 0, "train x")
+        assert opened is not None
+        model = base.model().requires_grad_(True)
+        opened.see_attached(model)
+        rows = encoded(base, fact_rows().head(num))
+        made = recipe(batch_size=size, gradient_accumulation_steps=parts, max_grad_norm=1e9, learning_rate=1e-2)
+        plain = torch.optim.SGD(model.parameters(), lr=1e-2)
+        given = training(rows, work / str(parts), made, task=base.task, preservation=opened, optimizer=plain)
+        ends.append(fit(model, given))
+    one, four = (end.model.state_dict() for end in ends)
+    assert all(torch.allclose(one[name], four[name], atol=1e-6) for name in one)
+    assert [point["loss"] for point in ends[0].curve] == pytest.approx([p["loss"] for p in ends[1].curve], rel=2e-4)
+    assert ends[0].curve[-1]["split"] == "anchor"
+    assert float(ends[0].curve[-1]["loss"]) > 1e-6
+
+
+def test_the_parts_of_two_processes_add_up_to_one_penalty(base: Base) -> None:
+    opened = open_preservation(Preserve.model_validate({"anchor": {"weight": 2.0}}), material(base), base, 0, "train x")
+    assert opened is not None
+    model = base.model().requires_grad_(True)
+    opened.see_attached(model)
+    with torch.no_grad():
+        model.model.norm.weight.add_(0.25)  # type: ignore[operator, union-attr]
+    parts = [Part(step=0, rows_before=0, rows=8, number=n, parts=6, num_processes=2) for n in range(6)]
+    terms = [float(opened.loss(model, model, part).detach()) for part in parts]  # type: ignore[union-attr]
+    assert sum(terms) / 2 == pytest.approx(64 * 0.25**2)  # processes are averaged
+    assert float(opened.take_means()["anchor"]) / 2 == pytest.approx(32 * 0.25**2)
+    assert opened.take_means() == {}
+
+
+def test_a_teacher_and_an_anchor_share_one_copy_of_the_base(base: Base) -> None:
+    options = Preserve.model_validate({**DISTILL, "anchor": {"weight": 1.0}})
+    opened = open_preservation(options, material(base), base, 0, "train x")
+    assert opened is not None
+    model: Any = base.model()
+    opened.see_base(model)
+    opened.see_attached(Full().attach(model))
+    assert opened.anchor is not None
+    teacher: Any = opened.readings[0].comparison.teacher  # type: ignore[union-attr]
+    kept = {change.start.data_ptr() for change in opened.anchor.changes}  # type: ignore[union-attr]
+    assert kept == {p.data_ptr() for p in teacher.model.parameters()}
+
+
+def test_ewc_reads_what_the_stage_wrote(base: Base, work: Path) -> None:
+    options = {"anchor": {"form": "ewc", "weight": 1e4, "from": "known"}}
+    preserve = Preserve.model_validate(options)
+    assert preserve.anchor is not None
+    with pytest.raises(UserError, match=r"^train x: preserve.anchor: no folder with its Fisher information; "):
+        open_preservation(preserve, material(base), base, 0, "train x")
+    work.mkdir()
+    write_fisher(base, material(base), preserve.anchor, work)
+    kept = replace(material(base), folder=work)
+    ends = []
+    for held in (preserve, None):
+        opened = None if held is None else open_preservation(held, kept, base, 0, "train x")
+        seed_everything(0)
+        model = LORA.attach(base.model())
+        if opened is not None:
+            opened.see_attached(model)
+        rows = encoded(base, fact_rows()[8:])
+        ends.append(fit(model, training(rows, work / str(held is None), preservation=opened, task=base.task)))
+    fisher = {name: open_fisher(base, kept, preserve.anchor, work)(name) for name in base.model().state_dict()
+              if name != "lm_head.weight"}  # fmt: skip
+    pristine, moved = base.model().state_dict(), []
+    for end in ends:
+        folded = LORA.fold(end.model).state_dict()
+        moved.append(sum(float((f * (folded[name] - pristine[name]).square()).sum()) for name, f in fisher.items()))
+    assert 0 < moved[0] < moved[1] / 2
+
+
+def test_a_penalty_that_is_not_finite_is_named(base: Base) -> None:
+    opened = open_preservation(Preserve.model_validate({"anchor": {"weight": 1.0}}), material(base), base, 0, "train x")
+    assert opened is not None
+    model: Any = base.model().requires_grad_(True)
+    opened.see_attached(model)
+    with torch.no_grad():
+        model.lm_head.weight[3] = torch.inf
+    with pytest.raises(UserError, match=r"^train x: preserve.anchor is not finite at step 8. Lower its weight "):
+        opened.loss(model, model, Part(step=7, rows_before=0, rows=8))
 
 
 def test_the_base_is_untouched_and_forgets_less(base: Base, work: Path) -> None:

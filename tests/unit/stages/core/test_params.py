@@ -294,8 +294,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["selections"]["clean"].update(adapter=LORA),
-        "selections.clean.adapter: got an adapter; allowed: a strategy with a budget; only that chooses among an "
-        "adapter's parameters",
+        "selections.clean.adapter: got an adapter; allowed: a strategy with a budget or `protect`; only that "
+        "chooses among an adapter's parameters",
     ),
     (
         lambda p: p["selections"]["fish"].update(adapter={**LORA, "method": "full", "options": {}}),
