@@ -34,6 +34,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.data.missing_labels import check_labels
     from knowtune.data.prepare import Limits, prepare
     from knowtune.data.rejection import RejectedError
+    from knowtune.data.replay import Spare
     from knowtune.data.sources import read_embedded, read_files
     from stages.core.models import open_base
 
@@ -46,11 +47,13 @@ def run(args: argparse.Namespace, params: Params) -> None:
         columns = source.columns.model_dump()
         reader = reader_for(columns, base.task, base.tokenizer())
         files = source.files.model_dump()
-        raw = read_files(args.data, files, reader, columns, args.text, source.text_column, source.separator)
+        texts = (args.text, source.text_column, source.separator, args.replay_text)
+        raw = read_files(args.data, files, reader, columns, *texts)
         if isinstance(reader, Cases):
             print(f"prepare: {reader.summary()}")
         held_out, several_answers = source.held_out.model_dump(), source.several_answers
-    limits = Limits(**params.prepare.model_dump(exclude={"label_noise", "replay"}), **held_out)
+    spare = Spare(**params.prepare.replay.model_dump())
+    limits = Limits(**params.prepare.model_dump(exclude={"label_noise", "replay"}), **held_out, replay=spare)
     try:
         made = prepare(raw, base, limits, params.prepare.label_noise.model_dump(), several_answers=several_answers)
     except RejectedError as error:  # DVC removes what is there before the next try, not now

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _described = ["id", "fact", "relation", "subject", "template"]
 ROW_COLUMNS = [*_described, "prompt", "text_pair", "target", "aliases", "layout", "old"]
-ROLES = ("train", "validation", "test", "known")  # what a row of a source is for
+ROLES = ("train", "validation", "test", "known", "replay")  # what a row of a source is for
 EXAMPLE_KINDS = ("reliability", "generalisation", "locality")
 
 _text = pa.Column(str, nullable=False)

@@ -6,7 +6,7 @@ Every row read is kept, rejected with a reason (see `knowtune.data.rejection`), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,7 +15,8 @@ from knowtune.data.contract import EXAMPLES, REJECTED, ROLES, ROWS, TEXTS, check
 from knowtune.data.draw import among, draw, draw_rows, where
 from knowtune.data.hold_out import hold_out
 from knowtune.data.label_noise import inject
-from knowtune.data.rejection import judge_rows, refuse_too_many, reject_leaks, reject_texts
+from knowtune.data.rejection import REPLAY_TEXTS, judge_rows, refuse_too_many, reject_leaks, reject_texts
+from knowtune.data.replay import Spare, refuse_overlap, refuse_same_texts, split_known, split_texts
 from knowtune.data.same_prompt import prompt_keys, share_answers
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Limits:
         max_rejected: share of rows whose rejection still lets the stage go on.
         validation: share of the training rows that is held out where there is no validation file.
         test: the same where there is no test file.
+        replay: what may be replayed.
     """
 
     seed: int
@@ -46,6 +48,7 @@ class Limits:
     max_rejected: float
     validation: float = 0.0
     test: float = 0.0
+    replay: Spare = field(default_factory=Spare)
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,18 @@ def prepare(
             judged on the first of them, with the others as further right answers.
 
     Raises:
-        UserError: duplicate ids, a row in both train and test, a fact tested but not trained.
+        UserError: duplicate ids, a row in both train and test, a fact tested but not trained, what is given for replay
+            measured too.
         RejectedError: too many rejects, or no training row left.
     """
     kept, rejected_rows = _keep(raw, base, limits, several_answers=several_answers)
-    texts, rejected_texts = reject_texts(raw.texts)
-    rejected = pd.concat([*rejected_rows, rejected_texts], ignore_index=True)
+    texts, replay_texts, rejected_texts = _texts(raw, limits)
+    rejected = pd.concat([*rejected_rows, *rejected_texts], ignore_index=True)
     num_read = sum(len(getattr(raw, role)) for role in ROLES)
-    refuse_too_many(rejected, num_read, len(raw.texts), len(kept["train"]), limits.max_rejected)
+    num_texts = len(raw.texts) + len(raw.replay_texts)
+    refuse_too_many(rejected, num_read, num_texts, len(kept["train"]), limits.max_rejected)
     facts = draw(kept["train"]["fact"].drop_duplicates(), limits.max_facts, limits.seed)
     drawn = _draw_tables(kept, facts, limits, by_fact=raw.by_fact)
-    texts = draw_rows(texts, limits.max_texts, limits.seed).reset_index(drop=True)
     learns_facts = base.task.learned == "generalisation"
     test = _examples(drawn, limits, learns_facts=learns_facts, once=several_answers)
     train, injected = inject(drawn["train"].reset_index(drop=True), noise, limits.seed)
@@ -100,14 +104,16 @@ def prepare(
         "rejected": len(rejected),
         "not_drawn": sum(map(len, kept.values())) - sum(map(len, drawn.values())),
         "label_noise": injected["kind"].value_counts().sort_index().to_dict(),
+        **({"replay": len(drawn["replay"])} if len(drawn["replay"]) else {}),
+        **({"replay_texts": len(replay_texts)} if len(replay_texts) else {}),
     }
     return Prepared(
         train=check(train, ROWS, "prepare: train"),
         validation=check(drawn["validation"].reset_index(drop=True), ROWS, "prepare: validation"),
         test=check(test, EXAMPLES, "prepare: test"),
         retention=check(texts, TEXTS, "prepare: retention"),
-        replay=drawn["known"].head(0),
-        replay_texts=texts.head(0),
+        replay=check(drawn["replay"].reset_index(drop=True), ROWS, "prepare: replay"),
+        replay_texts=check(replay_texts, TEXTS, "prepare: replay texts"),
         rejected=check(rejected, REJECTED, "prepare: rejected"),
         label_noise=injected,
         summary=summary,
@@ -130,13 +136,35 @@ def _keep(
     return tables, [*(rejected for _, rejected in judged.values()), *leaks]
 
 
+def _texts(raw: Raw, limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame, list[pd.DataFrame]]:
+    """Judge and draw general texts: those that measure, those that may be replayed, and tables of rejected ones."""
+    texts, rejected = reject_texts(raw.texts)
+    given, rejected_given = reject_texts(raw.replay_texts, REPLAY_TEXTS)
+    if raw.spare_texts is None:
+        texts, spare = split_texts(texts, limits.replay.text, limits.seed)
+    else:
+        spare = split_texts(reject_texts(raw.spare_texts)[0], limits.replay.text, limits.seed)[1]
+    replay = pd.concat([given, spare], ignore_index=True)
+    refuse_same_texts(replay, texts)
+    texts = draw_rows(texts, limits.max_texts, limits.seed).reset_index(drop=True)
+    replay = draw_rows(replay, limits.replay.max_texts, limits.seed).reset_index(drop=True)
+    return texts, replay, [rejected, rejected_given]
+
+
 def _draw_tables(
     kept: Mapping[str, pd.DataFrame], facts: pd.Series[str], limits: Limits, *, by_fact: bool
 ) -> dict[str, pd.DataFrame]:
-    """Take the rows of the drawn facts, and draw known rows."""
-    of_facts = {role: where(kept[role], among(kept[role]["fact"], facts)) for role in ROLES[:3]}
-    rows = of_facts if by_fact else {**kept, "train": of_facts["train"]}
-    return {**rows, "known": draw_rows(kept["known"], limits.max_known, limits.seed)}
+    """Take the rows of the drawn facts, and draw known rows and rows for replay, which have no fact in common."""
+    new, spare = {role: kept[role] for role in ROLES[:3]}, limits.replay
+    known, replay = split_known(kept["known"], new, spare.known, limits.seed)
+    refuse_overlap(kept["replay"], {**new, "known": kept["known"]})
+    replay = pd.concat([kept["replay"], replay])
+    of_facts = {role: where(rows, among(rows["fact"], facts)) for role, rows in new.items()}
+    return {
+        **(of_facts if by_fact else {**new, "train": of_facts["train"]}),
+        "known": draw_rows(known, limits.max_known, limits.seed),
+        "replay": draw_rows(replay, spare.max_known, limits.seed),
+    }
 
 
 def _examples(drawn: Mapping[str, pd.DataFrame], limits: Limits, *, learns_facts: bool, once: bool) -> pd.DataFrame:

@@ -24,16 +24,22 @@ class Raw:
         validation: rows for the validation loss.
         test: rows to be judged.
         known: rows that the base knows.
-        texts: id, text, and a reason as above.
+        replay: rows that the base knows, given to be replayed.
+        texts: general texts: id, text, and a reason as above.
+        replay_texts: general texts given to be replayed.
         by_fact: whether rows belong to facts of several paraphrases, so that what is tested must have been trained.
+        spare_texts: general texts that measure nothing, a share of which may be replayed; None: a share of `texts`.
     """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame
     known: pd.DataFrame
+    replay: pd.DataFrame
     texts: pd.DataFrame
+    replay_texts: pd.DataFrame
     by_fact: bool
+    spare_texts: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,11 @@ class Reading:
 Reader = Callable[[dict[str, Any]], list[Reading]]
 
 
-def texts_table(texts: Iterable[str]) -> pd.DataFrame:
-    """Number texts, and say which cannot be used and why."""
+def texts_table(texts: Iterable[str], name: str = "text") -> pd.DataFrame:
+    """Number texts as `name:0` and so on, and say which cannot be used and why."""
     every = list(texts)
     columns = {
-        "id": [f"text:{i}" for i in range(len(every))],
+        "id": [f"{name}:{i}" for i in range(len(every))],
         "text": list(map(storable, every)),
         "reason": list(map(fault_of_text, every)),
     }

@@ -5,8 +5,9 @@
     by itself           the prompt or target is empty, the target has no token, the row does not fit into the context
     beside the others   a test, validation or known row whose prompt is trained too, or whose fact is not trained
 
-The reason begins with the row's role, that of a general text with "retention". What is wrong with a file as a whole is
-no reason but an error; so are more rejected rows than `prepare.max_rejected` allows.
+The reason begins with the row's role, that of a general text with "retention", or "replay text" where it may be
+replayed. What is wrong with a file as a whole is no reason but an error; so are more rejected rows than
+`prepare.max_rejected` allows, and rows for replay that are measured, trained or tested (`knowtune.data.replay`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pandas as pd
 
 from knowtune.common.errors import UserError
 from knowtune.common.progress import progress
-from knowtune.data.contract import ROLES, ROW_COLUMNS
+from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.draw import among, where
 from knowtune.data.records import CHUNK
 from knowtune.data.same_prompt import prompt_keys
@@ -38,7 +39,7 @@ TRAINED_PROMPT = "the prompt is trained too"
 UNTRAINED_FACT = "no training row has its fact"
 
 SPECIALS = 8  # more tokens than a tokenizer puts around and between texts
-TEXTS = "retention"  # begins the reasons of general texts
+TEXTS, REPLAY_TEXTS = "retention", "replay text"  # begin the reasons of general texts
 
 
 class RejectedError(UserError):
@@ -136,8 +137,8 @@ def reject_leaks(
     prompts = prompt_keys(train)
     if by_fact and len(tables["test"]) and not among(tables["test"]["fact"], train["fact"]).any():
         raise UserError("prepare: no fact of the training rows is in the test rows; check the `fact` column mapping")
-    kept, rejected = {"train": train}, []
-    for role in ROLES[1:]:
+    kept, rejected = {"train": train, "replay": tables["replay"]}, []  # see `knowtune.data.replay`
+    for role in ("validation", "test", "known"):
         table = tables[role]
         both = table["id"][among(table["id"], train["id"])]
         if len(both):
@@ -154,11 +155,11 @@ def reject_leaks(
     return kept, rejected
 
 
-def reject_texts(texts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def reject_texts(texts: pd.DataFrame, role: str = TEXTS) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split general texts into kept ones (id, text) and rejected ones (with the columns of rejected rows)."""
     gone = texts["reason"] != ""
     rejected = texts[gone].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
-    return texts[~gone][["id", "text"]], rejected.assign(reason=f"{TEXTS}: " + texts["reason"][gone])
+    return texts[~gone][["id", "text"]], rejected.assign(reason=f"{role}: " + texts["reason"][gone])
 
 
 def refuse_too_many(rejected: pd.DataFrame, num_rows: int, num_texts: int, num_train: int, allowed: float) -> None:
@@ -167,7 +168,7 @@ def refuse_too_many(rejected: pd.DataFrame, num_rows: int, num_texts: int, num_t
     Raises:
         RejectedError: with the number of rows per reason, each with an example.
     """
-    of_texts = rejected["reason"].str.startswith(f"{TEXTS}: ").to_numpy()
+    of_texts = rejected["reason"].str.startswith((f"{TEXTS}: ", f"{REPLAY_TEXTS}: ")).to_numpy()
     text_gone = int(of_texts.sum())
     row_gone = len(rejected) - text_gone
     parts = [f"{row_gone} of {num_rows} rows"] if row_gone > allowed * num_rows or not num_train else []

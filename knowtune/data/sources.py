@@ -31,6 +31,8 @@ SELDOM = ("layout", "old")  # columns that most rows have nothing in, and that a
 def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int, num_test: int) -> Raw:
     """Read the authored facts and the held-out part of a general text; see `knowtune.data.authored`.
 
+    Text that may be replayed is taken from the other part, which the base was built from: what is held out measures.
+
     Raises:
         UserError: more templates are wanted than a relation has.
     """
@@ -41,12 +43,14 @@ def read_embedded(folder: Path, text: Path, num_train: int, num_validation: int,
             f"params.yaml: source.templates: got {num_train} + {num_validation} + {num_test}; "
             f"allowed: up to {fewest} in all, the templates of the relation that has fewest"
         )
-    heldout = authored.text[authored.text["split"] == "heldout"]["text"].tolist()
+    of_split = {split: rows["text"].tolist() for split, rows in authored.text.groupby("split")}
+    texts, spare = texts_table(of_split.get("heldout", [])), texts_table(of_split.get("train", []), "replay")
     middle = num_train + num_validation
     parts = [("new", range(num_train)), ("new", range(num_train, middle)), ("new", range(middle, middle + num_test))]
     train, validation, test = (authored.rows(split, offsets).assign(reason="") for split, offsets in parts)
     known = authored.rows("known", range(1)).assign(reason="")
-    return Raw(train, validation, test, known, texts_table(heldout), by_fact=True)
+    none = known.head(0)
+    return Raw(train, validation, test, known, none, texts, texts_table([]), by_fact=True, spare_texts=spare)
 
 
 def read_files(
@@ -57,18 +61,20 @@ def read_files(
     text: Path,
     text_column: str,
     separator: str | None = None,
+    replay_text: Path | None = None,
 ) -> Raw:
     """Read files with a column mapping.
 
     Args:
         data: folder of the files.
-        files: for train, validation, test and known: a file name, several, or None.
+        files: for train, validation, test, known and replay: a file name, several, or None.
         reader: turns a record into rows; see `knowtune.data.column_mapping.reader_for`.
         columns: `id` and, where rows belong to facts, `fact`; see `knowtune.data.column_mapping`.
         text: a file of general text.
         text_column: its column.
         separator: what parts the cells of tables that are text; None: as each file shows, which is said where it is
             another than its ending says.
+        replay_text: a file of general text that may be replayed; None, or `text` itself: there is no other.
 
     Raises:
         UserError: of a file, see `read_records`; of a column, that it is not there; of a target column, that nearly all
@@ -85,7 +91,10 @@ def read_files(
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
     by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several paraphrases
-    return Raw(**rows, texts=texts_table(_read_texts(text, text_column, separator)), by_fact=by_fact)
+    texts = texts_table(_read_texts(text, text_column, separator))
+    apart = replay_text is not None and not (text.exists() and replay_text.exists() and text.samefile(replay_text))
+    spare = _read_texts(replay_text, text_column, separator) if replay_text is not None and apart else []
+    return Raw(**rows, texts=texts, replay_texts=texts_table(spare, "replay"), by_fact=by_fact)
 
 
 def _read_watchfully(path: Path, separator: str | None, target: str | None) -> Records:

@@ -250,10 +250,15 @@ class LabelNoise(Section):
 
 
 class ReplayShares(Section):
-    """Shares of the known facts and of the general texts that may be replayed; the rest measures what is lost."""
+    """Shares of the known facts and of the general texts that may be replayed; the rest measures what is lost.
+
+    `max_known` and `max_texts` bound what is replayed, as those of `prepare` bound what is measured.
+    """
 
     known: Annotated[float, Field(ge=0, lt=1)] = 0.0
     text: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    max_known: Count | None = 10_000
+    max_texts: Count | None = 10_000
 
 
 class Prepare(Section):

@@ -32,11 +32,12 @@ def raw(
     validation: pd.DataFrame | None = None,
     texts: list[str] | None = None,
     by_fact: bool = True,
+    replay: pd.DataFrame | None = None,
+    replay_texts: list[str] | None = None,
 ) -> Raw:
-    none = table()
-    tables = (train, none if validation is None else validation, test, none if known is None else known)
+    tables = [table() if made is None else made for made in (train, validation, test, known, replay)]
     read = [made if "reason" in made else made.assign(reason=pd.Series("", made.index, dtype="str")) for made in tables]
-    return Raw(*read, texts_table(texts or []), by_fact=by_fact)
+    return Raw(*read, texts_table(texts or []), texts_table(replay_texts or [], "replay"), by_fact=by_fact)
 
 
 def limits(**changes: Any) -> Limits:
@@ -222,7 +223,7 @@ class TestPrepare:
 
     def test_the_order_read_does_not_choose(self, run: Run) -> None:
         source = facts(10)
-        turned = Raw(*(getattr(source, f)[::-1] for f in (*ROLES, "texts")), by_fact=True)
+        turned = Raw(*(getattr(source, f)[::-1] for f in (*ROLES, "texts", "replay_texts")), by_fact=True)
         options = {"max_facts": 4, "max_known": 3, "max_texts": 2}
         one, two = run(source, **options), run(turned, **options)
         for name in ("train", "validation", "test", "retention"):
@@ -313,22 +314,24 @@ class TestJudging:
         assert max(map(len, message.splitlines())) < 200
 
     def test_kept_and_rejected_are_what_was_read(self, run: Run) -> None:
-        def some(kind: str) -> pd.DataFrame:
-            good = [row(f"{kind}{i}", f"{kind} {i}", "t", fact=f"f{i}") for i in range(4)]
-            return table(*good, row(f"{kind}e", f"{kind} e", "", fact="f0"), row(f"{kind}l", "q" * 90, "t", fact="f0"),
-                         row(f"{kind}b", "", "t", fact="f1"))  # fmt: skip
+        def some(kind: str, of: str = "f") -> pd.DataFrame:
+            good = [row(f"{kind}{i}", f"{kind} {i}", "t", fact=f"{of}{i}") for i in range(4)]
+            bad = [row(f"{kind}e", f"{kind} e", "", fact=f"{of}0"), row(f"{kind}l", "q" * 90, "t", fact=f"{of}0")]
+            return table(*good, *bad, row(f"{kind}b", "", "t", fact=f"{of}1"))
 
-        source = raw(some("train"), some("test"), some("known"), some("validation"), ["One.", "", "Two."])
+        source = raw(some("train"), some("test"), some("known"), some("validation"), ["One.", "", "Two."],
+                     replay=some("replay", of="g"), replay_texts=["", "Three."])  # fmt: skip
         done = run(source, max_rejected=1.0)
         gone = Counter(done.rejected["reason"].str.partition(":")[0])
         kinds = done.test["kind"].value_counts()
         kept = {
             "train": len(done.train), "validation": len(done.validation), "test": kinds["generalisation"],
-            "known": kinds["locality"],
+            "known": kinds["locality"], "replay": len(done.replay),
         }  # fmt: skip
         assert {role: kept[role] + gone[role] for role in ROLES} == counts(source)
         assert len(done.retention) + gone["retention"] == 3
-        assert done.summary["rejected"] == len(done.rejected) == 13
+        assert len(done.replay_texts) + gone["replay text"] == 2
+        assert done.summary["rejected"] == len(done.rejected) == 17
 
 
 class TestLimits:

@@ -10,6 +10,7 @@ import pytest
 from knowtune.checkpoints.base import Base
 from knowtune.data import rejection
 from knowtune.data.column_mapping import reader_for
+from knowtune.data.contract import ROLES
 from knowtune.data.raw import Raw, texts_table
 from tests.unit.helpers import TASK, row, table
 
@@ -71,6 +72,9 @@ def test_texts_are_kept_or_rejected() -> None:
     kept, rejected = rejection.reject_texts(texts_table(["It rained.", " ", "a\0"]))
     assert kept.to_dict("records") == [{"id": "text:0", "text": "It rained."}]
     assert rejected["reason"].tolist() == [f"retention: {rejection.EMPTY_TEXT}", "retention: it has a NUL character"]
+    assert rejection.reject_texts(texts_table([""]), "replay text")[1]["reason"].tolist() == [
+        f"replay text: {rejection.EMPTY_TEXT}"
+    ]
 
 
 def test_leaks_are_rejected_by_role() -> None:
@@ -79,10 +83,11 @@ def test_leaks_are_rejected_by_role() -> None:
         "validation": table(row("b", "p2", "x", fact="g")),
         "test": table(row("c", "P1", "x", fact="f"), row("d", "p3", "x", fact="f")),
         "known": table(row("e", "p1 ", "x", fact="k"), row("g", "p4", "x", fact="k")),
+        "replay": table(row("h", "p5", "x", fact="k")),
     }
     kept, rejected = rejection.reject_leaks(tables, by_fact=True)
     assert {role: rows["id"].tolist() for role, rows in kept.items()} == {
-        "train": ["a"], "validation": [], "test": ["d"], "known": ["g"],
+        "train": ["a"], "validation": [], "test": ["d"], "known": ["g"], "replay": ["h"],
     }  # fmt: skip
     assert dict(pd.concat(rejected)[["id", "reason"]].itertuples(index=False, name=None)) == {
         "b": f"validation: {rejection.UNTRAINED_FACT}",
@@ -92,10 +97,10 @@ def test_leaks_are_rejected_by_role() -> None:
 
 
 def test_without_facts_other_facts_may_be_tested() -> None:
-    tables = {role: table(row(role, role, "x", fact=role)) for role in ("train", "validation", "test", "known")}
+    tables = {role: table(row(role, role, "x", fact=role)) for role in ROLES}
     kept, rejected = rejection.reject_leaks(tables, by_fact=False)
-    assert (sum(map(len, kept.values())), sum(map(len, rejected))) == (4, 0)
+    assert (sum(map(len, kept.values())), sum(map(len, rejected))) == (5, 0)
 
 
 def test_a_raw_source_names_its_tables_by_role() -> None:
-    assert set(rejection.ROLES) <= set(Raw.__dataclass_fields__)
+    assert set(ROLES) <= set(Raw.__dataclass_fields__)

@@ -144,7 +144,7 @@ class TestReadFiles:
         prompts = {role: getattr(found, role)["prompt"].tolist() for role in ROLES}
         assert prompts == {
             "train": ["a0", "a1", "a2"], "validation": ["a9"], "test": ["b0", "b1", "b2", "b9"],
-            "known": ["b0", "b1", "b2", "b9"],
+            "known": ["b0", "b1", "b2", "b9"], "replay": [],
         }  # fmt: skip
         assert found.known["reason"].tolist() == ["why not"] * 4
         assert found.test["fact"].tolist() == ["0", "1", "2", "9"]
@@ -307,6 +307,10 @@ class TestReadEmbedded:
         assert found.test["id"].tolist() == ["r:b:0", "r:c:1"]
         assert found.known["id"].tolist() == ["r:a:0", "r:d:3"]
         assert found.texts.to_dict("list") == {"id": ["text:0"], "text": ["B"], "reason": [""]}
+        assert found.spare_texts is not None
+        assert found.spare_texts.to_dict("list") == {"id": ["replay:0"], "text": ["A"], "reason": [""]}
+        assert found.replay.empty
+        assert found.replay_texts.empty
         assert found.by_fact
         assert found.train.columns.tolist() == [*ROW_COLUMNS, "reason"]
         assert found.train["prompt"].iloc[0] == "1 b is "
