@@ -21,6 +21,7 @@ from knowtune.merging.fold import load_seed, merge_seed, open_merged
 from knowtune.merging.mix import mix
 from knowtune.merging.mixtures.average import Average
 from knowtune.merging.mixtures.dare import Dare
+from knowtune.merging.mixtures.lines import Lines
 from knowtune.merging.mixtures.ties import Ties
 from knowtune.merging.parity import require_parity
 from knowtune.methods.base import Method
@@ -289,6 +290,24 @@ class TestExperts:
                 found[name], before[name] + mixture.combine(changes, weights, 0), rtol=1e-4, atol=1e-5
             )
         assert not equal_states(found, before)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "deepseek_v2", "gpt2", "gpt_neox"])
+def test_the_first_block_goes_back_and_the_last_is_kept_bit_for_bit(kind: str, base: Base, tmp_path: Path) -> None:
+    model, folder = made(kind, base, tmp_path / "base"), tmp_path / "a" / "seed-0"
+    member: Any = model.model()
+    with torch.no_grad():
+        for parameter in member.parameters():
+            parameter.mul_(-1.3)
+    member.save_pretrained(folder)
+    write_json(folder / MERGED, {"base_digest": model.digest})
+    mix(Lines(), [folder], [1.0], model, tmp_path / "mixed" / "seed-0", 0)
+    before, after, mixed = (
+        state(m) for m in (model.model(), *(open_merged(f, model) for f in (folder, tmp_path / "mixed" / "seed-0")))
+    )
+    for name, tensor in mixed.items():
+        last = any(part in name for part in (".layers.1.", ".h.1."))
+        assert torch.equal(tensor, (after if last else before)[name]), name
 
 
 ALIVE: list[int] = []
