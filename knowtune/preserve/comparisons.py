@@ -26,6 +26,7 @@ class Comparison(ABC):
     """Compares one thing of each sequence."""
 
     options: ClassVar[dict[str, Any]] = {}  # of the forward pass
+    runs_base: ClassVar[bool] = True  # whether a step needs a teacher
     teacher: Teacher  # chosen once the method is attached
 
     def __init__(self, distill: Distill) -> None:
@@ -54,6 +55,11 @@ class Comparison(ABC):
         Raises:
             UserError: says what it lacks.
         """
+
+    @property
+    def about(self) -> str:
+        """Say what stands for the base."""
+        return self.teacher.about
 
     @abstractmethod
     def taken(self, outputs: Any, inputs: Inputs) -> torch.Tensor:
@@ -86,16 +92,12 @@ class Tokens(Comparison):
     def divergences(self, outputs: Any, base: Any, inputs: Inputs) -> torch.Tensor:
         """Sum over the tokens of each sequence."""
         logits = self.taken(outputs, inputs).flatten(0, 1)
-        return self.summed(self.of_rows(logits, base), inputs)
+        each = divergences(logits, base.flatten(0, 1), self.distill.temperature, self.distill.direction)
+        return (each.view(inputs["input_ids"].shape) * self.read(inputs)).sum(1)
 
-    def of_rows(self, logits: torch.Tensor, base: Any) -> torch.Tensor:
-        """Return the divergence at every position of the batch  # (batch * seq, vocabulary) -> (batch * seq,)."""
-        return divergences(logits, base.flatten(0, 1), self.distill.temperature, self.distill.direction)
-
-    def summed(self, each: torch.Tensor, inputs: Inputs) -> torch.Tensor:
-        """Sum over positions before a token that is read  # (batch * seq,) -> (batch,)."""
-        read = torch.nn.functional.pad(inputs["attention_mask"][:, 1:], (0, 1))  # (batch, seq)
-        return (each.view(read.shape) * read).sum(1)
+    def read(self, inputs: Inputs) -> torch.Tensor:
+        """Return 1 before a token that is read, 0 elsewhere  # (batch, seq)."""
+        return torch.nn.functional.pad(inputs["attention_mask"][:, 1:], (0, 1))
 
 
 class Labels(Comparison):

@@ -19,13 +19,14 @@ import torch
 from transformers import TrainerCallback
 
 from knowtune.common.errors import UserError
-from knowtune.common.files import text_digest
 from knowtune.preserve.anchor import Anchor, open_anchor
+from knowtune.preserve.cached_tokens import open_cache
 from knowtune.preserve.comparisons import open_comparison
 from knowtune.preserve.fisher_file import open_fisher
 from knowtune.preserve.reading import Reading
 from knowtune.preserve.streams import Part, Stream
 from knowtune.preserve.teacher import FrozenCopy
+from knowtune.preserve.teacher_cache import digest_of
 from knowtune.tasks.head_task import HeadTask
 
 if TYPE_CHECKING:
@@ -122,11 +123,8 @@ class Preservation(TrainerCallback):
         read = {source: self.material.sequences[source] for source in sorted(self.options.sources)}
         return {
             **self.options.model_dump(mode="json", by_alias=True),
-            "sources": {
-                source: {"sequences": len(rows), "digest": text_digest([row.input_ids for row in rows])}
-                for source, rows in read.items()
-            },
-            "teacher": next((r.comparison.teacher.about for r in self.readings if r.comparison is not None), None),
+            "sources": {source: {"sequences": len(rows), "digest": digest_of(rows)} for source, rows in read.items()},
+            "teacher": next((r.comparison.about for r in self.readings if r.comparison is not None), None),
         }
 
 
@@ -151,6 +149,8 @@ def open_preservation(
     comparison = None
     if distill is not None and distill.weight > 0:
         comparison = open_comparison(distill, base.task, f"{where}.distill")
+        if distill.cache == "top_k":
+            comparison = open_cache(base, material, options, f"{where}.distill.cache")
     readings = []
     shares_rows = distill is not None and distill.on == "replay"
     learned = replay if replay is not None and replay.weight > 0 else None

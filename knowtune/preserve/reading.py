@@ -53,13 +53,13 @@ class Reading:
         Raises:
             UserError: it has nothing to compare with.
         """
-        if self.comparison is not None:
+        if self.comparison is not None and self.comparison.runs_base:
             self.comparison.require(model, f"{self.label}: preserve.distill")
             self._pristine = first_outputs(model, self._inputs(model, range(NUM_SEEN))).detach()
 
     def see_attached(self, model: Any) -> None:
         """Choose what stands for the base, when the method is attached and before it is trained."""
-        if self.comparison is not None:
+        if self.comparison is not None and self.comparison.runs_base:
             assert self._pristine is not None, "see_base comes before"
             inputs = self._inputs(model, range(NUM_SEEN))
             self.comparison.teacher = choose_teacher(model, self.base, inputs, self._pristine)
