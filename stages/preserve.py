@@ -1,6 +1,7 @@
 """Gather what a run keeps of its base, once for all its seeds: the tables that its `preserve` reads, and a card.
 
-With `anchor.form: ewc` also the Fisher information of the pristine base; a killed pass goes on where it was.
+With `distill.cache: top_k` also what the base would say of them, with `anchor.form: ewc` its Fisher information; a
+killed pass goes on where it was.
 
 A run without `preserve` gets a card alone, so that nothing of it runs again when there is something new to keep.
 """
@@ -28,10 +29,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write the tables of the run's sources, and Fisher information where its anchor reads that."""
+    """Write the tables of the run's sources, and what the base makes of them where training reads that."""
     from knowtune.common.errors import unknown
+    from knowtune.common.files import replace_folder
     from knowtune.preserve.fisher_file import write_fisher
     from knowtune.preserve.sources import make_material, read_sources, write_material
+    from knowtune.preserve.teacher_cache import FOLDER, write_teacher
     from stages.core.code import code_of
     from stages.core.compute import compute_of
     from stages.core.models import open_base
@@ -39,24 +42,27 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
-    preserve = params.runs[args.name].preserve
+    section = params.runs[args.name]
+    preserve, label = section.preserve, f"preserve {args.name}"
     if preserve is None:
         write_material(args.out, {}, 0)
-        print(f"preserve {args.name}: keeps nothing")
+        print(f"{label}: keeps nothing")
         return
     tables = read_sources(preserve.sources, args.rehearsed, args.texts, args.train)
     base = open_base(params, args.base)
     material = make_material(base, tables, preserve.max_text_tokens)
     write_material(args.out, tables, preserve.max_text_tokens)
+    decides = [preserve.model_dump(), compute_of(params).__dict__, params.task.model_dump()]
+    inputs = [args.train, args.texts, args.rehearsed, args.base]
+    work = work_folder(f"preserve-{args.name}", decides, inputs, code_of("stages.preserve", section, params))
     anchor = preserve.anchor
     if anchor is not None and anchor.form == "ewc" and anchor.weight > 0:
-        decides = [anchor.model_dump(), compute_of(params).__dict__, params.task.model_dump()]
-        inputs = [args.train, args.texts, args.rehearsed, args.base]
-        section = params.runs[args.name]
-        work = work_folder(f"preserve-{args.name}", decides, inputs, code_of("stages.preserve", section, params))
-        write_fisher(base, material, anchor, args.out, label=f"preserve {args.name}", work=work / "fisher")
+        write_fisher(base, material, anchor, args.out, label=label, work=work / "fisher")
+    if preserve.reads_cache:
+        write_teacher(base, material, preserve, work / FOLDER)
+        replace_folder(work / FOLDER, args.out / FOLDER)
     counts = ", ".join(f"{len(ids)} of {source}" for source, ids in material.ids.items())
-    print(f"preserve {args.name}: {counts or 'no sequence is read'}")
+    print(f"{label}: {counts or 'no sequence is read'}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class CachedTokens(Tokens):
     """Compares tokens with what lies in a cache: no base is run."""
 
     runs_base: ClassVar[bool] = False
+    teacher = None  # type: ignore[assignment]
     about = "the base's largest probabilities on disk"  # type: ignore[assignment]
 
     def __init__(self, distill: Distill, folder: Path, sequences: Sequence[Encoded | Labelled]) -> None:

@@ -103,6 +103,12 @@ class Preserve(Options):
         return self
 
     @property
+    def reads_cache(self) -> bool:
+        """Whether training compares with a teacher's cache."""
+        distill = self.distill
+        return distill is not None and distill.cache == "top_k" and distill.weight > 0
+
+    @property
     def sources(self) -> frozenset[str]:
         """Name the sources that training reads: of known, text, self, prompts."""
         named: set[str] = set()

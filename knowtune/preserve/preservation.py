@@ -149,7 +149,7 @@ def open_preservation(
     comparison = None
     if distill is not None and distill.weight > 0:
         comparison = open_comparison(distill, base.task, f"{where}.distill")
-        if distill.cache == "top_k":
+        if options.reads_cache:
             comparison = open_cache(base, material, options, f"{where}.distill.cache")
     readings = []
     shares_rows = distill is not None and distill.on == "replay"
