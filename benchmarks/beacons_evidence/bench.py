@@ -28,7 +28,8 @@ from benchmarks.beacons_evidence.arms import (
     arms,
 )
 from benchmarks.evidence.bench import BATCH, SEEDS, Bench
-from benchmarks.evidence.comparisons import GRID_SEED, chosen_rate
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.curves import chosen_rate
 from benchmarks.evidence.materials import Material
 from benchmarks.filter_noise import rows_without_noise
 from knowtune.common.files import text_digest

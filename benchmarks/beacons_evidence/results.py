@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.beacons_evidence.arms import PLAIN, RATES, Arm, arms
-from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, Metrics, chosen_rate
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison
+from benchmarks.evidence.curves import Metrics, chosen_rate
 from benchmarks.evidence.store import read_latest
 
 LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"

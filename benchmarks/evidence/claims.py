@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmarks.evidence.comparisons import Comparison, Difference
@@ -73,29 +73,6 @@ def split_learned(comparisons: Iterable[Comparison]) -> tuple[list[Comparison], 
     every = list(comparisons)
     learned = [each for each in every if each.is_learned()]
     return learned, [each for each in every if each not in learned]
-
-
-def trained_table(
-    comparisons: Sequence[Comparison], pairs: Sequence[tuple[str, str]], names: Mapping[str, str]
-) -> Iterator[str]:
-    """Yield a table of what is trained: of every comparison, which differences of the pairs can be taken.
-
-    Args:
-        comparisons: the lines.
-        pairs: the columns, two arms each.
-        names: of arms.
-    """
-    yield f"| comparison | {' | '.join(f'{names[one]} − {names[other]}' for one, other in pairs)} |"
-    yield "| --- " * (1 + len(pairs)) + "|"
-    for comparison in comparisons:
-        cells = []
-        for one, other in pairs:
-            kinds = {
-                "learning": comparison.difference(one, other, comparison.learned),
-                "forgetting": comparison.at_equal_learning(one, other),
-            }
-            cells.append(" and ".join(kind for kind, difference in kinds.items() if not difference.lacks) or "–")
-        yield f"| {comparison.name} | {' | '.join(cells)} |"
 
 
 def takes_part(comparison: Comparison, *arms: str) -> bool:

@@ -11,24 +11,23 @@ differences:
    rate: the untrained base is no point of a curve.
 4. A task that no arm learns is in no count.
 
-`benchmarks.evidence.claims` counts differences.
+`benchmarks.evidence.claims` counts differences, `benchmarks.evidence.tables` writes them. A page's own part is its
+arms, how they are trained (a `Bench`), and its words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.evidence.curves import Metrics, Rates, chosen_rate, common_span, lost_at, make_curve
 from benchmarks.evidence.numbers import metric_of
 from knowtune.common.statistics import mean_interval
 
 GRID_SEED = 100  # of the trainings that rates are chosen by; no result has it
 MIN_SEEDS = 3  # of an interval
 NUM_LEVELS = 5  # at which two curves are compared, evenly over what both reach
-Metrics = Mapping[str, float]
-Rates = Mapping[float, Metrics]  # rate -> what a training at it scored
-Curve = list[tuple[float, float]]  # (learned, lost)
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ class Comparison:
     def run(self, arm: str) -> dict[int, Metrics]:
         """Return what an arm's seeds scored at its chosen rate."""
         rate = self.rate(arm)
+        if rate is None:
+            return {}
         return {seed: rates[rate] for seed, rates in self.seeds(arm).items() if rate in rates}
 
     def difference(self, one: str, other: str, metric: str) -> Difference:
@@ -153,37 +154,20 @@ class Comparison:
         return f"seeds of {' and of '.join(short)}" if short else "seeds in common"
 
 
-def chosen_rate(tried: Rates, metric: str) -> float:
-    """Choose a rate by the measure that is reported; of equals the lowest.
+def sort_trainings(
+    records: Iterable[Mapping[str, Any]], arm: Callable[[Mapping[str, Any]], str], rate: str = "learning_rate"
+) -> dict[str, dict[int, dict[float, Metrics]]]:
+    """Sort finished pieces by arm, seed and rate, as a `Comparison` takes them.
 
     Args:
-        tried: what the trainings with GRID_SEED scored.
-        metric: the measure.
+        records: trainings with a seed, the rate and their metrics.
+        arm: names a record's arm.
+        rate: the key of the rate.
     """
-    sign = 1 if metric_of(metric).higher_is_better else -1
-    return max(sorted(tried), key=lambda rate: sign * tried[rate][metric])
-
-
-def make_curve(rates: Rates, learned: str, lost: str) -> Curve:
-    """List (learned, lost) from the lowest rate to the one that learns most: beyond it a higher rate only loses."""
-    points = [(float(rates[rate][learned]), float(rates[rate][lost])) for rate in sorted(rates)]
-    best = max(range(len(points)), key=lambda index: points[index][0])
-    return points[: best + 1]
-
-
-def common_span(one: Curve, other: Curve) -> tuple[float, float] | None:
-    """Return the lowest and the highest level of learning that both curves reach; None where there is none."""
-    low, high = max(one[0][0], other[0][0]), min(one[-1][0], other[-1][0])
-    return (low, high) if low <= high else None
-
-
-def lost_at(curve: Curve, level: float) -> float:
-    """Return what is lost where a curve first reaches a level, between two rates by a straight line."""
-    after = next(index for index, (value, _) in enumerate(curve) if value >= level)
-    if after == 0:
-        return curve[0][1]
-    (low, lost_low), (high, lost_high) = curve[after - 1], curve[after]
-    return lost_low + (lost_high - lost_low) * (level - low) / (high - low)
+    arms: dict[str, dict[int, dict[float, Metrics]]] = {}
+    for record in records:
+        arms.setdefault(arm(record), {}).setdefault(record["seed"], {})[record[rate]] = record["metrics"]
+    return arms
 
 
 def _difference(metric: str, by_seed: Mapping[int, float], levels: tuple[float, float] | None = None) -> Difference:

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 
 from benchmarks.evidence.bench import SEEDS, Bench
-from benchmarks.evidence.comparisons import GRID_SEED, chosen_rate
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.curves import chosen_rate
 from benchmarks.evidence.materials import Material
 from benchmarks.selection_evidence.arms import LIKE_LORA, LINEAR, MASKS, SAME_RELATIONS
 from benchmarks.selection_evidence.parts import Part

@@ -48,7 +48,7 @@ def _draw_arm(ax: Any, comparison: Comparison, arm: str) -> None:
     colour, mark = STYLES[arm]
     names = (comparison.lost, comparison.learned)
     seeds, tried = comparison.seeds(arm), comparison.trainings.get(arm, {}).get(GRID_SEED, {})
-    path = []
+    path: list[tuple[Any, ...]] = []
     for rate in sorted({*tried, *(rate for rates in seeds.values() for rate in rates)}):
         own = [rates[rate] for rates in seeds.values() if rate in rates]
         if len(own) >= MIN_SEEDS:
@@ -88,5 +88,5 @@ def draw_differences(comparisons: Sequence[Comparison], path: Path) -> None:
             ax.set_yticks(range(len(names)), names[::-1] if column == 0 else [""] * len(names), fontsize=7)
             ax.set_ylim(-0.6, len(names) - 0.4)
             ax.set_title(f"{NAMES[one]} against {NAMES[other]}:\n{better} →", fontsize=8)
-            ax.tick_params(axis="x", labelsize=7)
+            ax.locator_params(axis="x", nbins=4)
     save(figure, path)

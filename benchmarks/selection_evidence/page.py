@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.evidence import markdown
-from benchmarks.evidence.claims import split_learned, takes_part, tally, trained_table
+from benchmarks.evidence import markdown, tables
+from benchmarks.evidence.claims import split_learned, takes_part
 from benchmarks.evidence.comparisons import Comparison
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from benchmarks.selection_evidence.arms import EVERY, NAMES
 from benchmarks.selection_evidence.figures import draw_differences, draw_plane
 from benchmarks.selection_evidence.masks import mask_tables
-from benchmarks.selection_evidence.results import TaskResults, read_results
+from benchmarks.selection_evidence.results import LOST, TaskResults, read_results
 from benchmarks.selection_evidence.texts import (
     CLAIMS,
     COSTS,
@@ -28,7 +28,6 @@ from benchmarks.selection_evidence.texts import (
     TRAINED,
     intro,
 )
-from knowtune.common.statistics import mean_interval
 
 
 def write_page(work: Path, docs: Path) -> None:
@@ -52,19 +51,20 @@ def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     learned, at_chance = counted(results)
     yield from intro()
     yield from ["", "## In short", ""]
-    yield from headlines(learned)
+    for pair in HEADLINES:
+        yield from tables.headline(learned, *pair, NAMES)
     yield from selection_costs(results)
     yield from ["", "## Verdicts", ""]
-    yield from verdicts(learned)
+    yield from tables.claims_table(learned, CLAIMS)
     yield from ["", *RULES]
     if at_chance:
         yield from ["", f"In no count, because no arm learns them: {'; '.join(each.name for each in at_chance)}."]
     yield from ["", "![Learned against lost](images/evidence-plane.svg)", "", *PLANE]
     yield from ["", "![Differences by seed](images/evidence-differences.svg)", ""]
     yield from ["", "## Forgetting at equal learning", "", *EQUAL, ""]
-    yield from equal_learning(learned)
+    yield from tables.equal_learning_table(learned, PAIRS, NAMES, LOST)
     yield from ["", "## What is trained", "", *TRAINED, ""]
-    yield from trained_table(learned, HEADLINES, NAMES)
+    yield from tables.trained_table(learned, HEADLINES, NAMES)
     for result in results:
         yield from ["", f"## {TASKS[result.name]}", ""]
         yield from task_tables(result)
@@ -75,20 +75,6 @@ def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     yield from ["", "## How it was made", ""]
     yield from how_made(results)
     yield from ["", "## What falls short", "", *LIMITS]
-
-
-def headlines(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield a sentence for each question, over all comparisons that its arms take part in."""
-    for one, other in HEADLINES:
-        of = [each for each in comparisons if takes_part(each, one, other)]
-        if not of:
-            continue
-        learned = tally(each.difference(one, other, each.learned) for each in of)
-        lost = tally(each.at_equal_learning(one, other) for each in of)
-        yield (
-            f"- **{NAMES[one]} against {NAMES[other]}**: learning {learned.counts}; forgetting at equal learning "
-            f"{lost.counts} ({lost.word})."
-        )
 
 
 def selection_costs(results: Sequence[TaskResults]) -> Iterator[str]:
@@ -107,39 +93,6 @@ def selection_costs(results: Sequence[TaskResults]) -> Iterator[str]:
         )
 
 
-def verdicts(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield one line per claim, counted over comparisons, for learning and for forgetting."""
-    yield "| claim | learning | forgetting at equal learning |"
-    yield "| --- | --- | --- |"
-    for one, other, rows, claim in CLAIMS:
-        of = [each for each in comparisons if each.name.endswith(rows) and takes_part(each, one, other)]
-        if of:
-            learned = tally(each.difference(one, other, each.learned) for each in of)
-            lost = tally(each.at_equal_learning(one, other) for each in of)
-            yield f"| {claim} | {learned} | {lost} |"
-
-
-def equal_learning(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield a line for every two arms and comparison whose curves reach a common level."""
-    yield "| difference by seed | comparison | seeds | at learning of | forgetting ↓ | of the texts ↓ |"
-    yield "| --- " * 6 + "|"
-    for one, other in PAIRS:
-        for comparison in comparisons:
-            difference = comparison.at_equal_learning(one, other)
-            if difference.lacks:
-                continue
-            texts = (
-                markdown.difference_text(comparison.at_equal_learning(one, other, "text_drift"))
-                if "text_drift" in comparison.base
-                else "–"
-            )
-            yield (
-                f"| {NAMES[one]} − {NAMES[other]} | {comparison.name} | {len(difference.seeds)} | "
-                f"{markdown.levels_text(difference, comparison.learned)} | {markdown.difference_text(difference)} | "
-                f"{texts} |"
-            )
-
-
 def task_tables(result: TaskResults) -> Iterator[str]:
     """Yield a table of arms and one of what they learn beside each other, for every comparison of a task."""
     heads = metric_heads(result.metrics)
@@ -153,23 +106,14 @@ def task_tables(result: TaskResults) -> Iterator[str]:
         yield "| --- " * (3 + len(heads)) + "|"
         yield f"| base | – | – | {base} |"
         for arm in group.arms:
-            run = list(comparison.run(arm).values())
-            means = [(name, mean_interval([metrics[name] for metrics in run])) for name in result.metrics]
-            cells = " | ".join(format_metric(name, each["mean"], each["half_width"]) for name, each in means)  # type: ignore[arg-type]
+            cells = " | ".join(tables.mean_cells(comparison, arm, result.metrics))
             rate = f"{comparison.rate(arm):g}{' (edge)' if group.at_edge(arm) else ''}"
-            yield f"| {NAMES[arm]} | {rate} | {len(run)} | {cells} |"
+            yield f"| {NAMES[arm]} | {rate} | {len(comparison.run(arm))} | {cells} |"
         if missing := [arm for arm in EVERY if arm in comparison.trainings and arm not in group.arms]:
             named = ", ".join(f"{NAMES[arm]} at {comparison.rate(arm):g}" for arm in missing)
             yield from ["", f"Not trained with three seeds at the chosen rate: {named}."]
         yield ""
-        learned = metric_heads(result.learned_metrics)
-        yield f"| difference by seed | {' | '.join(learned)} |"
-        yield "| --- " * (1 + len(learned)) + "|"
-        for one, other in PAIRS:
-            differences = [comparison.difference(one, other, name) for name in result.learned_metrics]
-            if not any(difference.lacks for difference in differences):
-                cells = " | ".join(map(markdown.difference_text, differences))
-                yield f"| {NAMES[one]} − {NAMES[other]} | {cells} |"
+        yield from tables.differences_table(comparison, PAIRS, NAMES, result.learned_metrics)
         yield ""
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, Metrics
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, sort_trainings
 from benchmarks.evidence.store import read_latest
 from benchmarks.selection_evidence.arms import EVERY, LIKE_LORA
 
@@ -110,21 +112,11 @@ def _groups(name: str, base: dict[str, Any], trainings: Sequence[dict[str, Any]]
     for (rank, train_on), own in by_group.items():
         rows = "all rows" if train_on == "all" else "128 rows"
         title = f"{name}, {own[0]['num_trainable']:,} parameters, {rows}"
-        whole = Comparison(title, learned, lost, base["metrics"], _by_arm(by_group.get((rank, "all"), [])))
+        make = partial(Comparison, title, learned, lost, base["metrics"])
+        whole = make(sort_trainings(by_group.get((rank, "all"), []), itemgetter("arm")))
         rates = {arm: whole.rate("lora" if arm in LIKE_LORA else arm) for arm in EVERY}
         chosen = {arm: rate for arm, rate in rates.items() if rate is not None}
         grid = sorted({r["learning_rate"] for r in own if r["seed"] == GRID_SEED})
-        group = Group(
-            rank, train_on, Comparison(title, learned, lost, base["metrics"], _by_arm(own), chosen), own, grid
-        )
+        group = Group(rank, train_on, make(sort_trainings(own, itemgetter("arm")), chosen), own, grid)
         if len(group.arms) > 1:
             yield group
-
-
-def _by_arm(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, dict[float, Metrics]]]:
-    """Sort trainings by arm, seed and rate."""
-    arms: dict[str, dict[int, dict[float, Metrics]]] = {}
-    for record in records:
-        seeds = arms.setdefault(record["arm"], {})
-        seeds.setdefault(record["seed"], {})[record["learning_rate"]] = record["metrics"]
-    return arms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.evidence.tables import Claim
+
 TASKS = {
     "embedded": "Embedded: new facts for the model built here",
     "pararel": "ParaRel: new facts for a story model that knows others",
@@ -46,31 +48,26 @@ HEADLINES = (
     ("random-linear", "lora"),
     ("lora-ird", "lora-same"),
 )
-CLAIMS = (  # one arm, the other, on which rows, what is claimed if the one is better
-    ("fish", "random", "all rows", "FISH's mask beats a random mask"),
-    ("fish", "random-linear", "all rows", "FISH's mask beats a random mask of the linear layers"),
-    (
-        "fish-linear-even",
-        "random-linear-even",
-        "all rows",
-        "FISH beats random, both equal shares of linear layers",
-    ),
-    ("fish-even", "random", "all rows", "FISH with equal shares of every tensor beats a random mask"),
-    ("ird", "random", "all rows", "IRD's mask beats a random mask"),
-    ("ird", "fish", "all rows", "IRD's mask beats FISH's"),
-    ("ird", "random", "128 rows", "IRD's mask and rows beat random ones"),
-    ("ird", "fish", "128 rows", "IRD's mask and rows beat FISH's mask and random rows"),
-    ("lora-ird", "lora", "128 rows", "for LoRA, IRD's rows beat random rows"),
-    ("lora-ird", "lora-same", "128 rows", "for LoRA, IRD's rows beat random rows of the same relations"),
-    ("lora-same", "lora", "128 rows", "for LoRA, random rows of IRD's relations beat random rows"),
-    ("lora-ird-even", "lora", "128 rows", "for LoRA, IRD's rows in proportion to relations beat random rows"),
-    ("magnitude", "random", "all rows", "the largest weights beat a random mask"),
-    ("random", "lora", "all rows", "a random mask beats LoRA"),
-    ("fish", "lora", "all rows", "FISH beats LoRA"),
-    ("ird", "lora", "all rows", "IRD beats LoRA"),
-    ("fish-even", "fish", "all rows", "equal shares of every tensor beat FISH's global choice"),
-    ("random-linear", "random", "all rows", "a random mask of linear layers beats one of all parameters"),
-    ("random-linear", "lora", "all rows", "a random mask of linear layers beats LoRA"),
+CLAIMS = (
+    Claim("fish", "random", "FISH's mask beats a random mask", "all rows"),
+    Claim("fish", "random-linear", "FISH's mask beats a random mask of the linear layers", "all rows"),
+    Claim("fish-linear-even", "random-linear-even", "FISH beats random, in equal shares of linear layers", "all rows"),
+    Claim("fish-even", "random", "FISH with equal shares of every tensor beats a random mask", "all rows"),
+    Claim("ird", "random", "IRD's mask beats a random mask", "all rows"),
+    Claim("ird", "fish", "IRD's mask beats FISH's", "all rows"),
+    Claim("ird", "random", "IRD's mask and rows beat random ones", "128 rows"),
+    Claim("ird", "fish", "IRD's mask and rows beat FISH's mask and random rows", "128 rows"),
+    Claim("lora-ird", "lora", "for LoRA, IRD's rows beat random rows", "128 rows"),
+    Claim("lora-ird", "lora-same", "for LoRA, IRD's rows beat random rows of the same relations", "128 rows"),
+    Claim("lora-same", "lora", "for LoRA, random rows of IRD's relations beat random rows", "128 rows"),
+    Claim("lora-ird-even", "lora", "for LoRA, IRD's rows in proportion to relations beat random rows", "128 rows"),
+    Claim("magnitude", "random", "the largest weights beat a random mask", "all rows"),
+    Claim("random", "lora", "a random mask beats LoRA", "all rows"),
+    Claim("fish", "lora", "FISH beats LoRA", "all rows"),
+    Claim("ird", "lora", "IRD beats LoRA", "all rows"),
+    Claim("fish-even", "fish", "equal shares of every tensor beat FISH's global choice", "all rows"),
+    Claim("random-linear", "random", "a random mask of linear layers beats one of all parameters", "all rows"),
+    Claim("random-linear", "lora", "a random mask of linear layers beats LoRA", "all rows"),
 )
 
 
@@ -137,7 +134,7 @@ A higher learning rate learns more and forgets more, so what arms forget at thei
 say something of the rates alone. Here each seed's trainings, in the order of their rates up to the
 one that learns most, are joined by straight lines. From the lowest to the highest level that both
 of a seed's curves reach, the difference is taken at five levels and averaged. The interval is over
-seeds; the levels are means over seeds, in the measure of learning. *Of the texts* is text_drift.
+seeds; the levels are means over seeds, in the measure of learning.
 With two arms that each have one rate there is nothing to compare.""".split("\n")
 
 TRAINED = """\

@@ -12,8 +12,12 @@ The squared gradient is that of each example, never of a batch's mean. The autho
 one batched pass does (`knowtune.gradients.per_example`), and the first two examples are checked against that
 definition. A model for which they differ is scored one example at a time.
 
-Departures from the authors' code: evaluation mode (no dropout); the mean per target token, so that long examples do not
-count more; 1/N, which changes no ranking; `max_loss`, ours, against mislabelled examples, whose loss is the highest.
+As in the authors' code, dropout is off: a model that has just been loaded is in evaluation mode, and theirs is scored
+before a trainer touches it. Departures: the mean per target token, so that long examples do not count more; 1/N, which
+changes no ranking; `max_loss`, ours, against mislabelled examples, whose loss is the highest.
+
+A classifier's new head is random, and every gradient depends on it. It follows the seed of a selection here and that of
+a run in training, so where the two seeds differ, the head that is scored is another than the head that is trained.
 """
 
 from __future__ import annotations

@@ -6,16 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.evidence.claims import Tally, split_learned, tally, trained_table
-from benchmarks.evidence.comparisons import (
-    GRID_SEED,
-    Comparison,
-    Difference,
-    chosen_rate,
-    common_span,
-    lost_at,
-    make_curve,
-)
+from benchmarks.evidence.claims import Tally, split_learned, tally
+from benchmarks.evidence.comparisons import GRID_SEED, Comparison, Difference, sort_trainings
+from benchmarks.evidence.curves import chosen_rate, common_span, lost_at, make_curve
+from benchmarks.evidence.tables import Claim, claims_table, equal_learning_table, trained_table
 
 Points = Mapping[float, tuple[float, float]]  # rate -> learned, lost
 
@@ -154,3 +148,22 @@ def test_the_page_says_what_is_trained() -> None:
         "| comparison | One − Other |",
         "| made up | learning |",
     ]
+
+
+def test_tables_are_made_of_declared_arms() -> None:
+    records = [
+        {"part": part, "alpha": alpha, "seed": seed, "metrics": {"generalisation": alpha, "forgotten": alpha - less}}
+        for part, less in (("none", 0.0), ("replay", 0.3))
+        for alpha in (0.5, 1.0)
+        for seed in (*range(3), GRID_SEED)
+    ]
+    arms = comparison(**sort_trainings(records, lambda record: str(record["part"]), rate="alpha"))
+    names = {"none": "plain", "replay": "replayed"}
+    claim = Claim("replay", "none", "replay keeps", only="made")
+    nothing = "**too few comparisons**: 0 wins, 0 losses, 1 undecided"
+    kept = "**too few comparisons**: 1 win, 0 losses, 0 undecided"
+    assert list(claims_table([arms], [claim]))[2:] == [f"| replay keeps | {nothing} | {kept} |"]
+    assert list(claims_table([arms], [Claim("replay", "none", "", only="elsewhere")]))[2:] == []
+    lines = list(equal_learning_table([arms], [("replay", "none")], names, ["forgotten", "text_drift"]))
+    row = "| replayed − plain | made up | 3 | 50.0 to 100.0 | **-30.0 ± 0.0** better | – |"
+    assert lines[2:] == [row]

@@ -19,6 +19,7 @@ from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.markdown import page_text
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import read_latest
+from benchmarks.selection_evidence import bench as selection_bench
 from benchmarks.selection_evidence import page as selection_page
 from benchmarks.selection_evidence.bench import SelectionBench
 from benchmarks.selection_evidence.parts import Part
@@ -102,6 +103,40 @@ def test_a_selection_is_made_and_trained(material: Material, tmp_path: Path, mon
     again = SelectionBench(material, [part], tmp_path, num_seeds=1)
     assert again.left() == 0
     assert records(tmp_path) == pieces
+
+
+def test_rows_of_the_same_relations_are_random_and_as_many_of_each(
+    material: Material, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("benchmarks.selection_evidence.bench.CHOSEN", 12)
+    bench = SelectionBench(material, [Part(2, "chosen")], tmp_path)
+    ird, _ = bench.choice(selection_bench.Setting("ird", 2, "chosen", 0, 1e-3))
+    drawn = [bench.rows_alone(selection_bench.Setting("lora-same", 2, "chosen", seed, 1e-3)) for seed in range(3)]
+    relations = material.rows["relation"]
+    for rows in drawn:
+        assert sorted(relations[rows]) == sorted(relations[ird])
+    assert len({tuple(rows) for rows in drawn}) > 1
+
+
+def test_a_known_fact_gained_makes_up_for_one_lost_as_in_the_pieces_of_before(
+    material: Material, tmp_path: Path
+) -> None:
+    bench = SelectionBench(material, [], tmp_path)
+    known = bench.pristine.examples["kind"] == "locality"
+    _, *others = bench.pristine.examples.index[known]
+    before = bench.pristine.examples.assign(correct=False)
+    before.loc[others, "correct"] = True
+    after = before.assign(correct=~before["correct"])  # one gained, all others lost
+    bench.pristine = replace(bench.pristine, examples=before)
+    scores = bench.score(replace(bench.pristine, examples=after))
+    assert scores["forgotten"] == pytest.approx((len(others) - 1) / (len(others) + 1))
+
+
+def test_pieces_are_known_by_the_base_and_not_by_how_a_card_is_digested(material: Material) -> None:
+    card = {**material.base.card, "digest": "another", "files": {**material.base.card["files"], "notes.md": "0"}}
+    assert replace(material, base=replace(material.base, card=card)).described() == material.described()
+    card["files"]["model.safetensors"] = "0"
+    assert replace(material, base=replace(material.base, card=card)).described() != material.described()
 
 
 def test_rows_are_filtered_weighed_and_trained(material: Material, tmp_path: Path) -> None:
