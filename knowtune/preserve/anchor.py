@@ -16,6 +16,9 @@ Under plain gradient descent both steps differ in one thing alone: the decoupled
 At theta0 the coupled penalty and its gradient are 0. A method whose start is not the base (FourierFT, C3A) is pulled to
 the base from its first step.
 
+Fisher information is small and depends on the model: `weight` times its mean, which the stage `preserve` prints,
+compares with a weight of `l2`. In bfloat16 a decoupled pull that is smaller than a weight's last bit does nothing.
+
 Departures: Li et al. anchor the backbone and pull a new head to 0 by another weight; here nothing holds a new head.
 Kirkpatrick et al. take F on the earlier task; a base's task is unknown, so it is taken on what stands for its
 knowledge. Sums are in float32, whatever the weights are in.

@@ -75,8 +75,8 @@ def write_fisher(
     *,
     label: str = "preserve",
     work: Path | None = None,
-) -> None:
-    """Take the Fisher information of the pristine base on a source, and write it.
+) -> float:
+    """Take the Fisher information of the pristine base on a source, and write it; return its mean over all entries.
 
     Args:
         base: the pristine one.
@@ -104,6 +104,7 @@ def write_fisher(
     tensors = {name: values.float().cpu().contiguous() for name, values in fisher.items()}
     with whole(folder / FILE) as path:  # one entry of the header, for several come in any order
         save_file(tensors, path, {"about": json.dumps(_about(base, material, anchor), sort_keys=True)})
+    return sum(float(values.double().sum()) for values in tensors.values()) / sum(v.numel() for v in tensors.values())
 
 
 def open_fisher(base: Base, material: Material, anchor: Anchor, folder: Path) -> FisherFile:

@@ -66,7 +66,9 @@ class Anchor(Options):
     form: Literal["l2", "ewc"] = Field(
         default="l2", description="l2: F = 1 (L2-SP); ewc: Fisher information of the pristine base"
     )
-    weight: Weight = Field(description="strength")
+    weight: float = Field(
+        ge=0, le=1e12, description="strength; Fisher information is small, so with ewc a large number"
+    )
     of: Literal["change", "parameters"] = Field(
         default="change", description="of the weights' change that the method computes, or of its own parameters"
     )

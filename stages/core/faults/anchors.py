@@ -16,7 +16,10 @@ def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
         anchor, method = (section.get("preserve") or {}).get("anchor"), members.methods[name]
         if anchor is None:
             continue
-        where, kind = f"runs.{name}.preserve.anchor", section.get("type") or section.get("method")
+        where, trained = f"runs.{name}.preserve.anchor", section
+        if method is not None and method.uses_mask and (inner := members.adapters.get(section.get("selection", ""))):
+            method, trained = inner, family(raw, "selections")[section["selection"]]["adapter"]  # the mask is inside it
+        kind = trained.get("type") or trained.get("method")
         if method is not None and anchor.get("of", "change") == "change":
             if not method.computes_change:
                 got = f"'change', and {kind} with these options gives no matrix by which it changes a weight"

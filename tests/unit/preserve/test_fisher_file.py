@@ -28,8 +28,9 @@ def material(base: Base, count: int = 6) -> Material:
 
 def test_it_is_the_pristine_bases_by_weight(base: Base, tmp_path: Path) -> None:
     kept = material(base)
-    write_fisher(base, kept, ewc(), tmp_path)
+    mean = write_fisher(base, kept, ewc(), tmp_path)
     fisher = open_fisher(base, kept, ewc(), tmp_path)
+    assert mean == pytest.approx(float(torch.cat([fisher(name).flatten() for name in fisher.names]).mean()), rel=1e-4)
     model = base.model()
     expected = fisher_diagonal(model, kept.sequences["known"], base.task, parameters_in(model), Scoring())
     assert fisher.names == set(expected)  # a tied weight once

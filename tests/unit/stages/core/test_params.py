@@ -168,6 +168,21 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "it; allowed: false, or of: parameters",
     ),
     (
+        lambda p: (
+            p["runs"]["fish"].update(preserve={"anchor": {"weight": 1.0, "decoupled": True}})
+            or p["selections"]["fish"].update(
+                adapter={
+                    "method": "lora",
+                    "options": {"rank": 2, "alpha": 4},
+                    "warmup_steps": 1,
+                    "batch_size": 1,
+                    "learning_rate": 0.1,
+                }
+            )
+        ),
+        "runs.fish.preserve.anchor.decoupled: got true, but lora computes the change; no step of the optimiser moves ",
+    ),
+    (
         lambda p: p["runs"]["delora"].update(type="ia3", options={}, preserve={"anchor": {"weight": 1.0}}),
         "runs.delora.preserve.anchor.of: got 'change', and ia3 with these options gives no matrix by which it changes "
         "a weight; allowed: parameters",
