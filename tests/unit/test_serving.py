@@ -16,7 +16,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import read_json, write_json
 from knowtune.merging.fold import load_seed, merge_seed
 from knowtune.merging.mix import mix
-from knowtune.merging.mixtures.average import Average
+from knowtune.merging.mixtures.interpolate import Interpolate
 from knowtune.methods.base import Method
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
@@ -55,8 +55,8 @@ def train_kinds(base: Base, rows: pd.DataFrame, folder: Path) -> Trained:
         folders[kind] = folder / kind / "seed-0"
         merge_seed(method, folder / name, base, folders[kind], rows.head(4), 4)
         attached[kind] = load_seed(method, folder / name, base)
-    folders["mixed"] = folder / "soup" / "seed-0"
-    mix(Average(), [folders["merged"]] * 2, [1.0, 1.0], base, folders["mixed"], 0)
+    folders["mixed"] = folder / "whole" / "seed-0"
+    mix(Interpolate(alpha=1.0), [folders["merged"]], [1.0], base, folders["mixed"], 0)
     attached["adapter"] = attached["mixed"] = attached["merged"]
     return Trained(base, rows, folders, attached)
 
