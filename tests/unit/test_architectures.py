@@ -21,6 +21,7 @@ from knowtune.merging.fold import load_seed, merge_seed, open_merged
 from knowtune.merging.mix import mix
 from knowtune.merging.mixtures.average import Average
 from knowtune.merging.mixtures.dare import Dare
+from knowtune.merging.mixtures.interpolate import Interpolate
 from knowtune.merging.mixtures.lines import Lines
 from knowtune.merging.mixtures.ties import Ties
 from knowtune.merging.parity import require_parity
@@ -308,6 +309,23 @@ def test_the_first_block_goes_back_and_the_last_is_kept_bit_for_bit(kind: str, b
     for name, tensor in mixed.items():
         last = any(part in name for part in (".layers.1.", ".h.1."))
         assert torch.equal(tensor, (after if last else before)[name]), name
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_a_lasting_buffer_goes_as_far_as_the_weights(
+    alpha: float, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(KINDS, "deepseek_v3", {**KINDS["deepseek_v2"], "q_lora_rank": 8, "num_hidden_layers": 2})
+    model, folder = made("deepseek_v3", base, tmp_path / "base"), tmp_path / "a" / "seed-0"
+    member: Any = model.model()
+    buffer = "model.layers.1.mlp.gate.e_score_correction_bias"
+    member.get_buffer(buffer).add_(2.0)
+    member.save_pretrained(folder)
+    write_json(folder / MERGED, {"base_digest": model.digest})
+    mix(Interpolate(alpha=alpha), [folder], [1.0], model, tmp_path / "mixed" / "seed-0", 0)
+    before, mixed = state(model.model()), state(open_merged(tmp_path / "mixed" / "seed-0", model))
+    assert torch.equal(mixed.pop(buffer), before.pop(buffer) + 2 * alpha)
+    assert equal_states(mixed, before)
 
 
 ALIVE: list[int] = []
