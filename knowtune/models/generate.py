@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.common.progress import progress
-from knowtune.models.greedy_decoder import GreedyDecoder, split_into_batches
+from knowtune.models.decoder import Decoder, split_into_batches
 from knowtune.models.hidden_states import end_ids, evaluating, require_room, room
 from knowtune.text.encode_rows import encode_prompts
 from knowtune.text.layout import Layout
@@ -66,8 +66,8 @@ def greedy_answers(
     ends = [min(limit, space - len(row)) for limit, row in zip(longest.values(), ids, strict=True)]
     written: dict[_Question, list[int]] = {question: [] for question in distinct}
     unanswered = [i for i, end in enumerate(ends) if end > 0]
-    with evaluating(model), _plain_settings(model):
-        decoder = GreedyDecoder.of(model, tokenizer)
+    with evaluating(model), plain_settings(model):
+        decoder = Decoder.of(model, tokenizer)
         lengths = [ids[i] for i in unanswered], [ends[i] for i in unanswered]
         for batch in progress(split_into_batches(decoder, *lengths, batch_size, space), label):
             chosen = [unanswered[i] for i in batch]
@@ -143,7 +143,7 @@ def ending_token(tokenizer: PreTrainedTokenizerBase, ending: str) -> int:
 
 
 @contextmanager
-def _plain_settings(model: Any) -> Iterator[None]:
+def plain_settings(model: Any) -> Iterator[None]:
     """Put a model's generation settings aside, but for its end tokens; afterwards they are what they were."""
     from transformers import GenerationConfig
 

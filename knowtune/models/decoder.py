@@ -1,4 +1,4 @@
-"""Greedy decoding in batches of like length, with the KV cache, on token ids.
+"""Decoding in batches of like length, with the KV cache, on token ids: greedily, or as a caller chooses.
 
 Rows of a batch end at different tokens. Rows that have ended are left out of the passes that follow, so that a batch
 costs what its rows need and not its longest row times their number. Rows of unlike length are padded on the left where
@@ -7,7 +7,7 @@ that changes nothing, which is tried on the model; else a batch has rows of equa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,17 @@ if TYPE_CHECKING:
 LEFT_OUT = 0.25  # share of the rows that must have ended before they are left out, for that copies the cache
 NUM_TRIED = 16  # tokens of the row on which padding is tried
 
+# Chooses tokens from logits  # (rows, vocabulary), for these rows of the batch  # (rows,), at a position of the answer.
+Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def first_choices(logits: torch.Tensor, _: torch.Tensor, __: int) -> torch.Tensor:
+    """Take each row's likeliest token  # (rows,)."""
+    return logits.argmax(-1)
+
 
 def split_into_batches(
-    decoder: GreedyDecoder, ids: Sequence[Sequence[int]], ends: Sequence[int], batch_size: int, space: int
+    decoder: Decoder, ids: Sequence[Sequence[int]], ends: Sequence[int], batch_size: int, space: int
 ) -> list[list[int]]:
     """Split prompts into batches of like length.
 
@@ -48,8 +56,8 @@ def split_into_batches(
 
 
 @dataclass(frozen=True)
-class GreedyDecoder:
-    """Decodes batches of prompts greedily.
+class Decoder:
+    """Decodes batches of prompts.
 
     Args:
         model: in evaluation mode, its generation settings plain.
@@ -64,7 +72,7 @@ class GreedyDecoder:
     prompt_learning: bool
 
     @classmethod
-    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> GreedyDecoder:
+    def of(cls, model: Any, tokenizer: PreTrainedTokenizerBase) -> Decoder:
         """Make the decoder of a model."""
         filling = next(token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
         stops = torch.tensor(end_ids(model, tokenizer), dtype=torch.long, device=next(model.parameters()).device)
@@ -77,6 +85,7 @@ class GreedyDecoder:
         ends: Sequence[int],
         seen: list[torch.Tensor] | None = None,
         stops: Sequence[int] | None = None,
+        choose: Choose = first_choices,
     ) -> torch.Tensor:
         """Answer one batch.
 
@@ -85,6 +94,7 @@ class GreedyDecoder:
             ends: tokens of each row's answer at the latest.
             seen: takes the logits of each pass; nothing ends before `ends` then.
             stops: a token at which each row's answer ends too, -1 for none.
+            choose: takes each token.
 
         Returns:
             The answers' tokens, filled up after their ends  # (batch, longest)
@@ -96,12 +106,13 @@ class GreedyDecoder:
             max_new_tokens=max(ends),
             do_sample=False,
             pad_token_id=self.filling,
-            custom_generate=decode_greedily,
+            custom_generate=decode_rows,
             ends=torch.tensor(ends, device=device),
             stops=self.stops if seen is None else self.stops[:0],
             own=torch.tensor([-1] * len(rows) if stops is None else list(stops), device=device),
             padded=len({len(row) for row in rows}) > 1,
             seen=seen,
+            choose=choose,
         )
         return answers
 
@@ -126,7 +137,7 @@ class GreedyDecoder:
         return not bool((expected - padded).abs().max() <= bound)  # NaN does
 
 
-def decode_greedily(
+def decode_rows(
     model: Any,
     input_ids: torch.Tensor,
     logits_processor: Any,
@@ -137,14 +148,15 @@ def decode_greedily(
     own: torch.Tensor,
     padded: bool,
     seen: list[torch.Tensor] | None,
+    choose: Choose,
     **given: Any,
 ) -> torch.Tensor:
-    """Decode greedily as `generate` does, but go on with the rows alone that have not ended (its `custom_generate`).
+    """Decode as `generate` does, but go on with the rows alone that have not ended (its `custom_generate`).
 
     Args:
         model: what `generate` was called on.
         input_ids: prompts, padded on the left  # (batch, seq)
-        logits_processor: not used: each token is the plain first choice.
+        logits_processor: not used: each token is what `choose` takes of the model's own logits.
         stopping_criteria: not used: `ends` and `stops` take their place.
         generation_config: with the token that fills answers up after their ends.
         ends: tokens of each row's answer at the latest  # (batch,)
@@ -152,6 +164,7 @@ def decode_greedily(
         own: a further one for each row, -1 for none  # (batch,)
         padded: whether there is padding; without it positions are counted by the model, as where rows are judged.
         seen: takes the logits of each pass.
+        choose: takes each token.
         given: what the model's passes take beside the tokens, as `generate` has prepared it.
 
     Returns:
@@ -182,7 +195,7 @@ def decode_greedily(
         logits = output.logits[:, -1].float()  # (rows, vocabulary)
         if seen is not None:
             seen.append(logits)
-        tokens = logits.argmax(-1).masked_fill(ended, filling)
+        tokens = choose(logits, rows, position).masked_fill(ended, filling)
         written[rows, position] = tokens
         input_ids = torch.cat([input_ids, tokens[:, None]], 1)
         ended = ended | torch.isin(tokens, stops) | (tokens == own[rows]) | (ends[rows] <= position + 1)
