@@ -39,7 +39,7 @@ from knowtune.filters.base import Seen
 from knowtune.filters.chain import Limits, run_filters
 from knowtune.gradients.sketches import Sketcher, sketch_rows
 from knowtune.methods import METHODS as METHOD_CLASSES
-from knowtune.methods.base import MaskedMethod, Method
+from knowtune.methods.base import Method
 from knowtune.registry import member_class
 from knowtune.selectors.fish import Fish
 from knowtune.selectors.pools import ModelPool
@@ -164,8 +164,7 @@ class BeaconsBench(Bench):
             reweighting = open_reweighting(plan, kept, encoded, self.base, self.tokenizer, self.material.name)
         seed_everything(setting.seed)  # before the adapter exists: its random start is part of the result
         model = self.base.model()
-        masked = isinstance(method, MaskedMethod)
-        model = method.attach_masked(model, mask, None) if masked else method.attach(model)  # type: ignore[attr-defined]
+        model = method.attach_masked(model, mask, None) if method.needs_mask else method.attach(model)  # type: ignore[attr-defined]
         fitted, cpu, _ = self.fit(model, encoded, method, setting, len(kept), reweighting=reweighting)
         self.add(
             "training", self.key(setting), **asdict(setting), num_rows=len(kept), num_wrong=len(wrong),
@@ -177,7 +176,7 @@ class BeaconsBench(Bench):
         """Make the method, and the mask where it trains one: of the kept rows."""
         chosen = METHODS[setting.method]
         method: Method = member_class(METHOD_CLASSES, "method", chosen["method"])(**chosen["options"])
-        if not isinstance(method, MaskedMethod):
+        if not method.needs_mask:
             return method, {}
         encoded = self.base.task.encode(self.tokenizer, kept)
         pool = ModelPool(kept, encoded, self.model, self.base.task, ["*.self_attn.*", "*.mlp.*"], seed=setting.seed)

@@ -18,7 +18,8 @@ from knowtune.registry import Context, Member
 class Method(Member):
     """A way to change a model: attach, train, save, load, and fold into plain weights where that is possible."""
 
-    uses_mask: ClassVar[bool] = False  # a method that does is a MaskedMethod
+    uses_mask: ClassVar[bool] = False  # whether it can train by a selection's mask: then it is a MaskedMethod
+    needs_mask: ClassVar[bool] = False  # whether it trains nothing without one
     is_adapter: ClassVar[bool] = True  # whether it trains parameters of its own, of which a selection could choose
 
     @property
@@ -69,16 +70,17 @@ class Method(Member):
 
 
 class MaskedMethod(Method):
-    """A method that trains only the entries that a selection chose."""
+    """A method that trains by the entries that a selection chose."""
 
     uses_mask: ClassVar[bool] = True
+    needs_mask: ClassVar[bool] = True
     is_adapter: ClassVar[bool] = False
 
     @abstractmethod
     def attach_masked(
         self, model: PreTrainedModel, mask: Mapping[str, torch.Tensor], start: Path | None
     ) -> torch.nn.Module:
-        """Make the chosen entries trainable, and nothing else but a classifier's head.
+        """Make trainable what the mask says, and nothing else but a classifier's head.
 
         Args:
             model: a pristine base.

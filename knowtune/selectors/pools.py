@@ -86,17 +86,18 @@ class ModelPool(Pool):
 
         assert self.material is not None, "a selection that protects is given what the base knew"
         sequences, ids = self.material.sequences[source], self.material.ids[source]
-        positions = np.arange(len(sequences))
+        positions = list(range(len(sequences)))
         if samples is not None:
             if samples > len(sequences):
                 got = f"protect.samples: got {samples}, but {source!r} has only {len(sequences)} sequences"
                 raise UserError(f"{got}; allowed: up to that")
-            positions = np.sort(np.random.default_rng(self.seed).choice(len(sequences), samples, replace=False))
+            drawn = np.random.default_rng(self.seed).choice(len(sequences), samples, replace=False)
+            positions = sorted(drawn.tolist())
         chosen = [sequences[i] for i in positions]
         return fisher_diagonal(
             self.model, chosen, self.task, self.parameters, Scoring(), seed=self.seed,
             label=f"{self.label}: Fisher information about {source!r}, {len(chosen)} sequences",
-            ids=[ids[i] for i in positions], work=self._work(["kept", source, positions.tolist()]),
+            ids=[ids[i] for i in positions], work=self._work(["kept", source, positions]),
         )  # fmt: skip
 
     def row_scores(

@@ -134,7 +134,9 @@ def _open_preservation(job: Job, base: Base) -> Preservation | None:
 def _attach(job: Job, base: Base, preservation: Preservation | None) -> torch.nn.Module:
     """Attach the method, on what the selection chose where it chose parameters."""
     if job.mask is not None and not isinstance(job.method, MaskedMethod):
-        raise UserError(f"train {job.name}: {job.method_name} cannot use the parameter mask of its selection; use fish")
+        raise UserError(
+            f"train {job.name}: {job.method_name} cannot use the parameter mask of its selection; use fish or lora"
+        )
     model = base.model()
     if preservation is not None:
         preservation.see_base(model)

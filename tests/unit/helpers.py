@@ -18,6 +18,7 @@ from knowtune.data.contract import ROW_COLUMNS
 from knowtune.filters.base import Seen
 from knowtune.methods.base import MaskedMethod, Method
 from knowtune.models.compute import Compute
+from knowtune.models.masks import Mask
 from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.classification import Classification
 from knowtune.tasks.knowledge import Knowledge
@@ -159,6 +160,7 @@ def train(
     seed: int = 0,
     model: Any = None,
     weighed: Plan | None = None,
+    mask: Mask | None = None,
     **changes: Any,
 ) -> Fitted:
     """Attach and train as `knowtune.training.run.train_seed` does."""
@@ -166,8 +168,10 @@ def train(
     reweighting = open_reweighting(weighed, rows, given, base, base.tokenizer(), "training") if weighed else None
     seed_everything(seed)
     model = base.model() if model is None else model
-    if isinstance(method, MaskedMethod):  # every seventh entry
+    if method.needs_mask and mask is None:  # every seventh entry
         mask = {name: torch.arange(0, p.numel(), 7) for name, p in model.named_parameters()}
+    if mask is not None:
+        assert isinstance(method, MaskedMethod)
         attached = method.attach_masked(model, mask, None)
     else:
         attached = method.attach(model)

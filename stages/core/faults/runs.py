@@ -26,8 +26,8 @@ def check_runs(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
             yield from method.demands(members.context(where, section))
         if selector is not None:
             yield from _rows(where, section, selector)
-        if method is not None and selector is not None and selector.masks != method.uses_mask:
-            yield _mask(raw, where, section, selector)
+        if method is not None and selector is not None:
+            yield from _mask(raw, where, section, method, selector)
         yield from _training(raw, where, section)
         yield from _reweight(raw, where, section)
 
@@ -43,19 +43,24 @@ def _rows(where: str, section: dict[str, Any], selector: Any) -> Iterator[Proble
         yield Problem(f"{where}.train_on", got, "all, or a selection with `samples`")
 
 
-def _mask(raw: dict[str, Any], where: str, section: dict[str, Any], selector: Any) -> Problem:
-    """Say that a run's method and its selection do not go together: one has a mask, the other has no use for one."""
+def _mask(raw: dict[str, Any], where: str, section: dict[str, Any], method: Any, selector: Any) -> Iterator[Problem]:
+    """Check that a run's method has a mask where it needs one, can use the one that there is, and whose it is."""
     chosen = family(raw, "selections")[section["selection"]]
-    masked = ", ".join(name for name in METHODS if member_class(METHODS, "method", name).uses_mask)
+    methods = {name: member_class(METHODS, "method", name) for name in METHODS}
     if not selector.masks:
-        got = f"{section['selection']!r}, which makes no parameter mask; {section['method']} trains one"
-        return Problem(f"{where}.selection", got, "a selection with a budget")
-    if chosen.get("adapter") is not None:
+        if method.needs_mask:
+            got = f"{section['selection']!r}, which makes no parameter mask; {section['method']} trains one"
+            yield Problem(f"{where}.selection", got, "a selection with a budget, or with `protect`")
+        return
+    if chosen.get("adapter") is not None and not method.needs_mask:
         adapter = chosen["adapter"].get("method")
         got = f"{section['method']!r} on {section['selection']!r}, which hands on its own {adapter}"
-        return Problem(f"{where}.method", got, f"{masked}, without options")
-    allowed = f"a selection without a parameter budget, or a method that can use a mask: {masked}"
-    return Problem(f"{where}.selection", f"{section['selection']!r}, which makes a parameter mask", allowed)
+        masked = ", ".join(name for name, other in methods.items() if other.needs_mask)
+        yield Problem(f"{where}.method", got, f"{masked}, without options")
+    elif not method.uses_mask:
+        masked = ", ".join(name for name, other in methods.items() if other.uses_mask)
+        allowed = f"a selection without budget and `protect`, or a method that can use a mask: {masked}"
+        yield Problem(f"{where}.selection", f"{section['selection']!r}, which makes a parameter mask", allowed)
 
 
 def _training(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:

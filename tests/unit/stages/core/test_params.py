@@ -301,7 +301,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: p["runs"]["fish"].update(selection="clean"),
         "runs.fish.selection: got 'clean', which makes no parameter mask; fish trains one; allowed: a selection with a "
-        "budget",
+        "budget, or with `protect`",
     ),
     (
         lambda p: p["selections"]["fish"].update(adapter=LORA) or p["runs"]["fish"].update(method="full"),
@@ -342,8 +342,34 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "selections.fish.options.budget: got 1.5; allowed: less than or equal to 1",
     ),
     (
-        lambda p: p["selections"]["all"].update(strategy="random", options={"budget": 0.01}),
-        "runs.raw.selection: got 'all', which makes a parameter mask; allowed: a selection without a parameter budget",
+        lambda p: (
+            p["selections"]["all"].update(strategy="random", options={"budget": 0.01})
+            or p["runs"]["full"].update(selection="all")
+        ),
+        "runs.full.selection: got 'all', which makes a parameter mask; allowed: a selection without budget and "
+        "`protect`, or a method that can use a mask: lora, fish",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(adapter=LORA) or p["runs"]["lora"].update(selection="fish"),
+        "runs.lora.method: got 'lora' on 'fish', which hands on its own lora; allowed: fish, without options",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": ["self"], "share": -0.1}),
+        "selections.fish.options.protect.share: got -0.1; allowed: greater than 0",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": ["prompts"]}),
+        "selections.fish.options.protect.from.0: got 'prompts'; allowed: 'known', 'text' or 'self'",
+    ),
+    (
+        lambda p: p["selections"]["all"].update(options={"protect": {"from": ["self"], "form": "contrast"}}),
+        "protect.form: contrast ranks by F_new / F_kept, and this strategy takes no F_new",
+    ),
+    (
+        lambda p: p["selections"]["fish"].update(
+            options={"budget": 0.6, "protect": {"from": ["self"]}, "samples": 8},
+        ),
+        "selections.fish.options.budget: got 0.6; allowed: up to 0.5, for `protect` leaves no more",
     ),
     (
         lambda p: p["evaluate"].update(metrics=["generalization"]),
