@@ -12,6 +12,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
 from knowtune.methods.base import Method
 from knowtune.methods.fish.method import Fish
+from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 from knowtune.models.forward import forward
@@ -151,8 +152,9 @@ def test_without_a_mask(base: Base) -> None:
 
 def test_a_run_with_a_method_that_cannot_use_the_mask(base: Base, tmp_path: Path) -> None:
     selected = choose(base, Random(budget=0.01), tmp_path / "seed-0")
-    lora = ADAPTERS[0][1]
     rows = fact_rows()
-    job = Job("r", "lora", lora, recipe(), 0, rows, rows.head(0), selected.mask)
-    with pytest.raises(UserError, match="train r: lora cannot use the parameter mask of its selection; use fish"):
+    job = Job("r", "full", Full(), recipe(), 0, rows, rows.head(0), selected.mask)
+    with pytest.raises(
+        UserError, match="train r: full cannot use the parameter mask of its selection; use fish or lora"
+    ):
         train_seed(job, base, tmp_path / "out", tmp_path / "work")
