@@ -50,6 +50,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     member = member_class(MIXTURES, "mixture", settings.strategy)(**settings.options)
     weights = settings.weights or [1.0] * len(settings.runs)
     choice, norms, curves = member.choice, {}, {}
+    if choice is not None:
+        _warn_of_replayed(args.name, settings, params)
     for sources in _seeds(settings, params, args.merged):
         seed = sources[0].name
         where: Any = (sources, weights, base, args.out / seed, settings.seed)
@@ -94,6 +96,18 @@ def _heldout(args: argparse.Namespace, params: Params) -> Heldout:
         check(read_rows(path, ROW_COLUMNS), ROWS, str(path)) for path in (args.validation, args.replay)
     )
     return Heldout(validation, replay, params.evaluate.batch_size)
+
+
+def _warn_of_replayed(name: str, settings: MixtureParams, params: Params) -> None:
+    """Say where a run has read in training the rows that its alpha is chosen on: it keeps them better than others."""
+    runs = {run: params.runs[run].preserve for run in settings.runs}
+    read = [run for run, preserve in runs.items() if preserve is not None and "known" in preserve.sources]
+    if read:
+        print(
+            f"mix {name}: CAUTION: {', '.join(read)} read in training the known rows that alpha is chosen on, so it "
+            "forgets more than the choice sees; let it keep `self` or `text`, or give a smaller max_forgotten",
+            file=sys.stderr,
+        )
 
 
 def _announce(label: str, chosen: Any, bound: float) -> None:

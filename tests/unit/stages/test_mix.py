@@ -35,9 +35,9 @@ def mix(base: Base, tmp_path: Path) -> Mix:
         write_json(folder / MERGED, {"base_digest": base.digest})
     write_rows(tmp_path / "rows.jsonl", fact_rows())
 
-    def go(**options: Any) -> Path:
+    def go(preserve: dict[str, Any] | None = None, **options: Any) -> Path:
         raw = load_params(ROOT / "params.yaml").model_dump(by_alias=True, exclude_unset=True)
-        raw["runs"]["lora"]["seeds"] = [0, 1]
+        raw["runs"]["lora"] |= {"seeds": [0, 1], "preserve": preserve}
         raw["mixtures"] = {"wise": {"from": ["lora"], **options}}
         places = {"validation": tmp_path / "rows.jsonl", "replay": tmp_path / "rows.jsonl", "base": base.folder}
         out = tmp_path / "out"
@@ -80,3 +80,12 @@ def test_without_a_choice_there_is_no_curve(mix: Mix, strategy: str, options: di
     out = mix(strategy=strategy, options=options)
     assert sorted(path.name for path in out.iterdir()) == ["norms.json", "seed-0", "seed-1"]
     assert read_curve(out) is None
+
+
+@pytest.mark.parametrize(("source", "warned"), [("known", True), ("self", False)])
+def test_a_run_that_read_the_rows_of_the_choice_is_named(
+    source: str, warned: bool, mix: Mix, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix(preserve={"distill": {"on": source}}, strategy="interpolate", options={"alpha": [0.25, 1.0]})
+    caution = "mix wise: CAUTION: lora read in training the known rows that alpha is chosen on"
+    assert (caution in capsys.readouterr().err) == warned
