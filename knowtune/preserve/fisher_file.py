@@ -94,7 +94,7 @@ def write_fisher(
     model = base.model()
     new = set(getattr(model, "new_weights", []))
     parameters = {name: parameter for name, parameter in parameters_in(model).items() if name not in new}
-    positions = _positions(material, anchor, label)
+    positions = material.draw(anchor.source, anchor.samples, SEED, f"{label}: preserve.anchor.samples")
     sequences, ids = material.sequences[anchor.source], material.ids[anchor.source]
     fisher = fisher_diagonal(
         model, [sequences[i] for i in positions], base.task, parameters, Scoring(), seed=SEED, work=work,
@@ -134,20 +134,3 @@ def _about(base: Base, material: Material, anchor: Anchor) -> dict[str, Any]:
 def _labels(row: Any) -> Any:
     """Return what is learned of a sequence."""
     return row.labels if hasattr(row, "labels") else row.label
-
-
-def _positions(material: Material, anchor: Anchor, label: str) -> list[int]:
-    """Choose the sequences, at random where not all are wanted.
-
-    Raises:
-        UserError: more are wanted than there are.
-    """
-    import numpy as np
-
-    count = len(material.sequences[anchor.source])
-    if anchor.samples is None:
-        return list(range(count))
-    if anchor.samples > count:
-        got = f"got {anchor.samples}, but {anchor.source!r} has only {count} sequences"
-        raise UserError(f"{label}: preserve.anchor.samples: {got}; allowed: up to that")
-    return sorted(np.random.default_rng(SEED).choice(count, anchor.samples, replace=False).tolist())

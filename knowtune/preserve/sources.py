@@ -51,6 +51,28 @@ class Material:
     ids: Mapping[str, Sequence[str]]
     folder: Path | None = None
 
+    def draw(self, source: str, samples: int | None, seed: int, where: str) -> list[int]:
+        """Choose sequences of a source at random: their positions, in order.
+
+        Args:
+            source: its name.
+            samples: how many; None for all.
+            seed: of the choice.
+            where: the key of `samples`, for messages.
+
+        Raises:
+            UserError: there are fewer.
+        """
+        import numpy as np
+
+        count = len(self.sequences[source])
+        if samples is None:
+            return list(range(count))
+        if samples > count:
+            got = f"got {samples}, but {source!r} has only {count} sequences"
+            raise UserError(f"{where}: {got}; allowed: up to that")
+        return sorted(np.random.default_rng(seed).choice(count, samples, replace=False).tolist())
+
 
 def encode_rows_of(base: Base, rows: pd.DataFrame) -> Sequences:
     """Encode rows of the data contract as training reads them."""

@@ -82,17 +82,9 @@ class ModelPool(Pool):
         Raises:
             UserError: there are fewer sequences than `samples`.
         """
-        import numpy as np
-
         assert self.material is not None, "a selection that protects is given what the base knew"
         sequences, ids = self.material.sequences[source], self.material.ids[source]
-        positions = list(range(len(sequences)))
-        if samples is not None:
-            if samples > len(sequences):
-                got = f"protect.samples: got {samples}, but {source!r} has only {len(sequences)} sequences"
-                raise UserError(f"{got}; allowed: up to that")
-            drawn = np.random.default_rng(self.seed).choice(len(sequences), samples, replace=False)
-            positions = sorted(drawn.tolist())
+        positions = self.material.draw(source, samples, self.seed, "protect.samples")
         chosen = [sequences[i] for i in positions]
         return fisher_diagonal(
             self.model, chosen, self.task, self.parameters, Scoring(), seed=self.seed,

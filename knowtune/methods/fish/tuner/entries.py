@@ -15,12 +15,11 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from knowtune.common.errors import UserError, nearest
-from knowtune.common.statistics import share_of
+from knowtune.common.statistics import apportion, share_of
 from knowtune.methods.fish.tuner.config import FishConfig, Modules
 from knowtune.methods.fish.tuner.owners import ParameterOwner, find_module, parameters_by_name
 from knowtune.models.masks import (
     Mask,
-    apportion,
     num_entries,
     random_entries,
     read_mask,
