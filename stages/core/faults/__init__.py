@@ -12,6 +12,7 @@ from knowtune.common.errors import Problem
 from stages.core.faults.anchors import check_anchors
 from stages.core.faults.filters import check_filters
 from stages.core.faults.hub import check_hub
+from stages.core.faults.keeping import check_keeping
 from stages.core.faults.members import Members
 from stages.core.faults.mixtures import check_mixtures
 from stages.core.faults.names import check_names
@@ -25,7 +26,7 @@ from stages.core.renamed import rename_keys
 from stages.core.schema import Params
 from stages.core.shape import check_shape
 
-RAW = (check_paths, check_names, check_hub, check_source, check_task)
+RAW = (check_paths, check_names, check_hub, check_source, check_task, check_keeping)
 OPENED = (check_filters, check_selections, check_runs, check_anchors, check_mixtures)
 
 

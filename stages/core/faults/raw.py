@@ -38,6 +38,13 @@ def has_replay(raw: Mapping[str, Any]) -> bool:
     return bool(raw.get("prepare", {}).get("replay", {}).get("known", 0)) and has_known(raw)
 
 
+def has_replay_text(raw: Mapping[str, Any]) -> bool:
+    """Tell whether there are general texts that may be replayed: a file of their own, or a share of those there are."""
+    source = raw.get("source", {})
+    own = source.get("format") == "files" and source.get("replay_text") not in (None, source.get("text"))
+    return own or bool(raw.get("prepare", {}).get("replay", {}).get("text", 0))
+
+
 def has_known(raw: Mapping[str, Any]) -> bool:
     """Tell whether the source gives rows that the base knows."""
     source = raw.get("source", {})

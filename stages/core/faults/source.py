@@ -46,7 +46,7 @@ def _cases(source: dict[str, Any], columns: dict[str, Any]) -> list[Problem]:
         return []
     problems = []
     why = "a case says itself what is tested and what is known"
-    for role in ("validation", "test", "known"):
+    for role in ("validation", "test", "known", "replay"):
         if (name := source.get("files", {}).get(role)) is not None:
             problems.append(Problem(f"source.files.{role}", repr(name), f"null, for {why}"))
     for role, share in source.get("held_out", {}).items():

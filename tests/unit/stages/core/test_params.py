@@ -421,6 +421,7 @@ LABELS = {"id": None, "text": "t", "text_pair": None, "label": "y"}
 def of_files(params: dict[str, Any], columns: dict[str, Any] | None = None, **changes: Any) -> None:
     """Read files of one's own instead of the authored facts; they have no rows that the base knows."""
     params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_drift", "pushed_away"]
+    params["prepare"]["replay"] = {"known": 0.0, "text": 0.5}
     params["source"] = {
         "format": "files", "data": "data/own", "text": "data/own/text.jsonl", "text_column": "text",
         "files": {"train": "train.csv", "validation": None, "test": None, "known": None},
@@ -435,6 +436,12 @@ def classifies(params: dict[str, Any], **task: Any) -> None:
     params["task"] = {"kind": "classification", "labels": ["bad", "good"], **task}
     params["base"] = {"model": "folder", "path": "models/own"}
     params["evaluate"]["metrics"] = ["accuracy", "drift"]
+    params["rehearse"] = None
+
+
+def keeps(params: dict[str, Any], **preserve: Any) -> None:
+    """Let one run keep what its base knows."""
+    params["runs"]["lora"]["preserve"] = preserve
 
 
 def of_cases(params: dict[str, Any], metrics: tuple[str, ...] = ("reliability", "forgotten"), **columns: Any) -> None:
@@ -451,6 +458,18 @@ GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
     "cases with a target for each locality": lambda p: of_cases(p, locality_target=["e", "f"]),
     "cases without locality": lambda p: of_cases(p, ("efficacy",), locality_prompt=None, locality_target=None),
     "labels": classifies,
+    "what is kept": lambda p: (
+        of_files(p)
+        or keeps(p, replay={"from": "text"}, distill={"on": "replay"}, anchor={"weight": 1.0, "form": "ewc"})
+    ),
+    "rows and texts for replay": lambda p: (
+        of_files(p, files={**dict.fromkeys(["validation", "test", "known"]), "train": "a.csv", "replay": ["b.csv"]},
+                 replay_text="data/own/more.jsonl")
+        or p["prepare"].update(replay={})
+        or p["rehearse"].update(prompt="few_shot")
+        or keeps(p, replay={"from": "known"}, distill={"on": "text"})
+    ),
+    "what a classifier keeps": lambda p: classifies(p) or keeps(p, distill={"on": "text"}),
     "anchors": lambda p: (
         of_files(p)
         or p["runs"]["full"].update(preserve={"anchor": {"weight": 0.1, "decoupled": True}})
@@ -512,6 +531,67 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: of_cases(p) or p["source"]["held_out"].update(validation=0.1),
         "source.held_out.validation: got 0.1; allowed: 0, for a case says itself what is tested and what is known",
+    ),
+    (
+        lambda p: p.update(rehearse=None) or keeps(p, distill={}),
+        "runs.lora.preserve.distill.on: got 'self', which is empty; allowed: known or text; or give it something: "
+        "rehearse",
+    ),
+    (
+        lambda p: p["prepare"].pop("replay") and keeps(p, replay={}),
+        "runs.lora.preserve.replay.from: got 'known', which is empty; allowed: self; or give it something: "
+        "prepare.replay.known, or source.files.replay",
+    ),
+    (
+        lambda p: p.pop("rehearse") and p["prepare"].pop("replay") and keeps(p, replay={"from": "text"}),
+        "runs.lora.preserve.replay.from: got 'text', which is empty; allowed: a source that has something: "
+        "prepare.replay.text, or source.replay_text",
+    ),
+    (
+        lambda p: p.pop("rehearse") and keeps(p, anchor={"weight": 1.0, "form": "ewc"}),
+        "runs.lora.preserve.anchor.from: got 'self', which is empty",
+    ),
+    (
+        lambda p: p.pop("rehearse") and p["selections"]["fish"]["options"].update(protect={"from": ["known", "self"]}),
+        "selections.fish.options.protect.from: got 'self', which is empty",
+    ),
+    (
+        lambda p: classifies(p) or keeps(p, distill={"on": "self"}),
+        "runs.lora.preserve.distill.on: got 'self', which only a model that writes has; allowed: known or text, where "
+        "task.kind is 'classification'",
+    ),
+    (
+        lambda p: classifies(p) or keeps(p, distill={"on": "prompts"}),
+        "runs.lora.preserve.distill.on: got 'prompts', which only a model that writes has",
+    ),
+    (lambda p: keeps(p, replay={"from": "prompts"}), "runs.lora.preserve.replay.from: got 'prompts'; allowed: 'known'"),
+    (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
+    (lambda p: keeps(p, replay={"share": -0.1}), "runs.lora.preserve.replay.share: got -0.1; allowed: greater than or"),
+    (
+        lambda p: keeps(p, distill={"weight": -1.0}),
+        "runs.lora.preserve.distill.weight: got -1.0; allowed: greater than",
+    ),
+    (
+        lambda p: classifies(p) or p.update(rehearse={"sequences": 8, "max_tokens": 8}),
+        "rehearse: got sequences of a model that writes none; allowed: null, where task.kind is 'classification'",
+    ),
+    (
+        lambda p: p["prepare"].pop("replay") and p["rehearse"].update(prompt="few_shot"),
+        "rehearse.prompt: got 'few_shot', and no row may be replayed; allowed: start, or rows for the prompts: ",
+    ),
+    (
+        lambda p: of_files(p) or p["prepare"]["replay"].update(known=0.5),
+        "prepare.replay.known: got 0.5; allowed: 0, for `source` gives no known rows; see source.files.known",
+    ),
+    (lambda p: p["prepare"]["replay"].update(known=1.0), "prepare.replay.known: got 1.0; allowed: less than 1"),
+    (lambda p: p["prepare"]["replay"].update(text=-0.5), "prepare.replay.text: got -0.5; allowed: greater than or"),
+    (
+        lambda p: p["source"].update(replay_text="README.md"),
+        "source.replay_text: got 'README.md'; allowed: that of source.text, in which the base's own texts are marked",
+    ),
+    (
+        lambda p: of_cases(p) or p["source"]["files"].update(replay="x.jsonl"),
+        "source.files.replay: got 'x.jsonl'; allowed: null, for a case says itself what is tested and what is known",
     ),
     (
         lambda p: classifies(p) or p["source"].update(columns=OF_CASES),
