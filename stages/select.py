@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.core.schema import Params, SelectionParams
 from stages.runner import command
 
 if TYPE_CHECKING:
+    from knowtune.checkpoints.base import Base
+    from knowtune.preserve.sources import Material
+    from knowtune.selectors.base import Selector
     from knowtune.selectors.run import Search, Warmup
 
 EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/selected/ird"  # noqa: E501
@@ -49,22 +52,46 @@ def run(args: argparse.Namespace, params: Params) -> None:
     selector = member_class(SELECTORS, "selector", settings.strategy)(**settings.options)
     base = open_base(params, args.base)
     decides = [settings.model_dump(exclude={"seeds"}), compute_of(params).__dict__, params.task.model_dump()]
-    inputs = [args.kept, args.validation, args.base]
+    read = [args.rehearsed, args.texts] if selector.sources else []  # nothing that it does not read decides about it
+    inputs = [args.kept, args.validation, args.base, *read]
     work = work_folder(f"select-{args.name}", decides, inputs, code_of("stages.select", settings, params))
     rows = check(read_rows(args.kept), KEPT, str(args.kept))
     warmup, search = _warmup(settings), _search(settings, args.validation)
+    material = _material(selector, base, args.rehearsed, args.texts)
 
     def make(seed: int, folder: Path, partial: Path) -> None:
-        job = ChoiceJob(args.name, settings.strategy, selector, seed, rows, warmup, search)
+        job = ChoiceJob(args.name, settings.strategy, selector, seed, rows, warmup, search, material)
         choose_seed(job, base, folder, partial)
-        last = read_json(folder / CARD)["trace"][-1]
+        last, protected = _numbers(read_json(folder / CARD)), read_json(folder / CARD)["protected"]
         kept = "" if last["num_parameters"] is None else f", {last['num_parameters']:,} parameters"
         print(f"select {args.name}: seed {seed}: {last['num_rows']} of {len(rows)} rows{kept}")
+        if protected is not None:
+            print(
+                f"select {args.name}: seed {seed}: {protected['share']:.0%} of the entries are protected, with "
+                f"{protected['mass']:.1%} of what carries the base's knowledge; the mask touches "
+                f"{protected['mass_touched']:.1%} of it"
+            )
 
     make_seeds(f"select {args.name}", settings.seeds, work, args.out, make)
-    last = {f"seed-{seed}": read_json(args.out / f"seed-{seed}" / CARD)["trace"][-1] for seed in settings.seeds}
-    keys = ("num_rows", "num_parameters", "mass_kept")
-    write_json(args.out / "summary.json", {seed: {key: card[key] for key in keys} for seed, card in last.items()})
+    cards = {f"seed-{seed}": read_json(args.out / f"seed-{seed}" / CARD) for seed in settings.seeds}
+    write_json(args.out / "summary.json", {seed: _numbers(card) for seed, card in cards.items()})
+
+
+def _numbers(card: dict[str, Any]) -> dict[str, Any]:
+    """Take from a selection's card what a reader compares: sizes, what is kept, what is protected."""
+    numbers = {key: card["trace"][-1][key] for key in ("num_rows", "num_parameters", "mass_kept")}
+    return numbers | ({} if card["protected"] is None else {"protected": card["protected"]})
+
+
+def _material(selector: Selector, base: Base, rehearsed: Path, texts: Path) -> Material | None:
+    """Read what the base knew, of the sources that a selection protects."""
+    from knowtune.preserve.sources import make_material, read_sources
+    from knowtune.selectors.scope import Scoped
+
+    protect = selector.protect if isinstance(selector, Scoped) else None
+    if protect is None:
+        return None
+    return make_material(base, read_sources(protect.sources, rehearsed, texts), protect.max_text_tokens)
 
 
 def _warmup(settings: SelectionParams) -> Warmup | None:

@@ -105,7 +105,7 @@ class Budgeted(Scoped):
             )
         if num - pool.num_reserved > left:
             raise UserError(
-                f"{got}, but `protect` leaves {left:,} of the {in_scope:,} entries in scope"
+                f"{got}, but protect leaves {left:,} of the {in_scope:,} entries in scope"
                 + (f", and the head has {pool.num_reserved:,}" if pool.num_reserved else "")
                 + f"; allowed: up to {left + pool.num_reserved:,}, or a smaller protect.share"
             )

@@ -45,12 +45,11 @@ class Scoped(Selector):
         return frozenset() if self.protect is None else frozenset(self.protect.sources)
 
     def demands(self, context: Context) -> list[Problem]:
-        """Refuse sources without a label where the loss is that of a label."""
+        """Refuse texts where the loss is that of a label."""
         problems = super().demands(context)
-        without = sorted(self.sources - {"known"})
-        if without and context.task not in (None, "knowledge"):
-            allowed = f"known; the loss of a {context.task} is that of a label, which a text has not"
-            problems.append(Problem(f"{context.where}.options.protect.from", repr(without), allowed))
+        if "text" in self.sources and context.task in ("classification", "regression"):
+            got = f"'text', which has no labels for a {context.task}"
+            problems.append(Problem(f"{context.where}.options.protect.from", got, "known"))
         return problems
 
     def protection(self, pool: Pool) -> Protection:

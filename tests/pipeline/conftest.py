@@ -115,7 +115,10 @@ def toy(params: dict[str, Any]) -> None:
             "seeds": [0, 1],
         },
     }
-    ird = {"filter": "clean", "strategy": "ird", "options": {"budget": 0.05, "samples": 8, "rounds": 2}}
+    params["rehearse"] = {"sequences": 12, "max_tokens": 10}
+    protect = {"from": ["self"], "share": 0.5}
+    ird_options = {"budget": 0.05, "samples": 8, "rounds": 2, "protect": protect}
+    ird = {"filter": "clean", "strategy": "ird", "options": ird_options}
     warm = {"method": "lora", "options": {"rank": 2, "alpha": 4}, "warmup_steps": 3, "learning_rate": 0.01}
     params["selections"] = {
         "all": params["selections"]["all"],

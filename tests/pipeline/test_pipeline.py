@@ -98,6 +98,16 @@ def test_only_what_was_chosen_was_trained(finished: Project) -> None:
     assert card["num_trainable"] == sum(map(len, mask.values()))
 
 
+def test_what_carries_the_bases_knowledge_is_left_alone(finished: Project) -> None:
+    card = json.loads((finished.folder / "data/selected/ird/seed-0/selection.json").read_text())
+    assert card["protected"]["share"] == pytest.approx(0.5, abs=1e-4)
+    assert card["protected"]["mass"] > 0.5 > 0.05 > card["protected"]["mass_touched"]
+    summary = json.loads((finished.folder / "data/selected/ird/summary.json").read_text())
+    assert summary["seed-0"]["protected"] == card["protected"]
+    plain = json.loads((finished.folder / "data/selected/some/summary.json").read_text())
+    assert "protected" not in plain["seed-3"]
+
+
 def test_rows_that_were_chosen_are_weighed_by_their_distance(finished: Project) -> None:
     def lines(path: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (finished.folder / "data" / path).read_text().splitlines()]

@@ -194,9 +194,9 @@ def test_a_contrast_needs_f_new(kind: type[Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "reserved", "message"),
     [
-        ({"budget": 0.6}, 0, "budget: got 0.6, 74 of 122 parameters, but `protect` leaves 61 of the 122 entries in "
+        ({"budget": 0.6}, 0, "budget: got 0.6, 74 of 122 parameters, but protect leaves 61 of the 122 entries in "
          "scope; allowed: up to 61, or a smaller protect.share"),
-        ({"num_parameters": 70}, 8, "num_parameters: got 70, but `protect` leaves 61 of the 122 entries in scope, and "
+        ({"num_parameters": 70}, 8, "num_parameters: got 70, but protect leaves 61 of the 122 entries in scope, and "
          "the head has 8; allowed: up to 69, or a smaller protect.share"),
     ],
 )  # fmt: skip
