@@ -1,0 +1,171 @@
+"""What a training step costs that keeps what the base knew, beside a plain one, in time and memory.
+
+Limits: a distilling step takes at most 2.2 times the plain one with the base run beside it, 1.5 times with the
+teacher's cache, and 1.3 times the memory. A step is forward, backward and AdamW, on 32 rows of `--row` tokens, by the
+code that training runs (`knowtune.preserve.preservation`). Two settings: as shipped, half a sequence of 48 tokens for
+each row; and at equal tokens, as many sequence tokens as row tokens. That is what costs: the second half of the tokens
+goes through the model as the first does, and through the base once more without a backward pass.
+
+All arms of a comparison take turns in one process, and the ratios are medians of those to the plain step beside;
+memory is taken by one process for each arm, as the highest resident size during the steps less that before them, and
+what the arm itself holds.
+
+    python benchmarks/preserve.py --model ../shared/data/models/stories3m-facts [--methods lora,full] [--rounds 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROWS, SEQUENCES = 32, 256
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "replay": {"replay": {"from": "self"}},
+    "exact": {"distill": {"on": "self"}},
+    "cached": {"distill": {"on": "self", "cache": "top_k"}},
+    "both": {"replay": {"from": "self"}, "distill": {"on": "replay"}},
+}
+LIMITS = {"exact": 2.2, "cached": 1.5}
+
+
+def main() -> None:
+    """Compare at both settings, print a line for each arm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a language model's folder in transformers layout")
+    parser.add_argument("--methods", default="lora,full")
+    parser.add_argument("--row", type=int, default=14, help="tokens of a row")
+    parser.add_argument("--sequence", type=int, default=48, help="tokens of a sequence")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)  # METHOD:ARM:SHARE, what the child process measures
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory:
+        method, arm, share = args.memory.split(":")
+        print("bytes", measure_memory(args, method, arm, float(share)))
+        return
+    for method in args.methods.split(","):
+        for setting, share in (("as shipped", 0.5), ("equal tokens", args.row / args.sequence)):
+            compare(args, method, setting, share)
+
+
+def compare(args: argparse.Namespace, method: str, setting: str, share: float) -> None:
+    """Time and weigh all arms of a method at one share."""
+    steps = {arm: make_step(args, method, arm, share) for arm in ARMS}
+    times: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for round_number in range(args.rounds + 2):
+        for arm, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if round_number >= 2:
+                times[arm].append(time.perf_counter() - started)
+    del steps
+    memory = {arm: weigh(args, method, arm, share) for arm in ARMS}
+    print(f"{method}, {setting}: {ROWS} rows of {args.row} tokens, share {share:.2f} of {args.sequence} tokens")
+    for arm, values in times.items():
+        ratio = statistics.median(mine / plain for mine, plain in zip(values, times["plain"], strict=True))
+        limit = f" (at most {LIMITS[arm]})" if arm in LIMITS else ""
+        print(
+            f"  {arm:8} {statistics.median(values) * 1e3:7.1f} ms = {ratio:.2f} plain{limit}; "
+            f"{memory[arm] / 1e6:.0f} MB = {memory[arm] / memory['plain']:.2f} plain",
+            flush=True,
+        )
+
+
+def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float) -> Callable[[], None]:
+    """Return one training step of an arm, which goes on through the stream."""
+    from knowtune.checkpoints.base import Base
+    from knowtune.checkpoints.cards import make_card
+    from knowtune.methods.full import Full
+    from knowtune.methods.lora import Lora
+    from knowtune.models.compute import Compute
+    from knowtune.preserve.options import Preserve
+    from knowtune.preserve.preservation import open_preservation
+    from knowtune.preserve.sources import Material
+    from knowtune.preserve.streams import Part
+    from knowtune.preserve.teacher_cache import FOLDER, write_teacher
+    from knowtune.tasks.knowledge import Knowledge
+    from knowtune.text.encoded import Encoded
+
+    folder = Path(args.model)
+    base = Base(make_card(folder, "base"), folder, Compute(threads=args.threads), Knowledge())
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(num: int, length: int, target: int) -> list[Encoded]:
+        ids = torch.randint(5, 4000, (num, length), generator=generator).tolist()
+        return [Encoded(row, target, length) for row in ids]
+
+    rows, written = drawn(ROWS, args.row, args.row - 3), drawn(SEQUENCES, args.sequence, 1)
+    work = Path(tempfile.mkdtemp())
+    material = Material({"self": written}, {"self": [str(i) for i in range(SEQUENCES)]}, work)
+    options = Preserve.model_validate({part: {"share": share, **given} for part, given in ARMS[arm].items()})
+    if options.reads_cache:
+        write_teacher(base, material, options, work / FOLDER)
+    preservation = open_preservation(options, material, base, 0, "benchmark") if ARMS[arm] else None
+    method = Full() if method_name == "full" else Lora(rank=16, alpha=16.0)
+    model: Any = base.model()
+    if preservation is not None:
+        preservation.see_base(model)
+    model = method.attach(model)
+    if preservation is not None:
+        preservation.see_attached(model)
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    inputs, objective, number = base.task.inputs(rows), base.task.objective, [0]
+    labels = objective.targets(rows)
+
+    def step() -> None:
+        loss = objective.losses(model(**inputs).logits, labels).sum() / sum(row.num_learned for row in rows)
+        if preservation is not None:
+            kept = preservation.loss(model, model, Part(number[0], number[0] * ROWS, ROWS))
+            loss = loss if kept is None else loss + kept
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        number[0] += 1
+
+    return step
+
+
+def weigh(args: argparse.Namespace, method: str, arm: str, share: float) -> int:
+    """Measure an arm's memory in a process of its own."""
+    command = [sys.executable, __file__, "--model", args.model, "--threads", str(args.threads)]
+    command += ["--row", str(args.row), "--sequence", str(args.sequence), "--memory", f"{method}:{arm}:{share}"]
+    # glibc keeps freed blocks, which hides what the steps take; so tensors get maps of their own, returned when freed
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return int(done.stdout.split()[-1])
+
+
+def measure_memory(args: argparse.Namespace, method: str, arm: str, share: float) -> int:
+    """Return the bytes that an arm takes at most: its models, gradients, optimiser and activations, not the code."""
+    make_step(args, method, "plain", share)()  # loads the code of torch that steps run
+    make_step(args, method, arm, share)()
+    before, mapped = resident("VmRSS"), resident("RssFile")
+    step = make_step(args, method, arm, share)
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the steps
+    for _ in range(4):
+        step()
+    return resident("VmHWM") - before - (resident("RssFile") - mapped)
+
+
+def resident(key: str) -> int:
+    """Return a figure of the process's memory in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
