@@ -127,10 +127,10 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
     labels = objective.targets(rows)
 
     def step() -> None:
-        loss = objective.losses(model(**inputs).logits, labels).sum() / sum(row.num_learned for row in rows)
         if preservation is not None:
-            kept = preservation.loss(model, model, Part(number[0], number[0] * ROWS, ROWS))
-            loss = loss if kept is None else loss + kept
+            for term in preservation.terms(model, Part(number[0], number[0] * ROWS, ROWS), ROWS * args.row):
+                term.backward()
+        loss = objective.losses(model(**inputs).logits, labels).sum() / sum(row.num_learned for row in rows)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -13,6 +13,7 @@ they would be without.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,27 +80,28 @@ class Preservation(TrainerCallback):
             where = f"{self.label}: preserve.anchor"
             self.anchor = open_anchor(self.options.anchor, model, where, self.fisher, start)
 
-    def loss(self, model: Any, plain: Any, part: Part) -> torch.Tensor | None:
-        """Return what is added to the loss of a micro-batch; None where it reads nothing.
+    def terms(self, model: Any, part: Part, num_tokens: int) -> Iterator[torch.Tensor]:
+        """Yield what is added to the loss of a micro-batch, piece by piece: each has a graph of its own.
 
         Args:
-            model: the model that is trained, as a launcher wraps it.
-            plain: the same without the wrapper.
+            model: the model that is trained, in training mode, without what a launcher wraps around it.
             part: which micro-batch.
+            num_tokens: that the task's rows have in it, with padding.
 
         Raises:
             UserError: a term is not finite.
         """
-        terms = [term for reading in self.readings for term in reading.terms(model, plain, part)]
-        penalty = None if self.anchor is None else self.anchor.penalty(plain)
+        for reading in self.readings:
+            yield from reading.terms(model, part, num_tokens)
+        penalty = None if self.anchor is None else self.anchor.penalty(model)
         if self.anchor is not None and penalty is not None:
             if not bool(torch.isfinite(penalty)):
                 fault = f"preserve.anchor is not finite at step {part.step + 1}"
                 raise UserError(f"{self.label}: {fault}. Lower its weight or the learning rate, or raise warmup_steps")
-            terms.append(penalty * (part.num_processes / part.parts))  # gradients are averaged over processes
-            self._held.append(terms[-1].detach() / self.anchor.options.weight)
+            held = penalty * (part.num_processes / part.parts)  # gradients are averaged over processes
+            self._held.append(held.detach() / self.anchor.options.weight)
             self._held_steps.add(part.step)
-        return torch.stack(terms).sum() if terms else None
+            yield held
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Pull to the base where the anchor is decoupled; the learning rate is that of the step before."""

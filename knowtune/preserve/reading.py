@@ -1,11 +1,15 @@
 """What a step reads beside its rows: a stream's part goes through the model once, whatever it is read for.
 
+A part is read in passes, each with a backward pass of its own, that have about as many tokens as the task's rows: so
+it takes memory for one of them at a time.
+
 Replayed sequences are read in training mode as the task's rows are, with dropout from a generator of their own.
 Sequences that are compared with the base alone are read in evaluation mode, since a model is used without dropout.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from knowtune.preserve.streams import Part, Stream
     from knowtune.preserve.teacher import Inputs
 
+PASS = 512  # tokens that a pass may have in any case: fewer make it slow
 NUM_SEEN = 2  # sequences that tell whether the model with its adapter off is the base
 
 
@@ -70,45 +75,48 @@ class Reading:
         sequences = [self.stream.sequences[i] for i in drawn if i < len(self.stream.sequences)]
         return {name: tensor.to(device) for name, tensor in self.base.task.inputs(sequences).items()}
 
-    def terms(self, model: Any, plain: Any, part: Part) -> Iterator[torch.Tensor]:
-        """Yield the weighted terms of a micro-batch in the loss of its step.
+    def terms(self, model: Any, part: Part, num_tokens: int) -> Iterator[torch.Tensor]:
+        """Yield the weighted terms of a micro-batch in the loss of its step, one for each pass.
 
         Args:
-            model: the model that is trained, as a launcher wraps it.
-            plain: the same without the wrapper.
+            model: the model that is trained, without what a launcher wraps around it.
             part: which micro-batch.
+            num_tokens: that the task's rows have in it, with padding: a pass has no more, or `PASS`.
 
         Raises:
             UserError: a term is not finite.
         """
         stream, replay, comparison = self.stream, self.replay, self.comparison
-        whole, drawn = stream.of_step(part), stream.of_part(part)
-        scale = float(part.num_processes)  # whose gradients are averaged
-        if not drawn and part.num_processes > 1:  # each process must run the model as often as the others
-            drawn, scale = whole[:1], 0.0
-        if not drawn:
-            return
-        inputs = self._inputs(plain, drawn)
-        of_base = None if comparison is None else comparison.of_base(plain, inputs, drawn)
-        with self._mode(plain, part):
-            outputs = model(**inputs, **({} if comparison is None else comparison.options))
-        if replay is not None:
-            losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
-            total = sum(stream.sequences[i].num_learned for i in whole)
-            yield replay.weight * self._mean("replay", losses, scale / total, drawn, part)
-        if comparison is not None:
-            each = comparison.divergences(outputs, of_base, inputs)
-            total = sum(comparison.num_compared(stream.sequences[i]) for i in whole)
-            weight = comparison.distill.weight * comparison.scale
-            yield weight * self._mean("distill", each, scale / total, drawn, part)
+        whole = stream.of_step(part)
+        for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
+            inputs, terms = self._inputs(model, drawn), []
+            of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
+            with self._mode(model, [self.seed, part.step, part.number, number]):
+                outputs = model(**inputs, **({} if comparison is None else comparison.options))
+            if replay is not None:
+                losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
+                total = sum(stream.sequences[i].num_learned for i in whole)
+                terms.append(replay.weight * self._mean("replay", losses, total, drawn, part))
+            if comparison is not None:
+                each = comparison.divergences(outputs, of_base, inputs)
+                total = sum(comparison.num_compared(stream.sequences[i]) for i in whole)
+                weight = comparison.distill.weight * comparison.scale
+                terms.append(weight * self._mean("distill", each, total, drawn, part))
+            yield torch.stack(terms).sum()
 
-    def _mean(self, term: str, each: torch.Tensor, factor: float, drawn: list[int], part: Part) -> torch.Tensor:
-        """Give a part's contribution to the mean of a step, and keep it for the curve.
+    def _passes(self, drawn: list[int], num_tokens: int) -> list[list[int]]:
+        """Split a part into passes of like size, so that it needs no more memory than the task's rows do."""
+        padded = len(drawn) * self.stream.lengths[drawn[-1]] if drawn else 0  # the longest is the last
+        num = min(math.ceil(padded / max(num_tokens, PASS)), len(drawn))
+        return [drawn[len(drawn) * i // num : len(drawn) * (i + 1) // num] for i in range(num)]
+
+    def _mean(self, term: str, each: torch.Tensor, total: int, drawn: list[int], part: Part) -> torch.Tensor:
+        """Give a pass's contribution to the mean over the step's `total` targets, and keep it for the curve.
 
         Raises:
             UserError: it is not finite.
         """
-        mean = each.sum() * factor
+        mean = each.sum() * (part.num_processes / total)  # the processes' gradients are averaged
         if not bool(torch.isfinite(mean)):
             faulty = [
                 self.stream.ids[i] for i, fine in zip(drawn, torch.isfinite(each).tolist(), strict=True) if not fine
@@ -122,7 +130,7 @@ class Reading:
         return mean
 
     @contextmanager
-    def _mode(self, model: Any, part: Part) -> Iterator[None]:
+    def _mode(self, model: Any, seeds: list[int]) -> Iterator[None]:
         """Read without dropout, or with dropout that leaves the task's random numbers alone."""
         if self.replay is None:
             with evaluating(model):
@@ -130,7 +138,7 @@ class Reading:
             return
         device = next(model.parameters()).device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(int(np.random.SeedSequence([self.seed, part.step, part.number]).generate_state(1)[0]))
+            torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
             yield
 
     def take_means(self) -> dict[str, torch.Tensor]:

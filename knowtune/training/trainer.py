@@ -82,10 +82,26 @@ class KnowledgeTrainer(Trainer):
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over the processes
         if penalty is not None:
             loss = loss + penalty / self.current_gradient_accumulation_steps
-        if self.preservation is not None:
-            kept = self.preservation.loss(model, self.accelerator.unwrap_model(model), self._part())
-            loss = loss if kept is None else loss + kept
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Take the gradient of a micro-batch: of what keeps the base piece by piece, then of the rows.
+
+        The pieces pass the launcher's wrapper by; their gradients go to the other processes with the rows'.
+        """
+        if self.preservation is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        plain, kept = self.accelerator.unwrap_model(model), torch.zeros((), device=self.args.device)
+        for term in self.preservation.terms(plain, self._part(), inputs["input_ids"].numel()):
+            self.accelerator.backward(term)
+            kept += term.detach()
+        return super().training_step(model, inputs, num_items_in_batch) + kept
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
         """Count the micro-batches of a step, too."""

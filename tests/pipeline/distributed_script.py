@@ -1,6 +1,7 @@
 """Trains tiny models in as many processes as it is started in; rank 0 saves what they learned.
 
-One with weights and a penalty; one by rows and one by tokens that are weighed again while it is trained.
+One with weights and a penalty; one with replay and distillation; one by rows
+and one by tokens that are weighed again while it is trained.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from knowtune.checkpoints.base import Base
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.methods.full import Full
 from knowtune.models.compute import Compute
+from knowtune.preserve.options import Preserve
+from knowtune.preserve.preservation import open_preservation
+from knowtune.preserve.sources import Material
 from knowtune.semantics.representations.input_embedding import InputEmbedding
 from knowtune.tasks.knowledge import Knowledge
 from knowtune.text.encoded import Encoded
@@ -89,6 +93,31 @@ def weighed(granularity: str, world: int, work: Path) -> dict[str, torch.Tensor]
     return {f"{granularity}.{name}": value for name, value in found.items()}
 
 
+def preserved(world: int, work: Path) -> dict[str, torch.Tensor]:
+    """Train on rows beside sequences that are replayed and others that are compared with the base."""
+    base = Tiny({"context": 64}, work, Compute(), Knowledge())
+    generator = torch.Generator().manual_seed(2)
+    drawn = [torch.randint(0, 50, (4 + i % 5,), generator=generator).tolist() for i in range(34)]
+    kept = {"known": [Encoded(ids, 2, len(ids)) for ids in drawn[:5]], "self": list(map(Encoded.running, drawn[5:10]))}
+    material = Material(kept, {source: list("abcde") for source in kept})
+    options = {"replay": {"from": "known", "share": 0.4}, "distill": {"on": "self", "share": 0.1, "weight": 3.0}}
+    preservation = open_preservation(Preserve.model_validate(options), material, base, 0, "preserved")
+    assert preservation is not None
+    model = base.model()
+    preservation.see_base(model)
+    model = Full().attach(model)
+    preservation.see_attached(model)
+    rows = Rows([Encoded(ids, 2, len(ids)) for ids in drawn[10:]], [str(i) for i in range(24)])
+    training = Training(
+        rows=rows, recipe=recipe_for(world), compute=base.compute, task=base.task, seed=0, work=work,
+        preservation=preservation, optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
+    )  # fmt: skip
+    fitted = fit(model, training)
+    losses = {split: [float(p["loss"]) for p in fitted.curve if p["split"] == split] for split in ("replay", "distill")}
+    found = {**fitted.model.state_dict(), **{split: torch.tensor(values) for split, values in losses.items()}}
+    return {f"preserved.{name}": value for name, value in found.items()}
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -106,6 +135,7 @@ def main(out: Path) -> None:
     found = dict(fitted.model.state_dict())
     for granularity in ("example", "token"):
         found |= weighed(granularity, world, out.with_suffix(f".{granularity}"))
+    found |= preserved(world, out.with_suffix(".preserved"))
     if os.environ.get("RANK", "0") == "0":
         torch.save({name: value.clone() for name, value in found.items()}, out)
 

@@ -30,10 +30,13 @@ def in_one_and_two_processes(script: str, tmp_path: Path) -> list[dict[str, torc
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
-    """Weights, penalty and weights measured again under data-parallel training (gloo), against one process."""
+    """Weights measured again, penalty, replay and distillation under data-parallel training (gloo)."""
     one, two = in_one_and_two_processes("distributed_script.py", tmp_path)
     assert set(one) == set(two)
     assert all(one[f"{granularity}.weights"].std() > 0.1 for granularity in ("example", "token"))
+    assert len(one["preserved.replay"]) == 9
+    assert bool((one["preserved.replay"] > 0).all())
+    assert len(one["preserved.distill"]) < 9  # a share of .1 is less than a sequence a step
     far = {key: float((one[key] - two[key]).abs().max()) for key in one}
     assert max(far.values()) < 1e-6, far
 

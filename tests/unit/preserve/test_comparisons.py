@@ -22,6 +22,7 @@ from knowtune.preserve.streams import Part
 from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import Encoded
 from tests.unit.helpers import COMPUTE, REVIEWS, TASK, fact_rows, review_rows
+from tests.unit.preserve.terms import term_of
 
 TEXTS = ["the film was good .", "very very dull and slow", "a film", "it is long . and poor fun", "one two and a b"]
 SCORES = Regression()
@@ -74,11 +75,11 @@ def trained_head(encoder: Base, tmp_path: Path) -> Any:
 def test_states_are_held_as_drift_measures_them(encoder: Base, method: Any) -> None:
     preservation, model = opened(encoder, method, texts_of(encoder), weight=2.0, temperature=3.0)
     everything = Part(0, 0, len(TEXTS))
-    nothing = preservation.loss(model, model, everything)
+    nothing = term_of(preservation, model, everything)
     assert nothing is not None
     assert float(nothing.detach().abs()) < 1e-6
     shake(model)
-    loss = preservation.loss(model, model, everything)
+    loss = term_of(preservation, model, everything)
     assert loss is not None
     now, then = (
         pooled_states(one, encoder.tokenizer(), TEXTS, 3, 20, "x")[1] for one in (model.eval(), encoder.model())
@@ -96,7 +97,7 @@ def test_a_decoder_with_a_head_is_held_by_its_states(decoder: Base) -> None:
     lora = Lora(rank=2, alpha=4.0)
     preservation, model = opened(decoder, lora, texts_of(decoder))
     shake(model)
-    loss = preservation.loss(model, model, Part(0, 0, len(TEXTS)))
+    loss = term_of(preservation, model, Part(0, 0, len(TEXTS)))
     now, then = (
         pooled_states(one, decoder.tokenizer(), TEXTS, 3, 20, "x")[1] for one in (model.eval(), decoder.model())
     )
@@ -108,7 +109,7 @@ def test_a_trained_head_is_held_by_its_outputs(trained_head: Any, task: Any) -> 
     base = trained_head(task)
     preservation, model = opened(base, Full(), texts_of(base), match="logits")
     everything = Part(0, 0, len(TEXTS))
-    nothing = preservation.loss(model, model, everything)
+    nothing = term_of(preservation, model, everything)
     assert nothing is not None
     assert float(nothing.detach()) < 1e-6
     shake(model)
@@ -118,7 +119,7 @@ def test_a_trained_head_is_held_by_its_outputs(trained_head: Any, task: Any) -> 
         expected = (now - then).square().mean()
     else:
         expected = torch.nn.functional.kl_div(now.log_softmax(-1), then.softmax(-1), reduction="batchmean")
-    torch.testing.assert_close(preservation.loss(model, model, everything), expected)
+    torch.testing.assert_close(term_of(preservation, model, everything), expected)
 
 
 def test_a_new_head_says_nothing(encoder: Base) -> None:
@@ -162,7 +163,7 @@ def test_a_classifier_replays_rows_and_compares_them(encoder: Base) -> None:
     preservation.see_base(model)
     preservation.see_attached(model)
     shake(model)
-    loss = preservation.loss(model, model, Part(0, 0, 24))
+    loss = term_of(preservation, model, Part(0, 0, 24))
     means = preservation.take_means()
     rows = encoder.task.encode(encoder.tokenizer(), review_rows())
     logits = model(**encoder.task.inputs(rows)).logits

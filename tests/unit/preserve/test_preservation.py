@@ -12,6 +12,7 @@ from knowtune.common.errors import UserError
 from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
+from knowtune.preserve import reading
 from knowtune.preserve.fisher_file import open_fisher, write_fisher
 from knowtune.preserve.options import Preserve
 from knowtune.preserve.preservation import Preservation, open_preservation
@@ -21,6 +22,7 @@ from knowtune.text.encoded import Encoded
 from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer
 from tests.unit.helpers import counted_calls, encoded, equal_states, fact_rows, recipe, state, training
+from tests.unit.preserve.terms import term_of
 
 LORA = Lora(rank=2, alpha=4.0, dropout=0.1)
 REPLAY = {"replay": {"from": "known", "share": 0.5}}
@@ -107,6 +109,28 @@ def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: 
     assert not equal_states(state(plain.model), state(whole.model))
 
 
+def test_passes_change_rounding_alone(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {**REPLAY, "distill": {"on": "self", "share": 1.0, "temperature": 2.0}}
+    found = []
+    for tokens in (512, 64, 16, 1):
+        monkeypatch.setattr(reading, "PASS", tokens)
+        opened = open_preservation(Preserve.model_validate(options), material(base), base, 0, "train x")
+        assert opened is not None
+        model: Any = base.model().train()
+        opened.see_base(model)
+        opened.see_attached(model)
+        torch.manual_seed(1)
+        model.lm_head.weight.data += 0.05 * torch.randn_like(model.lm_head.weight)
+        terms = list(opened.terms(model, Part(0, 0, 8), 1))
+        sum(terms).backward()  # type: ignore[union-attr]
+        found.append((len(terms), torch.stack(terms).sum().detach(), model.model.norm.weight.grad, opened.take_means()))
+    assert [num for num, *_ in found] == [2, 3, 8, 12]
+    for _, loss, gradient, means in found[1:]:
+        torch.testing.assert_close(loss, found[0][1])
+        torch.testing.assert_close(gradient, found[0][2], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(means, found[0][3])
+
+
 def test_accumulation_changes_rounding_alone(base: Base, work: Path) -> None:
     options = {**REPLAY, "distill": {"on": "self", "share": 0.5, "temperature": 2.0}}
     once, _ = preserved(base, Full(), work / "a", options, batch_size=8, max_grad_norm=1e9)
@@ -148,7 +172,7 @@ def test_the_parts_of_two_processes_add_up_to_one_penalty(base: Base) -> None:
     with torch.no_grad():
         model.model.norm.weight.add_(0.25)  # type: ignore[operator, union-attr]
     parts = [Part(step=0, rows_before=0, rows=8, number=n, parts=6, num_processes=2) for n in range(6)]
-    terms = [float(opened.loss(model, model, part).detach()) for part in parts]  # type: ignore[union-attr]
+    terms = [float(term_of(opened, model, part).detach()) for part in parts]  # type: ignore[union-attr]
     assert sum(terms) / 2 == pytest.approx(64 * 0.25**2)  # processes are averaged
     assert float(opened.take_means()["anchor"]) / 2 == pytest.approx(32 * 0.25**2)
     assert opened.take_means() == {}
@@ -202,7 +226,7 @@ def test_a_penalty_that_is_not_finite_is_named(base: Base) -> None:
     with torch.no_grad():
         model.lm_head.weight[3] = torch.inf
     with pytest.raises(UserError, match=r"^train x: preserve.anchor is not finite at step 8. Lower its weight "):
-        opened.loss(model, model, Part(step=7, rows_before=0, rows=8))
+        term_of(opened, model, Part(step=7, rows_before=0, rows=8))
 
 
 def test_the_base_is_untouched_and_forgets_less(base: Base, work: Path) -> None:
@@ -236,7 +260,7 @@ def test_a_term_that_is_not_finite_is_named(base: Base) -> None:
         with torch.no_grad():
             model.lm_head.weight[3] = torch.inf
         with pytest.raises(UserError, match=rf"^train x: preserve\.{term} is not finite at step 8; sequences: \w+-\d"):
-            opened.loss(model, model, Part(step=7, rows_before=0, rows=8))
+            term_of(opened, model, Part(step=7, rows_before=0, rows=8))
 
 
 def test_replay_leaves_the_task_as_it_is(base: Base, work: Path) -> None:

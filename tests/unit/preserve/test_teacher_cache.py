@@ -22,6 +22,7 @@ from knowtune.preserve.teacher import FrozenCopy
 from knowtune.preserve.teacher_cache import FOLDER, HEADER, write_teacher
 from knowtune.text.encoded import Encoded
 from tests.unit.helpers import REVIEWS, counted_calls
+from tests.unit.preserve.terms import term_of
 
 
 def options(**changes: Any) -> Preserve:
@@ -54,7 +55,7 @@ def loss_and_gradient(base: Base, given: Material, preserve: Preserve) -> tuple[
     model = shaken(base)
     opened.see_base(base.model())
     opened.see_attached(model)
-    loss = opened.loss(model, model, Part(0, 0, 16))
+    loss = term_of(opened, model, Part(0, 0, 16))
     assert loss is not None
     (gradient,) = torch.autograd.grad(loss, model.model.norm.weight)
     return loss.detach(), gradient
