@@ -61,7 +61,8 @@ class Anchor:
     def square(self, model: Any) -> torch.Tensor:
         """Return sum_j F_j (theta_j - theta0_j)^2, float32  # ()."""
         named = dict(model.named_parameters())
-        squares = [change.square(model, named) for change in self.changes]
+        with torch.autocast(next(iter(named.values())).device.type, enabled=False):
+            squares = [change.square(model, named) for change in self.changes]
         return torch.stack([square.to(squares[0].device) for square in squares]).sum()
 
     @torch.no_grad()

@@ -274,6 +274,15 @@ def test_sums_are_in_float32_whatever_the_weights_are_in(base: Base) -> None:
     assert all(gradient.dtype == torch.bfloat16 for gradient in pull(anchor, model))
 
 
+def test_autocast_does_not_make_it_coarser(base: Base) -> None:
+    model = shake(attached(base, LORA))
+    for fisher, form in ((None, "l2"), (information(base), "ewc")):
+        anchor = opened(model, fisher, form=form)
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = square(anchor, model)
+        assert inside == square(anchor, model)
+
+
 def test_a_teacher_s_weights_serve_as_the_start(base: Base, work: Path) -> None:
     teacher, model = base.model(), attached(base, Full())
     start = dict(teacher.named_parameters())
