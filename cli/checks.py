@@ -1,4 +1,4 @@
-"""Check a params file before DVC starts, PEFT's own options included, and remember a file that was good."""
+"""Check a params file before DVC starts, PEFT's own options included, and remember those that were good."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STAMP = Path(".work/checked.json")
 def check_params(path: Path) -> Params:
     """Check a params file.
 
-    The light check runs always. Checking PEFT's own options imports PEFT (seconds), so a file that was good is not
-    checked again until it, the checks or PEFT change.
+    The light check runs always. Checking PEFT's own options imports PEFT (seconds), so options that were good are not
+    checked again until they, the checks or PEFT change.
 
     Raises:
         UserError: all faults of the file.
@@ -43,11 +43,14 @@ def check_params(path: Path) -> Params:
     if has_known(params.model_dump()) and not reads_known(params):
         named = ", ".join(name for name in METRICS if "known" in member_class(METRICS, "metric", name).needs)
         print(f"{path}: evaluate.metrics: none reads the known rows that `source` gives; add {named}", file=sys.stderr)
-    if all(run.method != "peft" for run in params.runs.values()):
+    adapters = [chosen.adapter for chosen in params.selections.values() if chosen.adapter is not None]
+    options = [
+        (trained.type, trained.options) for trained in [*params.runs.values(), *adapters] if trained.method == "peft"
+    ]
+    if not options:
         return params
-    key = text_digest(
-        [tree_digest(path), tree_digest(Path("knowtune/methods")), tree_digest(Path("stages/core")), version("peft")]
-    )
+    code = [tree_digest(Path(folder)) for folder in ("knowtune/methods", "stages/core")]
+    key = text_digest([*options, *code, version("peft")])
     known: list[str] = []
     with suppress(OSError, ValueError, TypeError):  # none yet, or cut short: the file is checked again
         known = list(json.loads(STAMP.read_text(encoding="utf-8")))

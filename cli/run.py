@@ -19,7 +19,7 @@ from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params
 from stages.core.pipeline import project_out
-from stages.runner.warm import warm_process
+from stages.runner.warm import SOCKET, warm_process
 from stages.tracking import drain, reproduction_environment, why_untracked
 from stages.validate import prune
 
@@ -119,7 +119,9 @@ def _prepare(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
             print(f"tracking: {why}; nothing is recorded", file=sys.stderr)
     with ExitStack() as stack:
         stack.enter_context(sound_objects(folder))
-        if not cold:
+        if cold:
+            environment.pop(SOCKET, None)
+        else:
             environment |= stack.enter_context(warm_process(folder))
         yield environment
 

@@ -23,6 +23,7 @@ LIBRARIES = (
     "ruamel.yaml",
     "pandas",
     "pandera.pandas",
+    "pandera.backends.pandas.builtin_checks",  # which it imports when it first checks a table
     "torch",
     "transformers.trainer",
     "transformers.models.llama.modeling_llama",
@@ -89,6 +90,8 @@ def _child(connection: socket.socket) -> None:
         os.environ.update(task["env"])
         os.chdir(task["cwd"])
         sys.path[0] = task["cwd"]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "stages"]:
+            del sys.modules[name]  # this module's packages, which may lie in another folder than the stage's code
         sys.argv = [task["module"], *task["argv"]]
         threading.Thread(target=_follow, args=(connection,), daemon=True).start()
         from stages.runner.execute import execute

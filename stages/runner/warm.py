@@ -94,12 +94,18 @@ def _outcome(module: str, connection: socket.socket) -> int:
 def warm_process(folder: Path) -> Iterator[dict[str, str]]:
     """Keep a warm process at hand for the length of a block; it starts when the first stage asks for it.
 
+    One that the environment names already serves this block too: several runs in a row share its imports.
+
     Args:
         folder: the one that holds `stages`.
 
     Yields:
         The environment variable that leads stages to it; nothing where no socket can be made.
     """
+    inherited = os.environ.get(SOCKET)
+    if inherited and Path(inherited).is_socket():
+        yield {SOCKET: inherited}
+        return
     with contextlib.ExitStack() as stack:
         listener = _listen(stack)
         if listener is None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from cli.checks import missing_paths, reads_known, reads_sketches, say_all, unsaid
-from stages.core.params import load_params, read_yaml
+from cli import checks
+from cli.checks import check_params, missing_paths, reads_known, reads_sketches, say_all, unsaid
+from stages.core.params import load_params, read_yaml, write_yaml
 from stages.core.schema import Params
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,3 +83,40 @@ def test_keys_that_dvc_reads_are_filled_in_for_a_workspace_and_asked_for_in_para
     assert unsaid(filled) == []
     assert filled["rehearse"] is None
     assert filled["source"]["replay_text"] == raw["source"]["text"]
+
+
+def test_options_of_peft_that_were_good_are_not_checked_again_until_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check imports PEFT: seconds."""
+    deep: list[bool] = []
+    monkeypatch.setattr(checks, "load_params", lambda path, **how: deep.append(bool(how)) or load_params(path))
+    monkeypatch.setattr(checks, "STAMP", tmp_path / "checked.json")
+    monkeypatch.chdir(ROOT)
+    raw = read_yaml(ROOT / "params.yaml")
+    typed = {"method": "peft", "type": "ia3", "options": {}}
+    run = {"selection": "clean", "seeds": [0]}
+    raw["runs"] = {"lora": raw["runs"]["lora"], "full": raw["runs"]["full"], "typed": {**run, **typed}}
+    raw["selections"]["chosen"] = {
+        "filter": "clean", "strategy": "fish", "options": {"num_parameters": 9},
+        "adapter": {
+            "method": "lora", "options": {"rank": 2, "alpha": 4},
+            "warmup_steps": 1, "learning_rate": 0.01, "batch_size": 4,
+        },
+    }  # fmt: skip
+    inside = raw["selections"]["chosen"]["adapter"]
+
+    def checked(**changes: Any) -> bool:
+        deep.clear()
+        write_yaml(tmp_path / "params.yaml", {**raw, **changes})
+        check_params(tmp_path / "params.yaml")
+        return any(deep)
+
+    assert checked()
+    raw["runs"]["lora"]["options"]["rank"] = 3
+    assert not checked()
+    raw["runs"]["typed"]["options"] = {"fan_in_fan_out": False}
+    assert checked()
+    inside |= {"method": "peft", "type": "loha", "options": {"r": 2}}
+    assert checked()
+    assert not checked()

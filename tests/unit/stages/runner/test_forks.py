@@ -176,6 +176,26 @@ def test_a_socket_on_which_nobody_listens_goes_and_a_file_stays(
     assert path.exists()
 
 
+def test_one_that_is_at_hand_serves_other_projects_too(
+    toy: Path, warm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage runs the code of its own folder, not that of the folder which the warm process was started in."""
+    other = tmp_path / "other"
+    shutil.copytree(toy / "stages", other / "stages")
+    for name in ("knowtune", "params.yaml", "dvc.yaml"):
+        (other / name).symlink_to(ROOT / name)
+    execute = other / "stages/runner/execute.py"
+    execute.write_text(execute.read_text() + "\n_run = lambda stage, args: open('another', 'w').close()\n")
+    monkeypatch.setenv(SOCKET, warm[SOCKET])
+    with warm_process(other) as environment:
+        assert environment == warm
+        assert outcome(asker(other, environment)) == (0, "")
+    assert (other / "another").exists()
+    assert (times_run(other), len(servers())) == (0, 1)
+    assert outcome(asker(toy, warm)) == (0, "")  # the end of the inner block is not its end
+    assert times_run(toy) == 1
+
+
 @pytest.mark.parametrize("name", ["x" * 120, "missing"])
 def test_a_temporary_folder_that_takes_no_socket(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
