@@ -3,5 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and in the processes that tests start
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[dict[str, str]]:
+    """Give the way to one warm process for all pipelines of this session: each would import for seconds."""
+    from stages.runner.warm import warm_process
+
+    with warm_process(Path(__file__).resolve().parents[1]) as environment:
+        yield environment

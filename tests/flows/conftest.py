@@ -53,6 +53,12 @@ class Flow:
         return {found["key"]: found["data"] for found in httpx.post(f"{self.api}/artifacts/filter", json=body).json()}
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _warm(warm: dict[str, str]) -> None:
+    """Let every flow find the session's warm process."""
+    ENVIRONMENT.update(warm)
+
+
 class Runner:
     """Starts flows in a project, against the one server of the tests."""
 
@@ -135,7 +141,7 @@ def small(params: dict[str, Any]) -> None:
     params["mixtures"] = {}
     params["answers"]["sketch"] = None  # no filter here reads it
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
-    params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 40}}}
+    params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 12}}}
 
 
 def copy_small(folder: Path) -> Project:
@@ -143,6 +149,11 @@ def copy_small(folder: Path) -> Project:
     shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     project.change(small)
     return project
+
+
+def run_base(folder: Path) -> None:
+    """Make a project of which the base alone is built."""
+    copy_small(folder).command("cli", "run", "base")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ import pytest
 
 from flows.graph import lock_entries
 from flows.pipeline import project_name
-from tests.flows.conftest import Flow, Runner, copy_small
-from tests.pipeline.conftest import Project
+from tests.flows.conftest import Flow, Runner, copy_small, run_base
+from tests.pipeline.conftest import Project, once
 
+PATIENCE = 10.0  # seconds
 NOISE = ("Traceback", "Error logging to API", "failed to process item", "ConnectError", "Retrying")
 
 
@@ -30,10 +34,40 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Project]:
+    """A project of which nothing has run."""
     project = copy_small(tmp_path / "fresh")
     yield project
-    left = [p.info for p in psutil.process_iter(["pid", "cmdline", "cwd"]) if p.info["cwd"] == str(project.folder)]
-    assert not left  # no temporary server, no stage
+    until_nothing_is_left(project)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy of a project of which the base is built."""
+    project = Project(tmp_path / "begun")
+    shutil.copytree(once(tmp_path_factory, "begun", run_base), project.folder, symlinks=True)
+    yield project
+    until_nothing_is_left(project)
+
+
+def until_nothing_is_left(project: Project) -> None:
+    """Wait until no temporary server and no stage lives; a stage of the warm process ends when its asker is gone."""
+    end = time.monotonic() + PATIENCE
+    while left := [
+        p.info for p in psutil.process_iter(["pid", "cmdline", "cwd"]) if p.info["cwd"] == str(project.folder)
+    ]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+def until_it_asks(process: psutil.Process, module: str) -> None:
+    """Wait until a stage is connected to the warm process; an interrupt of Python's own start leaves a traceback."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if module in child.cmdline() and child.net_connections("unix"):
+                    return
+        time.sleep(0.01)
 
 
 def is_quiet(flow: Flow) -> bool:
@@ -42,43 +76,44 @@ def is_quiet(flow: Flow) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_of_the_whole_group_ends_soon_and_keeps_what_is_finished(
-    number: int, alone: Runner, fresh: Project
+    number: int, alone: Runner, begun: Project
 ) -> None:
     sent: list[int] = []
 
     def interrupt(line: str, process: psutil.Process) -> None:
         if "| prepare | > python" in line and not sent:
+            until_it_asks(process, "stages.prepare")
             sent.append(process.pid)
             os.killpg(process.pid, number)
 
-    flow = alone(fresh, "prepare", on_line=interrupt)
+    flow = alone(begun, "prepare", on_line=interrupt)
     assert sent
     assert (flow.code, is_quiet(flow)) == (130, True), flow.output
     last = flow.output.splitlines()[-1]
     assert last == "interrupted; what is finished is kept, the same command goes on from there"
-    assert lock_entries(fresh.folder) == ["validate", "base"]
-    again = alone(fresh, "prepare")
+    assert lock_entries(begun.folder) == ["validate", "base"]
+    again = alone(begun, "prepare")
     assert again.code == 0, again.output
     assert again.output.splitlines()[-1].endswith("| stages: 2 up to date, 1 ran")
 
 
-def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, fresh: Project) -> None:
+def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, begun: Project) -> None:
     killed: list[int] = []
 
     def kill(line: str, process: psutil.Process) -> None:
-        if "| base | > python" in line and not killed:
+        if "| prepare | > python" in line and not killed:
             server = next(p for p in process.children() if "flows.temporary" in p.cmdline())
             server.kill()
             killed.append(server.pid)
 
-    flow = alone(fresh, "prepare", on_line=kill)
+    flow = alone(begun, "answers", on_line=kill)
     assert killed
     assert (flow.code, is_quiet(flow)) == (0, True), flow.output
     died = [line for line in flow.output.splitlines() if line.endswith("has died; the stages go on without a page")]
     assert len(died) == 1  # in the middle, or at the end where the stages end before it is noticed
-    assert [line for line in flow.output.splitlines() if line not in died][-1].endswith("| stages: 3 ran")
-    assert lock_entries(fresh.folder) == ["validate", "base", "prepare"]
-    assert alone(fresh, "prepare").output.splitlines()[-1] == "stages: 3 up to date"
+    assert [line for line in flow.output.splitlines() if line not in died][-1].endswith("| stages: 2 up to date, 2 ran")
+    assert lock_entries(begun.folder) == ["validate", "base", "prepare", "answers"]
+    assert alone(begun, "answers").output.splitlines()[-1] == "stages: 4 up to date"
 
 
 def test_a_lock_that_a_kill_of_dvc_cut_short_is_mended_in_the_flow(alone: Runner, fresh: Project) -> None:

@@ -98,6 +98,14 @@ def toy(params: dict[str, Any]) -> None:
     params["prepare"]["label_noise"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
     params["base"]["build"] |= {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "vocab_size": 600}
     params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
+    default = params["filters"]
+    every = [*dict.fromkeys(name for chain in default.values() for name in chain["strategy"] if name != "everything")]
+    options = {name: value for chain in default.values() for name, value in chain.get("options", {}).items()}
+    params["filters"] = {  # one chain of all strategies that the default has
+        "everything": default["everything"],
+        "clean": default["clean"],
+        "near": {"strategy": every, "options": options},
+    }
     for chosen in params["filters"].values():
         chosen["allow_lost"] = True  # a relation has only few rows here
     params["evaluate"]["metrics"] += ["kl_to_base", "kl_to_base_prompts"]
@@ -121,7 +129,6 @@ def toy(params: dict[str, Any]) -> None:
     ird = {"filter": "clean", "strategy": "ird", "options": ird_options}
     warm = {"method": "lora", "options": {"rank": 2, "alpha": 4}, "warmup_steps": 3, "learning_rate": 0.01}
     params["selections"] = {
-        "all": params["selections"]["all"],
         "clean": params["selections"]["clean"],
         "some": {"filter": "clean", "strategy": "random", "options": {"samples": 10}, "seeds": [3, 4]},
         "ird": ird,
@@ -173,6 +180,12 @@ def run_once(folder: Path, edit: Callable[[dict[str, Any]], object] | None = Non
     if edit:
         project.change(edit)
     (folder / FIRST_RUN).write_text(project.command("cli", "run").stdout)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm(warm: dict[str, str]) -> None:
+    """Let every run of a pipeline find the session's warm process, but for those that a test starts without."""
+    ENVIRONMENT.update(warm)
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
             "lora": {"selection": "clean", "method": "lora", "options": {"rank": 4, "alpha": 8}, "seeds": [0, 1]},
             "full": {"selection": "clean", "method": "full", "seeds": [0, 1]},
         }
+        params["filters"] = {"clean": params["filters"]["clean"]}
         params["selections"] = {"clean": params["selections"]["clean"]}
         params["mixtures"] = {"half": {"from": ["lora"], "strategy": "interpolate", "options": {"alpha": 0.5}}}
 

@@ -190,13 +190,13 @@ def test_plan_flow_and_dvc_tell_the_truth_after_an_edit(project: Project) -> Non
     path.write_text(before + EDIT)
     lines = project.command("cli", "plan").stdout.splitlines()
     planned = {line.split()[0] for line in lines if re.fullmatch(r"\S+ +\S+( s)? +\S+( MB)?", line)}
-    assert planned == set(again(project)) == {CHECK, "filter@band", "report"}
+    assert planned == set(again(project)) == {CHECK, "filter@near", "report"}
     path.write_text(before)
     assert again(project) == {}
     path.write_text(before + EDIT)
     assert list(status(project)) == [CHECK]  # plain DVC knows no more before the check has run
     assert ran(project.command("dvc", "repro", CHECK).stdout) == [CHECK]
-    assert list(status(project)) == ["filter@band"]
+    assert list(status(project)) == ["filter@near"]
 
 
 def test_a_module_that_is_no_python_is_told_by_its_line(project: Project) -> None:

@@ -69,14 +69,15 @@ def check(raw: dict[str, Any], *, deep: bool = False) -> None:
         Params.model_validate(raw)
 
 
-def test_every_place_takes_every_odd_value_or_says_why_not() -> None:
+def test_places_take_odd_values_or_say_why_not() -> None:
+    """A third of the values at each place, by turns: keys of one kind stand together, so each kind meets them all."""
     seen: set[tuple[Any, ...]] = set()
     for name, path in PLACES:
         family = (path[0], *path[2:]) if path[0] in ("runs", "selections", "filters") and len(path) > 1 else path
         if (name != "default" and path[0] not in ("source", "task", "hub", "base")) or family in seen:
             continue
         seen.add(family)
-        for value in [*ODD, 10**5000]:
+        for value in [*ODD, 10**5000][len(seen) % 3 :: 3]:
             raw = copy.deepcopy(MADE[name])
             put(raw, path, value)
             check(raw)
@@ -102,7 +103,7 @@ def test_every_option_of_peft_takes_every_odd_value_or_says_why_not() -> None:
         check(raw, deep=True)
 
 
-@settings(max_examples=1000, **STEADY)
+@settings(max_examples=300, **STEADY)
 @given(
     place=st.sampled_from(PLACES), value=values, others=st.lists(st.tuples(st.integers(0, 10**6), values), max_size=3)
 )
@@ -134,7 +135,7 @@ PIECES = [
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
-@settings(max_examples=1000, **STEADY)
+@settings(max_examples=300, **STEADY)
 @given(
     text=st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=25).map("".join) | st.binary(max_size=40),
     start=st.integers(0, len(TEXT)), inside=st.booleans(), cut=st.integers(0, 30),

@@ -36,13 +36,13 @@ def test_odd_words_come_back(text: str, tmp_path: Path) -> None:
     comes_back(shapes(text), tmp_path)
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=100, deadline=None, database=None, derandomize=True)
 @given(st.one_of(st.text(max_size=20), st.text(alphabet=SIGNS, max_size=12)))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     comes_back(shapes(text), tmp_path_factory.getbasetemp())
 
 
-@settings(max_examples=200, deadline=None, database=None, derandomize=True)
+@settings(max_examples=70, deadline=None, database=None, derandomize=True)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False)))
 def test_any_other_value_comes_back_with_its_type(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     comes_back({"one": value, "list": [value], "map": {"x": value}}, tmp_path_factory.getbasetemp())
