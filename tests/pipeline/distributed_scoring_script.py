@@ -1,9 +1,11 @@
-"""Scores a tiny model's rows in as many processes as it is started in; rank 0 saves diagonal and traces."""
+"""Scores a tiny model's rows in as many processes as it is started in; rank 0 saves diagonal and traces.
+
+`distributed_script` runs it when it has trained.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -30,7 +32,3 @@ def main(out: Path) -> None:
     expected = fisher_diagonal(*given[:-1], Scoring(batch_size=3, labels="expected", draws=2))
     if os.environ.get("RANK", "0") == "0":
         torch.save({**diagonal, "traces": traces, **{f"expected {name}": f for name, f in expected.items()}}, out)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

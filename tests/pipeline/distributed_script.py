@@ -141,4 +141,7 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    from distributed_scoring_script import main as score
+
     main(Path(sys.argv[1]))
+    score(Path(sys.argv[1]).with_suffix(".scores"))  # here too: a process takes seconds to start

@@ -5,33 +5,43 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from knowtune.models.masks import overlap, top_entries
 from tests.pipeline.conftest import ENVIRONMENT, ROOT
 
 
-def in_one_and_two_processes(script: str, tmp_path: Path) -> list[dict[str, torch.Tensor]]:
-    """Run a script alone and by two gloo processes; return what each saved."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the scripts alone and by two gloo processes; each has saved what it trained and what it scored."""
+    folder = tmp_path_factory.mktemp("distributed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
-    found = []
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
     for name, prefix in (("one", []), ("two", launch)):
-        out = tmp_path / f"{name}.pt"
-        arguments = ["-m", *prefix, str(ROOT / "tests/pipeline" / script)]
-        command = [sys.executable, *(arguments if prefix else arguments[1:]), str(out)]
+        command = [
+            sys.executable,
+            *prefix,
+            str(ROOT / "tests/pipeline/distributed_script.py"),
+            str(folder / f"{name}.pt"),
+        ]
         environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        found.append({key.removeprefix("module."): value for key, value in torch.load(out).items()})
-    return found
+    return folder
 
 
-def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+def saved(folder: Path, kind: str) -> list[dict[str, torch.Tensor]]:
+    """What one process saved, and what two."""
+    tables = [torch.load(folder / f"{name}.{kind}") for name in ("one", "two")]
+    return [{key.removeprefix("module."): value for key, value in table.items()} for table in tables]
+
+
+def test_two_processes_train_what_one_trains(folder: Path) -> None:
     """Weights measured again, penalty, replay and distillation under data-parallel training (gloo)."""
-    one, two = in_one_and_two_processes("distributed_script.py", tmp_path)
+    one, two = saved(folder, "pt")
     assert set(one) == set(two)
     assert all(one[f"{granularity}.weights"].std() > 0.1 for granularity in ("example", "token"))
     assert len(one["preserved.replay"]) == 9
@@ -41,11 +51,11 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     assert max(far.values()) < 1e-6, far
 
 
-def test_two_processes_score_what_one_scores(tmp_path: Path) -> None:
-    one, two = in_one_and_two_processes("distributed_scoring_script.py", tmp_path)
+def test_two_processes_score_what_one_scores(folder: Path) -> None:
+    one, two = saved(folder, "scores")
     assert set(one) == set(two)
     for key in one:
         assert float((one[key] - two[key]).norm() / one[key].norm()) < 1e-5
     scores = [{k: v for k, v in found.items() if k != "traces" and "expected" not in k} for found in (one, two)]
     assert overlap(*(top_entries(found, 400) for found in scores)) >= 0.999
-    assert sorted(p.name for p in (tmp_path / "two.work").iterdir()) == ["partial-0-of-2", "partial-1-of-2"]
+    assert sorted(p.name for p in folder.glob("two.work/partial-*")) == ["partial-0-of-2", "partial-1-of-2"]
