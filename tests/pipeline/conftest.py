@@ -141,6 +141,8 @@ def toy(params: dict[str, Any]) -> None:
     }
     params["runs"]["ird"] = {"selection": "ird", "method": "fish", "train_on": "chosen", "seeds": [0]}
     params["runs"]["ird"]["reweight"] = {"granularity": "token", "form": "exponential"}
+    params["runs"]["ird"]["preserve"] = {"anchor": {"weight": 1.0, "decoupled": True}}
+    params["runs"]["full"]["preserve"] = {"anchor": {"form": "ewc", "weight": 1e3, "samples": 4}}
     params["runs"]["inside"] = {"selection": "inside", "method": "fish", "seeds": [0]}
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 
