@@ -17,7 +17,7 @@ from knowtune.preserve.teacher_cache import FOLDER, HEADER, header_of, require_t
 
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
-    from knowtune.preserve.options import Distill, Preserve
+    from knowtune.preserve.options import Distill
     from knowtune.preserve.sources import Material
     from knowtune.preserve.teacher import Inputs
     from knowtune.text.encoded import Encoded, Labelled
@@ -59,31 +59,32 @@ class CachedTokens(Tokens):
         return placed.view(inputs["input_ids"].shape).sum(1)
 
 
-def open_cache(base: Base, material: Material, preserve: Preserve, where: str) -> CachedTokens:
+def open_cache(base: Base, material: Material, distill: Distill, source: str, where: str) -> CachedTokens:
     """Open the cache that lies beside a run's sequences.
 
     Args:
         base: the pristine one.
         material: with the folder that the stage `preserve` wrote.
-        preserve: the run's options.
+        distill: the run's options.
+        source: whose cache.
         where: the key in params.yaml, for messages.
 
     Raises:
         UserError: there is none, it is not whole, or it is of another base, tokenizer, material or of other options.
     """
-    assert preserve.distill is not None
     require_tokens(base, where)
     again = "run the preserve stage again (dvc repro)"
-    if material.folder is None or not (material.folder / FOLDER / HEADER).is_file():
-        raise UserError(f"{where}: there is no teacher's cache in {material.folder}; {again}")
-    folder, expected = material.folder / FOLDER, header_of(base, material, preserve)
+    if material.folder is None or not (material.folder / FOLDER / source / HEADER).is_file():
+        raise UserError(f"{where}: there is no teacher's cache of {source!r} in {material.folder}; {again}")
+    sequences = material.sequences[source]
+    folder, expected = material.folder / FOLDER / source, header_of(base, sequences, distill)
     found = read_card(folder / HEADER, {key: type(value) for key, value in expected.items()}, "preserve")
-    for key in ("tokenizer", "base", "source", "sequences", "temperature", "top_k", "num_tokens"):
+    for key in ("tokenizer", "base", "sequences", "temperature", "top_k", "num_tokens"):
         if found[key] != expected[key]:
             here, there = (str(header[key])[:12] for header in (expected, found))
             raise UserError(f"{folder}: a teacher's cache of another {key} ({there}, here {here}); {again}")
     try:
-        cache = CachedTokens(preserve.distill, folder, material.sequences[expected["source"]])
+        cache = CachedTokens(distill, folder, sequences)
         complete = cache.num_tokens == expected["num_tokens"]
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: not readable ({error}); {again}") from error

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from knowtune.common.bounds import Count, Natural, Positive
 
 Source = Literal["known", "text", "self"]
+Read = Literal["self", "known", "text", "prompts", "replay"]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
 LongText = Annotated[int, Field(ge=2, lt=2**31)]
@@ -42,10 +43,10 @@ class Distill(Options):
     Adds weight * temperature^2 * mean over tokens of KL(p || q), both softened by the temperature.
     """
 
-    on: Literal["self", "known", "text", "prompts", "replay"] = Field(
-        default="self", description="what both read; replay: the rows that are replayed anyway"
+    on: Read | Annotated[list[Read], Field(min_length=1)] = Field(
+        default="self", description="what both read; replay: the rows that are replayed anyway; several are added"
     )
-    share: Share = Field(default=0.5, description="sequences for each row of a step; of replayed rows all")
+    share: Share = Field(default=0.5, description="sequences of each for each row of a step; of replayed rows all")
     weight: Weight = Field(default=1.0, description="of the divergence beside the task's loss")
     temperature: Positive = Field(default=1.0, description="tau, which softens both distributions")
     direction: Literal["forward", "reverse"] = Field(
@@ -58,6 +59,11 @@ class Distill(Options):
         default="none", description="top_k: the base's largest probabilities lie on disk, so a step runs no base"
     )
     top_k: Count = Field(default=64, description="how many of them for each token")
+
+    @property
+    def reads(self) -> list[Read]:
+        """Name what is read, as a list."""
+        return [self.on] if isinstance(self.on, str) else self.on
 
 
 class Anchor(Options):
@@ -100,9 +106,18 @@ class Preserve(Options):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse what has nothing to work on."""
-        if self.distill is not None and self.distill.on == "replay" and self.replay is None:
+        if self.distill is not None and "replay" in self.distill.reads and self.replay is None:
             raise ValueError("distill.on: replay needs `replay`")
+        if len(set(self.compared)) < len(self.compared):
+            raise ValueError("distill.on: each source once; replay stands for the source of `replay`")
         return self
+
+    @property
+    def compared(self) -> list[str]:
+        """Name the sources whose sequences are compared with the base."""
+        replayed = self.replay.source if self.replay is not None else "known"
+        reads = [] if self.distill is None else self.distill.reads
+        return [replayed if name == "replay" else name for name in reads]
 
     @property
     def reads_cache(self) -> bool:
@@ -116,8 +131,7 @@ class Preserve(Options):
         named: set[str] = set()
         if self.replay is not None:
             named.add(self.replay.source)
-        if self.distill is not None and self.distill.on != "replay":
-            named.add(self.distill.on)
+        named.update(self.compared)
         if self.anchor is not None and self.anchor.form == "ewc":
             named.add(self.anchor.source)
         return frozenset(named)

@@ -22,11 +22,11 @@ from transformers import TrainerCallback
 from knowtune.common.errors import UserError
 from knowtune.preserve.anchor import Anchor, open_anchor
 from knowtune.preserve.cached_tokens import open_cache
-from knowtune.preserve.comparisons import open_comparison
+from knowtune.preserve.comparisons import Comparison, open_comparison
 from knowtune.preserve.fisher_file import open_fisher
 from knowtune.preserve.reading import Reading
 from knowtune.preserve.streams import Part, Stream
-from knowtune.preserve.teacher import FrozenCopy
+from knowtune.preserve.teacher import FrozenCopy, Teacher
 from knowtune.preserve.teacher_cache import digest_of
 from knowtune.tasks.head_task import HeadTask
 
@@ -72,11 +72,11 @@ class Preservation(TrainerCallback):
         Raises:
             UserError: the method and the anchor do not go together.
         """
+        teacher: Teacher | None = None
         for reading in self.readings:
-            reading.see_attached(model)
+            teacher = reading.see_attached(model, teacher)
         if self.options.anchor is not None:
-            copies = [r.comparison.teacher for r in self.readings if r.comparison is not None]
-            start = next((dict(copy.model.named_parameters()) for copy in copies if isinstance(copy, FrozenCopy)), None)
+            start = dict(teacher.model.named_parameters()) if isinstance(teacher, FrozenCopy) else None
             where = f"{self.label}: preserve.anchor"
             self.anchor = open_anchor(self.options.anchor, model, where, self.fisher, start)
 
@@ -112,9 +112,13 @@ class Preservation(TrainerCallback):
         """Give the terms without their weights, as means over the steps since this was last asked.
 
         Returns:
-            `replay` (of a target token), `distill` (of a comparison) and `anchor` (1/2 sum_j F_j change_j^2).
+            `replay` (of a target token), `distill` (of a comparison; of several sources their sum) and `anchor`
+            (1/2 sum_j F_j change_j^2).
         """
-        means = {term: mean for reading in self.readings for term, mean in reading.take_means().items()}
+        means: dict[str, torch.Tensor] = {}
+        for reading in self.readings:
+            for term, mean in reading.take_means().items():
+                means[term] = means[term] + mean if term in means else mean
         if self._held:
             means["anchor"] = torch.stack(self._held).sum() / len(self._held_steps)
             self._held, self._held_steps = [], set()
@@ -147,24 +151,18 @@ def open_preservation(
         UserError: a source has nothing to read for its purpose, sequences are longer than the model can read, or the
             Fisher information of an anchor is of another base or of other sequences.
     """
-    replay, distill, where = options.replay, options.distill, f"{label}: preserve"
-    comparison = None
-    if distill is not None and distill.weight > 0:
-        comparison = open_comparison(distill, base.task, f"{where}.distill")
-        if options.reads_cache:
-            comparison = open_cache(base, material, options, f"{where}.distill.cache")
+    replay, where = options.replay, f"{label}: preserve"
+    comparisons = _open_comparisons(options, material, base, f"{where}.distill")
     readings = []
-    shares_rows = distill is not None and distill.on == "replay"
     learned = replay if replay is not None and replay.weight > 0 else None
-    compared = comparison if shares_rows else None
+    compared = comparisons.pop("replay", None)
     if replay is not None and replay.share > 0 and (learned is not None or compared is not None):
         stream = _stream(material, replay.source, replay.share, [seed, REPLAY], f"{where}.replay")
         if learned is not None:
             _require_targets(stream, replay.source, f"{where}.replay")
         readings.append(Reading(stream, learned, compared, base, seed, label))
-    if distill is not None and comparison is not None and not shares_rows and distill.share > 0:
-        _require_readable(base, distill.on, f"{where}.distill")
-        stream = _stream(material, distill.on, distill.share, [seed, DISTILL], f"{where}.distill")
+    for number, (source, comparison) in enumerate(comparisons.items()):
+        stream = _stream(material, source, comparison.distill.share, [seed, DISTILL + number], f"{where}.distill")
         readings.append(Reading(stream, None, comparison, base, seed, label))
     for reading in readings:
         _require_room(reading.stream, base, virtual_tokens, where)
@@ -177,6 +175,23 @@ def open_preservation(
         print(f"{where} has no effect: no weight, or no share", file=sys.stderr)
         return None
     return Preservation(options, material, readings, fisher, label)
+
+
+def _open_comparisons(options: Preserve, material: Material, base: Base, where: str) -> dict[str, Comparison]:
+    """Open what is compared with the base, by what is read for it; nothing without weight or share."""
+    distill = options.distill
+    opened: dict[str, Comparison] = {}
+    if distill is None or distill.weight == 0:
+        return opened
+    for name, source in zip(distill.reads, options.compared, strict=True):
+        _require_readable(base, source, where)
+        if name == "replay" or distill.share > 0:
+            opened[name] = (
+                open_cache(base, material, distill, source, f"{where}.cache")
+                if options.reads_cache
+                else open_comparison(distill, base.task, where)
+            )
+    return opened
 
 
 def _stream(material: Material, source: str, share: float, seed: list[int], where: str) -> Stream:

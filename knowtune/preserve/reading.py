@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from knowtune.preserve.comparisons import Comparison
     from knowtune.preserve.options import Replay
     from knowtune.preserve.streams import Part, Stream
-    from knowtune.preserve.teacher import Inputs
+    from knowtune.preserve.teacher import Inputs, Teacher
 
 PASS = 512  # tokens that a pass may have in any case: fewer make it slow
 NUM_SEEN = 2  # sequences that tell whether the model with its adapter off is the base
@@ -62,12 +62,22 @@ class Reading:
             self.comparison.require(model, f"{self.label}: preserve.distill")
             self._pristine = first_outputs(model, self._inputs(model, range(NUM_SEEN))).detach()
 
-    def see_attached(self, model: Any) -> None:
-        """Choose what stands for the base, when the method is attached and before it is trained."""
+    def see_attached(self, model: Any, teacher: Teacher | None) -> Teacher | None:
+        """Choose what stands for the base, when the method is attached and before it is trained.
+
+        Args:
+            model: with the method attached.
+            teacher: what an earlier reading chose, which serves this one too.
+
+        Returns:
+            What was chosen; None where nothing is compared by running the base.
+        """
         if self.comparison is not None and self.comparison.runs_base:
             assert self._pristine is not None, "see_base comes before"
             inputs = self._inputs(model, range(NUM_SEEN))
-            self.comparison.teacher = choose_teacher(model, self.base, inputs, self._pristine)
+            self.comparison.teacher = teacher or choose_teacher(model, self.base, inputs, self._pristine)
+            return self.comparison.teacher
+        return teacher
 
     def _inputs(self, model: Any, drawn: range | list[int]) -> Inputs:
         """Pad some sequences, on the model's device."""

@@ -3,10 +3,10 @@
 For every token that is read there are its k likeliest values before it is known, their log-probabilities at the
 temperature, and the log of all others' mass; the logs as 16-bit floats. Beside the sequences lies
 
-    teacher/header.json     base, tokenizer, source, sequences (digests), temperature, top_k, vocabulary, num_tokens
-    teacher/ids.npy         token ids, the likeliest first  # (tokens, k), uint16, or uint32 for a large vocabulary
-    teacher/log_probs.npy   (tokens, k), float16
-    teacher/log_rest.npy    (tokens,), float16
+    teacher/SOURCE/header.json      base, tokenizer, sequences (digests), temperature, top_k, vocabulary, num_tokens
+    teacher/SOURCE/ids.npy          token ids, the likeliest first  # (tokens, k), uint16; uint32 for a large vocabulary
+    teacher/SOURCE/log_probs.npy    (tokens, k), float16
+    teacher/SOURCE/log_rest.npy     (tokens,), float16
 
 Tokens stand in the order of the sequences. Files are mapped, so that neither writing nor reading holds them in memory.
 While they are written `progress.json` says how far; a killed run goes on from there. The header is written last.
@@ -31,7 +31,7 @@ from knowtune.text.batches import batches_by_length
 
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
-    from knowtune.preserve.options import Preserve
+    from knowtune.preserve.options import Distill, Preserve
     from knowtune.preserve.sources import Material
     from knowtune.text.encoded import Encoded, Labelled
 
@@ -52,25 +52,12 @@ def digest_of(sequences: Sequence[Encoded | Labelled]) -> str:
     return text_digest([row.input_ids for row in sequences])
 
 
-def source_of(preserve: Preserve) -> str:
-    """Name the source whose sequences are compared with the base."""
-    assert preserve.distill is not None
-    if preserve.distill.on != "replay":
-        return preserve.distill.on
-    assert preserve.replay is not None
-    return preserve.replay.source
-
-
-def header_of(base: Base, material: Material, preserve: Preserve) -> dict[str, Any]:
+def header_of(base: Base, sequences: Sequence[Encoded | Labelled], distill: Distill) -> dict[str, Any]:
     """Say of what a cache must be."""
-    source, distill = source_of(preserve), preserve.distill
-    assert distill is not None
-    sequences = material.sequences[source]
     tokenizer = {name: digest for name, digest in base.card["files"].items() if not f"/{name}".endswith(WEIGHTS)}
     return {
         "base": base.digest,
         "tokenizer": text_digest(tokenizer),
-        "source": source,
         "sequences": digest_of(sequences),
         "temperature": distill.temperature,
         "top_k": distill.top_k,
@@ -83,19 +70,25 @@ def write_teacher(base: Base, material: Material, preserve: Preserve, folder: Pa
 
     Args:
         base: the pristine one.
-        material: with the source that `distill` names.
+        material: with the sources that `distill` names.
         preserve: the run's options, with a `distill` whose cache is top_k.
-        folder: of the cache.
+        folder: of the caches, one a source.
 
     Raises:
         UserError: the base's numbers are not finite, or it is a model with a head.
     """
-    header, done = header_of(base, material, preserve), 0
+    assert preserve.distill is not None
+    require_tokens(base, "preserve.distill.cache")
+    for source in preserve.compared:
+        _write_source(base, material.sequences[source], preserve.distill, folder / source)
+
+
+def _write_source(base: Base, sequences: Sequence[Encoded | Labelled], distill: Distill, folder: Path) -> None:
+    """Write the cache of one source."""
+    header, done = header_of(base, sequences, distill), 0
     if (folder / HEADER).is_file() and read_json(folder / HEADER).items() >= header.items():
         return
-    require_tokens(base, "preserve.distill.cache")
     model: Any = base.model()
-    sequences = material.sequences[header["source"]]
     batches = batches_by_length([len(row.input_ids) for row in sequences], BATCH)
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / PROGRESS).is_file() and (noted := read_json(folder / PROGRESS))["header"] == header:

@@ -277,3 +277,31 @@ def test_replay_leaves_the_task_as_it_is(base: Base, work: Path) -> None:
     torch.testing.assert_close(task, torch.tensor([point["loss"] for point in plain.curve]), atol=1e-5, rtol=0)
     assert losses["replay"].min() > 0.1
     assert losses["distill"].abs().max() < 1e-6
+
+
+def test_several_sources_are_compared_each_with_a_mean_of_its_own(base: Base) -> None:
+    given = {"replay": {"share": 0.5, "weight": 0.0}, "distill": {"weight": 2.0}}
+
+    def loss_on(read: Any) -> torch.Tensor:
+        options = Preserve.model_validate({**given, "distill": {**given["distill"], "on": read}})
+        opened = open_preservation(options, material(base), base, 0, "train x")
+        assert opened is not None
+        model: Any = base.model()
+        opened.see_base(model)
+        attached = Full().attach(model)
+        opened.see_attached(attached)
+        assert len({id(r.comparison.teacher) for r in opened.readings if r.comparison is not None}) == 1
+        attached.model.norm.weight.data *= 1.3
+        loss = opened.loss(attached, attached, Part(0, 0, 16))
+        assert loss is not None
+        torch.testing.assert_close(loss, 2.0 * opened.take_means()["distill"])
+        return loss
+
+    both = loss_on(["replay", "self"])
+    torch.testing.assert_close(both, loss_on("replay") + loss_on(["self"]))
+
+
+def test_a_source_that_is_read_twice_is_refused() -> None:
+    for twice in (["self", "self"], ["replay", "known"]):
+        with pytest.raises(ValueError, match="each source once"):
+            Preserve.model_validate({**REPLAY, "distill": {"on": twice}})

@@ -78,7 +78,7 @@ def test_few_outcomes_are_a_lower_bound_and_a_pristine_base_is_at_0(base: Base, 
     for k in (1, 4, 64, 320):
         write_teacher(base, given, options(top_k=k), tmp_path / FOLDER)
         losses.append(float(loss_and_gradient(base, given, options(top_k=k))[0]))
-        cache = open_cache(base, given, options(top_k=k), "x")
+        cache = open_cache(base, given, options(top_k=k).distill, "self", "x")  # type: ignore[arg-type]
         inputs = base.task.inputs(given.sequences["self"][:5])
         with torch.no_grad():
             nothing = cache.divergences(base.model()(**inputs), cache.of_base(None, inputs, list(range(5))), inputs)
@@ -91,7 +91,7 @@ def test_padding_and_company_do_not_matter(base: Base, written: Material) -> Non
     rows, model = written.sequences["self"], shaken(base)
     exact = Tokens(options().distill)  # type: ignore[arg-type]
     exact.teacher = FrozenCopy(base)
-    for comparison in (exact, open_cache(base, written, options(), "x")):
+    for comparison in (exact, open_cache(base, written, options().distill, "self", "x")):
         with torch.no_grad():
             alone, together = [], []
             for batch in ([0], [1], [2], [3], [3, 1, 0, 2]):
@@ -109,16 +109,18 @@ def test_killed_and_resumed_gives_the_same_bytes(
     again = tmp_path / "again"
     with counted_calls(teacher_cache, "_write_batch", 3, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):  # type: ignore[arg-type]
         write_teacher(base, written, options(), again)
-    assert not (again / HEADER).exists()
+    assert not (again / "self" / HEADER).exists()
     with counted_calls(teacher_cache, "_write_batch", 0, RuntimeError()) as calls:
         write_teacher(base, written, options(), again)
         assert calls == [1]
         write_teacher(base, written, options(), again)
         assert calls == [1]
-    one, two = ({p.name: p.read_bytes() for p in folder.iterdir()} for folder in (tmp_path / FOLDER, again))
+    one, two = (
+        {p.name: p.read_bytes() for p in folder.iterdir()} for folder in (tmp_path / FOLDER / "self", again / "self")
+    )
     assert one == two
     assert sorted(one) == ["header.json", "ids.npy", "log_probs.npy", "log_rest.npy"]
-    assert np.load(again / "ids.npy").dtype == np.uint16
+    assert np.load(again / "self" / "ids.npy").dtype == np.uint16
 
 
 def test_a_cache_of_something_else_is_refused(base: Base, written: Material, tmp_path: Path) -> None:
@@ -128,19 +130,20 @@ def test_a_cache_of_something_else_is_refused(base: Base, written: Material, tmp
         return str(caught.value)
 
     again = "run the preserve stage again (dvc repro)"
-    missing = f"train x: preserve.distill.cache: there is no teacher's cache in None; {again}"
+    missing = f"train x: preserve.distill.cache: there is no teacher's cache of 'self' in None; {again}"
     assert refused(base, material(None), options()) == missing
-    other = f"{tmp_path / FOLDER}: a teacher's cache of another"
+    other = f"{tmp_path / FOLDER / 'self'}: a teacher's cache of another"
     assert refused(base, material(tmp_path, first=6), options()).startswith(f"{other} sequences (")
     assert refused(base, written, options(temperature=2.0)) == f"{other} temperature (1.0, here 2.0); {again}"
     assert refused(base, written, options(top_k=3)) == f"{other} top_k (1000, here 3); {again}"
     files = {name: "0" if name == "tokenizer.json" else digest for name, digest in base.card["files"].items()}
     assert f"{other} tokenizer (" in refused(replace(base, card={**base.card, "files": files}), written, options())
     assert f"{other} base (" in refused(replace(base, card={**base.card, "digest": "0"}), written, options())
-    cut = (tmp_path / FOLDER / "ids.npy").read_bytes()[:-9]
-    (tmp_path / FOLDER / "ids.npy").write_bytes(cut)
-    assert refused(base, written, options()).startswith(f"{tmp_path / FOLDER}: not readable (")
-    write_json(tmp_path / FOLDER / HEADER, {**read_json(tmp_path / FOLDER / HEADER), "base": 3})
+    folder = tmp_path / FOLDER / "self"
+    cut = (folder / "ids.npy").read_bytes()[:-9]
+    (folder / "ids.npy").write_bytes(cut)
+    assert refused(base, written, options()).startswith(f"{folder}: not readable (")
+    write_json(folder / HEADER, {**read_json(folder / HEADER), "base": 3})
     assert "of another shape, see base" in refused(base, written, options())
 
 
@@ -149,7 +152,7 @@ def test_a_model_with_a_head_has_none(base: Base, written: Material, tmp_path: P
     with pytest.raises(UserError, match=r"got 'top_k', of a model with a head"):
         write_teacher(classifier, written, options(), tmp_path / "x")
     with pytest.raises(UserError, match=r"got 'top_k', of a model with a head"):
-        open_cache(classifier, written, options(), "x")
+        open_cache(classifier, written, options().distill, "self", "x")
 
 
 def test_numbers_that_are_not_finite(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,11 +161,11 @@ def test_numbers_that_are_not_finite(base: Base, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Base, "model", lambda self: broken)
     with pytest.raises(UserError, match="is not finite; try compute"):
         write_teacher(base, material(tmp_path), options(), tmp_path / FOLDER)
-    assert not (tmp_path / FOLDER / HEADER).exists()
+    assert not (tmp_path / FOLDER / "self" / HEADER).exists()
 
 
 def test_a_cache_runs_no_base(base: Base, written: Material) -> None:
-    cache = open_cache(base, written, options(), "x")
+    cache = open_cache(base, written, options().distill, "self", "x")
     assert isinstance(cache, CachedTokens)
     opened = open_preservation(options(), written, base, 0, "train x")
     assert opened is not None
