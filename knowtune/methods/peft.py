@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from knowtune.common.errors import Problem, UserError, nearest
 from knowtune.methods.base import Method
+from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.methods.tuners import TUNERS
 from knowtune.registry import Context
 
@@ -60,13 +61,6 @@ REQUIRED = {  # options without which PEFT attaches nothing useful, or stops in 
 }
 # Methods whose change is no change of weights: merged, they stay a composed artefact.
 COMPOSED = {"adaption_prompt", "beft", "cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
-# Methods whose layers say by which matrix they change a weight of the base, so that an anchor can hold it: what their
-# `get_delta_weight` gives is what merging adds.
-CHANGES = {
-    "c3a", "deft", "delora", "fourierft", "frod", "gralora", "loha", "lokr", "lora", "osf", "peanut", "psoft", "pvera",
-    "randlora", "shira", "supertuning", "tinylora", "unilora", "vblora", "vera", "waveft",
-}  # fmt: skip
-STARTS_ELSEWHERE = ("pissa", "olora", "corda", "loftq")  # values of `init_lora_weights` that change the base's weights
 # Methods whose saved form has lost what further training needs: a killed run starts this seed again.
 NOT_RESUMABLE = {"cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
 

@@ -3,7 +3,7 @@
     full                theta - theta0 of each parameter; theta0 is one frozen copy, or a teacher's where there is one
     fish                its values v, of the masked entries alone; they are the change
     plain LoRA          ||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), on the r x r side      A: (r, in), B: (out, r)
-    other PEFT types    dW = get_delta_weight of each layer, for the types in `knowtune.methods.peft.CHANGES`
+    other PEFT types    dW = get_delta_weight of each layer, for the types in `peft_changes.CHANGES`
     `of: parameters`    the parameters that the method trains, against their values at the start
 
 Modules that PEFT trains whole, and biases that it trains beside an adapter, are held against the base's. A new head has
@@ -21,7 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from knowtune.common.errors import UserError
 from knowtune.methods.fish.tuner.layer import FishLayer
 from knowtune.methods.fish.tuner.owners import find_module, find_owners
-from knowtune.methods.peft import CHANGES, STARTS_ELSEWHERE
+from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter
 
 WHOLE = f".modules_to_save.{ADAPTER}."  # of a module that PEFT trains whole

@@ -11,7 +11,8 @@ from knowtune.common.errors import UserError
 from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.methods.peft import CHANGES, REFUSED, Peft
+from knowtune.methods.peft import REFUSED, Peft
+from knowtune.methods.peft_changes import CHANGES
 from knowtune.preserve.changes import Delta, Parameter
 from knowtune.preserve.find_changes import find_changes
 from tests.unit.methods.test_peft import TYPES, made, with_warnings
