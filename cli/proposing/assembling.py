@@ -6,6 +6,7 @@ from typing import Any
 
 from cli.proposing.data import Data
 from cli.proposing.guess import Guess
+from cli.proposing.keeping import what_to_keep
 from cli.proposing.model import Model
 from cli.proposing.numbers import numbers_for
 from cli.proposing.overrides import Overrides
@@ -49,9 +50,17 @@ def rejected_limit(guess: Guess, trial: Trial | None, given: float | None) -> tu
 
 
 def assemble(
-    name: str, data: Data, guess: Guess, task: dict[str, Any], model: Model, trial: Trial | None, text: tuple[str, str]
+    name: str,
+    data: Data,
+    guess: Guess,
+    task: dict[str, Any],
+    model: Model,
+    trial: Trial | None,
+    text: tuple[str, str],
+    *,
+    own_text: bool,
 ) -> Preset:
-    """Put the preset together."""
+    """Put the preset together; `own_text`: whether the general text is the user's."""
     notes = [*guess.notes, *data.unsure]
     kind = str(task["kind"])
     if model.num_parameters is None:
@@ -61,7 +70,8 @@ def assemble(
     metrics, columns = [*METRICS[kind]], guess.columns
     metrics += ["efficacy"] if columns.get("old") else []
     metrics += ["paraphrase_efficacy"] if columns.get("old") and columns.get("paraphrases") else []
-    metrics += OF_KNOWN if columns.get("locality_prompt") or (kind == "knowledge" and "known" in data.files) else []
+    known = bool(columns.get("locality_prompt")) or (kind == "knowledge" and "known" in data.files)
+    metrics += OF_KNOWN if known else []
     if kind == "knowledge" and trial is not None and trial.target_tokens > LONG:
         metrics += OF_LONG
         notes.append(f"targets have up to {trial.target_tokens} tokens: exact answers are rare, see {OF_LONG[0]}")
@@ -82,6 +92,7 @@ def assemble(
         max_rejected=MAX_REJECTED,
         base=model.path,
         metrics=metrics,
+        keeping=what_to_keep(kind, model, known=known, own_text=own_text),
         numbers=numbers_for(
             kind, data.count, model.millions, model.card.get("context"), trial.target_tokens if trial else None
         ),

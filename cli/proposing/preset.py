@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.proposing.keeping import Keeping
 from cli.proposing.numbers import BATCH, Numbers
 from cli.proposing.trial import HELD_OUT
 from stages.core.params import yaml_text
@@ -39,6 +40,7 @@ class Preset:
         max_rejected: share.
         base: `base.path`.
         metrics: `evaluate.metrics`.
+        keeping: what is done against forgetting.
         numbers: the rest.
     """
 
@@ -55,6 +57,7 @@ class Preset:
     max_rejected: float
     base: str
     metrics: Sequence[str]
+    keeping: Keeping
     numbers: Numbers
 
     def text_of_file(self) -> str:
@@ -64,10 +67,11 @@ class Preset:
         cases = "paraphrases" in self.columns  # say themselves what is tested
         held_out = {role: 0 if cases or roles[role] else share for role, share in HELD_OUT.items()}
         lora = {"rank": n.rank, "alpha": 2 * n.rank}
-        runs = [f"lora: {{selection: clean, method: lora, options: {_flow(lora)}, seeds: {_flow(n.seeds)}}}"]
+        end = f"preserve: {_flow(self.keeping.preserve)}, seeds: {_flow(n.seeds)}}}"
+        runs = [f"lora: {{selection: clean, method: lora, options: {_flow(lora)}, {end}"]
         if n.full_rate is not None:
             training = _flow({"learning_rate": n.full_rate})
-            runs.append(f"full: {{selection: clean, method: full, training: {training}, seeds: {_flow(n.seeds)}}}")
+            runs.append(f"full: {{selection: clean, method: full, training: {training}, {end}")
         filled = {
             **{name: _flow(value) for name, value in vars(n).items()},
             "about": "\n".join(f"# {comment(line)}" for line in self.about),
@@ -84,6 +88,9 @@ class Preset:
             "columns": "".join(f"\n    {key}: {_flow(value)}" for key, value in self.columns.items()),
             "max_rejected": _flow(self.max_rejected),
             "base": _flow(self.base),
+            "replay": _flow(self.keeping.replay),
+            "rehearse": _flow(self.keeping.rehearse),
+            "why": self.keeping.why,
             "metrics": _flow(list(self.metrics)),
             "batch": BATCH,
             "lr_scheduler_type": "cosine" if kind == "knowledge" else "linear",

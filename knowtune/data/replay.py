@@ -62,7 +62,7 @@ def split_known(
     for rows in others.values():
         taken |= _meets(known, rows)
     free = names[~names.isin(names[taken])].drop_duplicates()
-    chosen = draw(free, share_of(share, names.nunique()), seed + KNOWN_DRAW)
+    chosen = draw(free, _count(share, names), seed + KNOWN_DRAW)
     spare = among(names, chosen)
     return where(known, ~spare), where(known, spare)
 
@@ -72,8 +72,7 @@ def split_texts(texts: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFr
     if not share or texts.empty:
         return texts, texts.head(0)
     names = texts["text"].map(normal_form)
-    distinct = names.drop_duplicates()
-    spare = among(names, draw(distinct, share_of(share, len(distinct)), seed + TEXT_DRAW))
+    spare = among(names, draw(names.drop_duplicates(), _count(share, names), seed + TEXT_DRAW))
     return where(texts, ~spare), where(texts, spare)
 
 
@@ -124,6 +123,12 @@ def refuse_same_texts(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
             f"prepare: {int(both.sum())} texts of source.replay_text are measured too (source.text); remove them from "
             "one of the two\n" + "\n".join(named)
         )
+
+
+def _count(share: float, names: pd.Series[str]) -> int:
+    """Count how many of different names a share is; one at least stays to measure."""
+    different = names.nunique()
+    return min(share_of(share, different), different - 1)
 
 
 def _meets(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series[bool]:

@@ -150,7 +150,7 @@ class _Prompts:
                 f"rehearse.max_tokens: got {settings.max_tokens}; allowed: up to {base.context}, the base's context"
             )
         self.settings, self.tokenizer, self.rows = settings, base.tokenizer(), given.examples
-        token = start_token(self.tokenizer, base)
+        token = start_token(self.tokenizer, base.folder)
         self.lead = [] if token is None else [token]
         few_shot = settings.prompt == "few_shot" and settings.shots > 0
         if few_shot and self.rows.empty:
@@ -194,11 +194,11 @@ class _Prompts:
         return ids if ids[: len(self.lead)] == self.lead else [*self.lead, *ids]
 
 
-def start_token(tokenizer: PreTrainedTokenizerBase, base: Base) -> int | None:
+def start_token(tokenizer: PreTrainedTokenizerBase, folder: Path) -> int | None:
     """Find the token that a text begins with: the tokenizer's, or the model's where it is a control token."""
     from knowtune.models.checkpoint_files import read_object
 
     if tokenizer.bos_token_id is not None:
         return int(tokenizer.bos_token_id)
-    stated: Any = read_object(base.folder / "config.json").get("bos_token_id")
+    stated: Any = read_object(folder / "config.json").get("bos_token_id")
     return stated if type(stated) is int and stated in control_tokens(tokenizer) else None

@@ -96,6 +96,8 @@ def toy(params: dict[str, Any]) -> None:
     params["tracking"]["store"] = "none"  # tests of tracking turn it on
     params["prepare"] |= {"max_facts": 12, "max_known": 20, "max_texts": 5}
     params["prepare"]["label_noise"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
+    params["prepare"]["replay"] = {"known": 0.5, "text": 0.1}
+    params["rehearse"] = {"sequences": 6, "max_tokens": 8, "batch_size": 4}
     params["base"]["build"] |= {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "vocab_size": 600}
     params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
     default = params["filters"]
@@ -112,7 +114,13 @@ def toy(params: dict[str, Any]) -> None:
     params["training"] |= {"epochs": 4, "batch_size": 4, "save_steps": 5, "logging_steps": 4}
     params["runs"] = {
         "lora": {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]},
-        "full": {"selection": "clean", "method": "full", "seeds": [0], "training": {"learning_rate": 0.001}},
+        "full": {
+            "selection": "clean",
+            "method": "full",
+            "seeds": [0],
+            "training": {"learning_rate": 0.001},
+            "preserve": {"replay": {"from": "text"}, "distill": {"on": "self"}, "max_text_tokens": 12},
+        },
         "prefix": {
             "selection": "some",
             "train_on": "chosen",

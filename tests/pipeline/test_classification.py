@@ -90,7 +90,8 @@ def classifier(project: Project, tmp_path: Path) -> Project:
         }
         params["base"] = {"model": "folder", "path": "data/hub/encoder"}
         params["semantics"] = {"representation": "sentence_encoder", "path": "data/hub/encoder", "options": {}}
-        params["prepare"] |= {"max_facts": None, "max_rejected": 0.5}
+        params["prepare"] |= {"max_facts": None, "max_rejected": 0.5, "replay": {}}
+        params["rehearse"] = None
         params["prepare"]["label_noise"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
         params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews", "pushed_away"]
         params["training"] |= {"epochs": 20, "learning_rate": 0.005}

@@ -368,6 +368,7 @@ def test_own_files_and_model_run_in_a_workspace(project: Project, tmp_path: Path
             "columns": {**columns, "prompt": "question", "target": "answer"},
         }
         params["prepare"]["label_noise"] = dict.fromkeys(params["prepare"]["label_noise"], 0)
+        params["prepare"]["replay"] = {"known": 0, "text": 0.5}
         params["base"] = {"model": "folder", "path": "data/base"}
         params["evaluate"]["metrics"] = ["reliability", "generalisation", "text_drift", "pushed_away"]
         params["runs"] = {"lora": {**params["runs"]["lora"], "seeds": [0, 1]}}

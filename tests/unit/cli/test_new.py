@@ -647,6 +647,43 @@ def test_known_rows_bring_their_metrics(project: Path, base: Base) -> None:
         new(data, str(base.folder), known=other, name="third")
 
 
+def test_what_is_kept_goes_by_what_the_user_has(project: Path, base: Base, tmp_path: Path) -> None:
+    data = write(project / "mine/rows.jsonl", repeated(fact))
+    known = write(project / "mine/known.jsonl", [{**fact(i), "question": f"Old {i} is"} for i in range(4)])
+    write(project / "text.jsonl", [{"text": f"It rained on day {i}."} for i in range(20)])
+    text = Path("text.jsonl")
+    shutil.copytree(base.folder, tmp_path / "bare")  # without a start token
+    for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (file := tmp_path / "bare" / name).is_file():
+            said = json.loads(file.read_text())
+            file.write_text(json.dumps({k: v for k, v in said.items() if k not in ("bos_token", "bos_token_id")}))
+
+    def proposed(folder: Path = base.folder, **given: Any) -> tuple[Any, Any, Any, str]:
+        path = new(data, str(folder), force=True, **given)
+        raw = read_yaml(path)
+        check_params(path)
+        (kept,) = {json.dumps(run["preserve"]) for run in raw["runs"].values()}
+        rehearsed = raw["rehearse"] and (raw["rehearse"]["prompt"], raw["rehearse"]["max_tokens"])
+        return raw["prepare"]["replay"], rehearsed, json.loads(kept), path.read_text()
+
+    by_self, by_text = {"distill": {"on": "self"}}, {"distill": {"on": "text"}}
+    replays = {"replay": {"from": "known"}, "distill": {"on": "self"}}
+    assert proposed()[:3] == ({"known": 0, "text": 0}, ("start", 48), by_self)
+    assert proposed(general=text)[:3] == ({"known": 0, "text": 0.5}, None, by_text)
+    assert proposed(known=known)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
+    assert proposed(known=known, general=text)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
+    assert proposed(tmp_path / "bare")[:3] == ({"known": 0, "text": 0.5}, None, by_text)
+    assert proposed(tmp_path / "bare", known=known)[:3] == ({"known": 0.5, "text": 0}, ("few_shot", 48), replays)
+    assert "shares that may be replayed; without known rows or text of yours, the model is held" in proposed()[3]
+
+
+def test_a_classifier_is_held_to_general_text(project: Path, encoder: Base) -> None:
+    rows = repeated(lambda i: {"review": f"this film {i}", "label": ("x", "y")[i % 2]})
+    raw = read_yaml(new(write(project / "mine.jsonl", rows), str(encoder.folder)))
+    assert (raw["prepare"]["replay"], raw["rehearse"]) == ({"known": 0, "text": 0.5}, None)
+    assert raw["runs"]["lora"]["preserve"] == {"distill": {"on": "text"}}
+
+
 def test_long_answers_bring_metrics_that_can_tell_them(project: Path, base: Base) -> None:
     rows = repeated(lambda i: {"prompt": f"Say {i}", "target": f"{i} qz vx jk wq " * 3})
     raw = read_yaml(new(write(project / "mine.jsonl", rows), str(base.folder)))

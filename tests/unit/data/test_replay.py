@@ -92,6 +92,14 @@ class TestSplitTexts:
         assert replay["text"].map(normal_form).nunique() == 2
 
 
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_one_at_least_measures(num: int) -> None:
+    measured, replay = split_known(known_rows().iloc[8:].drop_duplicates("fact").head(num), {}, 0.99, 0)
+    assert (len(measured), len(replay)) == (1, num - 1)
+    texts, spare = split_texts(texts_table([f"Text {i}." for i in range(num)]), 0.99, 0)
+    assert (len(texts), len(spare)) == (1, num - 1)
+
+
 class TestPrepare:
     def test_without_shares_nothing_is_replayed_and_all_else_is_as_before(self, run: Run) -> None:
         done = run(source(), Spare())

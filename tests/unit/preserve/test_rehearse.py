@@ -133,7 +133,7 @@ class TestErrors:
 
     def test_no_start_token(self, base: Base, tmp_path: Path) -> None:
         bare = without_end(tmp_path, base, "bos_token")
-        assert start_token(bare.tokenizer(), bare) is None
+        assert start_token(bare.tokenizer(), bare.folder) is None
         with pytest.raises(UserError, match=r"no start token to write from. Set rehearse.prompt: few_shot, or let"):
             written(bare, tmp_path)
         assert written(bare, tmp_path, prompt="few_shot", shots=1, max_tokens=40)["sequences"] == 20
@@ -144,7 +144,7 @@ class TestErrors:
         start = base.tokenizer().bos_token_id
         for token, seen in ((start, start), (7, None), (None, None)):  # 7 is a letter: a class's default, not a start
             (bare.folder / "config.json").write_text(json.dumps({**config, "bos_token_id": token}))
-            assert start_token(bare.tokenizer(), bare) == seen
+            assert start_token(bare.tokenizer(), bare.folder) == seen
 
     def test_a_base_that_ends_at_once(self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         end = base.tokenizer().eos_token_id

@@ -1,0 +1,62 @@
+"""What a proposed preset does against forgetting, by what the user has: known rows, general text, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cli.proposing.model import Model
+
+SHARE = 0.5  # of known facts or general texts that may be replayed; the rest measures what is lost
+SEQUENCES, TOKENS = 1024, 48  # that the base writes itself
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What goes into a preset.
+
+    Args:
+        replay: `prepare.replay`.
+        rehearse: `rehearse`.
+        preserve: of every run.
+        why: in a sentence.
+    """
+
+    replay: dict[str, float]
+    rehearse: dict[str, Any] | None
+    preserve: dict[str, Any]
+    why: str
+
+
+def what_to_keep(kind: str, model: Model, *, known: bool, own_text: bool) -> Keeping:
+    """Choose by the task and by what there is.
+
+    Args:
+        kind: of the task.
+        model: which is fine-tuned.
+        known: whether there are rows that it knows.
+        own_text: whether the user gives general text.
+    """
+    start = _writes_from_nothing(model)
+    tokens = min(TOKENS, model.card.get("context") or TOKENS)
+    rehearsal = {"sequences": SEQUENCES, "max_tokens": tokens, "prompt": "start" if start else "few_shot"}
+    if kind != "knowledge":
+        why = "half of the general text holds the states to the base's, and the other half measures how far they move"
+        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
+    if known:
+        why = "half of the known facts are replayed, and what the base writes itself is held to it; the others measure"
+        preserve = {"replay": {"from": "known"}, "distill": {"on": "self"}}
+        return Keeping({"known": SHARE, "text": 0}, rehearsal, preserve, why)
+    if own_text or not start:
+        why = "the model is held to its base on half of the general text, and the other half measures"
+        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
+    why = "without known rows or text of yours, the model is held to its base on what the base writes itself"
+    return Keeping({"known": 0, "text": 0}, rehearsal, {"distill": {"on": "self"}}, why)
+
+
+def _writes_from_nothing(model: Model) -> bool:
+    """Tell whether a model has a start token; one that is still to be fetched is taken to have one."""
+    from knowtune.models.checkpoint_files import load_tokenizer
+    from knowtune.preserve.rehearse import start_token
+
+    return model.folder is None or start_token(load_tokenizer(model.folder), model.folder) is not None
