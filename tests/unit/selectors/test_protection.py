@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from knowtune.common.errors import UserError
 from knowtune.models.masks import num_entries
+from knowtune.registry import member_class
+from knowtune.selectors import SELECTORS
 from knowtune.selectors.base import Choice, Selector
 from knowtune.selectors.everything import Everything
 from knowtune.selectors.fish import Fish
@@ -59,6 +61,11 @@ STRATEGIES: list[tuple[type[Any], dict[str, Any]]] = [
     (Random, {}),
     (Everything, {}),
 ]
+
+
+def test_every_selector_with_protection_is_tested_here() -> None:
+    members = [member_class(SELECTORS, "selector", name) for name in SELECTORS]
+    assert {kind for kind, _ in STRATEGIES} == {member for member in members if "protect" in member.model_fields}
 
 
 @pytest.mark.parametrize(("kind", "options"), STRATEGIES)
