@@ -292,8 +292,7 @@ def test_several_sources_are_compared_each_with_a_mean_of_its_own(base: Base) ->
         opened.see_attached(attached)
         assert len({id(r.comparison.teacher) for r in opened.readings if r.comparison is not None}) == 1
         attached.model.norm.weight.data *= 1.3
-        loss = opened.loss(attached, attached, Part(0, 0, 16))
-        assert loss is not None
+        loss = term_of(opened, attached, Part(0, 0, 16))
         torch.testing.assert_close(loss, 2.0 * opened.take_means()["distill"])
         return loss
 
