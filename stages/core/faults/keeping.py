@@ -25,7 +25,9 @@ def check_keeping(raw: dict[str, Any]) -> Iterator[Problem]:
             given = preserve.get(part)
             if given is None or (part == "anchor" and given.get("form", "l2") == "l2"):
                 continue
-            yield from _source(raw, f"runs.{name}.preserve.{part}.{key}", given.get(key, default))
+            named = given.get(key, default)
+            for source in named if isinstance(named, list) else [named]:
+                yield from _source(raw, f"runs.{name}.preserve.{part}.{key}", source)
     for name, section in family(raw, "selections").items():
         protect = section.get("options", {}).get("protect")
         named = protect.get("from") if isinstance(protect, dict) else None
@@ -35,7 +37,7 @@ def check_keeping(raw: dict[str, Any]) -> Iterator[Problem]:
     yield from _shares(raw)
 
 
-def _source(raw: dict[str, Any], where: str, source: Any) -> Iterator[Problem]:
+def _source(raw: dict[str, Any], where: str, source: str) -> Iterator[Problem]:
     """Check that a source has something, and that the task has such a source."""
     if source in ("self", "prompts") and not _writes(raw):
         got = f"{source!r}, which only a model that writes has"

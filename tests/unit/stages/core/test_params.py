@@ -538,6 +538,10 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "rehearse",
     ),
     (
+        lambda p: p.update(rehearse=None) or keeps(p, distill={"on": ["known", "self"]}),
+        "runs.lora.preserve.distill.on: got 'self', which is empty; allowed: known or text",
+    ),
+    (
         lambda p: p["prepare"].pop("replay") and keeps(p, replay={}),
         "runs.lora.preserve.replay.from: got 'known', which is empty; allowed: self; or give it something: "
         "prepare.replay.known, or source.files.replay",
