@@ -98,6 +98,7 @@ class Reading:
         """
         stream, replay, comparison = self.stream, self.replay, self.comparison
         whole = stream.of_step(part)
+        self._note(model, part, whole)
         for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
             inputs, terms = self._inputs(model, drawn), []
             of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
@@ -135,9 +136,15 @@ class Reading:
                 f"{self.label}: preserve.{term} is not finite at step {part.step + 1}; sequences: "
                 f"{', '.join(faulty[:5])}. Lower its weight or the learning rate, raise warmup_steps, or look at them"
             )
-        self._sums[term] = self._sums.get(term, 0.0) + mean.detach()
-        self._steps.setdefault(term, set()).add(part.step)
+        self._sums[term] += mean.detach()
         return mean
+
+    def _note(self, model: Any, part: Part, whole: list[int]) -> None:
+        """Count a step that reads, in all its parts: processes must have the same terms, if one's part is empty too."""
+        for term, used in (("replay", self.replay), ("distill", self.comparison)):
+            if whole and used is not None:
+                self._sums.setdefault(term, torch.zeros((), device=next(model.parameters()).device))
+                self._steps.setdefault(term, set()).add(part.step)
 
     @contextmanager
     def _mode(self, model: Any, seeds: list[int]) -> Iterator[None]:
