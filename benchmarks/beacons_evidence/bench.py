@@ -125,8 +125,8 @@ class BeaconsBench(Bench):
         return chosen_rate({record["learning_rate"]: record["metrics"] for record in tried}, self.metrics[0])
 
     @cache  # noqa: B019 - lives as long as the process
-    def noisy_rows(self, wrong: float, seed: int) -> tuple[pd.DataFrame, set[str], Seen]:
-        """Inject wrong targets; let the base answer, and sketch its gradients."""
+    def noisy_rows(self, wrong: float, seed: int, sketched: bool) -> tuple[pd.DataFrame, set[str], Seen]:
+        """Inject wrong targets; let the base answer, and sketch its gradients where a filter reads them."""
         rates = {"wrong": wrong, "contradictions": 0.0, "duplicates": 0.0, "empties": 0.0}
         rows, injected = inject(self.material.rows, rates, seed)
         distances = self.base.task.evaluator.distances(
@@ -134,6 +134,8 @@ class BeaconsBench(Bench):
             DECODING["extra_tokens"],
         )  # fmt: skip
         answers = pd.DataFrame({"id": rows["id"], "distance": distances}, index=rows.index)
+        if not sketched:
+            return rows, set(injected["id"]), Seen(answers)
         with Sketcher(self.model, **SKETCH) as sketcher:
             encoded = self.base.task.encode(self.tokenizer, rows)
             sketches = sketch_rows(sketcher, encoded, self.base.task, 32, "sketches", rows["id"].tolist())
@@ -150,7 +152,7 @@ class BeaconsBench(Bench):
 
     def train(self, setting: Setting) -> None:
         """Train and judge one setting."""
-        rows, wrong, seen = self.noisy_rows(setting.wrong, setting.seed)
+        rows, wrong, seen = self.noisy_rows(setting.wrong, setting.seed, "interference" in FILTERS[setting.filter])
         chain = [
             (name, member_class(FILTER_CLASSES, "filter", name)(**o)) for name, o in FILTERS[setting.filter].items()
         ]

@@ -65,6 +65,8 @@ def lines(results: Sequence[TaskResults], work: Path) -> Iterator[str]:
     yield from tables.equal_learning_table(learned, PAIRS, NAMES, LOST)
     yield from ["", "## What is trained", "", *TRAINED, ""]
     yield from tables.trained_table(learned, HEADLINES, NAMES)
+    if absent := [NAMES[arm] for arm in EVERY if not any(takes_part(each, arm) for each in learned)]:
+        yield from ["", f"Not trained at all yet: {'; '.join(absent)}."]
     for result in results:
         yield from ["", f"## {TASKS[result.name]}", ""]
         yield from task_tables(result)

@@ -134,8 +134,8 @@ A higher learning rate learns more and forgets more, so what arms forget at thei
 say something of the rates alone. Here each seed's trainings, in the order of their rates up to the
 one that learns most, are joined by straight lines. From the lowest to the highest level that both
 of a seed's curves reach, the difference is taken at five levels and averaged. The interval is over
-seeds; the levels are means over seeds, in the measure of learning.
-With two arms that each have one rate there is nothing to compare.""".split("\n")
+seeds; the levels are means over seeds, in the measure of learning. With two arms that each have one
+rate there is nothing to compare.""".split("\n")
 
 TRAINED = """\
 Which of the differences above can be taken. One of learning needs three seeds of both arms at their
