@@ -30,10 +30,6 @@ METHODS: dict[str, dict[str, Any]] = {  # name -> method, type and options
 }
 RATES: dict[str, tuple[float, ...]] = {"embedded": (0.0, 0.1, 0.3), "pararel": (0.0, 0.1, 0.3)}  # of wrong targets
 GRID = (6e-4, 2e-3, 6e-3)
-PLAIN_RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> method -> rates of plain training beside the chosen
-    "embedded": {"lora": (4e-3, 1e-2)},  # one lower and one higher, so that what arms forget can be read off
-    "pararel": {"lora": (1.4e-3, 2.8e-3)},
-}
 SKETCH = {"dimensions": 2048, "seed": 0}
 PLAIN = ("all rows", "even")
 
@@ -60,3 +56,10 @@ def arms() -> list[Arm]:
     both = [Arm("lora", "nearest", "near more"), Arm("lora", "nearest", "far more")]
     others = [("all rows", "even"), ("nearest", "even"), ("all rows", "near more"), ("all rows", "far more")]
     return [*alone, *both, *(Arm(method, *each) for method in ("kasa", "fish") for each in others)]
+
+
+CURVES: dict[str, tuple[float, ...]] = {  # task -> rates beside the chosen one, so that an arm's forgetting is a curve
+    "embedded": (2e-3, 4e-3),
+    "pararel": (1.4e-3,),
+}
+CURVED = (Arm("lora", *PLAIN), Arm("lora", "all rows", "near more"), Arm("lora", "nearest", "even"))

@@ -1,8 +1,8 @@
 """The trainings behind docs/evidence-beacons.md: inject label noise, filter, weigh, train, judge.
 
 Label noise has the seed of the training, so that it is part of the spread over seeds. A method's learning rate is
-chosen by generalisation, in plain training without noise, with a seed that no result has. Plain training is done at
-neighbouring rates, too: what an arm forgets is held against plain training that learned as much.
+chosen by generalisation, in plain training without noise, with a seed that no result has. Plain training and a few arms
+have lower rates, too: what they forget is compared where they have learned as much.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import pandas as pd
 import torch
 
 from benchmarks.beacons_evidence.arms import (
+    CURVED,
+    CURVES,
     FILTERS,
     GRID,
     METHODS,
     PLAIN,
-    PLAIN_RATES,
     RATES,
     SKETCH,
     WEIGHTINGS,
@@ -112,8 +114,8 @@ class BeaconsBench(Bench):
             for wrong in RATES[self.material.name]:
                 for arm in arms():
                     yield Setting(arm.method, arm.filter, arm.weighting, wrong, seed, learning_rates[arm.method])
-                for method, rates in PLAIN_RATES[self.material.name].items():
-                    yield from (Setting(method, *PLAIN, wrong, seed, rate) for rate in rates)
+                for arm, rate in product(CURVED, CURVES[self.material.name]):
+                    yield Setting(arm.method, arm.filter, arm.weighting, wrong, seed, rate)
 
     def grid(self, method: str) -> list[Setting]:
         """List the trainings that a method's learning rate is chosen by."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.beacons_evidence.arms import RATES, WEIGHTINGS
 from benchmarks.beacons_evidence.figures import draw_changes
 from benchmarks.beacons_evidence.results import (
+    AT,
     LEARNED,
     LOST,
     PLAIN_NAME,
@@ -18,7 +19,7 @@ from benchmarks.beacons_evidence.results import (
     arm_names,
     read_results,
 )
-from benchmarks.beacons_evidence.texts import EQUAL, HEADLINES, INTRO, LIMITS, RULES, TITLES
+from benchmarks.beacons_evidence.texts import EQUAL, HEADLINES, INTRO, LIMITS, LOWER, NEAR, RULES, TITLES
 from benchmarks.evidence import markdown
 from benchmarks.evidence.claims import split_learned, tally
 from benchmarks.evidence.comparisons import Difference
@@ -62,6 +63,8 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["", *RULES, "", "![Differences by seed](images/evidence-beacons.svg)", ""]
     yield from ["", "## Forgetting at equal learning", "", *EQUAL, ""]
     yield from equal_learning(groups)
+    yield from ["", "## A lower learning rate instead", "", *LOWER, ""]
+    yield from lower_rates(groups)
     for result in results:
         for wrong in dict.fromkeys(group.wrong for group in result.groups):
             yield from ["", f"## {TITLES[result.name]}, {100 * wrong:.0f} % wrong targets", ""]
@@ -118,6 +121,26 @@ def equal_learning(groups: Sequence[Group]) -> Iterator[str]:
                 )
 
 
+def lower_rates(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield what weighing near rows more changes, and what a lower learning rate does, against plain training."""
+    shown = (LEARNED, *UNEQUAL)
+    yield f"| against plain training | comparison | seeds | {' | '.join(metric_heads(shown))} |"
+    yield "| --- " * (3 + len(shown)) + "|"
+    for group in groups:
+        lower = [
+            arm
+            for arm in group.at_other_rates
+            if arm.startswith(PLAIN_NAME + AT) and group.comparison.rate(arm) < group.comparison.rate(PLAIN_NAME)
+        ]
+        for arm in (NEAR, *lower) if lower else ():
+            differences = [group.comparison.difference(arm, PLAIN_NAME, name) for name in shown]
+            cells = [
+                "–" if each.mean is None else format_metric(each.metric, each.mean, each.half_width, sign=True)
+                for each in differences
+            ]
+            yield f"| {arm} | {group.comparison.name} | {len(differences[0].seeds)} | {' | '.join(cells)} |"
+
+
 def table(result: TaskResults, groups: Sequence[Group]) -> Iterator[str]:
     """Yield a table of arms: what wrong rows went, means, and where learning differs from plain training's."""
     heads = metric_heads(SHOWN)
@@ -126,7 +149,7 @@ def table(result: TaskResults, groups: Sequence[Group]) -> Iterator[str]:
     base = result.base["metrics"]
     yield f"| base | – | – | – | {' | '.join(format_metric(name, base[name], None) for name in SHOWN)} |"
     for group in groups:
-        for arm in group.arms:
+        for arm in (*group.arms, *group.at_other_rates):
             run = list(group.comparison.run(arm).values())
             share = group.dropped[arm]
             gone = "–" if share is None else f"{share:.0%}"
@@ -134,7 +157,9 @@ def table(result: TaskResults, groups: Sequence[Group]) -> Iterator[str]:
             for name in SHOWN:
                 mean = mean_interval([metrics[name] for metrics in run])
                 text = format_metric(name, mean["mean"], mean["half_width"])  # type: ignore[arg-type]
-                against = 0 if name in UNEQUAL else group.comparison.difference(arm, PLAIN_NAME, name).verdict
+                against = (
+                    0 if name in UNEQUAL or AT in arm else group.comparison.difference(arm, PLAIN_NAME, name).verdict
+                )
                 cells.append(f"**{text}** {'better' if against > 0 else 'worse'}" if against else text)
             yield f"| {group.method} | {arm} | {len(run)} | {gone} | {' | '.join(cells)} |"
 

@@ -14,6 +14,7 @@ from benchmarks.evidence.store import read_latest
 
 LEARNED, LOST, PUSHED = "generalisation", "forgotten", "pushed_away"
 PLAIN_NAME = "plain"
+AT = " at "
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ class Group:
         """The arms with enough seeds, in their order; plain training first."""
         names = dict.fromkeys(arm.name for arm in arms() if arm.method == self.method)
         return [name for name in names if len(self.comparison.run(name)) >= MIN_SEEDS]
+
+    @property
+    def at_other_rates(self) -> list[str]:
+        """The same arms at rates that were not chosen, where enough seeds have them: "plain at 0.004"."""
+        return [
+            name for name in self.comparison.trainings if AT in name and len(self.comparison.run(name)) >= MIN_SEEDS
+        ]
 
     @property
     def title(self) -> str:
@@ -110,9 +118,15 @@ def _group(
             if record["num_wrong"] and record["learning_rate"] == rate:
                 dropped.setdefault(name, []).append(record["wrong_dropped"] / record["num_wrong"])
     title = f"{task}, {100 * wrong:.0f} % wrong, {method}"
-    comparison = Comparison(title, LEARNED, LOST, base["metrics"], by_arm, dict.fromkeys(by_arm, rate))
+    rates = dict.fromkeys(by_arm, rate)
+    for name, seeds in list(by_arm.items()):
+        for other in sorted({tried for seed, own in seeds.items() if seed != GRID_SEED for tried in own} - {rate}):
+            rates[f"{name}{AT}{other:g}"] = other
+            at_other = {seed: {other: own[other]} for seed, own in seeds.items() if other in own}
+            by_arm[f"{name}{AT}{other:g}"] = at_other
+    comparison = Comparison(title, LEARNED, LOST, base["metrics"], by_arm, rates)
     shares = {name: sum(own) / len(own) for name, own in dropped.items()}
-    return Group(task, wrong, method, comparison, {name: shares.get(name) for name in by_arm})
+    return Group(task, wrong, method, comparison, {name: shares.get(name.partition(AT)[0]) for name in by_arm})
 
 
 def arm_names() -> list[str]:

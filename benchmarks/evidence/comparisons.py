@@ -8,7 +8,7 @@ differences:
 2. What is learned is compared at the chosen rates, seed by seed.
 3. What is forgotten is compared at equal learning only. Each seed's trainings are a curve, forgotten as a function of
    learned. Two arms are compared at levels of learning that both reach, never below what either learns at its lowest
-   rate: the untrained base is no point of a curve.
+   rate: the untrained base is no point of a curve. An arm with one rate has no curve: at another it may forget less.
 4. A task that no arm learns is in no count.
 
 `benchmarks.evidence.claims` counts differences, `benchmarks.evidence.tables` writes them. A page's own part is its
@@ -27,6 +27,7 @@ from knowtune.common.statistics import mean_interval
 
 GRID_SEED = 100  # of the trainings that rates are chosen by; no result has it
 MIN_SEEDS = 3  # of an interval
+MIN_RATES = 2  # of a curve
 NUM_LEVELS = 5  # at which two curves are compared, evenly over what both reach
 
 
@@ -122,6 +123,8 @@ class Comparison:
             return Difference(lost, lacks=self._lacking_runs(one, other))
         differences, spans = {}, []
         for seed in common:
+            if min(len(own[seed]), len(others[seed])) < MIN_RATES:
+                continue
             curves = [make_curve(rates[seed], self.learned, lost) for rates in (own, others)]
             span = common_span(*curves)
             if span is None:

@@ -72,9 +72,21 @@ def test_between_the_base_and_the_lowest_rate_nothing_is_compared() -> None:
     assert equal.lacks == "rates at which both learn the same"
 
 
+def test_an_arm_with_one_rate_has_no_curve() -> None:
+    one = seeds({2.0: (0.3, 0.9)})  # at a lower rate it may forget less
+    other = seeds({1.0: (0.2, 0.1), 2.0: (0.4, 0.3)})
+    assert comparison(one=one, other=other).at_equal_learning("one", "other").lacks
+
+
 def test_seeds_are_paired_and_each_is_compared_at_levels_of_its_own() -> None:
     gaps = {0: 0.10, 1: 0.11, 2: 0.12}
-    one = {seed: {1.0: {"generalisation": 0.1 + 0.2 * seed, "forgotten": 0.1 + 0.3 * seed}} for seed in gaps}
+    one = {
+        seed: {
+            1.0: {"generalisation": 0.1 + 0.2 * seed, "forgotten": 0.1 + 0.3 * seed},
+            2.0: {"generalisation": 0.05 + 0.2 * seed, "forgotten": 0.9},  # learns less again: no part of the curve
+        }
+        for seed in gaps
+    }
     other = {
         seed: {
             1.0: {"generalisation": 0.2 * seed, "forgotten": 0.3 * seed - gap},
