@@ -20,6 +20,7 @@ from knowtune.evaluation.compute_metrics import compute_metrics
 from knowtune.evaluation.results import Results, beside_base
 from knowtune.methods.base import Method
 from knowtune.training.fit import Fitted, Training, fit, seed_everything
+from knowtune.training.recipe import Recipe
 
 SEEDS = (0, 1, 2, 3, 4)
 BATCH = 128  # rows judged at a time
@@ -99,10 +100,17 @@ class Bench(ABC):
         }
 
     def fit(
-        self, model: torch.nn.Module, encoded: Any, method: Method, setting: Any, num_rows: int, **options: Any
+        self,
+        model: torch.nn.Module,
+        encoded: Any,
+        method: Method,
+        setting: Any,
+        num_rows: int,
+        recipe: Recipe | None = None,
+        **options: Any,
     ) -> tuple[Fitted, float, float]:
         """Train a model that a method is attached to; return also the CPU and wall seconds that it took."""
-        recipe = self.material.recipe(num_rows, setting.learning_rate)
+        recipe = recipe or self.material.recipe(num_rows, setting.learning_rate)
         with tempfile.TemporaryDirectory() as work:
             cpu, wall = time.process_time(), time.monotonic()
             training = Training(

@@ -1,0 +1,176 @@
+"""The trainings behind docs/evidence-preserve.md: train with what an arm preserves by, judge beside the base.
+
+An arm is tried at its learning rates with a seed that no result has, and every seed trains at all of them: so what is
+forgotten can be read off at equal learning. What is trained at the last rate of some arms is mixed with its base, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.evidence.bench import BATCH, SEEDS, Bench
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.preserve_evidence.arms import BUDGET, METHODS, Arm, Part
+from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
+from benchmarks.preserve_evidence.kept import Keeper
+from benchmarks.preserve_evidence.materials import Task
+from benchmarks.preserve_evidence.memory import peak_memory
+from knowtune.common.files import text_digest
+from knowtune.evaluation.evaluate import EvaluationSet, judge_model
+from knowtune.evaluation.results import Results
+from knowtune.methods import METHODS as METHOD_CLASSES
+from knowtune.methods.base import MaskedMethod, Method
+from knowtune.models.masks import Mask
+from knowtune.preserve.preservation import Preservation
+from knowtune.registry import member_class
+from knowtune.selectors import SELECTORS
+from knowtune.selectors.pools import ModelPool
+from knowtune.tasks.answers import Decoding
+from knowtune.training.dataset import encode
+from knowtune.training.fit import seed_everything
+from knowtune.training.reweighting import Plan, open_reweighting
+from knowtune.training.weights import Weighting
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What tells one training from another within a task."""
+
+    arm: str
+    seed: int
+    learning_rate: float
+
+
+class PreserveBench(Bench):
+    """All the work of one task.
+
+    Args:
+        task: what is learned, and what may be replayed.
+        parts: what is trained, the most wanted first.
+        folder: where finished pieces are kept.
+        num_seeds: so many of the seeds, the first ones.
+    """
+
+    def __init__(self, task: Task, parts: Sequence[Part], folder: Path, num_seeds: int = len(SEEDS)) -> None:
+        """See `Bench`."""
+        self.task, self.parts, self.folder = task, parts, folder
+        self.arms = {arm.name: arm for part in parts for arm in part.arms}
+        super().__init__(task.material, folder, task.material.metrics, num_seeds)
+
+    def prepare(self) -> None:
+        """Let the base write, and look which known rows it has right."""
+        self.identity = text_digest([self.identity, self.task.described()])[:16]
+        self.keeper = Keeper(self.task, self.model, self.folder / "kept" / f"{self.material.name}-{self.identity}")
+
+    def sizes(self) -> dict[str, Any]:
+        """Count also what may be replayed."""
+        return {**super().sizes(), "batch_size": self.material.batch_size, "kept": self.keeper.sizes()}
+
+    def settings(self) -> Iterator[Setting]:
+        """Yield what to train, in order: of each part the trainings that rates are chosen by, then seed after seed."""
+        for part in self.parts:
+            for seed in (GRID_SEED, *self.seeds[: part.num_seeds]):
+                for arm in part.arms:
+                    yield from (Setting(arm.name, seed, rate) for rate in part.rates)
+
+    def left(self) -> int:
+        """Count the trainings that are still to do."""
+        return sum(self.key(setting) not in self.store.records for setting in set(self.settings()))
+
+    def key(self, what: Any) -> str:
+        """Name a piece by all that decides it."""
+        if not isinstance(what, Setting):
+            return text_digest([self.identity, what])[:24]
+        arm = asdict(self.arms[what.arm])
+        return text_digest([self.identity, asdict(what), arm, METHODS[arm["method"]], BUDGET])[:24]
+
+    def train(self, setting: Setting) -> None:
+        """Train and judge one setting, and its mixtures."""
+        arm, label = self.arms[setting.arm], str(setting)
+        method_name, options = METHODS[arm.method]
+        method: Method = member_class(METHOD_CLASSES, "method", method_name)(**options)
+        started = time.process_time()
+        mask = self.mask(arm, setting.seed) if arm.selector else None
+        preservation = self.keeper.preservation(arm.preserve, setting.seed, label) if arm.preserve else None
+        encoded = encode(self.tokenizer, self.material.rows, self.base, label)
+        reweighting = None
+        if arm.reweight is not None:
+            plan = Plan(Weighting(**arm.reweight), None, 1, 0, f"{label}: reweight")
+            reweighting = open_reweighting(plan, self.material.rows, encoded, self.base, self.tokenizer, label)
+        seed_everything(setting.seed)  # before the adapter exists: its random start is part of the result
+        recipe = self.material.recipe(len(encoded), setting.learning_rate)
+        recipe = recipe.with_changes({"epochs": recipe.epochs * arm.epochs, "load_best_model_at_end": arm.best})
+        validation = encode(self.tokenizer, self.material.validation, self.base, label) if arm.best else None
+        ready = time.process_time() - started
+        with peak_memory() as peak:
+            model = self.attached(method, mask, preservation)
+            fitted, cpu, wall = self.fit(
+                model, encoded, method, setting, len(encoded), recipe=recipe, validation=validation,
+                preservation=preservation, reweighting=reweighting,
+            )  # fmt: skip
+            memory = peak()
+        scores = self.score(self.judge(fitted.model))
+        if any(part.mixed and arm in part.arms and setting.learning_rate == part.rates[-1] for part in self.parts):
+            self.mix(method.fold(fitted.model), setting)
+        self.add(
+            "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, ready=ready,
+            memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable,
+        )  # fmt: skip
+
+    def attached(self, method: Method, mask: Mask | None, preservation: Preservation | None) -> torch.nn.Module:
+        """Load the base and attach a method; what preserves looks at both."""
+        model = self.base.model()
+        if preservation is not None:
+            preservation.see_base(model)
+        if mask is not None:
+            assert isinstance(method, MaskedMethod)
+            attached = method.attach_masked(model, mask, None)
+        else:
+            attached = method.attach(model)
+        if preservation is not None:
+            preservation.see_attached(attached)
+        return attached
+
+    def mask(self, arm: Arm, seed: int) -> Mask | None:
+        """Choose a mask; Fisher information about what must stay is read from the folder, where it lies there."""
+        assert arm.selector is not None
+        member = member_class(SELECTORS, "selector", arm.selector)
+        encoded = self.base.task.encode(self.tokenizer, self.material.rows)
+        pool = ModelPool(
+            self.material.rows, encoded, self.seeded_model(seed), self.base.task, seed=seed,
+            material=self.keeper.material, work=self.keeper.folder / "fisher-passes",
+        )  # fmt: skip
+        protect = {} if arm.protect is None else {"protect": arm.protect}
+        samples = min(128, len(encoded))
+        return member(budget=BUDGET, samples=samples, **protect).choose(pool, seed).mask
+
+    def mix(self, tuned: Any, setting: Setting) -> None:
+        """Judge mixtures of what is trained with its base, on what measures and on what a choice is made by."""
+        for kind, mixtures in MIXTURES.items():
+            for alpha, mixture in mixtures.items():
+                piece = {"arm": f"{setting.arm}, {kind}", "seed": setting.seed, "alpha": alpha}
+                with mixed(tuned, self.model, mixture) as model:
+                    scores = self.score(self.judge(model))
+                    learned = self.validate(model)["right"]
+                    forgotten = 1 - self.keeper.share_right(model)
+                choice = {"learned": learned, "forgotten": forgotten}
+                self.add("mixture", self.key([self.key(setting), kind, alpha]), **piece, metrics=scores, choice=choice)
+
+    def judge(self, model: torch.nn.Module) -> Results:
+        """Judge the evaluation examples, read the texts, and compare distributions with the base's."""
+        label = f"{self.material.name}: judged"
+        return judge_model(self.evaluation_set, model, self.base, None, label, self.model)
+
+    @cached_property
+    def evaluation_set(self) -> EvaluationSet:
+        """What models are judged on."""
+        material = self.material
+        decoding = Decoding(BATCH, 1, 0)  # no metric reads answers
+        return EvaluationSet(material.examples, material.texts, self.metrics, decoding, material.max_tokens)

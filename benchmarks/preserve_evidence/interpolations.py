@@ -1,0 +1,46 @@
+"""Mixtures of a trained model with its base, in memory: each costs a judgement and no training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from knowtune.checkpoints.tied_weights import weights_of
+from knowtune.merging.mixtures.base import Mixture, Position
+from knowtune.merging.mixtures.interpolate import Interpolate
+from knowtune.merging.mixtures.lines import Lines
+from knowtune.models.blocks import block_of, stacks_of
+
+ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of interpolation
+FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)  # of LiNeS: what the first block keeps; the last one keeps all
+MIXTURES = {
+    "interpolated": {alpha: Interpolate(alpha=alpha) for alpha in ALPHAS},
+    "LiNeS": {alpha: Lines(alpha=alpha, beta=1 - alpha) for alpha in FIRST},
+}
+
+
+@contextmanager
+def mixed(tuned: Any, base: Any, mixture: Mixture) -> Iterator[Any]:
+    """Give the tuned model the mixture's weights inside the context.
+
+    Args:
+        tuned: a model with the base's names, folded.
+        base: the pristine one.
+        mixture: how much of each change is kept.
+    """
+    stacks, origins, own = stacks_of(tuned), weights_of(base), weights_of(tuned)
+    kept = {name: tensor.detach().clone() for name, tensor in own.items()}
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.is_floating_point():
+                share = mixture.kept_share(Position(*block_of(name, stacks)))
+                if share != 1:  # (b - a) + a is not b
+                    tensor.copy_(torch.lerp(origins[name].detach(), kept[name], share))
+        try:
+            yield tuned
+        finally:
+            for name, tensor in own.items():
+                tensor.copy_(kept[name])

@@ -1,0 +1,184 @@
+"""Writes docs/evidence-preserve.md from what is finished: verdicts and tables. No number is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.evidence import markdown
+from benchmarks.evidence.claims import split_learned, tally
+from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.numbers import format_metric, metric_heads, versions
+from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_cells
+from benchmarks.preserve_evidence.arms import METHODS, PARTS, RATES, WHOLE, WITHOUT
+from benchmarks.preserve_evidence.correlations import correlation_table
+from benchmarks.preserve_evidence.figures import draw_frontier
+from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults, read_results
+from benchmarks.preserve_evidence.texts import (
+    CLAIMS,
+    COSTS,
+    EQUAL,
+    INTRO,
+    LIMITS,
+    MASKS,
+    NAMES,
+    PREDICTS,
+    RIVALS,
+    RULES,
+    SWITCH,
+    TARGETS,
+    TITLES,
+)
+from knowtune.common.statistics import mean_interval
+
+SHOWN = (LEARNED, "reliability", LOST, DRIFT, "kl_to_base", "kl_to_base_prompts")
+PARTS_CLAIMS, RIVAL_CLAIMS, MASK_CLAIMS = (CLAIMS[kind] for kind in ("parts", "rivals", "masks"))
+
+
+def write_page(work: Path, docs: Path) -> None:
+    """Write the page."""
+    results = read_results(work)
+    if not results:
+        raise SystemExit(f"{work}: no comparison is finished yet; three seeds are needed")
+    draw_frontier(results, docs / "images" / "evidence-preserve.svg")
+    markdown.write_page(docs / "evidence-preserve.md", lines(results))
+
+
+def comparisons(results: Sequence[TaskResults]) -> list[Comparison]:
+    """List the comparisons of each task's methods, less those that no arm learns."""
+    every = [of for result in results for method in METHODS if (of := result.of_method(method)) is not None]
+    return split_learned(every)[0]
+
+
+def lines(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield the page."""
+    every = comparisons(results)
+    yield from INTRO
+    yield from how_finished(results)
+    yield from ["", "## Learned and kept", "", *TARGETS, ""]
+    for result in results:
+        yield from [f"**{TITLES[result.name]}**", ""]
+        yield from targets(result)
+        yield ""
+    yield from ["![Learned against forgotten](images/evidence-preserve.svg)", ""]
+    yield from ["## Each part alone, and together", "", *RULES, ""]
+    yield from claims_table(every, PARTS_CLAIMS)
+    yield from ["", "## Which part would you switch off?", "", *SWITCH, ""]
+    yield from switched_off(every)
+    yield from ["", "## The plainest rivals", "", *RIVALS, ""]
+    yield from claims_table(every, RIVAL_CLAIMS)
+    yield from ["", "## Protected masks", "", *MASKS, ""]
+    yield from claims_table(every, MASK_CLAIMS)
+    yield from ["", "## What does the divergence predict?", "", *PREDICTS, ""]
+    yield from correlation_table(results)
+    yield from ["", "## Costs", "", *COSTS, ""]
+    yield from costs(results)
+    yield from ["", "## Forgetting at equal learning, one by one", "", *EQUAL, ""]
+    pairs = list(dict.fromkeys((claim.one, claim.other) for of in CLAIMS.values() for claim in of))
+    yield from equal_learning_table(every, pairs, NAMES, [LOST, DRIFT])
+    for result in results:
+        yield from ["", f"## {TITLES[result.name]}", ""]
+        yield from table(result)
+    yield from ["", "## How it was made", ""]
+    yield from how_made(results)
+    yield from ["", "## What falls short", "", *LIMITS]
+
+
+def how_finished(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield what this page rests on, and what is not finished."""
+    yield ""
+    for name in PARTS:
+        result = next((each for each in results if each.name == name), None)
+        if result is None:
+            yield f"- **{name}**: not finished when this page was made."
+            continue
+        seeds = {arm: len(result.comparison.run(arm)) for arm in result.arms}
+        done = ", ".join(f"{arm} ({num})" for arm, num in seeds.items())
+        text = f"- **{name}**, arms with at least three seeds, and how many: {done}."
+        yield text + (f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else "")
+
+
+def targets(result: TaskResults) -> Iterator[str]:
+    """Yield a line for each arm at its chosen rate: what it learns beside plain LoRA, what it loses."""
+    comparison = result.comparison
+    yield f"| arm | seeds | rate | {LEARNED} | − plain LoRA's | {LOST} ↓ | {DRIFT} ↓ |"
+    yield "| --- " * 7 + "|"
+    for arm in result.arms:
+        learned, *lost = mean_cells(comparison, arm, (LEARNED, LOST, DRIFT))
+        against = comparison.difference(arm, PLAIN_LORA, LEARNED)
+        text = "–" if arm == PLAIN_LORA else markdown.difference_text(against)
+        cells = [arm, str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", learned, text, *lost]
+        yield f"| {' | '.join(cells)} |"
+
+
+def switched_off(every: Sequence[Comparison]) -> Iterator[str]:
+    """Yield what changes when a part is left out of all three: verdicts, and means over comparisons."""
+    heads = (f"{LEARNED} without it", "forgotten without it, at equal learning", "comparisons")
+    yield f"| switched off | {' | '.join(heads)} |"
+    yield "| --- " * 4 + "|"
+    for part, without in WITHOUT.items():
+        learned = [each.difference(without, WHOLE, LEARNED) for each in every]
+        lost = [each.at_equal_learning(without, WHOLE) for each in every]
+        cells = []
+        for differences in (learned, lost):
+            means = [each.mean for each in differences if each.mean is not None]
+            points = f"{100 * sum(means) / len(means):+.1f} points on average, " if means else ""
+            cells.append(f"{points}{tally(differences)}")
+        measured = sum(each.mean is not None for each in lost)
+        yield f"| {part} | {' | '.join(cells)} | {measured} |"
+
+
+def costs(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield the median cost of an arm's trainings, beside plain training's by the same method."""
+    yield "| task | arm | CPU seconds of training | × plain | before it | peak memory, MB | × plain |"
+    yield "| --- " * 7 + "|"
+    for result in results:
+        for arm in result.arms:
+            method = arm.partition(": ")[0]
+            plain = "mask: random" if method == "mask" else f"{method}: plain"
+            cells = []
+            for key, scale, digits in (("cpu", 1.0, 1), ("memory", 1e-6, 0)):
+                own, beside = result.median(arm, key), result.median(plain, key)
+                cells.append("–" if own is None else f"{own * scale:.{digits}f}")
+                cells.append("–" if own is None or not beside else f"{own / beside:.2f}")
+            ready = result.median(arm, "ready")
+            if ready is not None:
+                yield f"| {result.name} | {arm} | {cells[0]} | {cells[1]} | {ready:.1f} | {cells[2]} | {cells[3]} |"
+
+
+def table(result: TaskResults) -> Iterator[str]:
+    """Yield a line for each arm and rate with at least one seed: means with intervals."""
+    heads = metric_heads(SHOWN)
+    yield f"| arm | rate | seeds | {' | '.join(heads)} |"
+    yield "| --- " * (3 + len(heads)) + "|"
+    base = result.base["metrics"]
+    yield f"| base | – | – | {' | '.join(format_metric(name, base[name], None) for name in SHOWN)} |"
+    for arm in result.arms:
+        seeds = result.comparison.seeds(arm)
+        for rate in sorted({rate for rates in seeds.values() for rate in rates}):
+            own = [rates[rate] for rates in seeds.values() if rate in rates]
+            cells = []
+            for name in SHOWN:
+                mean = mean_interval([metrics[name] for metrics in own])
+                cells.append(format_metric(name, mean["mean"], mean["half_width"]))  # type: ignore[arg-type]
+            chosen = " (chosen)" if rate == result.comparison.rate(arm) else ""
+            yield f"| {arm} | {rate:g}{chosen} | {len(own)} | {' | '.join(cells)} |"
+
+
+def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield settings, sizes, hours and versions."""
+    for result in results:
+        sizes = result.base["sizes"]
+        examples = ", ".join(f"{count} {kind}" for kind, count in sorted(sizes["items"].items()))
+        kept = ", ".join(f"{count} of {source}" for source, count in sorted(sizes["kept"].items()))
+        yield (
+            f"- {result.name}: {sizes['rows']} rows, {sizes['steps']} steps of {sizes['batch_size']}; measured on "
+            f"{examples} examples and {sizes['texts']} texts, the base has {result.base['metrics']['known']:.1%} of "
+            f"locality right; may be replayed: {kept}; {len(result.trainings)} trainings in {result.hours:.1f} CPU "
+            f"hours."
+        )
+    for name, rates in RATES.items():
+        yield f"- Learning rates, {name}: {json.dumps(rates)}; what preserves is trained at the last two."
+    yield "- Rates are chosen with seed 100, an alpha by the rule of `interpolate`; seeds 0 to 4 are the results."
+    yield f"- {versions()}"

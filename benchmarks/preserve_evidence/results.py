@@ -1,0 +1,112 @@
+"""What is finished, read back: of each task a comparison of all its arms, and one of each method's arms."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, sort_trainings
+from benchmarks.evidence.store import read_latest
+from benchmarks.preserve_evidence.arms import PARTS, order_of
+from knowtune.merging.choose import Candidate, choose
+from knowtune.merging.mixtures.interpolate import Interpolate
+
+LEARNED, LOST, DRIFT = "generalisation", "forgotten", "text_drift"
+PLAIN_LORA = "lora: plain"
+MAX_FORGOTTEN = Interpolate().max_forgotten  # of a chosen alpha: the default of the mixture
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """All that is finished of a task.
+
+    Args:
+        name: of the task.
+        base: the pristine base's piece.
+        trainings: all finished ones.
+        comparison: of all arms, named METHOD: PARTS.
+    """
+
+    name: str
+    base: dict[str, Any]
+    trainings: Sequence[dict[str, Any]]
+    comparison: Comparison
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms with enough seeds at their chosen rate, in the order of the page."""
+        return [arm for arm in order_of(self.name) if len(self.comparison.run(arm)) >= MIN_SEEDS]
+
+    @property
+    def unfinished(self) -> dict[str, int]:
+        """The other arms, and how many seeds each has at its chosen rate."""
+        return {
+            arm: len(self.comparison.run(arm)) for arm in order_of(self.name) if arm not in self.arms
+        }  # fmt: skip
+
+    @property
+    def hours(self) -> float:
+        """CPU hours of all trainings, with what came before them."""
+        return sum(float(piece["cpu"]) + float(piece["ready"]) for piece in self.trainings) / 3600
+
+    def of_method(self, method: str) -> Comparison | None:
+        """Give the comparison of one method's arms, by their parts alone; None where there are no two of them."""
+        lead = f"{method}: "
+        own = {name.removeprefix(lead): of for name, of in self.comparison.trainings.items() if name.startswith(lead)}
+        if sum(len(self.comparison.run(lead + parts)) >= MIN_SEEDS for parts in own) < 2:
+            return None
+        chosen = {parts: rate for parts in own if (rate := self.comparison.rate(lead + parts)) is not None}
+        return Comparison(f"{self.name}, {method}", LEARNED, LOST, self.base["metrics"], own, chosen)
+
+    def median(self, arm: str, key: str) -> float | None:
+        """Give the median of a cost over an arm's trainings; None of a mixture, which costs none."""
+        own = [float(piece[key]) for piece in self.trainings if piece["arm"] == arm]
+        return statistics.median(own) if own else None
+
+
+def read_results(work: Path) -> list[TaskResults]:
+    """Read the tasks of which something is finished."""
+    results = []
+    for name in PARTS:
+        base, pieces = read_latest(work / f"{name}.jsonl")
+        if base is None:
+            continue
+        pieces = list({piece["key"]: piece for piece in pieces}.values())
+        trainings = [piece for piece in pieces if piece["what"] == "training"]
+        mixtures = [piece for piece in pieces if piece["what"] == "mixture"]
+        comparison = compare(name, base["metrics"], trainings, mixtures)
+        results.append(TaskResults(name, base, trainings, comparison))
+    return [result for result in results if result.arms]
+
+
+def compare(
+    name: str,
+    base: Mapping[str, float],
+    trainings: Sequence[Mapping[str, Any]],
+    mixtures: Sequence[Mapping[str, Any]] = (),
+) -> Comparison:
+    """Make the comparison of all arms of a task.
+
+    Args:
+        name: of the task.
+        base: what it scores.
+        trainings: finished ones.
+        mixtures: theirs with the base, whose rate is alpha.
+    """
+    arms = sort_trainings(trainings, itemgetter("arm"))
+    chosen = {arm: rate for arm in arms if (rate := Comparison(name, LEARNED, LOST, base, arms).rate(arm)) is not None}
+    mixed = sort_trainings(mixtures, itemgetter("arm"), "alpha")
+    for arm in mixed:
+        own = [piece for piece in mixtures if piece["arm"] == arm and piece["seed"] == GRID_SEED]
+        if own:
+            chosen[arm] = chosen_alpha(own)
+    return Comparison(name, LEARNED, LOST, base, {**arms, **mixed}, chosen)
+
+
+def chosen_alpha(pieces: Sequence[Mapping[str, Any]]) -> float:
+    """Choose an alpha by the rule of the mixture `interpolate`, on rows that no metric measures."""
+    return choose([Candidate(piece["alpha"], **piece["choice"]) for piece in pieces], MAX_FORGOTTEN).alpha

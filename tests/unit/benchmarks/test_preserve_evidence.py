@@ -1,0 +1,270 @@
+"""The page on preservation: how trainings become verdicts, on numbers made up; and that each kind of arm is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.materials import Material
+from benchmarks.evidence.store import Store, read_latest
+from benchmarks.preserve_evidence import page, results
+from benchmarks.preserve_evidence.arms import PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
+from benchmarks.preserve_evidence.bench import PreserveBench, Setting
+from benchmarks.preserve_evidence.correlations import correlations
+from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
+from benchmarks.preserve_evidence.materials import METRICS, Task
+from benchmarks.preserve_evidence.memory import peak_memory
+from knowtune.checkpoints.base import Base
+from knowtune.common.files import read_rows
+from knowtune.preserve.options import Preserve, Protect, Rehearsal
+from knowtune.preserve.quotes import Quotes
+from tests.unit.helpers import fact_rows
+
+ROOT = Path(__file__).resolve().parents[3]
+BASE = dict.fromkeys(METRICS, 0.0) | {"known": 0.9}
+
+
+def scores(learned: float, lost: float, seed: int = 0, kl: float = 0.0) -> dict[str, float]:
+    noise = seed % 7 * 1e-3
+    return BASE | {
+        "generalisation": learned + noise,
+        "forgotten": lost + noise,
+        "text_drift": lost,
+        "kl_to_base": kl,
+        "kl_to_base_prompts": kl,
+    }
+
+
+def trained(arm: str, points: Mapping[float, tuple[float, float]], num: int = 3) -> Iterator[dict[str, Any]]:
+    """Yield the same trainings for every seed, but for a thousandth."""
+    for seed in (GRID_SEED, *range(num)):
+        for rate, (learned, lost) in points.items():
+            piece = {"what": "training", "arm": arm, "seed": seed, "learning_rate": rate, "identity": "a"}
+            costs = {"cpu": 2.0 if "self" in arm else 1.0, "ready": 0.5, "memory": 10**6, "steps": 4, "wall": 1.0}
+            yield {**piece, "key": f"{arm}{seed}{rate}", "metrics": scores(learned, lost, seed), **costs}
+
+
+def mixtures(arm: str, points: Mapping[float, tuple[float, float]], on_choice: Mapping[float, Any]) -> list[Any]:
+    return [
+        {
+            "what": "mixture", "arm": arm, "seed": seed, "alpha": alpha, "identity": "a",
+            "key": f"{arm}{seed}{alpha}", "metrics": scores(*points[alpha], seed), "choice": on_choice[alpha],
+        }
+        for seed in (GRID_SEED, 0, 1, 2)
+        for alpha in points
+    ]  # fmt: skip
+
+
+def read(folder: Path, pieces: list[dict[str, Any]], name: str = "embedded") -> results.TaskResults:
+    store = Store(folder, name)
+    sizes = {"rows": 9, "items": {"locality": 3}, "texts": 2, "steps": 4, "batch_size": 2, "kept": {"self": 5}}
+    store.add({"what": "base", "key": "base", "identity": "a", "metrics": BASE, "sizes": sizes})
+    for piece in pieces:
+        store.add(piece)
+    return next(result for result in results.read_results(folder) if result.name == name)
+
+
+PLAIN = {1.0: (0.3, 0.2), 2.0: (0.6, 0.5)}
+SELF = {1.0: (0.3, 0.0), 2.0: (0.5, 0.1)}
+
+
+def test_parts_are_held_against_the_plain_arm_of_their_method_at_equal_learning(tmp_path: Path) -> None:
+    pieces = [*trained("lora: plain", PLAIN), *trained("lora: self", SELF), *trained("full: self", SELF)]
+    result = read(tmp_path, pieces)
+    comparison = result.of_method("lora")
+    assert comparison is not None
+    equal = comparison.at_equal_learning("self", "plain")
+    # from 0.3 to 0.5 the one goes from 0 to 0.1, the other from 0.2 to 0.4; at chosen rates the difference is 0.4
+    assert equal.mean == pytest.approx(-0.25)
+    assert comparison.difference("self", "plain", "generalisation").mean == pytest.approx(-0.1)
+    assert result.of_method("full") is None  # nothing to be held against
+    assert result.hours == pytest.approx((8 * 1.5 + 16 * 2.5) / 3600)
+
+
+def test_a_mixture_is_judged_at_the_alpha_that_its_own_rule_chooses_with_the_grids_seed(tmp_path: Path) -> None:
+    points = {0.5: (0.4, 0.1), 1.0: (0.6, 0.5)}
+    on_choice = {0.5: {"learned": 0.4, "forgotten": 0.01}, 1.0: {"learned": 0.6, "forgotten": 0.3}}
+    name = "lora: plain, interpolated"
+    result = read(tmp_path, [*trained("lora: plain", PLAIN), *mixtures(name, points, on_choice)])
+    assert result.comparison.rate(name) == 0.5  # alpha 1 learns most
+    assert result.arms == ["lora: plain", name]
+    assert result.median(name, "cpu") is None
+    for choice in on_choice.values():  # none within the bound: the one that forgets least
+        choice["forgotten"] += 0.2
+    assert results.chosen_alpha(mixtures(name, points, on_choice)) == 0.5
+
+
+def test_arms_with_too_few_seeds_are_named_and_in_no_table(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    pieces = [*trained("lora: plain", PLAIN), *trained("lora: self", SELF, num=2)]
+    result = read(tmp_path, pieces)
+    assert result.arms == ["lora: plain"]
+    assert result.unfinished["lora: self"] == 2
+    page.write_page(tmp_path, tmp_path)
+    text = (tmp_path / "evidence-preserve.md").read_text(encoding="utf-8")
+    assert "lora: plain (3)" in text
+    assert not [line for line in text.split("\n") if line.startswith("| lora: self")]
+    assert "- **stories3m-facts**: not finished when this page was made." in text
+
+
+def test_what_is_switched_off_is_counted_over_methods_and_tasks(tmp_path: Path) -> None:
+    whole, without = {1.0: (0.3, 0.0), 2.0: (0.5, 0.1)}, {1.0: (0.3, 0.1), 2.0: (0.6, 0.3)}
+    found = []
+    for name in PARTS:
+        pieces = []
+        for method in ("lora", "full"):
+            pieces += trained(f"{method}: replay + distil both + l2", whole)
+            pieces += trained(f"{method}: self + l2", without)
+        found.append(read(tmp_path / name, pieces, name))
+    lines = list(page.switched_off(page.comparisons(found)))
+    (replay,) = (line for line in lines if line.startswith("| replay |"))
+    assert "+10.0 points on average, **supported**: 4 wins" in replay  # 10 points more are learned
+    assert "points on average, **contradicted**: 0 wins, 4 losses" in replay  # at equal learning more is forgotten
+    (distillation,) = (line for line in lines if line.startswith("| distillation |"))
+    assert "too few comparisons" in distillation
+
+
+def test_a_divergence_may_predict_between_arms_and_not_within(tmp_path: Path) -> None:
+    pieces = []
+    for arm in range(12):
+        for seed, bend in enumerate((-1, 0, 1)):
+            metrics = scores(0.1, arm + bend * 0.1, kl=arm - bend * 0.1)  # within an arm the other way round
+            pieces.append({"arm": str(arm), "seed": seed, "metrics": metrics})
+    found = correlations(pieces, "kl_to_base")
+    assert found["between"] == pytest.approx(1)
+    assert found["all"] is not None and found["all"] > 0.9
+    assert found["within"] == pytest.approx(-1)
+    assert set(correlations(pieces[:3], "kl_to_base").values()) == {None}
+
+
+@pytest.mark.parametrize("task", list(PARTS))
+def test_every_arm_has_options_that_a_pipeline_would_take(task: str) -> None:
+    arms = arms_of(task)
+    assert set(arms) <= set(order_of(task))
+    for arm in arms.values():
+        Preserve.model_validate(arm.preserve)
+        if arm.protect is not None:
+            Protect.model_validate(arm.protect)
+    claimed = {name for claims in page.CLAIMS.values() for claim in claims for name in (claim.one, claim.other)}
+    assert claimed <= {name.partition(": ")[2] for name in order_of(task)}
+
+
+@pytest.fixture
+def task(base: Base) -> Task:
+    rows = fact_rows()
+    towns, colours = (rows[rows["relation"] == name].reset_index(drop=True) for name in ("town", "colour"))
+    measured = towns.iloc[:6].assign(kind="locality")
+    examples = pd.concat([colours.assign(kind="generalisation"), measured], ignore_index=True)
+    material = Material(
+        name="embedded", base=base, rows=colours, validation=colours.iloc[:4].reset_index(drop=True),
+        examples=examples, texts=pd.DataFrame({"id": ["a"], "text": ["The hat of Ada is red"]}, dtype="str"),
+        metrics=METRICS, epochs=2, batch_size=8, ird_from=None, max_tokens=32,
+    )  # fmt: skip
+    texts = pd.DataFrame({"id": ["b"], "text": ["Finn lives in Rome and Gus in Oslo"]}, dtype="str")
+    known = towns.iloc[6:].reset_index(drop=True)
+    return Task(material, known, texts, Rehearsal(sequences=6, max_tokens=8))
+
+
+def pieces_of(folder: Path, what: str) -> list[dict[str, Any]]:
+    return [piece for piece in read_latest(folder / "embedded.jsonl")[1] if piece["what"] == what]
+
+
+def test_a_part_is_trained_once_with_its_mixtures(task: Task, tmp_path: Path) -> None:
+    arms = [Arm("lora", "all", PRESERVE["replay + distil both + l2"])]
+    part = Part(arms, (1e-3, 5e-3), mixed=True)
+    bench = PreserveBench(task, [part], tmp_path, num_seeds=0)
+    assert bench.left() == 2  # by which the rate is chosen
+    bench.run()
+    assert bench.left() == 0
+    trainings, mixed_pieces = pieces_of(tmp_path, "training"), pieces_of(tmp_path, "mixture")
+    assert [(piece["seed"], piece["learning_rate"]) for piece in trainings] == [(GRID_SEED, 1e-3), (GRID_SEED, 5e-3)]
+    for piece in trainings:
+        assert set(piece["metrics"]) == set(METRICS) - {"reliability"}  # no trained row is judged here
+        assert piece["metrics"]["kl_to_base"] > 0
+    assert len(mixed_pieces) == sum(map(len, MIXTURES.values()))  # of the last rate alone
+    for piece in mixed_pieces:
+        if piece["alpha"] == 1:  # nothing is mixed in
+            assert piece["metrics"] == pytest.approx(trainings[-1]["metrics"], abs=1e-5)
+    sequences = [bench.keeper.folder / name for name in ("sequences.jsonl", "judged.jsonl")]
+    before = [path.stat().st_mtime_ns for path in sequences]
+    again = PreserveBench(task, [part], tmp_path, num_seeds=0)
+    assert again.left() == 0
+    assert [path.stat().st_mtime_ns for path in sequences] == before
+
+
+OTHERS = [
+    *of_parts("full", "ewc", "text"),
+    Arm("lora", "best epoch", best=True),
+    Arm("lora", "FLOW", reweight={"form": "flow"}),
+    Arm("lora", "half of the epochs", epochs=0.5),
+    replace(masked("random", 0.5, "self"), protect={"from": ["self", "known"], "share": 0.5}),
+    replace(masked("fish", 0.5, "self", form="contrast"), protect={"from": ["self"], "form": "contrast"}),
+]
+
+
+@pytest.mark.parametrize("arm", OTHERS, ids=lambda arm: arm.name)
+def test_every_kind_of_arm_is_trained(arm: Arm, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESERVE["ewc"]["anchor"], "samples", 4)
+    bench = PreserveBench(task, [Part([arm], (1e-3,))], tmp_path)
+    bench.train(Setting(arm.name, 0, 1e-3))
+    (piece,) = pieces_of(tmp_path, "training")
+    assert piece["steps"] == (2 if arm.epochs < 1 else 3)
+    total = sum(parameter.numel() for parameter in bench.model.parameters())
+    if arm.method == "mask":
+        assert piece["num_trainable"] == pytest.approx(0.1 * total, abs=1)
+    if arm.method == "full":
+        assert piece["num_trainable"] == total
+
+
+def test_the_weight_of_ewc_is_of_the_mean_fisher_information(task: Task, tmp_path: Path) -> None:
+    bench = PreserveBench(task, [], tmp_path)
+    preserve = {"anchor": {"form": "ewc", "weight": 0.5, "samples": 4}}
+    preservation = bench.keeper.preservation(preserve, 0, "test")
+    assert preservation is not None and preservation.options.anchor is not None
+    mean = bench.keeper.fisher_mean(preservation.options)
+    assert preservation.options.anchor.weight * mean == pytest.approx(0.5)
+
+
+def test_no_measured_fact_may_be_replayed(task: Task, tmp_path: Path) -> None:
+    bench = PreserveBench(task, [], tmp_path)
+    measured = set(task.material.examples["fact"])
+    assert not measured & set(bench.keeper.known["fact"])
+    quotes = Quotes(task.material.examples)
+    rehearsed = read_rows(bench.keeper.folder / "sequences.jsonl")["text"]
+    assert len(rehearsed) == 6
+    assert not any(map(quotes.in_text, rehearsed))
+
+
+def test_a_mixture_leaves_the_model_as_it_was(base: Base) -> None:
+    tuned, pristine = base.model(), base.model()
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(1.0)
+    name = next(iter(dict(tuned.named_parameters())))
+    before = tuned.get_parameter(name).clone()
+    with mixed(tuned, pristine, MIXTURES["interpolated"][0.4]) as model:
+        assert torch.allclose(model.get_parameter(name), pristine.get_parameter(name) + 0.4, atol=1e-5)
+    assert torch.equal(tuned.get_parameter(name), before)
+
+
+def test_the_peak_counts_what_is_freed_again() -> None:
+    size = 64 * 2**20
+    with peak_memory() as peak:
+        held = torch.ones(size, dtype=torch.uint8)
+        del held
+        assert peak() > 0.9 * size
+
+
+def test_help() -> None:
+    command = [sys.executable, "-m", "benchmarks.preserve_evidence", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "python -m benchmarks.preserve_evidence --work W --page" in done.stdout
