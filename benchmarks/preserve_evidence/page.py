@@ -14,6 +14,7 @@ from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_
 from benchmarks.preserve_evidence.arms import METHODS, PARTS, RATES, WHOLE, WITHOUT
 from benchmarks.preserve_evidence.correlations import correlation_table
 from benchmarks.preserve_evidence.figures import draw_frontier
+from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, reaches
 from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults, read_results
 from benchmarks.preserve_evidence.texts import (
     CLAIMS,
@@ -58,7 +59,8 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from how_finished(results)
     yield from ["", "## Learned and kept", "", *TARGETS, ""]
     for result in results:
-        yield from [f"**{TITLES[result.name]}**", ""]
+        yield from [f"### {TITLES[result.name]}", ""]
+        yield from [f"- Aimed at: {GOALS[result.name]}.", f"- Without data: {WITHOUT_DATA[result.name]}.", ""]
         yield from targets(result)
         yield ""
     yield from ["![Learned against forgotten](images/evidence-preserve.svg)", ""]
@@ -102,13 +104,14 @@ def how_finished(results: Sequence[TaskResults]) -> Iterator[str]:
 def targets(result: TaskResults) -> Iterator[str]:
     """Yield a line for each arm at its chosen rate: what it learns beside plain LoRA, what it loses."""
     comparison = result.comparison
-    yield f"| arm | seeds | rate | {LEARNED} | − plain LoRA's | {LOST} ↓ | {DRIFT} ↓ |"
-    yield "| --- " * 7 + "|"
+    yield f"| arm | seeds | rate | {LEARNED} | − plain LoRA's | {LOST} ↓ | {DRIFT} ↓ | reached |"
+    yield "| --- " * 8 + "|"
     for arm in result.arms:
         learned, *lost = mean_cells(comparison, arm, (LEARNED, LOST, DRIFT))
         against = comparison.difference(arm, PLAIN_LORA, LEARNED)
         text = "–" if arm == PLAIN_LORA else markdown.difference_text(against)
         cells = [arm, str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", learned, text, *lost]
+        cells.append({True: "**yes**", False: "no", None: "–"}[reaches(result, arm)])
         yield f"| {' | '.join(cells)} |"
 
 

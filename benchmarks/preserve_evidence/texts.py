@@ -40,8 +40,8 @@ What this page rests on:""".split("\n")
 
 TARGETS = """\
 Each arm at the learning rate, of those tried, that learns most with seed 100, which no result has; a
-mixture at the alpha that its own rule chooses. What is aimed at: to learn within a point of what plain
-LoRA learns at its own best rate, and to forget nothing.""".split("\n")
+mixture at the alpha that its own rule chooses. *Reached* is by the means, and beside plain LoRA at its
+own best rate.""".split("\n")
 
 RULES = """\
 Counted over tasks and methods: a win or a loss where the 95 % interval of the differences by seed

@@ -16,7 +16,7 @@ import torch
 from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import Store, read_latest
-from benchmarks.preserve_evidence import page, results
+from benchmarks.preserve_evidence import goals, page, results
 from benchmarks.preserve_evidence.arms import PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
 from benchmarks.preserve_evidence.bench import PreserveBench, Setting
 from benchmarks.preserve_evidence.correlations import correlations
@@ -114,6 +114,22 @@ def test_arms_with_too_few_seeds_are_named_and_in_no_table(tmp_path: Path) -> No
     assert "lora: plain (3)" in text
     assert not [line for line in text.split("\n") if line.startswith("| lora: self")]
     assert "- **stories3m-facts**: not finished when this page was made." in text
+
+
+def test_a_goal_is_beside_plain_lora_and_milder_without_data(tmp_path: Path) -> None:
+    arms = {"lora: plain": (0.6, 0.3), "full: self": (0.588, 0.01), "full: replay": (0.588, 0.01)}
+    arms |= {"lora: self": (0.592, 0.021), "lora: replay": (0.592, 0.01)}
+    pieces = [piece for arm, point in arms.items() for piece in trained(arm, {1.0: point})]
+    result = read(tmp_path, pieces, "stories3m-facts")
+    found = {arm: goals.reaches(result, arm) for arm in arms}
+    assert found == {
+        "lora: plain": False,
+        "full: self": True,  # 1.2 points behind, of 1.5
+        "full: replay": False,  # of 1
+        "lora: self": False,  # forgets more than 2 points
+        "lora: replay": True,
+    }
+    assert goals.reaches(result, "mask: random") is None
 
 
 def test_what_is_switched_off_is_counted_over_methods_and_tasks(tmp_path: Path) -> None:
