@@ -149,7 +149,8 @@ class PreserveBench(Bench):
         )  # fmt: skip
         protect = {} if arm.protect is None else {"protect": arm.protect}
         samples = min(128, len(encoded))
-        return member(budget=BUDGET, samples=samples, **protect).choose(pool, seed).mask
+        mask: Mask | None = member(budget=BUDGET, samples=samples, **protect).choose(pool, seed).mask
+        return mask
 
     def mix(self, tuned: Any, setting: Setting) -> None:
         """Judge mixtures of what is trained with its base, on what measures and on what a choice is made by."""

@@ -16,7 +16,7 @@ from knowtune.models.blocks import block_of, stacks_of
 
 ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of interpolation
 FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)  # of LiNeS: what the first block keeps; the last one keeps all
-MIXTURES = {
+MIXTURES: dict[str, dict[float, Mixture]] = {
     "interpolated": {alpha: Interpolate(alpha=alpha) for alpha in ALPHAS},
     "LiNeS": {alpha: Lines(alpha=alpha, beta=1 - alpha) for alpha in FIRST},
 }
