@@ -97,7 +97,6 @@ def toy(params: dict[str, Any]) -> None:
     params["prepare"] |= {"max_facts": 12, "max_known": 20, "max_texts": 5}
     params["prepare"]["label_noise"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
     params["prepare"]["replay"] = {"known": 0.5, "text": 0.1}
-    params["rehearse"] = {"sequences": 6, "max_tokens": 8, "batch_size": 4}
     params["base"]["build"] |= {"hidden_size": 32, "intermediate_size": 64, "num_layers": 2, "vocab_size": 600}
     params["base"]["build"] |= {"epochs": 0.2, "text_repeats": 0.05, "num_heads": 2}
     default = params["filters"]
@@ -110,7 +109,7 @@ def toy(params: dict[str, Any]) -> None:
     }
     for chosen in params["filters"].values():
         chosen["allow_lost"] = True  # a relation has only few rows here
-    params["evaluate"]["metrics"] += ["kl_to_base", "kl_to_base_prompts"]
+    params["evaluate"]["metrics"] += ["kl_to_base_prompts"]
     params["training"] |= {"epochs": 4, "batch_size": 4, "save_steps": 5, "logging_steps": 4}
     params["runs"] = {
         "lora": {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]},
@@ -119,7 +118,12 @@ def toy(params: dict[str, Any]) -> None:
             "method": "full",
             "seeds": [0],
             "training": {"learning_rate": 0.001},
-            "preserve": {"replay": {"from": "text"}, "distill": {"on": "self"}, "max_text_tokens": 12},
+            "preserve": {
+                "replay": {"from": "text"},
+                "distill": {"on": ["replay", "self"]},
+                "anchor": {"form": "ewc", "weight": 1e3, "samples": 4},
+                "max_text_tokens": 12,
+            },
         },
         "prefix": {
             "selection": "some",
@@ -131,7 +135,7 @@ def toy(params: dict[str, Any]) -> None:
             "seeds": [0, 1],
         },
     }
-    params["rehearse"] = {"sequences": 12, "max_tokens": 10}
+    params["rehearse"] = {"sequences": 12, "max_tokens": 10, "batch_size": 4}
     protect = {"from": ["self"], "share": 0.5}
     ird_options = {"budget": 0.05, "samples": 8, "rounds": 2, "protect": protect}
     ird = {"filter": "clean", "strategy": "ird", "options": ird_options}
@@ -150,7 +154,6 @@ def toy(params: dict[str, Any]) -> None:
     params["runs"]["ird"] = {"selection": "ird", "method": "fish", "train_on": "chosen", "seeds": [0]}
     params["runs"]["ird"]["reweight"] = {"granularity": "token", "form": "exponential"}
     params["runs"]["ird"]["preserve"] = {"anchor": {"weight": 1.0, "decoupled": True}}
-    params["runs"]["full"]["preserve"] = {"anchor": {"form": "ewc", "weight": 1e3, "samples": 4}}
     params["runs"]["inside"] = {"selection": "inside", "method": "fish", "seeds": [0]}
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 

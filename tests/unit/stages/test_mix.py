@@ -36,7 +36,7 @@ def mix(base: Base, tmp_path: Path) -> Mix:
     write_rows(tmp_path / "rows.jsonl", fact_rows())
 
     def go(preserve: dict[str, Any] | None = None, **options: Any) -> Path:
-        raw = load_params(ROOT / "params.yaml").model_dump(by_alias=True, exclude_unset=True)
+        raw = load_params(ROOT / "tests/data/params.yaml").model_dump(by_alias=True, exclude_unset=True)
         raw["runs"]["lora"] |= {"seeds": [0, 1], "preserve": preserve}
         raw["mixtures"] = {"wise": {"from": ["lora"], **options}}
         places = {"validation": tmp_path / "rows.jsonl", "replay": tmp_path / "rows.jsonl", "base": base.folder}

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    return load_params(ROOT / "params.yaml")
+    return load_params(ROOT / "tests/data/params.yaml")
 
 
 def file_of(member: str) -> str:

@@ -19,7 +19,7 @@ from knowtune.selectors.everything import Everything
 from stages.core.faults import faults_of
 from stages.core.params import read_yaml
 
-DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "params.yaml")
+DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "tests/data/params.yaml")
 
 
 class Careful(Lora):

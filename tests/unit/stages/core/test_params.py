@@ -14,7 +14,7 @@ from stages.core.schema import FileSource, Params
 from tests.unit.helpers import PRESETS
 
 ROOT = Path(__file__).resolve().parents[4]
-DEFAULT: dict[str, Any] = read_yaml(ROOT / "params.yaml")
+DEFAULT: dict[str, Any] = read_yaml(ROOT / "tests/data/params.yaml")
 
 
 def message(tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, deep: bool = False) -> list[str]:

@@ -132,7 +132,7 @@ PIECES = [
     "threads: ", "runs: ", "  lora: ", "- ", "\ufeff", "\u2028", "\x00", "é", "\U0001f600", "%YAML 1.1\n", "%TAG ! !\n",
     "yes", "12:30", "'", '"\\u',
 ]  # fmt: skip
-TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+TEXT = (ROOT / "tests/data/params.yaml").read_text(encoding="utf-8")
 
 
 @settings(max_examples=300, **STEADY)

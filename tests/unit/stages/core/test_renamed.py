@@ -12,7 +12,7 @@ from knowtune.training.recipe import Recipe
 from stages.core.params import load_params, read_yaml
 from stages.core.renamed import RENAMED, TRAINING, rename_keys
 
-DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "params.yaml")
+DEFAULT: dict[str, Any] = read_yaml(Path(__file__).resolve().parents[4] / "tests/data/params.yaml")
 
 
 def lines(tmp_path: Path, params: dict[str, Any]) -> list[str]:
