@@ -6,7 +6,6 @@ one task vector of several, and `kept_share` is lambda, how much of it is kept w
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -37,15 +36,17 @@ class Mixture(Member):
 
     fewest_runs: ClassVar[int] = 2  # 1: a single run is no average but that run, and its weights come in bit for bit
 
-    @abstractmethod
     def combine(self, deltas: list[torch.Tensor], weights: torch.Tensor, generator_seed: int) -> torch.Tensor:
-        """Return the delta of the mixture.
+        """Return the delta of the mixture; where a member has no way of its own, the weighted average by PEFT.
 
         Args:
             deltas: one tensor of each task vector, (tuned - base), float32, all of one shape.
             weights: (models,), sum 1.
             generator_seed: seed for what is random in the mixture; differs per tensor.
         """
+        from peft.utils.merge_utils import task_arithmetic
+
+        return task_arithmetic(deltas, weights)
 
     def kept_share(self, position: Position) -> float:
         """Return lambda, the share of the delta that is kept: 0 leaves the base's tensor, 1 takes the whole delta."""

@@ -21,14 +21,13 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from knowtune.common.errors import Problem
-from knowtune.merging.mixtures.average import Average
-from knowtune.merging.mixtures.base import Choice, Position
+from knowtune.merging.mixtures.base import Choice, Mixture, Position
 from knowtune.registry import Context
 
 Alpha = Annotated[float, Field(ge=0, le=1)]
 
 
-class Interpolate(Average):
+class Interpolate(Mixture):
     """Go a part of the way from the base to the tuned model."""
 
     alpha: Alpha | Annotated[list[Alpha], Field(min_length=2)] = Field(

@@ -19,11 +19,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from knowtune.merging.mixtures.average import Average
-from knowtune.merging.mixtures.base import Position
+from knowtune.merging.mixtures.base import Mixture, Position
 
 
-class Lines(Average):
+class Lines(Mixture):
     """Scale each block's change by its depth."""
 
     alpha: float = Field(default=0.0, ge=0, le=1, description="share of the first block's change, and outside of them")
