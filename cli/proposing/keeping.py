@@ -44,8 +44,8 @@ def what_to_keep(kind: str, model: Model, *, known: bool, own_text: bool) -> Kee
         why = "half of the general text holds the states to the base's, and the other half measures how far they move"
         return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
     if known:
-        why = "half of the known facts are replayed, and what the base writes itself is held to it; the others measure"
-        preserve = {"replay": {"from": "known"}, "distill": {"on": "self"}}
+        why = "half of the known facts are replayed; the model is held to its base there, and on what it writes itself"
+        preserve = {"replay": {"from": "known"}, "distill": {"on": ["replay", "self"]}}
         return Keeping({"known": SHARE, "text": 0}, rehearsal, preserve, why)
     if own_text or not start:
         why = "the model is held to its base on half of the general text, and the other half measures"

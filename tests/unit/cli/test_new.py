@@ -667,7 +667,7 @@ def test_what_is_kept_goes_by_what_the_user_has(project: Path, base: Base, tmp_p
         return raw["prepare"]["replay"], rehearsed, json.loads(kept), path.read_text()
 
     by_self, by_text = {"distill": {"on": "self"}}, {"distill": {"on": "text"}}
-    replays = {"replay": {"from": "known"}, "distill": {"on": "self"}}
+    replays = {"replay": {"from": "known"}, "distill": {"on": ["replay", "self"]}}
     assert proposed()[:3] == ({"known": 0, "text": 0}, ("start", 48), by_self)
     assert proposed(general=text)[:3] == ({"known": 0, "text": 0.5}, None, by_text)
     assert proposed(known=known)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
