@@ -116,9 +116,8 @@ RIVALS = [
     Arm("lora", "best epoch", best=True),
     Arm("lora", "FLOW", reweight={"form": "flow"}),
 ]
-RATES: dict[
-    str, dict[str, tuple[float, ...]]
-] = {  # task -> method -> rates of plain training; what is preserved is trained at the last two
+# task -> method -> rates of plain training; what is preserved is trained at the last two
+RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "embedded": {"lora": (5e-4, 1e-3, 2e-3, 4e-3), "full": (1e-4, 2e-4, 4e-4, 8e-4), "mask": (5e-4, 1e-3, 2e-3, 4e-3)},
     "stories3m-facts": {
         "lora": (2.5e-4, 5e-4, 1e-3, 2e-3),

@@ -7,7 +7,7 @@ forgotten can be read off at equal learning. What is trained at the last rate of
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,7 +118,7 @@ class PreserveBench(Bench):
             memory = peak()
         scores = self.score(self.judge(fitted.model))
         if any(part.mixed and arm in part.arms and setting.learning_rate == part.rates[-1] for part in self.parts):
-            self.mix(method.fold(fitted.model), setting)
+            self.mix(method.fold(fitted.model), setting, scores)
         self.add(
             "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, ready=ready,
             memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable,
@@ -152,13 +152,19 @@ class PreserveBench(Bench):
         mask: Mask | None = member(budget=BUDGET, samples=samples, **protect).choose(pool, seed).mask
         return mask
 
-    def mix(self, tuned: Any, setting: Setting) -> None:
-        """Judge mixtures of what is trained with its base, on what measures and on what a choice is made by."""
+    def mix(self, tuned: Any, setting: Setting, whole: Mapping[str, float]) -> None:
+        """Judge mixtures of what is trained with its base, on what measures and on what a choice is made by.
+
+        Args:
+            tuned: the trained model, folded.
+            setting: how it was trained.
+            whole: what it scores as it is.
+        """
         for kind, mixtures in MIXTURES.items():
             for alpha, mixture in mixtures.items():
                 piece = {"arm": f"{setting.arm}, {kind}", "seed": setting.seed, "alpha": alpha}
                 with mixed(tuned, self.model, mixture) as model:
-                    scores = self.score(self.judge(model))
+                    scores = whole if alpha == 1 else self.score(self.judge(model))
                     learned = self.validate(model)["right"]
                     forgotten = 1 - self.keeper.share_right(model)
                 choice = {"learned": learned, "forgotten": forgotten}

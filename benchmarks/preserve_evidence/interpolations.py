@@ -1,4 +1,7 @@
-"""Mixtures of a trained model with its base, in memory: each costs a judgement and no training."""
+"""Mixtures of a trained model with its base, in memory: each costs a judgement and no training.
+
+At alpha 1 a mixture is the trained model.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from knowtune.merging.mixtures.interpolate import Interpolate
 from knowtune.merging.mixtures.lines import Lines
 from knowtune.models.blocks import block_of, stacks_of
 
-ALPHAS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of interpolation
-FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)  # of LiNeS: what the first block keeps; the last one keeps all
+ALPHAS = (0.3, 0.5, 0.7, 0.85, 1.0)  # of interpolation
+FIRST = (0.0, 0.3, 0.6, 1.0)  # of LiNeS: what the first block keeps; the last one keeps all
 MIXTURES: dict[str, dict[float, Mixture]] = {
     "interpolated": {alpha: Interpolate(alpha=alpha) for alpha in ALPHAS},
     "LiNeS": {alpha: Lines(alpha=alpha, beta=1 - alpha) for alpha in FIRST},

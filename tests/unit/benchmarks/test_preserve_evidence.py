@@ -207,9 +207,10 @@ def test_a_part_is_trained_once_with_its_mixtures(task: Task, tmp_path: Path) ->
         assert set(piece["metrics"]) == set(METRICS) - {"reliability"}  # no trained row is judged here
         assert piece["metrics"]["kl_to_base"] > 0
     assert len(mixed_pieces) == sum(map(len, MIXTURES.values()))  # of the last rate alone
+    whole = trainings[-1]["metrics"]
     for piece in mixed_pieces:
-        if piece["alpha"] == 1:  # nothing is mixed in
-            assert piece["metrics"] == pytest.approx(trainings[-1]["metrics"], abs=1e-5)
+        drift = piece["metrics"]["kl_to_base"]
+        assert piece["metrics"] == whole if piece["alpha"] == 1 else 0 < drift < whole["kl_to_base"]
     sequences = [bench.keeper.folder / name for name in ("sequences.jsonl", "judged.jsonl")]
     before = [path.stat().st_mtime_ns for path in sequences]
     again = PreserveBench(task, [part], tmp_path, num_seeds=0)
@@ -267,8 +268,8 @@ def test_a_mixture_leaves_the_model_as_it_was(base: Base) -> None:
             parameter.add_(1.0)
     name = next(iter(dict(tuned.named_parameters())))
     before = tuned.get_parameter(name).clone()
-    with mixed(tuned, pristine, MIXTURES["interpolated"][0.4]) as model:
-        assert torch.allclose(model.get_parameter(name), pristine.get_parameter(name) + 0.4, atol=1e-5)
+    with mixed(tuned, pristine, MIXTURES["interpolated"][0.3]) as model:
+        assert torch.allclose(model.get_parameter(name), pristine.get_parameter(name) + 0.3, atol=1e-5)
     assert torch.equal(tuned.get_parameter(name), before)
 
 
