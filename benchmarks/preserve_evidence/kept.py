@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from knowtune.preserve.rehearse import Rehearsing, rehearse
 from knowtune.preserve.sources import SEQUENCES, make_material, read_source
 
 MAX_TEXT_TOKENS = 32  # of a replayed text: about as many as a sequence of the base has
-NUM_CHOICE = 400  # known rows by which an alpha is chosen
+CHOICE = 0.2  # share of the known facts by which an alpha is chosen: a replayed row is right at any
 MEAN = "fisher.json"
 
 
@@ -28,13 +29,17 @@ class Keeper:
 
     Attributes:
         material: known rows that the base has right, texts and sequences.
+        choice: known rows of other facts, by which an alpha is chosen.
     """
 
     def __init__(self, task: Task, model: torch.nn.Module, folder: Path) -> None:
         """Judge known rows, and let the base write, where it has not done so already."""
         self.task, self.base, self.folder = task, task.material.base, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.known, _ = split_by_base(task.known, self.base, model, BATCH, folder)
+        known, _ = split_by_base(task.known, self.base, model, BATCH, folder)
+        facts = known["fact"].drop_duplicates()
+        held_out = known["fact"].isin(facts.iloc[: math.ceil(CHOICE * len(facts))])
+        self.choice, self.known = (known[of].reset_index(drop=True) for of in (held_out, ~held_out))
         if not (folder / SEQUENCES).is_file():
             work, out = folder / "work", folder / "out"
             for path in (work, out):
@@ -66,7 +71,7 @@ class Keeper:
         return float(read_card(path, {"mean": float}, "this benchmark")["mean"])
 
     def share_right(self, model: torch.nn.Module) -> float:
-        """Judge known rows that the base has right and that do not measure."""
-        rows = self.known.iloc[:NUM_CHOICE].reset_index(drop=True)
-        judged = self.base.task.evaluator.judge(model, self.base.tokenizer(), rows, BATCH, "known rows of the choice")
+        """Judge known rows that the base has right, and that neither measure nor are replayed."""
+        rows, tokenizer = self.choice, self.base.tokenizer()
+        judged = self.base.task.evaluator.judge(model, tokenizer, rows, BATCH, "known rows of the choice")
         return float(judged["correct"].mean())

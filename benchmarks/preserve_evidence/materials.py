@@ -72,7 +72,7 @@ def stories(data: Path) -> Task:
     both = raw.replay_texts["text"].isin(raw.texts["text"])  # the held-out stories are some of the others' file
     raw = replace(raw, replay_texts=raw.replay_texts[~both])
     spare = Spare(known=0.5, max_known=NUM_KNOWN, max_texts=NUM_TEXTS)
-    limits = Limits(seed=0, max_facts=300, max_known=800, max_texts=60, max_examples=None, max_rejected=0.01,
+    limits = Limits(seed=0, max_facts=300, max_known=800, max_texts=40, max_examples=None, max_rejected=0.01,
                     replay=spare)  # fmt: skip
     prepared = prepare(raw, base, limits, {})
     material = Material(

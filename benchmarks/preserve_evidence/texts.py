@@ -30,7 +30,8 @@ fewer epochs.
 
 Known facts are split by fact: half of them may be replayed, and *forgotten* is measured on the other
 half alone, which nothing is trained on, distilled on or generated from. Sequences of the base that
-quote a measured fact are dropped.
+quote a measured fact are dropped. The alpha of a mixture is chosen on a fifth of the first half, which
+is not replayed either: a row that was replayed is right at any alpha.
 
 All of it is made by
 

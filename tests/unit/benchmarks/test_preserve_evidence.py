@@ -176,17 +176,16 @@ def test_every_arm_has_options_that_a_pipeline_would_take(task: str) -> None:
 
 @pytest.fixture
 def task(base: Base) -> Task:
+    """Give a task for a base that knows the first twelve rows."""
     rows = fact_rows()
-    towns, colours = (rows[rows["relation"] == name].reset_index(drop=True) for name in ("town", "colour"))
-    measured = towns.iloc[:6].assign(kind="locality")
-    examples = pd.concat([colours.assign(kind="generalisation"), measured], ignore_index=True)
+    measured, known, new = (rows.iloc[of].reset_index(drop=True) for of in (slice(6), slice(6, 12), slice(12, None)))
+    examples = pd.concat([new.assign(kind="generalisation"), measured.assign(kind="locality")], ignore_index=True)
     material = Material(
-        name="embedded", base=base, rows=colours, validation=colours.iloc[:4].reset_index(drop=True),
-        examples=examples, texts=pd.DataFrame({"id": ["a"], "text": ["The hat of Ada is red"]}, dtype="str"),
+        name="embedded", base=base, rows=new, validation=new.iloc[:4], examples=examples,
+        texts=pd.DataFrame({"id": ["a"], "text": ["The hat of Ada is red"]}, dtype="str"),
         metrics=METRICS, epochs=2, batch_size=8, ird_from=None, max_tokens=32,
     )  # fmt: skip
     texts = pd.DataFrame({"id": ["b"], "text": ["Finn lives in Rome and Gus in Oslo"]}, dtype="str")
-    known = towns.iloc[6:].reset_index(drop=True)
     return Task(material, known, texts, Rehearsal(sequences=6, max_tokens=8))
 
 
@@ -254,7 +253,10 @@ def test_the_weight_of_ewc_is_of_the_mean_fisher_information(task: Task, tmp_pat
 def test_no_measured_fact_may_be_replayed(task: Task, tmp_path: Path) -> None:
     bench = PreserveBench(task, [], tmp_path)
     measured = set(task.material.examples["fact"])
-    assert not measured & set(bench.keeper.known["fact"])
+    replayed, held_out = (set(rows["fact"]) for rows in (bench.keeper.known, bench.keeper.choice))
+    assert replayed and held_out
+    assert not measured & (replayed | held_out)
+    assert not replayed & held_out  # a row that is replayed is right at any alpha
     quotes = Quotes(task.material.examples)
     rehearsed = read_rows(bench.keeper.folder / "sequences.jsonl")["text"]
     assert len(rehearsed) == 6
