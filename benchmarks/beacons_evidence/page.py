@@ -130,7 +130,8 @@ def lower_rates(groups: Sequence[Group]) -> Iterator[str]:
         lower = [
             arm
             for arm in group.at_other_rates
-            if arm.startswith(PLAIN_NAME + AT) and group.comparison.rate(arm) < group.comparison.rate(PLAIN_NAME)
+            if arm.startswith(PLAIN_NAME + AT)
+            and (group.comparison.rate(arm) or 0) < (group.comparison.rate(PLAIN_NAME) or 0)
         ]
         for arm in (NEAR, *lower) if lower else ():
             differences = [group.comparison.difference(arm, PLAIN_NAME, name) for name in shown]
