@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.evidence.bench import SEEDS
@@ -25,19 +25,16 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "self + l2": {"distill": {"on": "self", "share": 0.5}, "anchor": {"form": "l2", "weight": L2}},
 }
 PRESERVE["replay + distil both + l2"] = PRESERVE["replay + distil both"] | PRESERVE["l2"]
-PRESERVE["self, stronger"] = {"distill": {"on": "self", "share": 1.0, "weight": 2.0}}
-PRESERVE["distil both, stronger"] = {
-    "replay": {**REPLAY, "share": 1.0}, "distill": {"on": ["replay", "self"], "share": 1.0, "weight": 2.0},
-}  # fmt: skip
 WHOLE, NO_DATA = "replay + distil both + l2", "self"
 WITHOUT = {"replay": "self + l2", "distillation": "replay + l2", "the anchor": "replay + distil both"}  # WHOLE less one
-BUDGET = 0.1  # share of all parameters that a mask has
 PROTECT_SAMPLES = 512  # sequences of a source that Fisher information is taken on
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the member and its options
     "lora": ("lora", {"rank": 16, "alpha": 32.0}),
     "full": ("full", {}),
     "mask": ("fish", {}),
+    "wide mask": ("fish", {}),
 }
+BUDGETS = {"mask": 0.1, "wide mask": 0.3}  # share of all parameters that a mask has
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Arm:
     """A method and what is done against forgetting.
 
     Args:
-        method: lora, full or mask.
+        method: a name in METHODS.
         parts: what the page calls it, beside the method.
         preserve: as of a run.
         selector: the strategy that chooses a mask, and its options beside the budget.
@@ -92,62 +89,94 @@ def of_parts(method: str, *names: str) -> list[Arm]:
     return [Arm(method, name, PRESERVE[name]) for name in names]
 
 
-def masked(selector: str, share: float | None = None, *sources: str, form: str = "exclude", parts: str = "") -> Arm:
+def masked(
+    method: str, selector: str, share: float | None = None, *sources: str, form: str = "exclude", parts: str = ""
+) -> Arm:
     """Make an arm that trains a mask, of which a share is protected by Fisher information on sources.
 
     Args:
-        selector: the strategy that chooses the mask.
+        method: mask or wide mask.
+        selector: the strategy that chooses it.
         share: of the entries that no mask may have; None: nothing is protected.
         sources: of what must stay.
         form: exclude, or contrast.
         parts: a name in PRESERVE, of what is done against forgetting beside.
     """
     if share is None:
-        return Arm("mask", selector, selector=selector)
+        return Arm(method, selector, selector=selector)
     protect = {"from": list(sources), "share": share, "form": form, "samples": PROTECT_SAMPLES}
     names = [selector, "contrast" if form == "contrast" else f"{share:.0%} protected, {' + '.join(sources)}"]
     name = " + ".join([", ".join(names), *([parts] if parts else [])])
-    return Arm("mask", name, PRESERVE[parts] if parts else {}, selector, protect)
+    return Arm(method, name, PRESERVE[parts] if parts else {}, selector, protect)
 
 
-RIVALS = [
-    Arm("lora", "a quarter of the epochs", epochs=0.25),
-    Arm("lora", "half of the epochs", epochs=0.5),
-    Arm("lora", "best epoch", best=True),
-    Arm("lora", "FLOW", reweight={"form": "flow"}),
-]
+def rivals(method: str) -> list[Arm]:
+    """Make the arms that need no preservation."""
+    return [
+        Arm(method, "half of the epochs", epochs=0.5),
+        Arm(method, "best epoch", best=True),
+        Arm(method, "FLOW", reweight={"form": "flow"}),
+    ]
+
+
+def protected(method: str) -> list[Arm]:
+    """Make the arms of a mask beyond a random one with and without protection, the most wanted first."""
+    half = (0.5, "self")
+    return [
+        masked(method, "fish"),
+        masked(method, "fish", *half),
+        masked(method, "random", *half, "known"),
+        masked(method, "fish", *half, form="contrast"),
+        masked(method, "random", 0.3, "self"),
+        masked(method, "random", *half, parts="self"),
+        masked(method, "magnitude"),
+        masked(method, "magnitude", *half),
+    ]
+
+
 # task -> method -> rates of plain training; what is preserved is trained at the last two
 RATES: dict[str, dict[str, tuple[float, ...]]] = {
-    "embedded": {"lora": (5e-4, 1e-3, 2e-3, 4e-3), "full": (1e-4, 2e-4, 4e-4, 8e-4), "mask": (5e-4, 1e-3, 2e-3, 4e-3)},
+    "embedded": {
+        "lora": (5e-4, 1e-3, 2e-3, 4e-3),
+        "full": (1e-4, 2e-4, 4e-4, 8e-4),
+        "mask": (2e-3, 4e-3),
+        "wide mask": (1e-3, 2e-3),
+    },
     "stories3m-facts": {
-        "lora": (2.5e-4, 5e-4, 1e-3, 2e-3),
-        "full": (7.5e-5, 1.5e-4, 3e-4, 6e-4),
-        "mask": (5e-4, 1e-3, 2e-3),
+        "lora": (5e-4, 1e-3, 2e-3, 3e-3),
+        "full": (5e-5, 1e-4, 2e-4, 4e-4),
+        "mask": (1e-3, 2e-3),
     },
 }
+CORE, FEW = len(SEEDS), 3  # seeds of the arms most asked for, and of the others: fewest of an interval
+COMBINED = ("replay", "l2", "replay + l2", "self + l2", WHOLE)
+ALONE = ("text", "known", "ewc")
 
 
 def parts(task: str) -> list[Part]:
-    """List what is trained of a task."""
-    rates = RATES[task]
-    lora, full, mask = (rates[method][-2:] for method in METHODS)
-    return [
-        Part(of_parts("lora", "plain"), rates["lora"], mixed=True),
-        Part(of_parts("lora", "self", "replay + distil both"), lora),
-        Part(of_parts("full", "plain"), rates["full"]),
-        Part(of_parts("full", "self", "replay + distil both"), full, mixed=True),
-        Part([masked("random"), masked("random", 0.5, "self")], mask),
-        Part(of_parts("lora", "replay", "l2", "replay + l2", "self + l2", WHOLE), lora),
-        Part(of_parts("full", "replay", "l2", "replay + l2", "self + l2", WHOLE), full),
-        Part([masked("fish"), masked("fish", 0.5, "self"), masked("random", 0.5, "self", "known")], mask),
-        Part(RIVALS, rates["lora"][-2:], num_seeds=3),
-        Part([masked("random", 0.5, "self", parts="self")], mask, num_seeds=3),
-        Part(of_parts("lora", "text", "known", "ewc", "replay + self"), lora, num_seeds=3),
-        Part([masked("fish", 0.5, "self", form="contrast"), masked("random", 0.3, "self")], mask, num_seeds=3),
-        Part([masked("random", 0.7, "self"), masked("magnitude"), masked("magnitude", 0.5, "self")], mask, num_seeds=3),
-        Part(of_parts("full", "self, stronger", "distil both, stronger"), full, num_seeds=3),
-        Part([masked("random"), masked("fish")], rates["mask"][:-2], num_seeds=3),
+    """List what is trained of a task; of the larger one fewer arms of full fine-tuning and masks."""
+    rates, small = RATES[task], task == "embedded"
+    lora, full, mask = (rates[method][-2:] for method in ("lora", "full", "mask"))
+    wide = rates.get("wide mask", ())
+    core = [masked("mask", "random"), masked("mask", "random", 0.5, "self")]
+    listed = [
+        Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
+        Part(of_parts("lora", "self", "replay + distil both"), lora, CORE),
+        Part(core, mask, CORE),
+        Part(of_parts("full", "plain"), rates["full"], CORE if small else FEW, mixed=small),
+        Part(of_parts("full", "self", "replay + distil both"), full, CORE if small else FEW),
+        Part(of_parts("lora", *COMBINED), lora, FEW),
     ]
+    if small:
+        listed.append(Part(of_parts("full", *COMBINED), full, FEW))
+        listed.append(Part([replace(arm, method="wide mask") for arm in core], wide, FEW))
+    listed += [Part(rivals("lora"), lora, FEW), Part(protected("mask"), mask, FEW)]
+    if small:
+        listed += [Part(rivals("full"), full, FEW), Part(protected("wide mask"), wide, FEW)]
+    listed.append(Part(of_parts("lora", *ALONE, "replay + self"), lora, FEW))
+    if small:
+        listed.append(Part(of_parts("full", *ALONE), full, FEW))
+    return listed
 
 
 PARTS = {task: parts(task) for task in RATES}

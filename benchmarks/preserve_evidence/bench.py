@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.evidence.bench import BATCH, SEEDS, Bench
 from benchmarks.evidence.comparisons import GRID_SEED
-from benchmarks.preserve_evidence.arms import BUDGET, METHODS, Arm, Part
+from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, Arm, Part
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.kept import Keeper
 from benchmarks.preserve_evidence.materials import Task
@@ -89,7 +89,7 @@ class PreserveBench(Bench):
         if not isinstance(what, Setting):
             return text_digest([self.identity, what])[:24]
         arm = asdict(self.arms[what.arm])
-        return text_digest([self.identity, asdict(what), arm, METHODS[arm["method"]], BUDGET])[:24]
+        return text_digest([self.identity, asdict(what), arm, METHODS[arm["method"]], BUDGETS.get(arm["method"])])[:24]
 
     def train(self, setting: Setting) -> None:
         """Train and judge one setting, and its mixtures."""
@@ -149,7 +149,7 @@ class PreserveBench(Bench):
         )  # fmt: skip
         protect = {} if arm.protect is None else {"protect": arm.protect}
         samples = min(128, len(encoded))
-        mask: Mask | None = member(budget=BUDGET, samples=samples, **protect).choose(pool, seed).mask
+        mask: Mask | None = member(budget=BUDGETS[arm.method], samples=samples, **protect).choose(pool, seed).mask
         return mask
 
     def mix(self, tuned: Any, setting: Setting, whole: Mapping[str, float]) -> None:

@@ -11,7 +11,7 @@ from benchmarks.evidence.claims import split_learned, tally
 from benchmarks.evidence.comparisons import Comparison
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_cells
-from benchmarks.preserve_evidence.arms import METHODS, PARTS, RATES, WHOLE, WITHOUT
+from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, PARTS, RATES, WHOLE, WITHOUT
 from benchmarks.preserve_evidence.correlations import correlation_table
 from benchmarks.preserve_evidence.figures import draw_frontier
 from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, reaches
@@ -139,7 +139,7 @@ def costs(results: Sequence[TaskResults]) -> Iterator[str]:
     for result in results:
         for arm in result.arms:
             method = arm.partition(": ")[0]
-            plain = "mask: random" if method == "mask" else f"{method}: plain"
+            plain = f"{method}: {'random' if method in BUDGETS else 'plain'}"
             cells = []
             for key, scale, digits in (("cpu", 1.0, 1), ("memory", 1e-6, 0)):
                 own, beside = result.median(arm, key), result.median(plain, key)

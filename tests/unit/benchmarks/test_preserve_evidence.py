@@ -17,7 +17,7 @@ from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import Store, read_latest
 from benchmarks.preserve_evidence import goals, page, results
-from benchmarks.preserve_evidence.arms import PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
+from benchmarks.preserve_evidence.arms import BUDGETS, PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
 from benchmarks.preserve_evidence.bench import PreserveBench, Setting
 from benchmarks.preserve_evidence.correlations import correlations
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
@@ -222,8 +222,8 @@ OTHERS = [
     Arm("lora", "best epoch", best=True),
     Arm("lora", "FLOW", reweight={"form": "flow"}),
     Arm("lora", "half of the epochs", epochs=0.5),
-    replace(masked("random", 0.5, "self"), protect={"from": ["self", "known"], "share": 0.5}),
-    replace(masked("fish", 0.5, "self", form="contrast"), protect={"from": ["self"], "form": "contrast"}),
+    replace(masked("mask", "random", 0.5, "self"), protect={"from": ["self", "known"], "share": 0.5}),
+    replace(masked("wide mask", "fish", 0.5, "self", form="contrast"), protect={"from": ["self"], "form": "contrast"}),
 ]
 
 
@@ -235,8 +235,8 @@ def test_every_kind_of_arm_is_trained(arm: Arm, task: Task, tmp_path: Path, monk
     (piece,) = pieces_of(tmp_path, "training")
     assert piece["steps"] == (2 if arm.epochs < 1 else 3)
     total = sum(parameter.numel() for parameter in bench.model.parameters())
-    if arm.method == "mask":
-        assert piece["num_trainable"] == pytest.approx(0.1 * total, abs=1)
+    if arm.method in BUDGETS:
+        assert piece["num_trainable"] == pytest.approx(BUDGETS[arm.method] * total, abs=1)
     if arm.method == "full":
         assert piece["num_trainable"] == total
 
