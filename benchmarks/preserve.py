@@ -103,9 +103,9 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
     from knowtune.methods.lora import Lora
     from knowtune.models.compute import Compute
     from knowtune.preserve.options import Preserve
+    from knowtune.preserve.part import Part
     from knowtune.preserve.preservation import open_preservation
     from knowtune.preserve.sources import Material
-    from knowtune.preserve.streams import Part
     from knowtune.preserve.teacher_cache import FOLDER, write_teacher
     from knowtune.tasks.knowledge import Knowledge
     from knowtune.text.encoded import Encoded

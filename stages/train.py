@@ -31,7 +31,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.common.errors import unknown
     from knowtune.common.files import read_rows
     from knowtune.data.contract import ROW_COLUMNS, ROWS, check
-    from knowtune.preserve.sources import read_material
+    from knowtune.preserve import OPENED
+    from knowtune.registry import member_class
     from knowtune.selectors.artefact import read_selection
     from knowtune.training.run import Job, train_seed
     from stages.core.code import code_of
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
     inputs += [] if preserve is None else [args.preserved]
     work = work_folder(f"train-{args.name}", decides, inputs, code_of("stages.train", settings, params))
     validation = check(read_rows(args.validation, ROW_COLUMNS), ROWS, str(args.validation))
-    material = None if preserve is None else read_material(args.preserved, base, preserve.sources)
+    material = None
+    if preserve is not None:
+        material = member_class(OPENED, "part", "material")(args.preserved, base, preserve.sources)
 
     def make(seed: int, folder: Path, partial: Path) -> None:
         selected = read_selection(args.selected, seed, base)

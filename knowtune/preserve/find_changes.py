@@ -1,7 +1,7 @@
 """Which changes of weights an anchor holds, in a model with a method attached.
 
     full                theta - theta0 of each parameter; theta0 is one frozen copy, or a teacher's where there is one
-    fish                its values v, of the masked entries alone; they are the change
+    single entries      the values of a tuner that says which entries it trains (`trained_entries`), as FISH does
     plain LoRA          ||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), on the r x r side      A: (r, in), B: (out, r)
     other PEFT types    dW = get_delta_weight of each layer, for the types in `peft_changes.CHANGES`
     `of: parameters`    the parameters that the method trains, against their values at the start
@@ -19,8 +19,6 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from knowtune.common.errors import UserError
-from knowtune.methods.fish.tuner.layer import FishLayer
-from knowtune.methods.fish.tuner.owners import find_module, find_owners
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter
 
@@ -49,7 +47,7 @@ def find_changes(
     weights: dict[int, str] = {}  # of each tensor: its first name in the base
     for name, parameter in model.named_parameters():
         weights.setdefault(id(parameter), plain_name(name))
-    found: list[Change] = list(_of_fish(model, base, fisher))
+    found: list[Change] = list(_of_entries(model, fisher))
     if of == "change" and hasattr(model, "peft_config"):
         _require_deltas(model, where)
         found += _of_layers(model, weights, fisher)
@@ -74,28 +72,22 @@ def plain_name(name: str) -> str:
     return name.replace(WHOLE, ".").replace(".original_module.", ".")
 
 
-def _of_fish(model: Any, base: Any, fisher: Fisher | None) -> Iterator[Parameter]:
-    """Find the values of FISH; a layer's lie end to end over its parameters, as do their Fisher information."""
-    layers = {id(module): name for name, module in model.named_modules() if isinstance(module, FishLayer)}
-    for path, owner in find_owners(base).items() if layers else ():
-        layer = find_module(base, path)[2] if path else base
-        if id(layer) not in layers or ADAPTER not in layer.fish_values:
-            continue
+def _of_entries(model: Any, fisher: Fisher | None) -> Iterator[Parameter]:
+    """Find the values of a tuner that trains single entries of the base's weights, with those entries' information."""
+    tuner: Any = getattr(model, "base_model", None)
+    for name, changed in tuner.trained_entries(ADAPTER) if hasattr(tuner, "trained_entries") else ():
         information = None
         if fisher is not None:
-            parts = [
-                fisher(owner.names[within]).flatten()[entries.indices.cpu()]
-                for within, entries in layer.split((ADAPTER,))[0]
-            ]
-            information = torch.cat(parts).to(layer.fish_values[ADAPTER].device)
-        yield Parameter(f"{layers[id(layer)]}.fish_values.{ADAPTER}", "", None, information)
+            parts = [fisher(weight).flatten()[indices.cpu()] for weight, indices in changed]
+            information = torch.cat(parts).to(changed[0][1].device)
+        yield Parameter(f"base_model.{name}", "", None, information)
 
 
 def _of_layers(model: Any, weights: Mapping[int, str], fisher: Fisher | None) -> Iterator[Delta]:
     """Find the layers whose adapter computes a dW."""
     layer: Any
     for path, layer in model.named_modules():
-        if not isinstance(layer, BaseTunerLayer) or isinstance(layer, FishLayer):
+        if not isinstance(layer, BaseTunerLayer):
             continue
         if hasattr(layer, "get_delta_weight") and _trained(layer):
             weight: Any = layer.get_param() if hasattr(layer, "get_param") else layer.get_base_layer().weight

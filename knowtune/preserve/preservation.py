@@ -24,8 +24,9 @@ from knowtune.preserve.anchor import Anchor, open_anchor
 from knowtune.preserve.cached_tokens import open_cache
 from knowtune.preserve.comparisons import Comparison, open_comparison
 from knowtune.preserve.fisher_file import open_fisher
+from knowtune.preserve.part import Part
 from knowtune.preserve.reading import Reading
-from knowtune.preserve.streams import Part, Stream
+from knowtune.preserve.streams import Stream
 from knowtune.preserve.teacher import FrozenCopy, Teacher
 from knowtune.preserve.teacher_cache import digest_of
 from knowtune.tasks.head_task import HeadTask

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
     from knowtune.preserve.comparisons import Comparison
     from knowtune.preserve.options import Replay
-    from knowtune.preserve.streams import Part, Stream
+    from knowtune.preserve.part import Part
+    from knowtune.preserve.streams import Stream
     from knowtune.preserve.teacher import Inputs, Teacher
 
 PASS = 512  # tokens that a pass may have in any case: fewer make it slow

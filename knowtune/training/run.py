@@ -19,7 +19,8 @@ from knowtune.checkpoints.cards import ADAPTER_CARD
 from knowtune.common.errors import UserError
 from knowtune.common.files import file_digest, text_digest, write_json, write_rows
 from knowtune.methods.base import MaskedMethod
-from knowtune.preserve.preservation import open_preservation
+from knowtune.preserve import OPENED
+from knowtune.registry import member_class
 from knowtune.training.dataset import encode
 from knowtune.training.dry_run import dry_run, first_logits
 from knowtune.training.fit import Fitted, Training, fit, seed_everything
@@ -128,7 +129,11 @@ def _open_preservation(job: Job, base: Base) -> Preservation | None:
     if job.preserve is None:
         return None
     assert job.material is not None, "what a run keeps is read by the stage"
-    return open_preservation(job.preserve, job.material, base, job.seed, job.label, job.virtual_tokens)
+    open_preservation = member_class(OPENED, "part", "preservation")
+    opened: Preservation | None = open_preservation(
+        job.preserve, job.material, base, job.seed, job.label, job.virtual_tokens
+    )
+    return opened
 
 
 def _attach(job: Job, base: Base, preservation: Preservation | None) -> torch.nn.Module:

@@ -20,7 +20,7 @@ from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
 from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.load import overwrite
-from knowtune.preserve.streams import Part
+from knowtune.preserve.part import Part
 from knowtune.training.dataset import LengthBuckets, Rows, collate
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
 from knowtune.merging.mixtures import MIXTURES
 from knowtune.methods import METHODS
+from knowtune.preserve import OPENED
 from knowtune.registry import member_class
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
@@ -51,6 +52,11 @@ def _representations(module: str, section: Section, params: Params) -> list[str]
     return [params.semantics.representation] if opens else []
 
 
+def _opened(_: str, section: Section, __: Params) -> list[str]:
+    """Name what a run opens in order to keep something of its base."""
+    return ["material", "preservation"] if isinstance(section, RunParams) and section.preserve is not None else []
+
+
 def _values_of(key: str, value: Any) -> list[str]:
     """List the texts that stand under a key, at whatever depth."""
     if isinstance(value, Mapping):
@@ -66,6 +72,7 @@ FAMILIES: Mapping[str, tuple[Mapping[str, str], Named]] = {
     "knowtune.selectors": (SELECTORS, _strategies(SelectionParams)),
     "knowtune.merging.mixtures": (MIXTURES, _strategies(MixtureParams)),
     "knowtune.methods": (METHODS, _methods),
+    "knowtune.preserve": (OPENED, _opened),
     "knowtune.evaluation.metrics": (METRICS, lambda _, __, params: params.evaluate.metrics),
     "knowtune.semantics.representations": (REPRESENTATIONS, _representations),
     "knowtune.tasks": (TASKS, lambda _, __, params: [params.task.kind]),

@@ -72,6 +72,7 @@ EDITS = {
     "a template": (code_at("*.j2"), {"report"}),
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
     "what trains": (code_at("trainer.py"), {"base", "select", "train"}),
+    "what holds a run to its base": (code_at("preserve/reading.py"), {"train@full", "train@ird"}),
     "a recipe": (code_at("training/recipe.py"), {"base", "select", "train"}),
     "a stage": (["stages/filter.py"], {"filter"}),
     "plumbing": ([name for module in PLUMBING for name in modules_of(module)], set()),

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from knowtune.preserve.part import Part
 from knowtune.preserve.preservation import Preservation
-from knowtune.preserve.streams import Part
 
 
 def term_of(preservation: Preservation | None, model: Any, part: Part) -> torch.Tensor:

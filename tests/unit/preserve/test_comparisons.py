@@ -16,9 +16,9 @@ from knowtune.methods.lora import Lora
 from knowtune.models.heads import pooled_states
 from knowtune.preserve.comparisons import Labels, Scores, States, Tokens, open_comparison
 from knowtune.preserve.options import Distill, Preserve
+from knowtune.preserve.part import Part
 from knowtune.preserve.preservation import Preservation, open_preservation
 from knowtune.preserve.sources import Material
-from knowtune.preserve.streams import Part
 from knowtune.tasks.regression import Regression
 from knowtune.text.encoded import Encoded
 from tests.unit.helpers import COMPUTE, REVIEWS, TASK, fact_rows, review_rows

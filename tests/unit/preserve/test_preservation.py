@@ -15,9 +15,9 @@ from knowtune.methods.lora import Lora
 from knowtune.preserve import reading
 from knowtune.preserve.fisher_file import open_fisher, write_fisher
 from knowtune.preserve.options import Preserve
+from knowtune.preserve.part import Part
 from knowtune.preserve.preservation import Preservation, open_preservation
 from knowtune.preserve.sources import Material
-from knowtune.preserve.streams import Part
 from knowtune.text.encoded import Encoded
 from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from knowtune.preserve.streams import Part, Stream
+from knowtune.preserve.part import Part
+from knowtune.preserve.streams import Stream
 from knowtune.text.encoded import Encoded
 
 

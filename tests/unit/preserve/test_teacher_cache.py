@@ -15,9 +15,9 @@ from knowtune.preserve import teacher_cache
 from knowtune.preserve.cached_tokens import CachedTokens, open_cache
 from knowtune.preserve.comparisons import Tokens
 from knowtune.preserve.options import Preserve
+from knowtune.preserve.part import Part
 from knowtune.preserve.preservation import open_preservation
 from knowtune.preserve.sources import Material
-from knowtune.preserve.streams import Part
 from knowtune.preserve.teacher import FrozenCopy
 from knowtune.preserve.teacher_cache import FOLDER, HEADER, write_teacher
 from knowtune.text.encoded import Encoded

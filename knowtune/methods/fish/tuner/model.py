@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -116,6 +117,21 @@ class FishModel(BaseTuner):  # type: ignore[misc]
             parent, name, _ = find_module(self.model, path)
             setattr(parent, name, layer)
         return layer
+
+    def trained_entries(self, adapter_name: str) -> Iterator[tuple[str, list[tuple[str, torch.Tensor]]]]:
+        """Say which entries of the base's weights an adapter trains.
+
+        Yields:
+            The name of a parameter of the adapter, and whose change its values are, end to end: names of weights in
+            the base, each with flat indices.
+        """
+        layers = {id(module): name for name, module in self.named_modules() if isinstance(module, FishLayer)}
+        for path, owner in find_owners(self.model).items():
+            layer: Any = find_module(self.model, path)[2] if path else self.model
+            if id(layer) in layers and adapter_name in layer.fish_values:
+                parts = layer.split((adapter_name,))[0]
+                changed = [(owner.names[within], entries.indices) for within, entries in parts]
+                yield f"{layers[id(layer)]}.fish_values.{adapter_name}", changed
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)

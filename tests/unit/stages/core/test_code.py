@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from knowtune.methods import METHODS
+from knowtune.preserve import OPENED
 from knowtune.semantics.representations import REPRESENTATIONS
 from stages.core.code import code_of, refresh_code, write_code
 from stages.core.members import REGISTRIES
@@ -62,6 +63,13 @@ def test_a_method_inside_of_another_counts(params: Params) -> None:
     code = code_of("stages.train", run, params)
     assert {file_of(METHODS["lora"]), file_of(METHODS["full"])} <= set(code)
     assert file_of(METHODS["fish"]) not in code
+
+
+def test_a_run_that_keeps_nothing_does_not_run_what_would_keep_it(params: Params) -> None:
+    plain, parts = params.runs["lora"], {file_of(target) for target in OPENED.values()}
+    keeps = RunParams.model_validate({**plain.model_dump(), "preserve": {"distill": {"on": "self"}}})
+    assert not parts & set(code_of("stages.train", plain, params))
+    assert {*parts, "knowtune/preserve/distill.py"} <= set(code_of("stages.train", keeps, params))
 
 
 @pytest.mark.parametrize(("form", "opens"), [("linear", True), ("flow", False), ("stm", False)])
