@@ -93,7 +93,10 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         )
         metrics = read_json(folder / "metrics.json")
         card = read_card(seeds[run.seeds[0]] / ADAPTER_CARD, {"num_trainable": int}, "train")
-        about = f"{run.type or run.method} on {run.selection}"
+        parts = [part for part in ("replay", "distill", "anchor") if getattr(run.preserve, part, None) is not None]
+        about = ", ".join(
+            [f"{run.type or run.method} on {run.selection}", *(["reweight"] if run.reweight else []), *parts]
+        )
         entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
         curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
         models.append(Model(entry, examples(folder), pd.concat(curves, ignore_index=True)))

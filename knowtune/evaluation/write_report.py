@@ -33,24 +33,26 @@ def write_report(report: Report, folder: Path) -> Path:
     write_json(folder / "filters.json", report.filters)
     markdown = leaderboard_markdown(report.entries, report.metrics, report.known, report.cautions)
     (folder / "leaderboard.md").write_text(markdown, encoding="utf-8")
+    models = [entry for entry in report.entries if not entry.constant]
+    frontier = svg_text(plot_frontier(models, *report.axes, report.interpolations), bbox_inches="tight")
+    (folder / "frontier.svg").write_text(frontier, encoding="utf-8")
     page = folder / "index.html"
-    page.write_text(render_page(report), encoding="utf-8")
+    page.write_text(render_page(report, frontier), encoding="utf-8")
     return page
 
 
-def render_page(report: Report) -> str:
+def render_page(report: Report, frontier: str) -> str:
     """Render one HTML page with everything inside: no script, no link to the network."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     head, rows = leaderboard_rows(report.entries, report.metrics)
-    models = [entry for entry in report.entries if not entry.constant]
     return environment.get_template("report.html.j2").render(
         report=report,
         head=head,
         rows=rows,
         about=[(m, legend(m, report.known), metric_class(m).unit, arrow(m)) for m in report.metrics],
-        frontier=svg_text(plot_frontier(models, *report.axes, report.interpolations), bbox_inches="tight"),
+        frontier=frontier,
         interpolations=interpolation_rows(report.interpolations),
         curves=svg_text(plot_learning_curves(report.curves), bbox_inches="tight"),
     )

@@ -55,7 +55,14 @@ class TestPage:
     def test_twice_equal_bytes(self, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         assert self.page(tmp_path) == self.page(tmp_path / "other")
-        for name in ("index.html", "leaderboard.md", "leaderboard.json", "metrics.json", "filters.json"):
+        for name in (
+            "index.html",
+            "frontier.svg",
+            "leaderboard.md",
+            "leaderboard.json",
+            "metrics.json",
+            "filters.json",
+        ):
             assert (tmp_path / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
     def test_no_link_to_the_network_and_no_path(self, tmp_path: Path) -> None:
