@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from functools import cache
 from typing import Any
 
 
+@cache  # within a process, for edit after edit
 def digest_source(source: bytes) -> str:
     """Digest what Python code does: no comment, docstring, format or import for types alone changes it.
 
