@@ -77,7 +77,7 @@ def stories(data: Path) -> Task:
     prepared = prepare(raw, base, limits, {})
     material = Material(
         name="stories3m-facts", base=base, rows=prepared.train, validation=prepared.validation,
-        examples=prepared.test, texts=prepared.retention, metrics=METRICS, epochs=8, batch_size=32, ird_from=None,
+        examples=prepared.test, texts=prepared.retention, metrics=METRICS, epochs=8, batch_size=16, ird_from=None,
         max_tokens=160,
     )  # fmt: skip
     rehearsal = Rehearsal(sequences=NUM_SEQUENCES, max_tokens=32)
