@@ -125,6 +125,7 @@ def protected(method: str) -> list[Arm]:
     return [
         masked(method, "fish"),
         masked(method, "fish", *half),
+        masked(method, "random", *half, parts="replay + distil both"),
         masked(method, "random", *half, "known"),
         masked(method, "fish", *half, form="contrast"),
         masked(method, "random", 0.3, "self"),
@@ -143,7 +144,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
         "wide mask": (1e-3, 2e-3),
     },
     "stories3m-facts": {
-        "lora": (5e-4, 1e-3, 2e-3, 3e-3),
+        "lora": (2.5e-4, 5e-4, 1e-3, 2e-3),
         "full": (5e-5, 1e-4, 2e-4, 4e-4),
         "mask": (1e-3, 2e-3),
     },

@@ -133,6 +133,7 @@ CLAIMS: dict[str, list[Claim]] = {
         Claim("fish", "random", "FISH is better than random"),
         Claim("fish, contrast", "random", "contrast is better than random"),
         Claim(_HALF + " + self", _HALF, "distillation adds to protection"),
+        Claim(_HALF + " + replay + distil both", _HALF, "replay and distillation add to protection"),
     ],
 }
 NAMES |= {arm: arm for of in CLAIMS.values() for claim in of for arm in (claim.one, claim.other)}
