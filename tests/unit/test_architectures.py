@@ -105,7 +105,7 @@ def made(kind: str, base: Base, folder: Path, **options: Any) -> Base:
 def trained(base: Base, method: Method, name: str, folder: Path, work: Path, **options: Any) -> Path:
     """Train a seed as the pipeline does."""
     rows = fact_rows().head(8)
-    changes = {"epochs": 3, "learning_rate": 0.01, "save_steps": 1, **options}
+    changes = {"epochs": 3, "learning_rate": 0.01, **options}
     validation = CONTRARY if options.get("load_best_model_at_end") else rows[:0]
     job = Job(name, name, method, recipe(**changes), 0, rows, validation, None)
     train_seed(job, base, folder, work)
@@ -262,10 +262,11 @@ class TestExperts:
 
     def test_a_killed_training_goes_on_to_the_same_bytes(self, kind: str, base: Base, tmp_path: Path) -> None:
         model = made(kind, base, tmp_path / "base")
-        whole = trained(model, Full(), "full", tmp_path / "whole", tmp_path / "work-whole")
+        whole = trained(model, Full(), "full", tmp_path / "whole", tmp_path / "work-whole", save_steps=2)
         with counted_calls(KnowledgeTrainer, "compute_loss", 5, RuntimeError("killed")), pytest.raises(RuntimeError):
-            trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts")
-        parts = trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts")
+            trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts", save_steps=2)
+        assert (tmp_path / "work-parts/checkpoints/checkpoint-4").is_dir()
+        parts = trained(model, Full(), "full", tmp_path / "parts", tmp_path / "work-parts", save_steps=2)
         assert {p.name: p.read_bytes() for p in whole.iterdir()} == {p.name: p.read_bytes() for p in parts.iterdir()}
 
     @pytest.mark.parametrize("mixture", [Average(), Ties(density=1.0), Dare(density=1.0)])
@@ -462,14 +463,14 @@ class TestWeightsThatDoNotMatch:
     @pytest.mark.parametrize("method", [Full(), Lora(rank=2, alpha=4.0, target_modules=["q_proj"])])
     def test_of_a_checkpoint_that_training_goes_on_from(self, model: Base, method: Method, tmp_path: Path) -> None:
         with counted_calls(KnowledgeTrainer, "compute_loss", 3, RuntimeError("killed")), pytest.raises(RuntimeError):
-            trained(model, method, "x", tmp_path / "seed", tmp_path / "work")
+            trained(model, method, "x", tmp_path / "seed", tmp_path / "work", save_steps=2)
         folder = tmp_path / "work" / "checkpoints" / "checkpoint-2"
         file = next(folder.glob("*model.safetensors"))
         with safe_open(file, framework="pt") as opened:
             name = sorted(opened.keys())[-1]
         self.without(file, name)
         with pytest.raises(UserError, match=f"not what was trained: 1 weights of the model are missing, e.g. {name};"):
-            trained(model, method, "x", tmp_path / "seed", tmp_path / "work")
+            trained(model, method, "x", tmp_path / "seed", tmp_path / "work", save_steps=2)
 
     def test_of_an_adapter(self, model: Base, tmp_path: Path) -> None:
         method = Lora(rank=2, alpha=4.0, target_modules=["q_proj"])

@@ -83,14 +83,11 @@ def test_what_has_no_weight_or_share_leaves_every_bit(
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        (LORA, {**REPLAY, **DISTILL}),
-        (LORA, {**REPLAY, "distill": {"on": "replay", "direction": "reverse"}}),
+        (LORA, {**REPLAY, "distill": {"on": "replay", "direction": "reverse"}, "anchor": {"weight": 0.5}}),
         (Full(), {**REPLAY, **DISTILL, "anchor": {"weight": 0.5}}),
-        (LORA, {"anchor": {"weight": 0.5}}),
-        (LORA, {"anchor": {"weight": 5.0, "of": "parameters", "decoupled": True}}),
         (Fish(), {"anchor": {"weight": 5.0, "decoupled": True}}),
     ],
-    ids=["lora, both", "lora, shared rows", "full, all", "lora, anchor", "lora, decoupled", "fish, decoupled"],
+    ids=["lora, shared rows", "full, all", "fish, decoupled"],
 )
 def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: Any, options: Any) -> None:
     changes = {"epochs": 2, "save_steps": 3, "lr_scheduler_type": "cosine"}
@@ -100,6 +97,7 @@ def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: 
         pytest.raises(KeyboardInterrupt),
     ):
         preserved(base, method, work / "parts", options, **changes)
+    assert list((work / "parts").rglob("checkpoint-*"))
     parts, _ = preserved(base, method, work / "parts", options, **changes)
     assert equal_states(state(parts.model), state(whole.model))
     assert parts.curve == whole.curve
