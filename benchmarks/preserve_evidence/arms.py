@@ -24,6 +24,7 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "replay + l2": {"replay": REPLAY, "anchor": {"form": "l2", "weight": L2}},
     "self + l2": {"distill": {"on": "self", "share": 0.5}, "anchor": {"form": "l2", "weight": L2}},
 }
+PRESERVE["replay + distil both twice"] = {"replay": REPLAY, "distill": {"on": ["replay", "self"], "weight": 2.0}}
 PRESERVE["replay + distil both + l2"] = PRESERVE["replay + distil both"] | PRESERVE["l2"]
 WHOLE, NO_DATA = "replay + distil both + l2", "self"
 WITHOUT = {"replay": "self + l2", "distillation": "replay + l2", "the anchor": "replay + distil both"}  # WHOLE less one
@@ -145,7 +146,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
     },
     "stories3m-facts": {
         "lora": (2.5e-4, 5e-4, 1e-3, 2e-3),
-        "full": (5e-5, 1e-4, 2e-4, 4e-4),
+        "full": (4e-5, 7.5e-5, 1.5e-4, 3e-4),
         "mask": (1e-3, 2e-3),
     },
 }
@@ -165,7 +166,9 @@ def parts(task: str) -> list[Part]:
         Part(of_parts("lora", "self", "replay + distil both"), lora, CORE),
         Part(core, mask, CORE),
         Part(of_parts("full", "plain"), rates["full"], CORE if small else FEW, mixed=small),
-        Part(of_parts("full", "self", "replay + distil both"), full, CORE if small else FEW),
+        Part(
+            of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full, CORE if small else FEW
+        ),
         Part(of_parts("lora", *COMBINED), lora, FEW),
     ]
     if small:

@@ -24,7 +24,7 @@ fewer epochs.
 | replay | known facts that do not measure, half a row for each row of a step, with a loss of their own |
 | self | distillation on sequences that the base wrote: **no data needed** |
 | text, known | distillation on general text, on known facts |
-| distil both | distillation on the replayed rows and on the base's sequences |
+| distil both (twice) | distillation on the replayed rows and on the base's sequences (of weight 2) |
 | l2, ewc | an anchor of all weights alike, or by the base's Fisher information on its own sequences |
 | protected | a mask that leaves out the entries with the most Fisher information about what must stay |
 
