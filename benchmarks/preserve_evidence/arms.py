@@ -175,10 +175,9 @@ def parts(task: str) -> list[Part]:
         listed.append(Part(of_parts("full", *COMBINED), full, FEW))
         listed.append(Part([replace(arm, method="wide mask") for arm in core], wide, FEW))
     listed += [Part(rivals("lora"), lora, FEW), Part(protected("mask"), mask, FEW)]
-    if small:
-        listed += [Part(rivals("full"), full, FEW), Part(protected("wide mask"), wide, FEW)]
     listed.append(Part(of_parts("lora", *ALONE, "replay + self"), lora, FEW))
     if small:
+        listed += [Part(rivals("full"), full, FEW), Part(protected("wide mask"), wide, FEW)]
         listed.append(Part(of_parts("full", *ALONE), full, FEW))
     return listed
 
