@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import psutil
 import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
+
+from stages.core.pipeline import CHECK
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("knowtune", "stages", "cli", "data/raw", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml")
@@ -93,7 +96,7 @@ def ran(output: str) -> list[str]:
 def toy(params: dict[str, Any]) -> None:
     """Numbers so small that the whole pipeline takes seconds; nothing is learned, everything is exercised."""
     params["threads"] = 1
-    params["tracking"]["store"] = "none"  # tests of tracking turn it on
+    params["tracking"]["store"] = "none"  # what tests of tracking read is run with it
     params["prepare"] |= {"max_facts": 12, "max_known": 20, "max_texts": 5}
     params["prepare"]["label_noise"] = {"wrong": 0.1, "contradictions": 0.1, "duplicates": 0.1, "empties": 0.1}
     params["prepare"]["replay"] = {"known": 0.5, "text": 0.1}
@@ -187,12 +190,22 @@ def copy_project(folder: Path) -> Project:
     return project
 
 
-def run_once(folder: Path, edit: Callable[[dict[str, Any]], object] | None = None) -> None:
-    """Make a project, run its pipeline, and keep what the run printed."""
+def run_once(folder: Path) -> None:
+    """Make a project, run its pipeline with tracking, and keep what the run printed."""
     project = copy_project(folder)
-    if edit:
-        project.change(edit)
+    project.change(lambda params: params["tracking"].update(store="mlflow"))
     (folder / FIRST_RUN).write_text(project.command("cli", "run").stdout)
+
+
+def untracked(recorded: Project, folder: Path) -> None:
+    """Copy a project that has run, turn its tracking off, and leave behind what that has kept."""
+    shutil.copytree(recorded.folder, folder, symlinks=True, dirs_exist_ok=True)
+    for name in ("mlartifacts", ".work/tracking"):
+        shutil.rmtree(folder / name)
+    (folder / "mlflow.db").unlink()
+    project = Project(folder)
+    project.change(lambda params: params["tracking"].update(store="none"))
+    assert project.run() == [CHECK]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -202,9 +215,15 @@ def _warm(warm: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once; tests must leave it as it is."""
-    return Project(once(tmp_path_factory, "finished", run_once))
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once, tracked; tests must leave it as it is."""
+    return Project(once(tmp_path_factory, "recorded", run_once))
+
+
+@pytest.fixture(scope="session")
+def finished(recorded: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same without tracking; tests must leave it as it is."""
+    return Project(once(tmp_path_factory, "finished", partial(untracked, recorded)))
 
 
 @pytest.fixture

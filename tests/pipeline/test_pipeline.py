@@ -146,9 +146,9 @@ def test_a_selection_of_an_adapter_hands_it_on(finished: Project) -> None:
     assert "fish on inside" in page
 
 
-def test_no_out_holds_a_path_a_clock_or_a_host(finished: Project) -> None:
-    here = str(finished.folder).encode()
-    for name, content in finished.bytes("data").items():
+def test_no_out_holds_a_path_a_clock_or_a_host(recorded: Project) -> None:
+    here = str(recorded.folder).encode()
+    for name, content in recorded.bytes("data").items():
         assert here not in content, name
 
 
@@ -159,7 +159,7 @@ def test_second_run_does_nothing(finished: Project) -> None:
 
 
 def test_a_fresh_copy_ends_with_the_same_lock(finished: Project, tmp_path: Path) -> None:
-    """Without outs, cache and work folder, and with training in a process of its own: the same bytes.
+    """Without outs, cache, work folder and tracking, and with training in a process of its own: the same bytes.
 
     For the base alone in a process of its own see test_attacks; for merging and evaluation anew the tests of flows.
     """
@@ -168,6 +168,8 @@ def test_a_fresh_copy_ends_with_the_same_lock(finished: Project, tmp_path: Path)
     fresh.run("select@clean", "preserve@lora")
     assert fresh.run("--cold", "train@lora") == ["train@lora"]
     assert fresh.lock() == finished.lock()
+    assert not {"mlflow.db", "mlartifacts"} & {path.name for path in fresh.folder.iterdir()}
+    assert not (fresh.folder / ".work/tracking").exists()
 
 
 @dataclass

@@ -17,14 +17,13 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.core.pipeline import flatten, quick_yaml, read_stages
-from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, once, run_once
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that MLflow imports
@@ -88,20 +87,6 @@ def md5s(entries: list[dict[str, Any]]) -> dict[str, str]:
     return {entry["path"]: entry["md5"] for entry in entries}
 
 
-def track(params: dict[str, Any]) -> None:
-    """Turn tracking on, for fewer members: each is recorded as the others are."""
-    params["tracking"]["store"] = "mlflow"
-    for name in ("ird", "inside"):
-        del params["runs"][name]
-    del params["selections"]["inside"]
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once, tracked."""
-    return Project(once(tmp_path_factory, "tracked", partial(run_once, edit=track)))
-
-
 @pytest.fixture
 def project(recorded: Project, tmp_path: Path) -> Project:
     """A copy of it, to change."""
@@ -117,7 +102,7 @@ def store(recorded: Project) -> Store:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of which only the first two stages are run, by plain DVC."""
     project = copy_project(tmp_path_factory.mktemp("small"))
-    project.change(track)
+    project.change(lambda params: params["tracking"].update(store="mlflow"))
     assert repro(project, "base").returncode == 0
     settle(project)
     return project
@@ -251,17 +236,6 @@ def test_a_plain_repro_points_to_the_producers_of_what_it_skipped(recorded: Proj
             assert (row["happened"], row["made by run"]) == ("skipped", before[row["stage"]].info.run_id)
             assert second.data.tags[f"produced_by.{row['stage'].replace('@', '.')}"] == row["made by run"]
     assert first.info.status == second.info.status == "FINISHED"
-
-
-def test_results_are_the_same_without(recorded: Project, finished: Project) -> None:
-    """The project of all other tests has run without, and has more members."""
-    assert finished.params()["tracking"]["store"] == "none"
-    own, theirs = locked(finished), locked(recorded)
-    alike = set(theirs) - {"validate", "report"}  # these two are about all members
-    assert {"base", "prepare", "select@ird", "train@prefix", "evaluate-run@prefix", "mix@soup"} < alike
-    assert {name: own[name]["outs"] for name in alike} == {name: theirs[name]["outs"] for name in alike}
-    assert not (finished.folder / ".work/tracking").exists()
-    assert not (finished.folder / "mlflow.db").exists()
 
 
 def test_a_failed_stage_is_failed_and_says_why(another: Project) -> None:
