@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, once
 
 LIMIT = 600.0  # seconds after which a flow is killed, so that no test waits for ever
 
@@ -134,12 +134,13 @@ def free_port() -> int:
 
 
 def small(params: dict[str, Any]) -> None:
-    """Two runs, one of them long enough to be killed half-way; no mixtures, no tracking."""
+    """Two runs, one of them long enough to be killed half-way; no mixtures, no rehearsal, no tracking."""
     params["tracking"]["store"] = "none"
     params["filters"] = {"clean": {"strategy": ["clean"], "allow_lost": True}}
     params["selections"] = {"clean": {"filter": "clean", "strategy": "everything"}}
     params["mixtures"] = {}
     params["answers"]["sketch"] = None  # no filter here reads it
+    params["rehearse"] = None  # no run here reads it
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
     params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 12}}}
 
@@ -159,7 +160,8 @@ def run_base(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def sequential(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that plain `dvc repro` has run, stage by stage; tests must leave it as it is."""
-    project = copy_small(tmp_path_factory.mktemp("sequential"))
+    project = Project(tmp_path_factory.mktemp("sequential"))
+    shutil.copytree(once(tmp_path_factory, "begun", run_base), project.folder, symlinks=True, dirs_exist_ok=True)
     project.command("cli", "run")
     return project
 

@@ -92,9 +92,10 @@ def test_an_interrupt_of_the_whole_group_ends_soon_and_keeps_what_is_finished(
     last = flow.output.splitlines()[-1]
     assert last == "interrupted; what is finished is kept, the same command goes on from there"
     assert lock_entries(begun.folder) == ["validate", "base"]
-    again = alone(begun, "prepare")
-    assert again.code == 0, again.output
-    assert again.output.splitlines()[-1].endswith("| stages: 2 up to date, 1 ran")
+    if number == signal.SIGINT:  # what both leave is the same
+        again = alone(begun, "prepare")
+        assert again.code == 0, again.output
+        assert again.output.splitlines()[-1].endswith("| stages: 2 up to date, 1 ran")
 
 
 def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, begun: Project) -> None:
