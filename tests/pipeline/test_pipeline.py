@@ -128,11 +128,12 @@ def test_rows_that_were_chosen_are_weighed_by_their_distance(finished: Project) 
 def test_anchors_hold_by_what_the_stage_preserve_wrote(finished: Project) -> None:
     data = finished.folder / "data"
     assert [path.parent.name for path in data.glob("preserved/*/fisher.safetensors")] == ["full"]
-    for run, splits in (("full", {"train", "anchor", "validation"}), ("ird", {"train", "validation"})):
+    terms = {"full": {"anchor", "distill", "replay"}, "ird": set()}  # a decoupled anchor is no term of the loss
+    for run, splits in terms.items():
         anchor = json.loads((data / f"adapters/{run}/seed-0/knowtune.json").read_text())["preserve"]["anchor"]
         assert anchor["decoupled"] == (run == "ird")
         curve = (data / f"adapters/{run}/seed-0/curve.csv").read_text().splitlines()[1:]
-        assert {line.split(",")[1] for line in curve} == splits
+        assert {line.split(",")[1] for line in curve} == {"train", "validation", *splits}
 
 
 def test_a_selection_of_an_adapter_hands_it_on(finished: Project) -> None:
