@@ -20,6 +20,7 @@ from knowtune.common.files import read_rows, text_digest
 from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import EXAMPLES, ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.prepare import Limits, prepare
+from knowtune.data.raw import Raw
 from knowtune.data.sources import read_files
 from knowtune.filters.base import Seen
 from knowtune.filters.chain import run_filters
@@ -142,8 +143,13 @@ def embedded(project: Path) -> Material:
     )
 
 
-def pararel(data: Path) -> Material:
-    """Take new ParaRel facts for the story model that knows others, read as the preset `pararel` reads them."""
+def read_pararel(data: Path, **options: Any) -> tuple[Base, Raw]:
+    """Open the story model that knows some facts, and read others, as the preset `pararel` reads them.
+
+    Args:
+        data: the folder of models, facts and texts.
+        options: of `read_files`.
+    """
     folder = data / "models" / "stories3m-facts"
     base = Base(make_card(folder, folder.name), folder, COMPUTE, Knowledge())
     files = {
@@ -152,10 +158,13 @@ def pararel(data: Path) -> Material:
         "test": "new-test.jsonl",
         "known": "known.jsonl",
     }
-    reader = reader_for(PARAREL_COLUMNS, base.task, base.tokenizer())
-    raw = read_files(
-        data / "facts", files, reader, PARAREL_COLUMNS, data / "text" / "tinystories-heldout.jsonl", "text"
-    )
+    reader, text = reader_for(PARAREL_COLUMNS, base.task, base.tokenizer()), data / "text" / "tinystories-heldout.jsonl"
+    return base, read_files(data / "facts", files, reader, PARAREL_COLUMNS, text, "text", **options)
+
+
+def pararel(data: Path) -> Material:
+    """Take new ParaRel facts for the story model that knows others."""
+    base, raw = read_pararel(data)
     limits = Limits(seed=0, max_facts=300, max_known=400, max_texts=30, max_examples=None, max_rejected=0.01)
     prepared = prepare(raw, base, limits, {})
     return Material(

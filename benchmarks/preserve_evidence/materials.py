@@ -8,17 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.evidence.materials import COMPUTE, PARAREL_COLUMNS, Material, embedded
-from knowtune.checkpoints.base import Base
-from knowtune.checkpoints.cards import make_card
+from benchmarks.evidence.materials import Material, embedded, read_pararel
 from knowtune.common.files import read_rows, text_digest
-from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import ROW_COLUMNS, ROWS, TEXTS, check
 from knowtune.data.prepare import Limits, prepare
 from knowtune.data.replay import Spare
-from knowtune.data.sources import read_files
 from knowtune.preserve.options import Rehearsal
-from knowtune.tasks.knowledge import Knowledge
 
 NUM_KNOWN, NUM_TEXTS, NUM_SEQUENCES = 2000, 500, 2048  # that are replayed, at most
 METRICS = ("generalisation", "reliability", "forgotten", "text_drift", "known", "kl_to_base", "kl_to_base_prompts")
@@ -58,17 +53,7 @@ def of_project(project: Path) -> Task:
 
 def stories(data: Path) -> Task:
     """Take new ParaRel facts for the story model that knows others; half of those may be replayed."""
-    folder = data / "models" / "stories3m-facts"
-    base = Base(make_card(folder, folder.name), folder, COMPUTE, Knowledge())
-    files = {
-        "train": "new-train.jsonl",
-        "validation": "new-validation.jsonl",
-        "test": "new-test.jsonl",
-        "known": "known.jsonl",
-    }
-    reader = reader_for(PARAREL_COLUMNS, base.task, base.tokenizer())
-    text, replay_text = (data / "text" / name for name in ("tinystories-heldout.jsonl", "tinystories.jsonl"))
-    raw = read_files(data / "facts", files, reader, PARAREL_COLUMNS, text, "text", replay_text=replay_text)
+    base, raw = read_pararel(data, replay_text=data / "text" / "tinystories.jsonl")
     both = raw.replay_texts["text"].isin(raw.texts["text"])  # the held-out stories are some of the others' file
     raw = replace(raw, replay_texts=raw.replay_texts[~both])
     spare = Spare(known=0.5, max_known=NUM_KNOWN, max_texts=NUM_TEXTS)
