@@ -2,4 +2,8 @@
 
 TUNERS = {  # PEFT's name of the type: its config, its model
     "FISH": ("knowtune.methods.fish.tuner.config:FishConfig", "knowtune.methods.fish.tuner.model:FishModel"),
+    "SK_TUNING": (
+        "knowtune.methods.sk_tuning.tuner.config:SkTuningConfig",
+        "knowtune.methods.sk_tuning.tuner.model:SkTuningModel",
+    ),
 }

@@ -1,0 +1,94 @@
+"""What an SK_TUNING adapter is: a text, and what of it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from peft import PeftConfig
+from peft.utils.peft_types import PeftType
+
+from knowtune.common.errors import UserError
+from knowtune.methods.peft_enum import add_member
+
+CHOICES = {"variant": ("prefix", "prompt"), "form": ("paper", "released"), "pooling": ("model", "mean", "released")}
+
+
+@dataclass
+class SkTuningConfig(PeftConfig):
+    """Options of an SK_TUNING adapter.
+
+    Args:
+        text: what is read before every input, in plain words.
+        variant: prefix (keys and values of every layer) or prompt (embeddings before the input's).
+        form: paper (the text's states stay, projections of them are trained) or released (the embeddings of the text's
+            tokens are trained).
+        pooling: what a classifier's head reads: what it reads in the model (model); the mean of the last hidden states
+            over the input, without padding (mean), or over all positions, those of padding and prompt too (released).
+        shared: paper, prefix: one pair of projections for all layers, where each has its own else.
+        rank: paper: projections through this many numbers instead of square matrices.
+        transform: released: train a matrix too, of all keys and values (prefix) or of the embeddings (prompt).
+        dropout: in training, on what stands before the input, and on trained embeddings.
+        init_weights: begin at the text: projections at zero, the transform at the identity; False: at random.
+        tokenizer_name_or_path: whose tokens the text becomes; None: those of the model's folder.
+        token_ids: the text's tokens. Filled when attached; a saved adapter is loaded by them, without a tokenizer.
+        modules_to_save: modules that are trained and saved whole, e.g. a classifier's head.
+    """
+
+    text: str | None = None
+    variant: Literal["prefix", "prompt"] = "prefix"
+    form: Literal["paper", "released"] = "paper"
+    pooling: Literal["model", "mean", "released"] = "model"
+    shared: bool = False
+    rank: int | None = None
+    transform: bool = False
+    dropout: float = 0.0
+    init_weights: bool = True
+    tokenizer_name_or_path: str | None = None
+    token_ids: list[int] | None = None
+    modules_to_save: list[str] | None = None
+
+    target_modules: ClassVar[None] = None  # PEFT asks every tuner's config
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        self.peft_type = add_member(PeftType, "SK_TUNING")
+        if problems := self.problems():
+            raise UserError("SkTuningConfig: " + "; ".join(problems))
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Positions of the context that the text takes; 0 before its tokens are known."""
+        return len(self.token_ids or [])
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the options, each with what is allowed."""
+        problems = [
+            f"{name}: got {value!r}; allowed: {', '.join(allowed)}"
+            for name, allowed in CHOICES.items()
+            if (value := getattr(self, name)) not in allowed
+        ]
+        if not (self.text or "").strip() and not self.token_ids:
+            problems.append("text: got nothing; allowed: some words of plain text, from which the adapter begins")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout: got {self.dropout}; allowed: 0 to less than 1")
+        if self.rank is not None and self.rank < 1:
+            problems.append(f"rank: got {self.rank}; allowed: 1 or more")
+        problems += option_conflicts(self.variant, self.form, self.shared, self.rank, self.transform)
+        if self.task_type == "SEQ_2_SEQ_LM":
+            problems.append("task_type: got SEQ_2_SEQ_LM; allowed: models that are no encoder with a decoder")
+        elif self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
+            problems.append(f"pooling: got {self.pooling!r} without a head that pools; allowed: model")
+        return problems
+
+
+def option_conflicts(variant: str, form: str, shared: bool, rank: int | None, transform: bool) -> list[str]:
+    """Say which options do nothing beside the others."""
+    conflicts = []
+    if form == "released" and (shared or rank is not None):
+        conflicts.append("shared and rank are of form: paper; form: released has no projections")
+    if form == "paper" and transform:
+        conflicts.append("transform is of form: released; form: paper always has projections")
+    if variant == "prompt" and shared:
+        conflicts.append("shared is of variant: prefix; variant: prompt has one projection in all")
+    return conflicts

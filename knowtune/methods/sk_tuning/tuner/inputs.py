@@ -1,0 +1,107 @@
+"""What a backbone is given once a text stands before the input: mask, positions, embeddings."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from knowtune.common.errors import UserError
+from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_forward
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a backbone over an input.
+
+    Args:
+        adapter: its name.
+        num: tokens of the text.
+        begun: whether the cache holds the text already.
+        prompt: positions of a prompt that come before the input's own; 0 where the cache holds them.
+        mask: of the input, 0 for padding; None: there is none  # (batch, seq)
+        cached: whether the caller wants a cache back.
+    """
+
+    adapter: str
+    num: int
+    begun: bool
+    prompt: int
+    mask: torch.Tensor | None
+    cached: bool
+
+
+def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any) -> Pass:
+    """Take what a caller gives.
+
+    Raises:
+        UserError: a text cannot stand before it.
+    """
+    mask, past = given.get("attention_mask"), given.get("past_key_values")
+    if mask is not None and (not isinstance(mask, torch.Tensor) or mask.ndim != 2):
+        raise UserError("SK-Tuning needs a mask of (batch, tokens), which also rules out static caches")
+    begun = past is not None and past.get_seq_length() > 0
+    if begun and getattr(past, NAME, None) != adapter:
+        raise UserError(
+            f"SK-Tuning: the cache was not begun with the adapter {adapter!r}; give an empty one, or the whole input"
+        )
+    num, length, context = config.num_virtual_tokens, tokens_of(given).shape[1], context_of(backbone)
+    if not begun and context is not None and num + length > context:
+        raise UserError(
+            f"SK-Tuning: an input of {length} tokens after a text of {num}, and the context holds {context}; give "
+            "shorter inputs or a shorter text"
+        )
+    use_cache = given.get("use_cache")
+    cached = past is not None or (getattr(backbone.config, "use_cache", False) if use_cache is None else use_cache)
+    return Pass(adapter, num, begun, num if config.variant == "prompt" and not begun else 0, mask, bool(cached))
+
+
+def tokens_of(given: dict[str, Any]) -> torch.Tensor:
+    """Return the input: ids  # (batch, seq) or embeddings  # (batch, seq, hidden)."""
+    tokens: torch.Tensor = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
+    return tokens
+
+
+def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
+    """Show the text in the mask, and count positions from it on, without padding that lies between."""
+    tokens, mask, positions = tokens_of(given), run.mask, given.get("position_ids")
+    batch, length = tokens.shape[:2]
+    forward = reads_forward(backbone)
+    if mask is None and not forward:
+        mask = torch.ones(batch, length, dtype=torch.long, device=tokens.device)
+    if mask is not None:
+        mask = torch.cat([mask.new_ones(batch, run.num), mask], 1)  # (batch, text + seq)
+        given["attention_mask"] = mask
+    if positions is not None:
+        first = torch.arange(run.prompt, device=positions.device).expand(*positions.shape[:-1], run.prompt)
+        given["position_ids"] = torch.cat([first, positions + run.num], -1)
+    elif mask is not None and forward and "position_ids" in arguments_of(backbone):
+        lead = (mask[:, run.num :].cumsum(1) == 0).sum(1, keepdim=True)  # padding between text and input
+        places = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
+        given["position_ids"] = places[:, -(length + run.prompt) :]
+    given.pop("cache_position", None)  # the backbone counts by its cache
+
+
+def put_prompt(backbone: Any, given: dict[str, Any], prompt: torch.Tensor) -> None:
+    """Put embeddings before the input's  # (text, hidden)."""
+    embeds = given.get("inputs_embeds")
+    if embeds is None:
+        embeds = backbone.get_input_embeddings()(given["input_ids"])
+    batch = prompt.to(embeds.dtype).expand(len(embeds), -1, -1)
+    given |= {"input_ids": None, "inputs_embeds": torch.cat([batch, embeds], 1)}  # (batch, text + seq, hidden)
+    kinds = given.get("token_type_ids")
+    if kinds is not None:
+        given["token_type_ids"] = torch.cat([kinds.new_zeros(len(kinds), len(prompt)), kinds], 1)
+
+
+def arguments_of(backbone: Any) -> tuple[str, ...]:
+    """Name the arguments of a backbone's forward pass, in order."""
+    return _arguments(type(backbone))
+
+
+@cache
+def _arguments(kind: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(kind.forward).parameters)[1:]

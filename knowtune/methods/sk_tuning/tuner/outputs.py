@@ -1,0 +1,48 @@
+"""What a backbone gives back: states of the input alone, pooled where the config says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
+from knowtune.methods.sk_tuning.tuner.inputs import Pass
+from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
+
+
+def input_states(states: torch.Tensor, run: Pass, pooling: str) -> torch.Tensor:
+    """Take the input's states, or at each of its positions what a head is to read  # (batch, seq, hidden).
+
+    Args:
+        states: of a prompt too, where there is one  # (batch, prompt + seq, hidden)
+        run: the pass.
+        pooling: see `SkTuningConfig`.
+    """
+    own = states[:, run.prompt :].contiguous()  # on a view, heads would compute by another path and round otherwise
+    if pooling == "released":
+        return states.mean(1, keepdim=True).expand_as(own)
+    if pooling == "mean":
+        mask = torch.ones_like(own[..., :1]) if run.mask is None else run.mask[..., None].to(own)
+        return ((own * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)).expand_as(own)
+    return own
+
+
+def give_back(backbone: Any, output: Any, run: Pass, config: SkTuningConfig) -> Any:
+    """Change what a backbone gives, a tuple or an output of transformers."""
+    if isinstance(output, tuple):
+        return (input_states(output[0], run, config.pooling), *output[1:])
+    states = input_states(output.last_hidden_state, run, config.pooling)
+    pooled = config.pooling != "model"
+    # An encoder's classifier reads the first position: with a prompt that of the text, as in its pooler.
+    if not (run.prompt and config.task_type == "SEQ_CLS" and not pooled and not reads_forward(backbone)):
+        output.last_hidden_state = states
+    if pooled and getattr(output, "pooler_output", None) is not None:
+        output.pooler_output = states[:, 0]
+    if run.prompt and getattr(output, "hidden_states", None) is not None:
+        output.hidden_states = tuple(layer[:, run.prompt :] for layer in output.hidden_states)
+    past = getattr(output, "past_key_values", None)
+    if past is not None:
+        setattr(past, NAME, run.adapter)
+        output.past_key_values = past if run.cached else None
+    return output

@@ -1,0 +1,158 @@
+"""The text's tokens, and the states that a frozen model has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from knowtune.common.errors import UserError
+from knowtune.methods.sk_tuning.tuner.adapter import State
+from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
+from knowtune.models.checkpoint_files import first_line
+from knowtune.models.hidden_states import evaluating
+
+NAME = "sk_tuning"  # of the adapter's module within the backbone
+
+
+def backbone_of(model: Any) -> Any:
+    """Return the module that turns tokens into hidden states, which every head reads.
+
+    Raises:
+        UserError: the model is none of transformers', or an encoder with a decoder.
+    """
+    config: Any = getattr(model, "config", None)
+    if not hasattr(model, "get_decoder") or not hasattr(config, "get_text_config"):
+        raise UserError(f"SK-Tuning: got a {type(model).__name__}; allowed: a language model of transformers")
+    if config.is_encoder_decoder:
+        raise UserError(f"SK-Tuning: {type(model).__name__} has an encoder and a decoder; allowed: one of both")
+    return model.get_decoder()
+
+
+def reads_forward(backbone: Any) -> bool:
+    """Whether a token sees none after it: all but the encoders, which transformers also has as masked models."""
+    config = backbone.config.get_text_config()
+    return bool(config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES or getattr(config, "is_decoder", False))
+
+
+def context_of(backbone: Any) -> int | None:
+    """Return the most tokens that a model was built for; None where its config sets no bound."""
+    bound = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
+    return bound if isinstance(bound, int) and bound > 0 else None
+
+
+def require_whole_passes(backbone: torch.nn.Module) -> None:
+    """Refuse a prefix with gradient checkpointing.
+
+    Raises:
+        UserError: says why.
+    """
+    if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
+        raise UserError(
+            "SK-Tuning: gradient checkpointing computes layers again without the cache, in which a prefix stands, so "
+            "the prefix would be dropped; turn it off, or take variant: prompt"
+        )
+
+
+def find_tokens(config: SkTuningConfig, model: Any, backbone: Any) -> list[int]:
+    """Return the tokens of a config's text, with the special tokens that the tokenizer puts around any text.
+
+    Raises:
+        UserError: there is no tokenizer; the text has unknown tokens only, tokens that the model has not, or more than
+            it can read.
+    """
+    ids = config.token_ids if config.token_ids is not None else tokens_of(load_tokenizer(config, model), config.text)
+    rows = backbone.get_input_embeddings().weight.shape[0]
+    if max(ids) >= rows or min(ids) < 0:
+        raise UserError(
+            f"SkTuningConfig: the text has the token {max(ids)}, and the model has {rows}; was it made on another base?"
+        )
+    context = context_of(backbone)
+    if context is not None and len(ids) >= context:
+        raise UserError(
+            f"SkTuningConfig: the text has {len(ids)} tokens, which leaves no room for an input in a context of "
+            f"{context}; give a shorter text"
+        )
+    return list(ids)
+
+
+def tokens_of(tokenizer: Any, text: str | None) -> list[int]:
+    """Turn a text into tokens.
+
+    Raises:
+        UserError: it becomes no token but unknown ones.
+    """
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not [token for token in plain if token != tokenizer.unk_token_id]:
+        what = "unknown tokens only" if plain else "no token"
+        raise UserError(f"SK-Tuning: the text {text!r} becomes {what}; give words that the tokenizer knows")
+    return [int(token) for token in tokenizer(text)["input_ids"]]
+
+
+def load_tokenizer(config: SkTuningConfig, model: Any) -> Any:
+    """Load the tokenizer by which the text is read.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    name = config.tokenizer_name_or_path or getattr(model, "name_or_path", "")
+    try:
+        if not name:
+            raise ValueError("the model does not say which folder it is from")
+        return AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # whatever is wrong with a folder
+        raise UserError(
+            f"SkTuningConfig: no tokenizer for the text ({first_line(error)}); give tokenizer_name_or_path or token_ids"
+        ) from error
+
+
+def read_states(backbone: Any, **text: torch.Tensor) -> list[State]:
+    """Let a model read a text, as in evaluation, and return each layer's keys and values.
+
+    Args:
+        backbone: in any mode, which it keeps.
+        text: input_ids (1, text) or inputs_embeds (1, text, hidden).
+
+    Raises:
+        UserError: it has none.
+    """
+    length = next(iter(text.values())).shape[1]
+    cache = DynamicCache(config=backbone.config)
+    with evaluating(backbone):
+        backbone(**text, past_key_values=cache, use_cache=True)
+    states: list[State] = []
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        keys = getattr(layer, "keys", None) if getattr(layer, "is_initialized", False) else None
+        if keys is not None and keys.shape[2] != length:
+            raise UserError(
+                f"SK-Tuning: the text has {length} tokens, and layers of this model see {keys.shape[2]} at most; give "
+                "a shorter text"
+            )
+        states.append(None if keys is None else (keys, layer.values))
+    if not any(states):
+        raise UserError(f"SK-Tuning: {type(backbone).__name__} keeps no keys and values; take variant: prompt")
+    return states
+
+
+@contextmanager
+def as_if_trained() -> Iterator[None]:
+    """Compute tensors that later trainings may use, also where nothing needs a gradient now."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def fingerprint(module: torch.nn.Module) -> tuple[Any, ...]:
+    """Return what changes when a model's weights do: are written, moved, cast or replaced; adapters left out."""
+    children = [child for name, child in module._modules.items() if name != NAME and child is not None]
+    parts = [module, *(part for child in children for part in child.modules())]
+    weights = [p for part in parts for p in part._parameters.values() if p is not None]
+    device = weights[0].device.type if weights else "cpu"
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    return autocast, *((p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)

@@ -1,0 +1,212 @@
+"""What the text before an input must do, in every form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .models import (
+    CAUSAL,
+    IDS,
+    TEXT,
+    WAYS,
+    after_text,
+    attach,
+    bert,
+    gpt2,
+    layer_of,
+    left_padded,
+    llama,
+    logits_of,
+    moved,
+    num_trained,
+    right_padded,
+    with_text,
+)
+
+
+@pytest.mark.parametrize(("variant", "form"), WAYS)
+@pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
+def test_at_first_it_is_the_model_that_has_read_the_text(make, variant, form):
+    expected = after_text(make())
+    attached = attach(make(), variant=variant, form=form)
+    assert (expected - logits_of(make())).abs().max() > 0.1
+    for options in ({}, {"use_cache": False}, {"use_cache": True}, {"attention_mask": torch.ones_like(IDS)}):
+        assert torch.allclose(logits_of(attached, **options), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_prompts_begin_at_the_texts_embeddings(form):
+    model = llama()
+    words = model.get_input_embeddings().weight[TEXT].detach()
+    assert torch.equal(layer_of(attach(model, variant="prompt", form=form)).prompt("default"), words)
+
+
+@pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
+def test_prefix_and_prompt_of_equal_embeddings_give_equal_states(make):
+    prefix, prompt = (moved(attach(make(), variant=variant, form="released")) for variant in ("prefix", "prompt"))
+    for padded in ({"input_ids": IDS}, right_padded(IDS, 2), left_padded(IDS, 2)):
+        mask = padded.get("attention_mask", torch.ones_like(IDS)).bool()
+        with torch.no_grad():
+            one, other = (m(**padded, output_hidden_states=True).hidden_states for m in (prefix, prompt))
+        assert len(one) == len(other) == 3
+        assert all(torch.allclose(a[mask], b[mask], atol=1e-5) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_the_identity_as_transform_is_no_transform(variant):
+    plain, transformed = (
+        attach(llama(), variant=variant, form="released", transform=transform) for transform in (False, True)
+    )
+    assert torch.allclose(logits_of(plain), logits_of(transformed), atol=1e-6)
+    assert not torch.allclose(logits_of(plain), logits_of(moved(transformed)), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"form": "released"}, 5 * 16),
+        ({"form": "released", "transform": True}, 5 * 16 + 4 * 4),
+        ({"form": "released", "variant": "prompt", "transform": True}, 5 * 16 + 16 * 16),
+        ({}, 2 * 2 * 8 * 8),
+        ({"shared": True}, 2 * 8 * 8),
+        ({"rank": 3}, 2 * 2 * 2 * 3 * 8),
+        ({"variant": "prompt"}, 16 * 16),
+        ({"variant": "prompt", "rank": 2}, 2 * 2 * 16),
+    ],
+)
+def test_the_number_of_trained_parameters(options, expected):
+    assert num_trained(attach(llama(), **options)) == expected
+    head = 16 * 2
+    assert num_trained(attach(llama("SequenceClassification"), **options)) == expected + head
+
+
+@pytest.mark.parametrize(("variant", "form"), WAYS)
+def test_training_leaves_the_base_as_it_is(variant, form):
+    plain = llama()
+    attached = attach(llama(), variant=variant, form=form, dropout=0.1).train()
+    trained = {name: p.detach().clone() for name, p in attached.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW([p for p in attached.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = attached(input_ids=IDS, labels=IDS).loss
+        loss.backward()
+        losses.append(float(loss.detach()))
+        assert all((p.grad is None) != p.requires_grad for p in attached.parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+    after = dict(attached.named_parameters())
+    assert not any(torch.equal(after[name], before) for name, before in trained.items())
+    with attached.disable_adapter():
+        assert torch.equal(logits_of(attached), logits_of(plain))
+    unloaded = attached.unload()
+    assert all(torch.equal(p, q) for p, q in zip(unloaded.parameters(), plain.parameters(), strict=True))
+    assert torch.equal(logits_of(unloaded.eval()), logits_of(plain))
+
+
+@pytest.mark.parametrize(("variant", "form"), WAYS)
+@pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
+def test_padding_changes_nothing_and_rows_are_independent(make, variant, form):
+    attached = moved(attach(make(), variant=variant, form=form))
+    alone = torch.cat([logits_of(attached, row[None]) for row in IDS])
+    assert torch.allclose(logits_of(attached), alone, atol=1e-5)
+    assert torch.allclose(logits_of(attached, **_as_options(right_padded(IDS, 3)))[:, :-3], alone, atol=1e-5)
+    if make is not CAUSAL["mistral"]:  # whose window counts padding too, in transformers
+        assert torch.allclose(logits_of(attached, **_as_options(left_padded(IDS, 3)))[:, 3:], alone, atol=1e-5)
+
+
+def _as_options(padded):
+    return {"ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+
+def test_an_encoder_reads_the_input_beside_the_text_that_was_read_alone():
+    """Against the same in one pass, by a mask: the text sees itself alone, the input sees both."""
+    num, whole = len(TEXT), len(TEXT) + IDS.shape[1]
+    mask = torch.ones(1, 1, whole, whole, dtype=torch.bool)
+    mask[..., :num, num:] = False
+    with torch.no_grad():
+        plain = bert("TokenClassification")
+        expected = plain(with_text(IDS), attention_mask=mask.expand(2, -1, -1, -1)).logits[:, num:]
+        assert not torch.allclose(expected, plain(IDS).logits, atol=1e-2)
+    for form in ("paper", "released"):
+        attached = attach(bert("TokenClassification"), form=form)
+        assert torch.allclose(logits_of(attached), expected, atol=1e-5)
+        padded = right_padded(IDS, 2)
+        assert torch.allclose(logits_of(attached, **_as_options(padded))[:, :-2], expected, atol=1e-5)
+
+
+def test_an_encoder_with_a_prompt_reads_both_together():
+    plain = bert("TokenClassification")
+    expected = logits_of(plain, with_text(IDS))[:, len(TEXT) :]
+    kinds = torch.zeros_like(IDS)
+    for form in ("paper", "released"):
+        attached = attach(bert("TokenClassification"), variant="prompt", form=form)
+        assert torch.allclose(logits_of(attached), expected, atol=1e-5)
+        assert torch.allclose(logits_of(attached, token_type_ids=kinds), expected, atol=1e-5)
+        loss = attached(input_ids=IDS, labels=torch.ones_like(IDS)).loss
+        assert torch.isfinite(loss) and logits_of(attached).shape == (2, 6, 2)
+
+
+def test_a_classifier_of_an_encoder_reads_where_the_text_begins():
+    expected = logits_of(bert(), with_text(IDS))
+    assert torch.allclose(logits_of(attach(bert(), variant="prompt")), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_a_classifier_of_a_decoder_reads_the_last_token(variant):
+    expected = logits_of(llama("SequenceClassification"), with_text(IDS))
+    attached = attach(llama("SequenceClassification"), variant=variant)
+    assert torch.allclose(logits_of(attached), expected, atol=1e-5)
+    for padded in (left_padded(IDS, 3), right_padded(IDS, 3)):
+        assert torch.allclose(logits_of(attached, **_as_options(padded)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_pooling_is_a_mean_over_the_input_or_over_everything(variant):
+    num, padded = len(TEXT), right_padded(IDS, 2)
+    states = llama()  # the classifier's backbone has the same weights
+    heads = {pooling: attach(llama("SequenceClassification"), variant=variant, pooling=pooling)
+             for pooling in ("mean", "released")}  # fmt: skip
+    weights = heads["mean"].base_model.model.model.state_dict()
+    states.model.load_state_dict({name: tensor for name, tensor in weights.items() if "sk_" not in name})
+    mask = torch.cat([torch.ones(2, num, dtype=torch.long), padded["attention_mask"]], 1)
+    with torch.no_grad():
+        whole = states.model(with_text(padded["input_ids"]), attention_mask=mask).last_hidden_state
+    inputs = whole[:, num:-2]
+    everything = whole if variant == "prompt" else whole[:, num:]
+    for pooling, expected in (("mean", inputs.mean(1)), ("released", everything.mean(1))):
+        score = heads[pooling].base_model.model.score.modules_to_save["default"]
+        with torch.no_grad():
+            assert torch.allclose(logits_of(heads[pooling], **_as_options(padded)), score(expected), atol=1e-5)
+    assert not torch.allclose(*(logits_of(head, **_as_options(padded)) for head in heads.values()), atol=1e-2)
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_pooling_of_an_encoder_passes_its_pooler_by(variant):
+    attached = attach(bert(), variant=variant, pooling="mean")
+    with torch.no_grad():
+        states = attached.base_model.model.bert(IDS).last_hidden_state
+        expected = attached.base_model.model.classifier(states.mean(1))
+    assert torch.allclose(logits_of(attached), expected, atol=1e-6)
+
+
+def test_dropout_is_of_training_alone():
+    for variant, form in WAYS:
+        attached = attach(llama(), variant=variant, form=form, dropout=0.5)
+        assert torch.equal(logits_of(attached), logits_of(attached))
+        attached.train()
+        assert not torch.equal(logits_of(attached), logits_of(attached))
+
+
+def test_the_text_is_read_in_evaluation_mode():
+    noisy = gpt2()
+    for module in noisy.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    attached = attach(noisy).train()
+    layer_of(attached).kept.clear()
+    one, other = (layer_of(model).prefix("default") for model in (attached, attach(gpt2())))
+    assert all(torch.equal(a, b) for state, same in zip(one, other, strict=True)
+               for a, b in zip(state, same, strict=True))  # fmt: skip
+    assert all(module.training for module in attached.modules())
