@@ -99,7 +99,8 @@ def put_prompt(backbone: Any, given: dict[str, Any], prompt: torch.Tensor) -> No
 
 def arguments_of(backbone: Any) -> tuple[str, ...]:
     """Name the arguments of a backbone's forward pass, in order."""
-    return _arguments(type(backbone))
+    kind: Any = type(backbone)
+    return _arguments(kind)
 
 
 @cache

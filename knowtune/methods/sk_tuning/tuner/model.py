@@ -81,6 +81,10 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         self._detach(backbone_of(plain))
         return plain
 
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        return key.replace(f".{cls.prefix}.{adapter_name}.", f".{cls.prefix}.", 1)
+
     @staticmethod
     def _detach(backbone: Any) -> None:
         layer = backbone._modules.pop(NAME)

@@ -51,6 +51,15 @@ def test_saved_and_loaded_it_is_the_same(make, variant, form, tmp_path):
         assert not any(p.requires_grad for p in loaded.parameters())
 
 
+@pytest.mark.parametrize(("variant", "form"), WAYS)
+def test_loaded_under_another_name(variant, form, tmp_path):
+    attached = moved(attach(llama(), variant=variant, form=form))
+    attached.save_pretrained(tmp_path)
+    assert not any("default" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
+    loaded = PeftModel.from_pretrained(llama(), tmp_path, adapter_name="other")
+    assert torch.equal(logits_of(loaded), logits_of(attached))
+
+
 def test_loaded_to_go_on_training(tmp_path):
     attached = moved(attach(llama()))
     attached.save_pretrained(tmp_path)
