@@ -27,12 +27,9 @@ or a smaller share cost in proportion.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +37,8 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measuring import number_of_child, peak_memory, ratio, take_turns
+
 ROWS, SEQUENCES = 32, 256
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a language model's folder in transformers layout")
     parser.add_argument("--methods", default="lora,full")
     parser.add_argument("--row", type=int, default=14, help="tokens of a row")
-    parser.add_argument("--sequence", type=int, default=48, help="tokens of a sequence")
+    parser.add_argument("--sequence", type=int, default=24, help="tokens of a sequence")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # METHOD:ARM:SHARE, what the child process measures
@@ -75,21 +74,14 @@ def main() -> None:
 def compare(args: argparse.Namespace, method: str, setting: str, share: float) -> None:
     """Time and weigh all arms of a method at one share."""
     steps = {arm: make_step(args, method, arm, share) for arm in ARMS}
-    times: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for round_number in range(args.rounds + 2):
-        for arm, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if round_number >= 2:
-                times[arm].append(time.perf_counter() - started)
+    times = take_turns(steps, args.rounds)
     del steps
     memory = {arm: weigh(args, method, arm, share) for arm in ARMS}
     print(f"{method}, {setting}: {ROWS} rows of {args.row} tokens, share {share:.2f} of {args.sequence} tokens")
     for arm, values in times.items():
-        ratio = statistics.median(mine / plain for mine, plain in zip(values, times["plain"], strict=True))
         limit = f" (at most {LIMITS[arm]})" if arm in LIMITS else ""
         print(
-            f"  {arm:8} {statistics.median(values) * 1e3:7.1f} ms = {ratio:.2f} plain{limit}; "
+            f"  {arm:8} {statistics.median(values) * 1e3:7.1f} ms = {ratio(times, arm, 'plain'):.2f} plain{limit}; "
             f"{memory[arm] / 1e6:.0f} MB = {memory[arm] / memory['plain']:.2f} plain",
             flush=True,
         )
@@ -152,30 +144,19 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
 
 def weigh(args: argparse.Namespace, method: str, arm: str, share: float) -> int:
     """Measure an arm's memory in a process of its own."""
-    command = [sys.executable, __file__, "--model", args.model, "--threads", str(args.threads)]
-    command += ["--row", str(args.row), "--sequence", str(args.sequence), "--memory", f"{method}:{arm}:{share}"]
-    # glibc keeps freed blocks, which hides what the steps take; so tensors get maps of their own, returned when freed
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return int(done.stdout.split()[-1])
+    given = [__file__, "--model", args.model, "--threads", str(args.threads), "--row", str(args.row)]
+    return number_of_child([*given, "--sequence", str(args.sequence), "--memory", f"{method}:{arm}:{share}"])
 
 
 def measure_memory(args: argparse.Namespace, method: str, arm: str, share: float) -> int:
     """Return the bytes that an arm takes at most: its models, gradients, optimiser and activations, not the code."""
     make_step(args, method, "plain", share)()  # loads the code of torch that steps run
     make_step(args, method, arm, share)()
-    before, mapped = resident("VmRSS"), resident("RssFile")
-    step = make_step(args, method, arm, share)
-    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the steps
-    for _ in range(4):
-        step()
-    return resident("VmHWM") - before - (resident("RssFile") - mapped)
-
-
-def resident(key: str) -> int:
-    """Return a figure of the process's memory in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
+    with peak_memory() as peak:
+        step = make_step(args, method, arm, share)
+        for _ in range(4):
+            step()
+        return peak()
 
 
 if __name__ == "__main__":

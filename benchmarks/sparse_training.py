@@ -23,13 +23,9 @@ indices as int32, no faster; CSR indices kept between steps, which saves less th
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
-import os
 import statistics
-import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +34,8 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.measuring import number_of_child, peak_memory, ratio, take_turns
+
 BATCH, LENGTH = 16, 64
 MASKS = ("random", "magnitude", "fisher")
 
@@ -68,21 +66,15 @@ def compare(args: argparse.Namespace, rank: int) -> None:
     arms = ["frozen", "lora", *args.masks.split(",")]
     models = {arm: attach(args.model, arm, rank) for arm in arms}
     steps = {arm: make_step(model, arm) for arm, model in models.items()}
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
-    for round_number in range(args.rounds + 2):
-        for arm, step in steps.items():
-            started = time.perf_counter()
-            step()
-            if round_number >= 2:
-                times[arm].append(time.perf_counter() - started)
+    times = take_turns(steps, args.rounds)
     memory = {arm: weigh(args, arm, rank) for arm in arms}
     took = {arm: statistics.median(values) for arm, values in times.items()}
     print(f"rank {rank}: {num_trained(models['lora']):,} trained; frozen {took['frozen'] * 1e3:.1f} ms, "
           f"{memory['frozen'] / 1e6:.0f} MB")  # fmt: skip
     for arm in arms[1:]:
-        paired = statistics.median(mine / lora for mine, lora in zip(times[arm], times["lora"], strict=True))
+        beside = ratio(times, arm, "lora")
         print(
-            f"  {arm:10} {took[arm] * 1e3:7.1f} ms = {took[arm] / took['frozen']:.3f} frozen, {paired:.3f} LoRA"
+            f"  {arm:10} {took[arm] * 1e3:7.1f} ms = {took[arm] / took['frozen']:.3f} frozen, {beside:.3f} LoRA"
             f"{' (at most 1.10)' if arm in MASKS else ''}; {memory[arm] / 1e6:.0f} MB = "
             f"{memory[arm] / memory['frozen']:.3f} frozen, {memory[arm] / memory['lora']:.3f} LoRA {ways(models[arm])}",
             flush=True,
@@ -91,13 +83,9 @@ def compare(args: argparse.Namespace, rank: int) -> None:
 
 def weigh(args: argparse.Namespace, arm: str, rank: int) -> int:
     """Measure an arm's memory in a process of its own."""
-    command = [sys.executable, __file__, "--model", args.model, "--threads", str(args.threads)]
-    # glibc keeps freed blocks, which hides what the steps take; so tensors get maps of their own, returned when freed
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-    done = subprocess.run(
-        [*command, "--memory", f"{arm}:{rank}"], check=True, stdout=subprocess.PIPE, text=True, env=environment
+    return number_of_child(
+        [__file__, "--model", args.model, "--threads", str(args.threads), "--memory", f"{arm}:{rank}"]
     )
-    return int(done.stdout.split()[-1])
 
 
 def measure_memory(source: str, arm: str, rank: int) -> int:
@@ -113,21 +101,10 @@ def measure_memory(source: str, arm: str, rank: int) -> int:
     attached += [b for name, b in model.named_buffers() if "fish_indices" in name]
     own = sum(tensor.numel() * tensor.element_size() for tensor in attached)  # is there before the steps; it counts
     step = make_step(model, arm)
-    gc.collect()
-    before, mapped = resident("VmRSS"), resident("RssFile")
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the steps
-    except OSError:
-        print("the peak includes attaching: this system cannot reset it")
-    for _ in range(3):
-        step()
-    return resident("VmHWM") - before + own - (resident("RssFile") - mapped)
-
-
-def resident(key: str) -> int:
-    """Return a figure of the process's memory in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
+    with peak_memory() as peak:
+        for _ in range(3):
+            step()
+        return peak() + own
 
 
 def load(source: str) -> Any:

@@ -17,11 +17,11 @@ import torch
 
 from benchmarks.evidence.bench import BATCH, SEEDS, Bench
 from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.measuring import peak_memory
 from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, Arm, Part
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.kept import Keeper
 from benchmarks.preserve_evidence.materials import Task
-from benchmarks.preserve_evidence.memory import peak_memory
 from knowtune.common.files import text_digest
 from knowtune.evaluation.evaluate import EvaluationSet, judge_model
 from knowtune.evaluation.results import Results

@@ -17,7 +17,7 @@ def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
         if anchor is None:
             continue
         where, trained = f"runs.{name}.preserve.anchor", section
-        if method is not None and method.uses_mask and (inner := members.adapters.get(section.get("selection", ""))):
+        if method is not None and method.needs_mask and (inner := members.adapters.get(section.get("selection", ""))):
             method, trained = inner, family(raw, "selections")[section["selection"]]["adapter"]  # the mask is inside it
         kind = trained.get("type") or trained.get("method")
         if method is not None and anchor.get("of", "change") == "change":

@@ -28,6 +28,7 @@ def check_keeping(raw: dict[str, Any]) -> Iterator[Problem]:
             named = given.get(key, default)
             for source in named if isinstance(named, list) else [named]:
                 yield from _source(raw, f"runs.{name}.preserve.{part}.{key}", source)
+        yield from _comparison(raw, f"runs.{name}.preserve.distill", preserve.get("distill") or {})
     for name, section in family(raw, "selections").items():
         protect = section.get("options", {}).get("protect")
         named = protect.get("from") if isinstance(protect, dict) else None
@@ -48,6 +49,15 @@ def _source(raw: dict[str, Any], where: str, source: str) -> Iterator[Problem]:
         others = [name for name, has in there.items() if has and (name != "self" or _writes(raw))]
         allowed = f"{' or '.join(others)}; or give it something" if others else "a source that has something"
         yield Problem(where, f"{source!r}, which is empty", f"{allowed}: {WAYS[source]}")
+
+
+def _comparison(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Iterator[Problem]:
+    """Check that the task's model gives what is compared: tokens, or the states and outputs of a head."""
+    if distill.get("cache", "none") == "top_k" and not _writes(raw):
+        got = f"'top_k', the likeliest tokens, where task.kind is {task_kind(raw)!r}"
+        yield Problem(f"{where}.cache", got, "none")
+    if distill.get("match") == "states" and _writes(raw):
+        yield Problem(f"{where}.match", "'states', of a model without a head", "logits, or null")
 
 
 def _rehearsal(raw: dict[str, Any]) -> Iterator[Problem]:

@@ -16,13 +16,13 @@ import torch
 from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import Store, read_latest
+from benchmarks.measuring import peak_memory
 from benchmarks.preserve_evidence import goals, page, results
 from benchmarks.preserve_evidence.arms import BUDGETS, PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
 from benchmarks.preserve_evidence.bench import PreserveBench, Setting
 from benchmarks.preserve_evidence.correlations import correlations
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.materials import METRICS, Task
-from benchmarks.preserve_evidence.memory import peak_memory
 from knowtune.checkpoints.base import Base
 from knowtune.common.files import read_rows
 from knowtune.preserve.options import Preserve, Protect, Rehearsal

@@ -568,6 +568,15 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         lambda p: classifies(p) or keeps(p, distill={"on": "prompts"}),
         "runs.lora.preserve.distill.on: got 'prompts', which only a model that writes has",
     ),
+    (
+        lambda p: classifies(p) or keeps(p, distill={"on": "text", "cache": "top_k"}),
+        "runs.lora.preserve.distill.cache: got 'top_k', the likeliest tokens, where task.kind is 'classification'; "
+        "allowed: none",
+    ),
+    (
+        lambda p: keeps(p, distill={"match": "states"}),
+        "runs.lora.preserve.distill.match: got 'states', of a model without a head; allowed: logits, or null",
+    ),
     (lambda p: keeps(p, replay={"from": "prompts"}), "runs.lora.preserve.replay.from: got 'prompts'; allowed: 'known'"),
     (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
     (lambda p: keeps(p, replay={"share": -0.1}), "runs.lora.preserve.replay.share: got -0.1; allowed: greater than or"),
