@@ -4,5 +4,6 @@ METHODS = {
     "lora": "knowtune.methods.lora:Lora",
     "fish": "knowtune.methods.fish.method:Fish",
     "full": "knowtune.methods.full:Full",
+    "sk_tuning": "knowtune.methods.sk_tuning.method:SkTuning",
     "peft": "knowtune.methods.peft:Peft",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from knowtune.common.errors import Problem
 from knowtune.registry import Context, Member
@@ -36,6 +36,10 @@ class Method(Member):
     def computes_change(self) -> bool:
         """Whether it says by which matrix it changes each weight, so that an anchor can hold the change."""
         return True
+
+    def num_virtual_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Count the positions of a model's context that the method takes before every input."""
+        return 0
 
     def demands(self, context: Context) -> list[Problem]:
         """Refuse a quantised base where the base's own weights are trained, for these are packed."""

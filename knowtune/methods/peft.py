@@ -20,7 +20,7 @@ from knowtune.registry import Context
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 REFUSED = {
     **{name.lower(): f"it is a tuner of knowtune's own: take `method: {name.lower()}`" for name in TUNERS},
@@ -89,6 +89,10 @@ class Peft(Method):
         start = str(options.get("init_lora_weights", "")).lower()
         more = options.get("use_dora") or options.get("lora_bias") or start.startswith(STARTS_ELSEWHERE)
         return self.type in CHANGES and not more
+
+    def num_virtual_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Give the number that the options say."""
+        return int((self.model_extra or {}).get("num_virtual_tokens") or 0)
 
     def demands(self, context: Context) -> list[Problem]:
         """Check the type and its options too, where there is time for importing PEFT."""

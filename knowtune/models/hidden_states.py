@@ -30,8 +30,7 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 def room(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     """Count the tokens that a row may have: the base's context, less an adapter's virtual tokens."""
-    adapter = getattr(model, "active_peft_config", None)
-    virtual = adapter.num_virtual_tokens if adapter is not None and adapter.is_prompt_learning else 0
+    virtual = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", None)
     return int(min(tokenizer.model_max_length, 2**31)) - int(virtual or 0)
 
 

@@ -74,11 +74,6 @@ class Job:
         """Name the job in lines of progress."""
         return f"train {self.name}, seed {self.seed}"
 
-    @property
-    def virtual_tokens(self) -> int:
-        """Positions of the context that the method takes."""
-        return int((self.method.model_extra or {}).get("num_virtual_tokens") or 0)
-
 
 def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: Path | None = None) -> None:
     """Train one seed and write its adapter folder.
@@ -96,10 +91,11 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
             method that this model cannot be computed or merged with, before anything is trained.
     """
     tokenizer, label = base.tokenizer(), job.label
-    rows = encode(tokenizer, job.rows, base, label, job.virtual_tokens)
+    virtual = job.method.num_virtual_tokens(tokenizer)
+    rows = encode(tokenizer, job.rows, base, label, virtual)
     plan = job.reweight
     reweighting = None if plan is None else open_reweighting(plan, job.rows, rows, base, tokenizer, label)
-    preservation = _open_preservation(job, base)
+    preservation = _open_preservation(job, base, virtual)
     if job.method.is_adapter and not (dry_run_record and dry_run_record.is_file()):
         dry_run(job.method, base, rows, label)
         if dry_run_record:
@@ -109,7 +105,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     if not job.method.is_adapter:
         with torch.no_grad(), torch.random.fork_rng():
             first_logits(model.eval(), base, rows, f"{label}: the base cannot be computed", "look at its config.json")
-    validation = encode(tokenizer, job.validation, base, label, job.virtual_tokens) if len(job.validation) else None
+    validation = encode(tokenizer, job.validation, base, label, virtual) if len(job.validation) else None
     training = Training(
         rows=rows, validation=validation, recipe=job.recipe, compute=base.compute, task=base.task, seed=job.seed,
         work=work, method=job.method, reweighting=reweighting, preservation=preservation, label=label,
@@ -124,14 +120,14 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     pd.DataFrame(fitted.curve, columns=["step", "split", "loss"]).to_csv(folder / "curve.csv", index=False)
 
 
-def _open_preservation(job: Job, base: Base) -> Preservation | None:
+def _open_preservation(job: Job, base: Base, virtual_tokens: int) -> Preservation | None:
     """Prepare what is done against forgetting."""
     if job.preserve is None:
         return None
     assert job.material is not None, "what a run keeps is read by the stage"
     open_preservation = member_class(OPENED, "part", "preservation")
     opened: Preservation | None = open_preservation(
-        job.preserve, job.material, base, job.seed, job.label, job.virtual_tokens
+        job.preserve, job.material, base, job.seed, job.label, virtual_tokens
     )
     return opened
 

@@ -10,8 +10,7 @@ from peft.utils.peft_types import PeftType
 
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_enum import add_member
-
-CHOICES = {"variant": ("prefix", "prompt"), "form": ("paper", "released"), "pooling": ("model", "mean", "released")}
+from knowtune.methods.sk_tuning.options import CHOICES, option_conflicts
 
 
 @dataclass
@@ -74,21 +73,10 @@ class SkTuningConfig(PeftConfig):
             problems.append(f"dropout: got {self.dropout}; allowed: 0 to less than 1")
         if self.rank is not None and self.rank < 1:
             problems.append(f"rank: got {self.rank}; allowed: 1 or more")
-        problems += option_conflicts(self.variant, self.form, self.shared, self.rank, self.transform)
+        conflicts = option_conflicts(self.variant, self.form, self.shared, self.rank, self.transform)
+        problems += [f"{name}: an option {why}; leave it out" for name, why in conflicts.items()]
         if self.task_type == "SEQ_2_SEQ_LM":
             problems.append("task_type: got SEQ_2_SEQ_LM; allowed: models that are no encoder with a decoder")
         elif self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
             problems.append(f"pooling: got {self.pooling!r} without a head that pools; allowed: model")
         return problems
-
-
-def option_conflicts(variant: str, form: str, shared: bool, rank: int | None, transform: bool) -> list[str]:
-    """Say which options do nothing beside the others."""
-    conflicts = []
-    if form == "released" and (shared or rank is not None):
-        conflicts.append("shared and rank are of form: paper; form: released has no projections")
-    if form == "paper" and transform:
-        conflicts.append("transform is of form: released; form: paper always has projections")
-    if variant == "prompt" and shared:
-        conflicts.append("shared is of variant: prefix; variant: prompt has one projection in all")
-    return conflicts
