@@ -3,6 +3,7 @@
 METHODS = {
     "lora": "knowtune.methods.lora:Lora",
     "fish": "knowtune.methods.fish.method:Fish",
+    "kasa": "knowtune.methods.kasa.method:Kasa",
     "full": "knowtune.methods.full:Full",
     "sk_tuning": "knowtune.methods.sk_tuning.method:SkTuning",
     "peft": "knowtune.methods.peft:Peft",

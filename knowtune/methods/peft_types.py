@@ -15,11 +15,11 @@ from pkgutil import resolve_name
 from types import ModuleType
 
 from knowtune.methods.peft_enum import add_member
-from knowtune.methods.tuners import TUNERS
+from knowtune.methods.tuners import REPLACED, TUNERS
 
 
 def register() -> None:
-    """Make every tuner a type of PEFT; once is enough, more does no harm."""
+    """Make every tuner a type of PEFT, and replace what is replaced; once is enough, more does no harm."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils.peft_types import PeftType, register_peft_method
 
@@ -29,6 +29,8 @@ def register() -> None:
             register_peft_method(
                 name=name.lower(), config_cls=resolve_name(config), model_cls=tuner, prefix=tuner.prefix
             )
+    for replace in REPLACED.values():
+        resolve_name(replace)()
 
 
 def after_import(name: str, then: Callable[[], None]) -> None:

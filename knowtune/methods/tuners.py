@@ -1,9 +1,12 @@
-"""Tuners: the types of adapters that PEFT learns from us. Each is a line of strings, as in a family's registry."""
+"""What PEFT learns from us. Each is a line of strings, as in a family's registry."""
 
-TUNERS = {  # PEFT's name of the type: its config, its model
+TUNERS = {  # PEFT's name of a new type of adapter: its config, its model
     "FISH": ("knowtune.methods.fish.tuner.config:FishConfig", "knowtune.methods.fish.tuner.model:FishModel"),
     "SK_TUNING": (
         "knowtune.methods.sk_tuning.tuner.config:SkTuningConfig",
         "knowtune.methods.sk_tuning.tuner.model:SkTuningModel",
     ),
+}
+REPLACED = {  # what of PEFT's own becomes another: the function that does so
+    "KaSA": "knowtune.methods.kasa.tuner.install:install",
 }

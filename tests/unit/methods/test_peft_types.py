@@ -8,7 +8,11 @@ import pytest
 
 from knowtune.methods.peft_enum import add_member
 
-LOAD = "import torch\nassert PeftType('FISH') is PeftType.FISH and PeftType.FISH in PEFT_TYPE_TO_TUNER_MAPPING"
+LOAD = """import torch
+assert PeftType('FISH') is PeftType.FISH and PeftType.FISH in PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.lora import variants
+assert variants.KasaLinearVariant.__module__.startswith('knowtune.')
+"""
 NAMES = "from peft.utils.peft_types import PeftType\nfrom peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING\n"
 
 

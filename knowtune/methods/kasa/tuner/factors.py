@@ -1,0 +1,103 @@
+"""P and Q of each layer: what its base weight loses, beside a weight that is never written.
+
+They are buffers of the layer, so that they follow it to other devices, and are no part of a state dict: the adapter's
+file stays PEFT's. They are found when an adapter is attached. When one is loaded they come from the file beside it, or
+are found where it has none. Where the base's weight is on the meta device, that waits until it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import onload_layer
+from peft.utils.integrations import gather_params_ctx
+
+from knowtune.methods.kasa.tuner.decompose import smallest_components
+
+NAMES = ("kasa_P", "kasa_Q")
+TOLERANCE = 1e-6  # of the weight's norm; what a truncated weight may be off by
+Factors = tuple[torch.Tensor, torch.Tensor]
+
+
+def prepare(layer: Any) -> None:
+    """Give a LoRA layer room for factors."""
+    if not hasattr(layer, NAMES[0]):
+        layer.other_param_names = (*layer.other_param_names, *NAMES)  # deleted with an adapter
+        for name in NAMES:
+            setattr(layer, name, BufferDict(persistent=False))
+
+
+def has_factors(layer: Any, adapter: str) -> bool:
+    """Say whether a layer's factors are there."""
+    return adapter in getattr(layer, NAMES[0], {})
+
+
+def factors(layer: Any, adapter: str) -> Factors:
+    """Return P and Q  # (out, r), (r, in). Found here where they are missing.
+
+    Raises:
+        RuntimeError: they are missing, and the base's weight is on the meta device.
+        ValueError: the base's weight is not finite.
+    """
+    if not has_factors(layer, adapter):
+        complete(layer, adapter)
+    if not has_factors(layer, adapter):
+        raise RuntimeError(
+            "KaSA cannot decompose a base weight that is on the meta device; load the base's weights first"
+        )
+    return layer.kasa_P[adapter], layer.kasa_Q[adapter]
+
+
+def complete(layer: Any, adapter: str, given: Factors | None = None) -> None:
+    """Put factors into a layer, if its weight is there; those that are given, where they fit the weight.
+
+    Factors that do not fit are of another base, or of the same in another type: then they are found again. Given ones
+    for a weight on the meta device are kept until it comes.
+    """
+    waiting = f"kasa_given_{adapter}"
+    given = given or layer._caches.get(waiting)
+    with onload_layer(layer), gather_params_ctx(layer.get_base_layer().weight):
+        weight = plain_weight(layer)
+        if weight.device.type == "meta":
+            if given is not None:
+                layer._cache_store(waiting, given)
+            return
+        if given is not None:
+            given = (given[0].to(weight.device), given[1].to(weight.device))
+        if given is None or given[0].shape[1] != layer.r[adapter] or not fit(weight, *given):
+            given = smallest_components(weight, layer.r[adapter])
+    layer._caches.pop(waiting, None)
+    layer.kasa_P[adapter], layer.kasa_Q[adapter] = given
+
+
+def plain_weight(layer: Any) -> torch.Tensor:
+    """Return the base's weight as a linear layer has it  # (out, in)."""
+    weight: torch.Tensor = layer.get_base_layer().weight.detach()
+    return weight.T if layer.fan_in_fan_out else weight
+
+
+def fit(weight: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor) -> bool:
+    """Say whether P Q is a part of W that can be dropped: W Q^T = P where Q's rows are orthonormal, or P^T W = Q.
+
+    That is one thin product, and no decomposition. It holds for whatever singular vectors P and Q were taken from this
+    weight; those of another weight miss by what that weight differs by.
+
+    Args:
+        weight: W  # (out, in).
+        dropped_out: P  # (out, r).
+        dropped_in: Q  # (r, in).
+    """
+    if dropped_out.shape[0] != weight.shape[0] or dropped_in.shape[1] != weight.shape[1]:
+        return False
+    if dropped_out.shape[1] != dropped_in.shape[0]:
+        return False
+    if weight.shape[0] < weight.shape[1]:
+        return fit(weight.T, dropped_in.T, dropped_out.T)
+    vectors, lacking, square = dropped_in.double().T, 0.0, 0.0
+    for rows, expected in zip(weight.split(2048), dropped_out.split(2048), strict=True):
+        exact = rows.double()
+        lacking += float((exact @ vectors - expected).square().sum())
+        square += float(exact.square().sum())
+    return lacking <= TOLERANCE**2 * square

@@ -1,0 +1,116 @@
+"""The one place where PEFT's KaSA becomes ours: its variant, its check of mixtures, and its way to disk and back.
+
+PEFT looks its variants up by name when a layer is made, so a name in its module is all that has to change. Two wrappers
+follow from what ours is: adapters may be mixed, and the samples of a batch may each have another one. Two more keep the
+factors beside the adapter. None of them touches adapters of another kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from knowtune.methods.kasa.tuner.files import load_factors, save_factors
+from knowtune.methods.kasa.tuner.variant import ReversibleKasa, alone, loading
+
+_kept: list[tuple[Any, str, Any]] = []  # owner, name, and what PEFT has there
+
+
+def install() -> None:
+    """Put ours in the place of PEFT's; once is enough, more does no harm."""
+    from peft import PeftModel
+    from peft.tuners.lora import variants
+    from peft.tuners.lora.layer import LoraLayer
+    from peft.tuners.lora.model import LoraModel
+
+    if _kept:
+        return
+    from_pretrained = vars(PeftModel)["from_pretrained"].__func__
+    _replace(variants, "KasaLinearVariant", ReversibleKasa)
+    _replace(LoraModel, "_check_new_adapter_config", _mixing(LoraModel._check_new_adapter_config))
+    _replace(LoraLayer, "_mixed_batch_forward", _within(alone, LoraLayer._mixed_batch_forward))
+    _replace(PeftModel, "save_pretrained", _saving(PeftModel.save_pretrained))
+    _replace(PeftModel, "load_adapter", _loading(PeftModel.load_adapter))
+    _replace(PeftModel, "from_pretrained", classmethod(_within(loading, from_pretrained)))
+
+
+@contextmanager
+def as_in_peft() -> Iterator[None]:
+    """Have PEFT's own KaSA for a time, to compare with. What is made inside stays PEFT's."""
+    ours = [(owner, name, vars(owner)[name]) for owner, name, _ in _kept]
+    for owner, name, original in _kept:
+        setattr(owner, name, original)
+    try:
+        yield
+    finally:
+        for owner, name, replacement in ours:
+            setattr(owner, name, replacement)
+
+
+def _replace(owner: Any, name: str, replacement: Any) -> None:
+    """Set an attribute of PEFT's, and keep what it was."""
+    _kept.append((owner, name, vars(owner)[name]))
+    setattr(owner, name, replacement)
+
+
+def _within(context: Callable[[], Any], call: Any) -> Any:
+    """Run a function inside a context."""
+
+    @functools.wraps(call)
+    def inside(*args: Any, **options: Any) -> Any:
+        with context():
+            return call(*args, **options)
+
+    return inside
+
+
+def _mixing(check: Any) -> Any:
+    """Check a new adapter as if none were KaSA: PEFT refuses KaSA beside others, as it truncates what they share."""
+
+    @functools.wraps(check)
+    def check_config(self: Any, config: Any) -> None:
+        configs = [one for one in (config, *self.peft_config.values()) if getattr(one, "kasa_config", None) is not None]
+        hidden = [(one, one.kasa_config) for one in {id(one): one for one in configs}.values()]
+        for one, _ in hidden:
+            one.kasa_config = None
+        try:
+            check(self, config)
+        finally:
+            for one, options in hidden:
+                one.kasa_config = options
+
+    return check_config
+
+
+def _saving(save: Any) -> Any:
+    """Save an adapter, and its factors beside it."""
+
+    @functools.wraps(save)
+    def save_pretrained(self: Any, save_directory: Any, *args: Any, **options: Any) -> Any:
+        done = save(self, save_directory, *args, **options)
+        given = inspect.signature(save).bind(self, save_directory, *args, **options).arguments
+        if given.get("is_main_process", True):
+            for name in given.get("selected_adapters") or list(self.peft_config):
+                save_factors(self, name, Path(save_directory, "" if name == "default" else name))
+        return done
+
+    return save_pretrained
+
+
+def _loading(load: Any) -> Any:
+    """Load an adapter, and its factors from beside it."""
+
+    @functools.wraps(load)
+    def load_adapter(self: Any, model_id: Any, adapter_name: str, *args: Any, **options: Any) -> Any:
+        with loading():
+            done = load(self, model_id, adapter_name, *args, **options)
+        hub = ("subfolder", "revision", "cache_dir", "token", "local_files_only", "repo_type")
+        given = {name: options[name] for name in hub if options.get(name) is not None}
+        load_factors(self, adapter_name, str(model_id), given)
+        return done
+
+    return load_adapter

@@ -1,0 +1,152 @@
+"""KaSA as a variant of LoRA whose base stays what it is.
+
+    h = W0 x - P (Q x) + eta B (ds * (A x))      W0 - P Q = W0 without its r smallest singular values
+
+W0: (out, in), never written    P: (out, r), Q: (r, in), frozen    A: (r, in), B: (out, r), ds: (r,), trained
+eta = alpha / r, or alpha / sqrt(r) by `use_rslora`
+
+Several active adapters drop the components of the one with the highest rank, once, as one after the other truncates the
+base in PEFT. A merged layer keeps the weight that it had before, and gets that back.
+
+Departures from PEFT's variant (peft 0.21): W0 stays, so the disabled model is the base, other adapters may stand
+beside, and a weight that is tied is truncated for this layer alone; a merged weight is computed in float32 and rounded
+once; GPT-2's Conv1D works. An adapter's file is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import LoraVariant
+from torch import nn
+from torch.nn import functional
+
+from knowtune.methods.kasa.tuner.factors import complete, factors, prepare
+
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def switched(switch: ContextVar[bool]) -> Iterator[None]:
+    """Set one of the switches below for a time."""
+    token = switch.set(True)
+    try:
+        yield
+    finally:
+        switch.reset(token)
+
+
+def loading() -> Any:
+    """Let adapters that are made inside the context wait for the factors in their file."""
+    return switched(_loading)
+
+
+def alone() -> Any:
+    """Let each adapter inside the context stand alone, whatever others are active: each has samples of its own."""
+    return switched(_alone)
+
+
+class ReversibleKasa(LoraVariant):  # type: ignore[misc]
+    """What a LoRA layer does for a KaSA adapter."""
+
+    def supports_lora_conversion(self) -> bool:
+        """Refuse: PEFT converts by B A, without ds and without what is dropped."""
+        return False
+
+    @staticmethod
+    def init(module: Any, adapter_name: str, config: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Add ds, and find P and Q.
+
+        Raises:
+            ValueError: the rank leaves nothing of the base's weight.
+        """
+        rank, smaller = module.r[adapter_name], min(module.in_features, module.out_features)
+        if rank >= smaller:
+            name = kwargs.get("target_name") or type(module.get_base_layer()).__name__
+            raise ValueError(
+                f"KaSA requires `r` to be less than min(in_features, out_features), as it drops r singular values: got "
+                f"{rank} for {name} ({module.out_features} x {module.in_features}); allowed: at most {smaller - 1}"
+            )
+        if not hasattr(module, "lora_diag"):
+            module.lora_diag = nn.ParameterDict({})
+            module.adapter_layer_names = (*module.adapter_layer_names, "lora_diag")
+        prepare(module)
+        down = module.lora_A[adapter_name].weight
+        module.lora_diag[adapter_name] = nn.Parameter(torch.randn(rank, device=down.device, dtype=down.dtype))
+        if not _loading.get():
+            complete(module, adapter_name)
+
+    @staticmethod
+    def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
+        """Add the change to what the base gave  # (..., out)."""
+        scaling = module.scaling[active_adapter]
+        low = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # (..., r)
+        if module.lora_bias[active_adapter]:  # scaled with the rest
+            result = result + module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
+        else:
+            result = result + module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
+        if _alone.get() or active_adapter == leader(module, module.active_adapters):
+            dropped_out, dropped_in = (factor.to(x.dtype) for factor in factors(module, active_adapter))
+            result = result - functional.linear(functional.linear(x, dropped_in), dropped_out)
+        return result
+
+    @staticmethod
+    def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """Return the merged weight, and keep the one that stands there."""
+        merged = merged_weight(module, active_adapter, orig_weight)
+        module._cache_store(_before(active_adapter), module.get_base_layer().weight.data)
+        return merged
+
+    @staticmethod
+    def merge_unsafe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """Put the merged weight where the base's stands, and keep that."""
+        before = orig_weight.data
+        orig_weight.data = merged_weight(module, active_adapter, before)
+        module._cache_store(_before(active_adapter), before)
+
+    @staticmethod
+    def unmerge(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """Return the weight from before, bit for bit."""
+        before: torch.Tensor = module._cache_pop(_before(active_adapter))
+        return before.to(orig_weight.device, orig_weight.dtype)
+
+
+def leader(module: Any, adapters: Sequence[str]) -> str | None:
+    """Return which of the adapters drops the most components of a layer, the first of those; None without KaSA."""
+    here = [name for name in adapters if isinstance(module.lora_variant.get(name), ReversibleKasa)]
+    return max(here, key=lambda name: module.r[name], default=None)
+
+
+@torch.no_grad()
+def merged_weight(module: Any, adapter: str, weight: torch.Tensor) -> torch.Tensor:
+    """Return W + eta B diag(ds) A - P Q, less what merged adapters have dropped already; in W's type and layout.
+
+    Args:
+        module: the layer, in which `adapter` is not merged yet.
+        adapter: its name.
+        weight: W, with other adapters merged or not.
+    """
+    kind = torch.promote_types(weight.dtype, torch.float32)
+    up = module.lora_B[adapter].weight.to(kind) * (module.lora_diag[adapter].to(kind) * module.scaling[adapter])
+    left, right = [up], [module.lora_A[adapter].weight.to(kind)]
+    earlier = leader(module, module.merged_adapters)
+    if earlier is None or module.r[earlier] < module.r[adapter]:
+        for name, sign in ((adapter, -1), (earlier, 1)):
+            if name is not None:
+                dropped_out, dropped_in = factors(module, name)
+                left.append(sign * dropped_out.to(weight.device, kind))
+                right.append(dropped_in.to(weight.device, kind))
+    change = (torch.cat(left, 1), torch.cat(right, 0))  # (out, .), (., in)
+    if module.fan_in_fan_out:
+        change = (change[1].T, change[0].T)
+    return torch.addmm(weight.to(kind), *change).to(weight.dtype)
+
+
+def _before(adapter: str) -> str:
+    """Name the weight from before an adapter was merged."""
+    return f"kasa_before_{adapter}"
