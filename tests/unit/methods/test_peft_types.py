@@ -10,8 +10,8 @@ from knowtune.methods.peft_enum import add_member
 
 LOAD = """import torch
 assert PeftType('FISH') is PeftType.FISH and PeftType.FISH in PEFT_TYPE_TO_TUNER_MAPPING
-from peft.tuners.lora import variants
-assert variants.KasaLinearVariant.__module__.startswith('knowtune.')
+from peft.tuners.lora import Linear
+assert Linear.lora_variants.fget(None)["kasa_config",].__module__.startswith("knowtune.")
 """
 NAMES = "from peft.utils.peft_types import PeftType\nfrom peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING\n"
 
@@ -26,6 +26,7 @@ ORDERS = [
     "import knowtune\nfrom peft.utils.peft_types import PeftType",
     "import knowtune, importlib.util\nassert importlib.util.find_spec('peft')\nimport peft",
     "import knowtune\nknowtune.FishConfig(strategy='random', budget=0.1)",
+    "import knowtune.methods.kasa.tuner.variant",
 ]
 FORKS = """
 import os, sys, torch, transformers.modeling_utils  # what PEFT itself imports, and takes seconds

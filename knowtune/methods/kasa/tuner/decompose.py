@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import torch
 
-WHOLE = 256  # up to so many singular values, all of them are computed at once
+WHOLE = 256  # up to so many singular values, it is faster to compute all of them
 CHUNK = 2048  # rows of a tall weight that are in float64 at a time
 TOLERANCE = 1e-7  # of the weight's norm
 MAX_ROUNDS = 6
@@ -57,25 +57,12 @@ def smallest_components(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, 
 
 def right_vectors(tall: torch.Tensor, rank: int) -> torch.Tensor:
     """Return orthonormal right singular vectors of the smallest singular values, in float64  # (k, r)."""
-    size = tall.shape[1]
-    if size <= WHOLE:
-        return _right_vectors_of_all(tall, rank)
     gram = gram_matrix(tall)
     square = float(gram.trace())  # |W|_F^2
     if not square < float("inf"):
         raise ValueError("the weight has entries that are not finite, or too large to square")
-    if square == 0:
-        return torch.eye(size, rank, dtype=torch.float64, device=tall.device)
-    vectors = _iterate(gram, rank, square)
+    vectors = _iterate(gram, rank, square) if len(gram) > WHOLE else None
     return torch.linalg.eigh(gram).eigenvectors[:, :rank].contiguous() if vectors is None else vectors
-
-
-def _right_vectors_of_all(tall: torch.Tensor, rank: int) -> torch.Tensor:
-    """Take them from a whole decomposition."""
-    if not bool(torch.isfinite(tall).all()):
-        raise ValueError("the weight has entries that are not finite")
-    right: torch.Tensor = torch.linalg.svd(tall.double(), full_matrices=False)[2]
-    return right[-rank:].T.contiguous()
 
 
 def gram_matrix(tall: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """The one place where PEFT's KaSA becomes ours: its variant, its check of mixtures, and its way to disk and back.
 
-PEFT looks its variants up by name when a layer is made, so a name in its module is all that has to change. Two wrappers
-follow from what ours is: adapters may be mixed, and the samples of a batch may each have another one. Two more keep the
-factors beside the adapter. None of them touches adapters of another kind.
+A linear layer of PEFT's lists its variants when an adapter is added, and one line of that list changes. Two wrappers
+follow from what ours is: adapters may be mixed, and the samples of a batch may each have another one. Three more keep
+the factors beside the adapter. None of them touches adapters of another kind.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ _kept: list[tuple[Any, str, Any]] = []  # owner, name, and what PEFT has there
 def install() -> None:
     """Put ours in the place of PEFT's; once is enough, more does no harm."""
     from peft import PeftModel
-    from peft.tuners.lora import variants
-    from peft.tuners.lora.layer import LoraLayer
+    from peft.tuners.lora.layer import Linear, LoraLayer
     from peft.tuners.lora.model import LoraModel
 
     if _kept:
         return
     from_pretrained = vars(PeftModel)["from_pretrained"].__func__
-    _replace(variants, "KasaLinearVariant", ReversibleKasa)
+    _replace(Linear, "lora_variants", property(_with_ours(vars(Linear)["lora_variants"].fget)))
     _replace(LoraModel, "_check_new_adapter_config", _mixing(LoraModel._check_new_adapter_config))
     _replace(LoraLayer, "_mixed_batch_forward", _within(alone, LoraLayer._mixed_batch_forward))
     _replace(PeftModel, "save_pretrained", _saving(PeftModel.save_pretrained))
@@ -40,7 +39,7 @@ def install() -> None:
 
 @contextmanager
 def as_in_peft() -> Iterator[None]:
-    """Have PEFT's own KaSA for a time, to compare with. What is made inside stays PEFT's."""
+    """Have PEFT's own KaSA for a time, to compare with. An adapter that is made inside stays PEFT's."""
     ours = [(owner, name, vars(owner)[name]) for owner, name, _ in _kept]
     for owner, name, original in _kept:
         setattr(owner, name, original)
@@ -66,6 +65,16 @@ def _within(context: Callable[[], Any], call: Any) -> Any:
             return call(*args, **options)
 
     return inside
+
+
+def _with_ours(variants: Any) -> Any:
+    """List the variants of a layer, ours among them."""
+
+    @functools.wraps(variants)
+    def lora_variants(self: Any) -> dict[tuple[str, ...], Any]:
+        return {**variants(self), ("kasa_config",): ReversibleKasa}
+
+    return lora_variants
 
 
 def _mixing(check: Any) -> Any:

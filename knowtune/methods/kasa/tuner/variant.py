@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import LoraVariant
+from peft.tuners.lora.variants import KasaLinearVariant
 from torch import nn
 from torch.nn import functional
 
@@ -51,12 +51,8 @@ def alone() -> Any:
     return switched(_alone)
 
 
-class ReversibleKasa(LoraVariant):  # type: ignore[misc]
+class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
     """What a LoRA layer does for a KaSA adapter."""
-
-    def supports_lora_conversion(self) -> bool:
-        """Refuse: PEFT converts by B A, without ds and without what is dropped."""
-        return False
 
     @staticmethod
     def init(module: Any, adapter_name: str, config: Any, **kwargs: Any) -> None:  # type: ignore[override]
@@ -85,15 +81,12 @@ class ReversibleKasa(LoraVariant):  # type: ignore[misc]
     def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
         """Add the change to what the base gave  # (..., out)."""
         scaling = module.scaling[active_adapter]
+        if _alone.get() or active_adapter == leader(module, module.active_adapters):
+            result = _without(result, x, *factors(module, active_adapter))
         low = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # (..., r)
         if module.lora_bias[active_adapter]:  # scaled with the rest
-            result = result + module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
-        else:
-            result = result + module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
-        if _alone.get() or active_adapter == leader(module, module.active_adapters):
-            dropped_out, dropped_in = (factor.to(x.dtype) for factor in factors(module, active_adapter))
-            result = result - functional.linear(functional.linear(x, dropped_in), dropped_out)
-        return result
+            return result + module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
+        return result + module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
@@ -114,6 +107,15 @@ class ReversibleKasa(LoraVariant):  # type: ignore[misc]
         """Return the weight from before, bit for bit."""
         before: torch.Tensor = module._cache_pop(_before(active_adapter))
         return before.to(orig_weight.device, orig_weight.dtype)
+
+
+def _without(
+    result: torch.Tensor, x: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor
+) -> torch.Tensor:
+    """Return h - P (Q x), in x's type; in one product, so that no tensor of h's size is made twice  # (..., out)."""
+    low = functional.linear(x, dropped_in.to(x.dtype)).reshape(-1, dropped_in.shape[0])  # (tokens, r)
+    flat = result.to(x.dtype).reshape(-1, result.shape[-1])
+    return torch.addmm(flat, low, dropped_out.to(x.dtype).T, alpha=-1).view(result.shape)
 
 
 def leader(module: Any, adapters: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import variants
+from peft.tuners.lora.variants import KasaLinearVariant
 from safetensors.torch import load_file, save_file
 
 from knowtune.methods.kasa.tuner import decompose, factors
@@ -52,18 +52,30 @@ def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def test_installed_twice_is_once() -> None:
     before = vars(PeftModel)["save_pretrained"]
     install()
-    assert vars(PeftModel)["save_pretrained"] is before and variants.KasaLinearVariant is ReversibleKasa
+    assert vars(PeftModel)["save_pretrained"] is before
+    layer = attach(Layers()).base_model.model.tall
+    assert type(layer.lora_variant["default"]) is layer.lora_variants["kasa_config",] is ReversibleKasa
 
 
-def test_pefts_own_is_there_for_a_time() -> None:
+def test_pefts_own_is_there_for_a_time_and_stays_what_it_is() -> None:
     with as_in_peft():
-        assert variants.KasaLinearVariant is not ReversibleKasa
-        theirs = attach(Layers())
+        theirs = shake(attach(Layers()))
         with pytest.raises(ValueError, match="KaSA cannot be combined"):
             theirs.add_adapter("plain", LoraConfig(target_modules=["tall"]))
-    assert variants.KasaLinearVariant is ReversibleKasa
+    ours = attach(Layers())
+    assert type(theirs.base_model.model.tall.lora_variant["default"]) is KasaLinearVariant
+    assert type(ours.base_model.model.tall.lora_variant["default"]) is ReversibleKasa
     assert not list(kasa_layers(theirs, "default"))
     assert not torch.equal(theirs.base_model.model.tall.base_layer.weight, Layers().tall.weight)
+    x = torch.randn(2, 8)
+    with torch.no_grad():
+        outside = theirs(x)
+        with as_in_peft():
+            assert torch.equal(theirs(x), outside)
+
+
+def test_it_does_not_convert_to_lora() -> None:
+    assert not attach(Layers()).supports_lora_conversion()
 
 
 class TestMixing:

@@ -81,8 +81,9 @@ def test_the_change_is_the_equation() -> None:
         assert torch.allclose(layer(x), plain, atol=1e-5)
 
 
-def test_inputs_of_two_and_three_dimensions_agree() -> None:
+def test_inputs_of_one_two_and_three_dimensions_agree() -> None:
     model = shake(attach(Layers()))
+    assert torch.allclose(outputs(model)[2], outputs(model, X[2]), atol=1e-6)
     assert torch.allclose(outputs(model), outputs(model, X.view(1, 5, 8))[0], atol=1e-6)
 
 
