@@ -110,9 +110,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reasons = dict(NEEDS_HUB)
         for tuner in tuners:
             if _is_ours(item, (tuner.config_class,)):
-                reasons.update(
-                    {} if "conv1d" in tuner.layers else {"GPT2LMHeadModel": NO_CONV1D, "random-gpt2": NO_CONV1D}
-                )
+                if tuner.layers and "conv1d" not in tuner.layers:
+                    reasons.update({"GPT2LMHeadModel": NO_CONV1D, "random-gpt2": NO_CONV1D})
                 reasons.update(tuner.skips)
         for pattern, reason in reasons.items():
             if re.search(pattern, item.nodeid):

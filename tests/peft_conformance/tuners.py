@@ -15,7 +15,8 @@ class Tuner:
         demands: Arguments without which the config cannot be made.
         variants: Further arguments, one mapping per way to run the suite; they must suit layers of a few entries.
             PEFT's tests choose layers of their own models; `target_modules` here is for those of transformers.
-        layers: The kinds of layer that the tuner can adapt, keys of `cases.LAYERS`.
+        layers: The kinds of layer that the tuner can adapt, keys of `cases.LAYERS`; none: it adapts whole models of
+            transformers, and PEFT's tests on small models of their own are not for it.
         skips: Pattern found in a test's id -> why this tuner cannot pass it. Shown at the end of each run.
     """
 
@@ -55,6 +56,24 @@ TUNERS = {
             r"layer_indexing.*config_kwargs1": "picks layers by their index, which needs named modules",
             r"feature_extraction.*test_training.*config_kwargs1": "its loss does not reach the pooler's parameters",
             r"(TokenClassif|QuestionAns).*config_kwargs1": "PEFT sets these heads aside after attaching adapters",
+        },
+    ),
+    "sk_tuning": Tuner(
+        "knowtune:SkTuningConfig",
+        demands={"token_ids": [5, 9, 7]},
+        variants=(
+            {},
+            {"variant": "prompt", "rank": 2},
+            {"form": "released"},
+            {"variant": "prompt", "form": "released"},
+        ),
+        layers=(),
+        skips={
+            r"test_from_peft_type": "a config without a text is refused; this test gives no arguments",
+            r"test_encoder_decoder_models": "an encoder with a decoder is refused",
+            r"merge": "it changes no weight, so nothing can be merged",
+            r"gradient_checkpointing.*config_kwargs[02]": "refused for a prefix, which would be dropped",
+            r"config_kwargs[02].*Deberta": "DeBERTa takes no keys and values, which a prefix is",
         },
     ),
 }

@@ -56,7 +56,7 @@ class SkAdapter(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         if config.form == "released":
-            self.embeddings = nn.Parameter(words.detach().float().clone())
+            self.embeddings = nn.Parameter(words.detach().clone())
             if config.transform:
                 width = one_of({shape[1] for shape in shapes if shape}, "transform") if shapes else words.shape[1]
                 self.transform = nn.Linear(width, width, bias=False)

@@ -75,8 +75,6 @@ class SkTuningConfig(PeftConfig):
             problems.append(f"rank: got {self.rank}; allowed: 1 or more")
         conflicts = option_conflicts(self.variant, self.form, self.shared, self.rank, self.transform)
         problems += [f"{name}: an option {why}; leave it out" for name, why in conflicts.items()]
-        if self.task_type == "SEQ_2_SEQ_LM":
-            problems.append("task_type: got SEQ_2_SEQ_LM; allowed: models that are no encoder with a decoder")
-        elif self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
+        if self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
             problems.append(f"pooling: got {self.pooling!r} without a head that pools; allowed: model")
         return problems

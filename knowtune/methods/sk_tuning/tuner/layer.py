@@ -51,7 +51,7 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         shapes = [(state[0].shape[1], state[0].shape[3]) if state else None for state in states]
         adapter = SkAdapter(config, words, shapes)
         if not any(parameter.is_meta for parameter in adapter.parameters()):
-            adapter.to(words.device)
+            adapter.to(words.device, words.dtype)  # PEFT then casts to float32, unless it is not to
         self.sk_text[adapter_name] = adapter
 
     def words(self, config: SkTuningConfig) -> torch.Tensor:

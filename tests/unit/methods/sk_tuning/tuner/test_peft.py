@@ -299,7 +299,6 @@ def test_what_would_drop_the_text_is_refused():
         ({"transform": True}, "transform: an option of form: released"),
         ({"variant": "prompt", "shared": True}, "shared: an option of variant: prefix"),
         ({"pooling": "mean", "task_type": "CAUSAL_LM"}, "pooling: got 'mean' without a head that pools"),
-        ({"task_type": "SEQ_2_SEQ_LM"}, "task_type: got SEQ_2_SEQ_LM"),
     ],
 )
 def test_options_that_cannot_be(options, fault):
