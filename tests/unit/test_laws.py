@@ -67,6 +67,7 @@ MEMBERS = [(family, kind, registry, name) for family, kind, registry in FAMILIES
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("method", "lora"): {"rank": 2, "alpha": 4.0},
     ("method", "kasa"): {"rank": 2, "alpha": 4.0},
+    ("method", "sk_tuning"): {"text": "Ada lives in "},
     ("method", "peft"): {"type": "vera", "r": 8},
     ("task", "classification"): {"labels": ["bad", "good"]},
     ("selector", "magnitude"): {"budget": 0.13},
