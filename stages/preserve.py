@@ -57,8 +57,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     work = work_folder(f"preserve-{args.name}", decides, inputs, code_of("stages.preserve", section, params))
     anchor = preserve.anchor
     if anchor is not None and anchor.form == "ewc" and anchor.weight > 0:
-        mean = write_fisher(base, material, anchor, args.out, label=label, work=work / "fisher")
-        print(f"{label}: mean Fisher information {mean:.3g}; times anchor.weight it compares with a weight of l2")
+        write_fisher(base, material, anchor, args.out, label=label, work=work / "fisher")
     if preserve.reads_cache:
         write_teacher(base, material, preserve, work / FOLDER)
         replace_folder(work / FOLDER, args.out / FOLDER)

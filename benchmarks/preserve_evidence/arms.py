@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.evidence.bench import SEEDS
 from benchmarks.preserve_evidence.interpolations import MIXTURES
 
-L2 = 0.003  # strength of anchors; EWC's is scaled so that its mean over all weights is this, too
+L2 = 0.003  # strength of the anchor of all weights alike
 REPLAY = {"from": "known", "share": 0.5}
 PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "plain": {},
@@ -18,13 +18,16 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "text": {"distill": {"on": "text", "share": 0.5}},
     "known": {"distill": {"on": "known", "share": 0.5}},
     "l2": {"anchor": {"form": "l2", "weight": L2}},
-    "ewc": {"anchor": {"form": "ewc", "weight": L2, "from": "self", "samples": 512}},
+    "ewc": {"anchor": {"form": "ewc", "weight": 1.0, "from": "self", "samples": 512}},
     "replay + self": {"replay": REPLAY, "distill": {"on": "self", "share": 0.5}},
     "replay + distil both": {"replay": REPLAY, "distill": {"on": ["replay", "self"], "share": 0.5}},
     "replay + l2": {"replay": REPLAY, "anchor": {"form": "l2", "weight": L2}},
     "self + l2": {"distill": {"on": "self", "share": 0.5}, "anchor": {"form": "l2", "weight": L2}},
 }
 PRESERVE["replay + distil both twice"] = {"replay": REPLAY, "distill": {"on": ["replay", "self"], "weight": 2.0}}
+PRESERVE["more replay + distil both twice"] = {
+    "replay": REPLAY | {"share": 1.0}, "distill": {"on": ["replay", "self"], "share": 0.25, "weight": 2.0}
+}  # fmt: skip
 PRESERVE["replay + distil both + l2"] = PRESERVE["replay + distil both"] | PRESERVE["l2"]
 WHOLE, NO_DATA = "replay + distil both + l2", "self"
 WITHOUT = {"replay": "self + l2", "distillation": "replay + l2", "the anchor": "replay + distil both"}  # WHOLE less one

@@ -11,7 +11,6 @@ import torch
 
 from benchmarks.evidence.bench import BATCH
 from benchmarks.preserve_evidence.materials import Task
-from knowtune.common.files import read_card, write_json
 from knowtune.preserve.fisher_file import FILE, write_fisher
 from knowtune.preserve.known_rows import split_by_base
 from knowtune.preserve.options import Preserve
@@ -21,7 +20,6 @@ from knowtune.preserve.sources import SEQUENCES, make_material, read_source
 
 MAX_TEXT_TOKENS = 32  # of a replayed text: about as many as a sequence of the base has
 CHOICE = 0.2  # share of the known facts by which an alpha is chosen: a replayed row is right at any
-MEAN = "fisher.json"
 
 
 class Keeper:
@@ -54,21 +52,11 @@ class Keeper:
         return {source: len(rows) for source, rows in self.material.sequences.items()}
 
     def preservation(self, preserve: Mapping[str, Any], seed: int, label: str) -> Preservation | None:
-        """Prepare what a run does against forgetting; EWC's weight is of the mean Fisher information."""
+        """Prepare what a run does against forgetting; the base's Fisher information is taken once for all runs."""
         options = Preserve.model_validate(preserve)
-        if options.anchor is not None and options.anchor.form == "ewc":
-            weight = options.anchor.weight / self.fisher_mean(options)
-            options = Preserve.model_validate({**preserve, "anchor": {**preserve["anchor"], "weight": weight}})
+        if options.anchor is not None and options.anchor.form == "ewc" and not (self.folder / FILE).is_file():
+            write_fisher(self.base, self.material, options.anchor, self.folder, work=self.folder / "fisher-work")
         return open_preservation(options, self.material, self.base, seed, label)
-
-    def fisher_mean(self, options: Preserve) -> float:
-        """Take the base's Fisher information once, and return its mean."""
-        assert options.anchor is not None
-        path = self.folder / MEAN
-        if not (path.is_file() and (self.folder / FILE).is_file()):
-            mean = write_fisher(self.base, self.material, options.anchor, self.folder, work=self.folder / "fisher-work")
-            write_json(path, {"mean": mean})
-        return float(read_card(path, {"mean": float}, "this benchmark")["mean"])
 
     def share_right(self, model: torch.nn.Module) -> float:
         """Judge known rows that the base has right, and that neither measure nor are replayed."""

@@ -3,7 +3,8 @@
     penalty = weight / 2 * sum_j F_j (theta_j - theta0_j)^2
 
 F_j     1 (`form: l2`: L2-SP, Li et al., arXiv 1802.01483), or the diagonal empirical Fisher information of the pristine
-        base on a source (`form: ewc`, Kirkpatrick et al., arXiv 1612.00796, eq. 3): `knowtune.gradients.fisher`
+        base on what it knew, scaled to mean 1 (`form: ewc`, Kirkpatrick et al., arXiv 1612.00796, eq. 3):
+        `knowtune.preserve.fisher_file`
 theta   what `knowtune.preserve.find_changes` finds: the change of weights that a method computes, or its parameters
 
 *Coupled*, the penalty is part of the loss: AdamW divides its gradient by the root of the second moment, together with
@@ -16,12 +17,12 @@ Under plain gradient descent both steps differ in one thing alone: the decoupled
 At theta0 the coupled penalty and its gradient are 0. A method whose start is not the base (FourierFT, C3A) is pulled to
 the base from its first step.
 
-Fisher information is small and depends on the model: `weight` times its mean, which the stage `preserve` prints,
-compares with a weight of `l2`. In bfloat16 a decoupled pull that is smaller than a weight's last bit does nothing.
+In bfloat16 a decoupled pull that is smaller than a weight's last bit does nothing.
 
 Departures: Li et al. anchor the backbone and pull a new head to 0 by another weight; here nothing holds a new head.
 Kirkpatrick et al. take F on the earlier task; a base's task is unknown, so it is taken on what stands for its
-knowledge. Sums are in float32, whatever the weights are in.
+knowledge. Its scale there depends on the model and on the length of what is read, so that a strength would mean nothing
+by itself: hence the mean of 1. Sums are in float32, whatever the weights are in.
 
 Memory: `full` one copy of the parameters in their own type (a teacher's frozen copy serves, where there is one); `ewc`
 4 bytes for each anchored entry of the base's weights, of `fish` for each masked one.

@@ -1,10 +1,11 @@
 """The diagonal Fisher information of the pristine base, as a file that the stage `preserve` writes for `form: ewc`.
 
     fisher.safetensors    name of a weight in the base -> F in its shape, float32
-                          header `about`: base_digest, source, source_digest, sequences
+                          header `about`: base_digest; of each source the sequences' digest, and how many were read
 
 F is the mean over sequences of the squared gradient of each one's mean loss per token (`knowtune.gradients.fisher`), in
-evaluation mode, with the labels that the sequences have. A head that the base does not have has no F.
+evaluation mode, with the labels that the sequences have. It is scaled to mean 1 over all weights, so that a strength
+means the same for every model; of several sources the mean is taken. A head that the base does not have has no F.
 
 All weights are written, whatever the method changes. Writing holds the base and 4 bytes for each entry of a weight;
 training reads a tensor at a time, and those alone that it holds.
@@ -24,6 +25,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import text_digest, whole
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in
 from knowtune.gradients.options import Scoring
+from knowtune.gradients.scaled_sum import add_scaled
 
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
@@ -75,36 +77,41 @@ def write_fisher(
     *,
     label: str = "preserve",
     work: Path | None = None,
-) -> float:
-    """Take the Fisher information of the pristine base on a source, and write it; return its mean over all entries.
+) -> None:
+    """Take the Fisher information of the pristine base on each source, and write it.
 
     Args:
         base: the pristine one.
         material: what it knew.
-        anchor: which source, and how many of its sequences.
+        anchor: which sources, and how many sequences of each.
         folder: where the file goes.
         label: what messages call it.
         work: a folder where an interrupted pass goes on.
 
     Raises:
-        UserError: there are fewer sequences than `samples`, a weight is quantised, or a gradient is not finite.
+        UserError: there are fewer sequences than `samples`, a weight is quantised, a gradient is not finite, or all
+            are 0.
     """
     from safetensors.torch import save_file
 
     model = base.model()
     new = set(getattr(model, "new_weights", []))
     parameters = {name: parameter for name, parameter in parameters_in(model).items() if name not in new}
-    positions = material.draw(anchor.source, anchor.samples, SEED, f"{label}: preserve.anchor.samples")
-    sequences, ids = material.sequences[anchor.source], material.ids[anchor.source]
-    fisher = fisher_diagonal(
-        model, [sequences[i] for i in positions], base.task, parameters, Scoring(), seed=SEED, work=work,
-        label=f"{label}: Fisher information about {anchor.source!r}, {len(positions)} sequences",
-        ids=[ids[i] for i in positions],
-    )  # fmt: skip
-    tensors = {name: values.float().cpu().contiguous() for name, values in fisher.items()}
+    total: dict[str, torch.Tensor] = {}
+    for source in anchor.sources:
+        positions = material.draw(source, anchor.samples, SEED, f"{label}: preserve.anchor.samples")
+        sequences, ids = material.sequences[source], material.ids[source]
+        about = f"{label}: Fisher information about {source!r}, {len(positions)} sequences"
+        fisher = fisher_diagonal(
+            model, [sequences[i] for i in positions], base.task, parameters, Scoring(), seed=SEED,
+            work=None if work is None else work / source, label=about, ids=[ids[i] for i in positions],
+        )  # fmt: skip
+        if not any(bool(values.any()) for values in fisher.values()):
+            raise UserError(f"{about}: zero for every weight, so an anchor would hold nothing; take another source")
+        add_scaled(total, fisher)
+    tensors = {name: (values / len(anchor.sources)).float().cpu().contiguous() for name, values in total.items()}
     with whole(folder / FILE) as path:  # one entry of the header, for several come in any order
         save_file(tensors, path, {"about": json.dumps(_about(base, material, anchor), sort_keys=True)})
-    return sum(float(values.double().sum()) for values in tensors.values()) / sum(v.numel() for v in tensors.values())
 
 
 def open_fisher(base: Base, material: Material, anchor: Anchor, folder: Path) -> FisherFile:
@@ -122,13 +129,14 @@ def open_fisher(base: Base, material: Material, anchor: Anchor, folder: Path) ->
 
 def _about(base: Base, material: Material, anchor: Anchor) -> dict[str, Any]:
     """Say what the Fisher information is of."""
-    digest = text_digest([[row.input_ids, _labels(row)] for row in material.sequences[anchor.source]])
-    return {
-        "base_digest": base.digest,
-        "source": anchor.source,
-        "source_digest": digest,
-        "sequences": anchor.samples or len(material.sequences[anchor.source]),
+    sources = {
+        source: {
+            "digest": text_digest([[row.input_ids, _labels(row)] for row in material.sequences[source]]),
+            "sequences": anchor.samples or len(material.sequences[source]),
+        }
+        for source in anchor.sources
     }
+    return {"base_digest": base.digest, "sources": sources}
 
 
 def _labels(row: Any) -> Any:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from knowtune.common.bounds import Count, Natural, Positive
 
 Source = Literal["known", "text", "self"]
 Read = Literal["self", "known", "text", "prompts", "replay"]
+Sources = Annotated[list[Source], Field(min_length=1), BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
 LongText = Annotated[int, Field(ge=2, lt=2**31)]
@@ -70,16 +71,16 @@ class Anchor(Options):
     """A penalty on the way from the base: weight / 2 * sum_j F_j (theta_j - theta0_j)^2."""
 
     form: Literal["l2", "ewc"] = Field(
-        default="l2", description="l2: F = 1 (L2-SP); ewc: Fisher information of the pristine base"
+        default="l2", description="l2: F = 1 (L2-SP); ewc: Fisher information of the pristine base, scaled to mean 1"
     )
-    weight: float = Field(
-        ge=0, le=1e12, description="strength; Fisher information is small, so with ewc a large number"
-    )
+    weight: float = Field(ge=0, le=1e12, description="strength")
     of: Literal["change", "parameters"] = Field(
         default="change", description="of the weights' change that the method computes, or of its own parameters"
     )
-    source: Source = Field(default="self", alias="from", description="what the Fisher information is taken on (ewc)")
-    samples: Count | None = Field(default=None, description="so many rows or sequences of it; null for all")
+    sources: Sources = Field(
+        default=["self"], alias="from", description="what the Fisher information is taken on (ewc); of several the mean"
+    )
+    samples: Count | None = Field(default=None, description="so many rows or sequences of each; null for all")
     decoupled: bool = Field(
         default=False, description="pull after the optimiser's step, as AdamW decays, instead of by the loss"
     )
@@ -90,7 +91,7 @@ class Anchor(Options):
         if self.form == "ewc" and self.of == "parameters":
             why = "at an adapter's start half of its parameters have no Fisher information, for the other half is 0"
             raise ValueError(f"form: ewc with of: change; {why}")
-        if self.form == "l2" and self.model_fields_set & {"source", "samples"}:
+        if self.form == "l2" and self.model_fields_set & {"sources", "samples"}:
             raise ValueError("from and samples only with form: ewc")
         return self
 
@@ -133,7 +134,7 @@ class Preserve(Options):
             named.add(self.replay.source)
         named.update(self.compared)
         if self.anchor is not None and self.anchor.form == "ewc":
-            named.add(self.anchor.source)
+            named.update(self.anchor.sources)
         return frozenset(named)
 
 
@@ -154,7 +155,7 @@ class Rehearsal(Options):
 class Protect(Options):
     """Leave alone what carries the base's knowledge, found by its Fisher information F_kept."""
 
-    sources: list[Source] = Field(min_length=1, alias="from", description="what must stay; several are added, mean 1")
+    sources: Sources = Field(alias="from", description="what must stay; several are added, each scaled to mean 1")
     share: float = Field(default=0.5, gt=0, lt=1, description="share of the entries in scope that no run may train")
     form: Literal["exclude", "contrast"] = Field(
         default="exclude", description="exclude: those with the most F_kept; contrast: rank by F_new / F_kept instead"

@@ -17,12 +17,12 @@ numbers. `contrast` is there to be compared with, not to be used. F_kept below `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.statistics import share_of
+from knowtune.gradients.scaled_sum import add_scaled, entries_sum
 from knowtune.selectors.information import usable
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class Protection:
         if self.kept is None:
             return None
         size = sum(values.numel() for values in self.kept.values())
-        total = _sum(self.kept)
+        total = entries_sum(self.kept)
         protected = sum(self.protected(name, values.numel()) for name, values in self.kept.items())
-        mass = 0.0 if self.free is None else 1 - _sum(self.kept, self.free) / total
-        return {"share": protected / size, "mass": mass, "mass_touched": _sum(self.kept, mask) / total}
+        mass = 0.0 if self.free is None else 1 - entries_sum(self.kept, self.free) / total
+        return {"share": protected / size, "mass": mass, "mass_touched": entries_sum(self.kept, mask) / total}
 
 
 def num_free(options: Protect | None, in_scope: int) -> int:
@@ -108,17 +108,5 @@ def _kept_fisher(options: Protect, pool: Pool) -> dict[str, torch.Tensor]:
     kept: dict[str, torch.Tensor] = {}
     for source in options.sources:
         fisher = usable(pool.kept_fisher(source, options.samples), pool.shapes, of=f" about {source!r}")
-        mean = _sum(fisher) / sum(values.numel() for values in fisher.values())
-        for name, values in fisher.items():
-            kept[name] = kept[name] + values / mean if name in kept else values / mean
+        add_scaled(kept, fisher)
     return kept
-
-
-def _sum(values: Mapping[str, torch.Tensor], mask: Mapping[str, torch.Tensor] | None = None) -> float:
-    """Sum over all entries, or over those of a mask, in double precision."""
-    import torch
-
-    if mask is None:
-        return math.fsum(float(part.sum(dtype=torch.float64)) for part in values.values())
-    flat = {name: part.flatten() for name, part in values.items() if name in mask}
-    return math.fsum(float(p[mask[name].to(p.device)].sum(dtype=torch.float64)) for name, p in flat.items())

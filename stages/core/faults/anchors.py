@@ -35,6 +35,7 @@ def _fisher(raw: dict[str, Any], where: str, anchor: dict[str, Any]) -> Iterator
     """Check that Fisher information can be taken."""
     if is_quantized(raw):
         yield Problem(f"{where}.form", "'ewc' on a quantised base, whose weights have no gradient", "l2")
-    source, kind = anchor.get("from", "self"), task_kind(raw)
-    if kind in ("classification", "regression") and source != "known":
-        yield Problem(f"{where}.from", f"{source!r}, which has no labels for a {kind}", "known")
+    named, kind = anchor.get("from", "self"), task_kind(raw)
+    for source in [named] if isinstance(named, str) else named:
+        if kind in ("classification", "regression") and source != "known":
+            yield Problem(f"{where}.from", f"{source!r}, which has no labels for a {kind}", "known")

@@ -32,7 +32,7 @@ def check_keeping(raw: dict[str, Any]) -> Iterator[Problem]:
     for name, section in family(raw, "selections").items():
         protect = section.get("options", {}).get("protect")
         named = protect.get("from") if isinstance(protect, dict) else None
-        for source in named if isinstance(named, list) else []:
+        for source in [named] if isinstance(named, str) else named or []:
             yield from _source(raw, f"selections.{name}.options.protect.from", source)
     yield from _rehearsal(raw)
     yield from _shares(raw)

@@ -241,15 +241,6 @@ def test_every_kind_of_arm_is_trained(arm: Arm, task: Task, tmp_path: Path, monk
         assert piece["num_trainable"] == total
 
 
-def test_the_weight_of_ewc_is_of_the_mean_fisher_information(task: Task, tmp_path: Path) -> None:
-    bench = PreserveBench(task, [], tmp_path)
-    preserve = {"anchor": {"form": "ewc", "weight": 0.5, "samples": 4}}
-    preservation = bench.keeper.preservation(preserve, 0, "test")
-    assert preservation is not None and preservation.options.anchor is not None
-    mean = bench.keeper.fisher_mean(preservation.options)
-    assert preservation.options.anchor.weight * mean == pytest.approx(0.5)
-
-
 def test_no_measured_fact_may_be_replayed(task: Task, tmp_path: Path) -> None:
     bench = PreserveBench(task, [], tmp_path)
     measured = set(task.material.examples["fact"])
