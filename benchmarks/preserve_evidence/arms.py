@@ -9,28 +9,43 @@ from typing import Any
 from benchmarks.evidence.bench import SEEDS
 from benchmarks.preserve_evidence.interpolations import MIXTURES
 
-L2 = 0.003  # strength of the anchor of all weights alike
+L2, EWC = 0.003, 0.1  # strengths of anchors
 REPLAY = {"from": "known", "share": 0.5}
+OWN = {"distill": {"on": "self", "share": 0.5}}
+BOTH = {"replay": REPLAY, "distill": {"on": ["replay", "self"], "share": 0.5}}
+
+
+def ewc(weight: float) -> dict[str, Any]:
+    """Make an anchor by the base's Fisher information about what it wrote itself."""
+    return {"anchor": {"form": "ewc", "weight": weight, "from": "self", "samples": 512}}
+
+
 PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "plain": {},
     "replay": {"replay": REPLAY},
-    "self": {"distill": {"on": "self", "share": 0.5}},
+    "self": OWN,
     "text": {"distill": {"on": "text", "share": 0.5}},
     "known": {"distill": {"on": "known", "share": 0.5}},
     "l2": {"anchor": {"form": "l2", "weight": L2}},
-    "ewc": {"anchor": {"form": "ewc", "weight": 1.0, "from": "self", "samples": 512}},
-    "replay + self": {"replay": REPLAY, "distill": {"on": "self", "share": 0.5}},
-    "replay + distil both": {"replay": REPLAY, "distill": {"on": ["replay", "self"], "share": 0.5}},
-    "replay + l2": {"replay": REPLAY, "anchor": {"form": "l2", "weight": L2}},
-    "self + l2": {"distill": {"on": "self", "share": 0.5}, "anchor": {"form": "l2", "weight": L2}},
+    "ewc": ewc(EWC),
+    "strong ewc": ewc(10 * EWC),
+    "replay + self": {"replay": REPLAY} | OWN,
+    "replay + distil both": BOTH,
+    "replay + distil both twice": {"replay": REPLAY, "distill": {"on": ["replay", "self"], "weight": 2.0}},
+    "more replay + distil both twice": {
+        "replay": {"from": "known", "share": 1.0},
+        "distill": {"on": ["replay", "self"], "share": 0.25, "weight": 2.0},
+    },
+    "replay + ewc": {"replay": REPLAY} | ewc(EWC),
+    "self + ewc": OWN | ewc(EWC),
+    "replay + distil both + ewc": BOTH | ewc(EWC),
 }
-PRESERVE["replay + distil both twice"] = {"replay": REPLAY, "distill": {"on": ["replay", "self"], "weight": 2.0}}
-PRESERVE["more replay + distil both twice"] = {
-    "replay": REPLAY | {"share": 1.0}, "distill": {"on": ["replay", "self"], "share": 0.25, "weight": 2.0}
-}  # fmt: skip
-PRESERVE["replay + distil both + l2"] = PRESERVE["replay + distil both"] | PRESERVE["l2"]
-WHOLE, NO_DATA = "replay + distil both + l2", "self"
-WITHOUT = {"replay": "self + l2", "distillation": "replay + l2", "the anchor": "replay + distil both"}  # WHOLE less one
+WHOLE = "replay + distil both + ewc"
+WITHOUT = {
+    "replay": "self + ewc",
+    "distillation": "replay + ewc",
+    "the anchor": "replay + distil both",
+}  # WHOLE less one
 PROTECT_SAMPLES = 512  # sequences of a source that Fisher information is taken on
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the member and its options
     "lora": ("lora", {"rank": 16, "alpha": 32.0}),
@@ -153,39 +168,49 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
         "mask": (1e-3, 2e-3),
     },
 }
+SHIPPED = (1.25e-4, 1.75e-4)  # rates of the larger task's arm with most of everything
 CORE, FEW = len(SEEDS), 3  # seeds of the arms most asked for, and of the others: fewest of an interval
-COMBINED = ("replay", "l2", "replay + l2", "self + l2", WHOLE)
-ALONE = ("text", "known", "ewc")
+COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 
 
-def parts(task: str) -> list[Part]:
-    """List what is trained of a task; of the larger one fewer arms of full fine-tuning and masks."""
-    rates, small = RATES[task], task == "embedded"
-    lora, full, mask = (rates[method][-2:] for method in ("lora", "full", "mask"))
-    wide = rates.get("wide mask", ())
+def embedded() -> list[Part]:
+    """List what is trained of the smaller task: all arms."""
+    rates = RATES["embedded"]
+    lora, full, mask, wide = (rates[method][-2:] for method in METHODS)
     core = [masked("mask", "random"), masked("mask", "random", 0.5, "self")]
-    listed = [
+    return [
         Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
         Part(of_parts("lora", "self", "replay + distil both"), lora, CORE),
         Part(core, mask, CORE),
-        Part(of_parts("full", "plain"), rates["full"], CORE if small else FEW, mixed=small),
-        Part(
-            of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full, CORE if small else FEW
-        ),
+        Part(of_parts("full", "plain"), rates["full"], CORE, mixed=True),
+        Part(of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full, CORE),
+        Part(of_parts("full", *COMBINED, "strong ewc"), full, FEW),
         Part(of_parts("lora", *COMBINED), lora, FEW),
+        Part([replace(arm, method="wide mask") for arm in core], wide, FEW),
+        Part(rivals("lora"), lora, FEW),
+        Part(protected("mask"), mask, FEW),
+        Part(of_parts("lora", "text", "known", "replay + self"), lora, FEW),
+        Part(rivals("full"), full, FEW),
     ]
-    if small:
-        listed.append(Part(of_parts("full", *COMBINED), full, FEW))
-        listed.append(Part([replace(arm, method="wide mask") for arm in core], wide, FEW))
-    listed += [Part(rivals("lora"), lora, FEW), Part(protected("mask"), mask, FEW)]
-    listed.append(Part(of_parts("lora", *ALONE, "replay + self"), lora, FEW))
-    if small:
-        listed += [Part(rivals("full"), full, FEW), Part(protected("wide mask"), wide, FEW)]
-        listed.append(Part(of_parts("full", *ALONE), full, FEW))
-    return listed
 
 
-PARTS = {task: parts(task) for task in RATES}
+def stories() -> list[Part]:
+    """List what is trained of the larger task: the arms most asked for."""
+    rates = RATES["stories3m-facts"]
+    lora, full, mask = (rates[method][-2:] for method in rates)
+    return [
+        Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
+        Part(of_parts("full", "more replay + distil both twice"), SHIPPED, CORE),
+        Part(of_parts("full", "strong ewc"), (2e-4, 3e-4), CORE),
+        Part(of_parts("full", "plain"), rates["full"], FEW),
+        Part(of_parts("full", "self", "ewc", "replay + distil both"), full, FEW),
+        Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora, FEW),
+        Part([masked("mask", "random"), masked("mask", "random", 0.5, "self")], mask, FEW),
+        Part(rivals("lora"), lora, FEW),
+    ]
+
+
+PARTS = {"embedded": embedded(), "stories3m-facts": stories()}
 
 
 def arms_of(task: str) -> dict[str, Arm]:

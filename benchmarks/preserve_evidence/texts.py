@@ -22,10 +22,12 @@ fewer epochs.
 | name | what is done |
 | --- | --- |
 | replay | known facts that do not measure, half a row for each row of a step, with a loss of their own |
-| self | distillation on sequences that the base wrote: **no data needed** |
+| self | distillation on sequences that the base wrote: no data |
 | text, known | distillation on general text, on known facts |
 | distil both (twice) | distillation on the replayed rows and on the base's sequences (of weight 2) |
-| l2, ewc | an anchor of all weights alike, or by the base's Fisher information on its own sequences |
+| more replay | a row for each row of a step, and half as many of the base's sequences |
+| l2 | an anchor of all weights alike |
+| ewc (strong) | an anchor by the base's Fisher information about its own sequences (ten times as strong): no data |
 | protected | a mask that leaves out the entries with the most Fisher information about what must stay |
 
 Known facts are split by fact: half of them may be replayed, and *forgotten* is measured on the other
@@ -100,8 +102,8 @@ _PARTS = {
     "ewc": "an anchor by Fisher information alone",
     "replay + self": "replay and distillation on its own sequences",
     "replay + distil both": "replay and distillation on both",
-    "replay + l2": "replay and an anchor",
-    "self + l2": "distillation and an anchor",
+    "replay + ewc": "replay and an anchor by Fisher information",
+    "self + ewc": "distillation and an anchor by Fisher information",
     WHOLE: "all three",
 }
 _HALF = "random, 50% protected, self"
@@ -113,6 +115,7 @@ CLAIMS: dict[str, list[Claim]] = {
         Claim("replay + distil both", "replay", "distillation adds to replay"),
         Claim("replay + distil both", "self", "data add to distillation without data"),
         Claim("ewc", "l2", "Fisher information makes a better anchor"),
+        Claim("ewc", "self", "an anchor by Fisher information is better than distillation without data"),
     ],
     "rivals": [
         *(
