@@ -19,6 +19,7 @@ METRICS = {
 }
 OF_KNOWN = ["known", "forgotten", "locality", "gained"]  # what is measured where there are known rows
 OF_LONG = ["token_f1", "contains", "answer_loss"]  # where answers are long, exact ones are none for all
+MOST_NAMED = 6  # labels, in a text that every input comes after
 TEMPLATE = Path(__file__).with_name("preset.yaml.txt")
 
 
@@ -72,6 +73,8 @@ class Preset:
         if n.full_rate is not None:
             training = _flow({"learning_rate": n.full_rate})
             runs.append(f"full: {{selection: clean, method: full, training: {training}, {end}")
+        words = {"text": _words(self.task)}
+        others = [f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end}"]
         filled = {
             **{name: _flow(value) for name, value in vars(n).items()},
             "about": "\n".join(f"# {comment(line)}" for line in self.about),
@@ -95,8 +98,17 @@ class Preset:
             "batch": BATCH,
             "lr_scheduler_type": "cosine" if kind == "knowledge" else "linear",
             "runs": "".join(f"\n  {run}" for run in runs),
+            "others": "".join(f"\n  # {run}" for run in others),
         }
         return TEMPLATE.read_text(encoding="utf-8").format_map(filled)
+
+
+def _words(task: dict[str, Any]) -> str:
+    """Write a text from which virtual tokens may begin: what the task is, as the authors of SK-Tuning put it."""
+    labels = [str(label) for label in task.get("labels", [])]
+    if labels:
+        return f"Classify the text as {' or '.join(labels[:MOST_NAMED])}, text: "
+    return "Answer: " if task["kind"] == "knowledge" else "Give the number for the text: "
 
 
 def _flow(value: Any) -> str:

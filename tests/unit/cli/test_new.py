@@ -290,6 +290,23 @@ def test_labels_are_named_from_the_whole_file(project: Path, encoder: Base) -> N
     assert "(2,400 rows)" in path.read_text()
 
 
+@pytest.mark.parametrize("labels", [["no: 1", "yes"], [], None], ids=["labels", "numbers", "facts"])
+def test_a_run_that_begins_at_words_waits_in_a_comment(
+    labels: list[str] | None, project: Path, encoder: Base, base: Base
+) -> None:
+    on, rows = (base, repeated(fact)) if labels is None else (encoder, [])
+    if labels is not None:
+        rows = repeated(lambda i: {"text": f"a film {i}", "label": labels[i % 2] if labels else i / 10}, 200)
+    path = new(write(project / "mine.jsonl", rows), str(on.folder))
+    assert "words" not in read_yaml(path)["runs"]
+    path.write_text(path.read_text().replace("\n  # words: ", "\n  words: "))
+    run = check_params(path).runs["words"]
+    assert run.method == "sk_tuning"
+    text = {"labels": "Classify the text as no: 1 or yes, text: ", "facts": "Answer: "}
+    kind = "facts" if labels is None else "labels" if labels else "numbers"
+    assert run.options == {"text": text.get(kind, "Give the number for the text: ")}
+
+
 def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base) -> None:
     rows = repeated(lambda i: {"id": i % 1500, "text": f"a film {i}", "label": i % 2}, 2000)
     path = new(write(project / "mine.jsonl", rows), str(encoder.folder))

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from knowtune.checkpoints.base import Base
-from knowtune.checkpoints.cards import COMPOSED
+from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
 from knowtune.merging.fold import load_seed, merge_seed
@@ -18,8 +19,11 @@ from knowtune.methods.sk_tuning.method import SkTuning
 from knowtune.models.forward import forward
 from knowtune.models.generate import greedy_answers
 from knowtune.models.heads import head_outputs
+from knowtune.preserve.options import Preserve
+from knowtune.preserve.sources import Material
 from knowtune.preserve.teacher import AdapterOff, choose_teacher, first_outputs
 from knowtune.serving import load
+from knowtune.text.encoded import Encoded
 from knowtune.training.run import Job, train_seed
 from knowtune.training.trainer import KnowledgeTrainer
 from stages.core.faults import faults_of
@@ -154,6 +158,27 @@ def test_the_base_stands_beside_it(options: dict[str, Any], base: Base) -> None:
     assert isinstance(teacher, AdapterOff)
     assert torch.equal(teacher(model, inputs).logits, pristine)
     assert not torch.allclose(first_outputs(model, inputs), pristine, atol=1e-2)
+
+
+def test_it_is_held_to_its_base_while_it_learns(base: Base, tmp_path: Path) -> None:
+    known = base.task.encode(base.tokenizer(), fact_rows()[8:12])
+    written = [Encoded.running([0, 5, 9, 30 + i]) for i in range(5)]
+    sequences: dict[str, Any] = {"known": known, "self": written}
+    material = Material(sequences, {source: [str(i) for i in range(len(rows))] for source, rows in sequences.items()})
+    keep = {
+        "replay": {"from": "known"},
+        "distill": {"on": ["replay", "self"]},
+        "anchor": {"of": "parameters", "weight": 0.1},
+    }
+    kept = job(base, SkTuning(text=TEXT), preserve=Preserve.model_validate(keep), material=material)
+    train_seed(kept, base, tmp_path / "kept", tmp_path / "work")
+    card = read_json(tmp_path / "kept" / ADAPTER_CARD)["preserve"]
+    assert card["teacher"] == "the model with its adapter off"
+    assert {"replay", "distill", "anchor"} <= set(pd.read_csv(tmp_path / "kept" / "curve.csv")["split"])
+    long = {**sequences, "self": [Encoded.running(list(range(3, 60)))]}
+    material = Material(long, {source: [str(i) for i in range(len(rows))] for source, rows in long.items()})
+    with pytest.raises(UserError, match="of which the method's virtual tokens take"):
+        train_seed(replace(kept, material=material), base, tmp_path / "long", tmp_path / "work-long")
 
 
 def test_answers_come_in_batches_of_unlike_length(base: Base) -> None:
