@@ -207,6 +207,7 @@ def stories() -> list[Part]:
         Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora, FEW),
         Part([masked("mask", "random"), masked("mask", "random", 0.5, "self")], mask, FEW),
         Part(rivals("lora"), lora, FEW),
+        Part(of_parts("full", "replay", "replay + ewc", "self + ewc", WHOLE), full, FEW),
     ]
 
 
