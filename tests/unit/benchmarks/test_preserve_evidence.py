@@ -197,7 +197,7 @@ def pieces_of(folder: Path, what: str) -> list[dict[str, Any]]:
 
 
 def test_a_part_is_trained_once_with_its_mixtures(task: Task, tmp_path: Path) -> None:
-    arms = [Arm("lora", "all", PRESERVE["replay + distil both + ewc"])]
+    arms = [Arm("lora", "all", PRESERVE["replay + distil both"] | PRESERVE["l2"])]
     part = Part(arms, (1e-3, 5e-3), mixed=True)
     bench = PreserveBench(task, [part], tmp_path, num_seeds=0)
     assert bench.left() == 2  # by which the rate is chosen
