@@ -2,6 +2,7 @@
 
 a parameter against its start    sum_j F_j (theta_j - theta0_j)^2
 plain LoRA, F = 1                ||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), on the r x r side    A: (r, in), B: (out, r)
+KaSA, F = 1                      the same of [s B diag(ds), -P] and [A; Q], on the 2r x 2r side, s = 1
 another adapter, or with F       dW = get_delta_weight of a layer, made again backward
 """
 
@@ -92,21 +93,35 @@ class Delta:
         layer = model.get_submodule(self.path)
         if self.fisher is None and (factors := low_rank_factors(layer)) is not None:
             a, b = (factor.float() for factor in factors)  # (r, in), (out, r)
-            return float(layer.scaling[ADAPTER]) ** 2 * ((b.T @ b) * (a @ a.T)).sum()
+            scaling = 1.0 if says_change(layer) else float(layer.scaling[ADAPTER])
+            return scaling**2 * ((b.T @ b) * (a @ a.T)).sum()
         value: torch.Tensor = checkpoint(self._of_delta, layer, use_reentrant=False, preserve_rng_state=False)
         return value
 
     def _of_delta(self, layer: Any) -> torch.Tensor:
         """Compute dW and its square."""
-        delta: torch.Tensor = layer.get_delta_weight(ADAPTER)
+        delta: torch.Tensor
+        if says_change(layer):
+            a, b = layer.lora_variant[ADAPTER].change(layer, ADAPTER)
+            delta = (b @ a).T if layer.fan_in_fan_out else b @ a
+        else:
+            delta = layer.get_delta_weight(ADAPTER)
         return weighted_square(delta.to_dense() if delta.is_sparse else delta, self.fisher)
 
 
 Change = Parameter | Delta
 
 
+def says_change(layer: Any) -> bool:
+    """Whether a layer has a variant of LoRA that says by which factors it changes the base's weight."""
+    return hasattr(getattr(layer, "lora_variant", {}).get(ADAPTER), "change")
+
+
 def low_rank_factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return A and B of a plain LoRA layer, None of others  # (r, in), (out, r)."""
+    """Return A and B of a plain LoRA layer, or of a variant that says them; None of others  # (r, in), (out, r)."""
+    if says_change(layer):
+        said: tuple[torch.Tensor, torch.Tensor] = layer.lora_variant[ADAPTER].change(layer, ADAPTER)
+        return said
     if ADAPTER in getattr(layer, "lora_embedding_A", {}):
         return layer.lora_embedding_A[ADAPTER], layer.lora_embedding_B[ADAPTER]
     factors = [getattr(layer, name, {}) for name in ("lora_A", "lora_B")]

@@ -3,6 +3,7 @@
     full                theta - theta0 of each parameter; theta0 is one frozen copy, or a teacher's where there is one
     single entries      the values of a tuner that says which entries it trains (`trained_entries`), as FISH does
     plain LoRA          ||s B A||_F^2 = s^2 tr((B^T B)(A A^T)), on the r x r side      A: (r, in), B: (out, r)
+    KaSA                the same of all that it changes, what it drops of the base at its start included
     other PEFT types    dW = get_delta_weight of each layer, for the types in `peft_changes.CHANGES`
     `of: parameters`    the parameters that the method trains, against their values at the start
 
@@ -20,7 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
-from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter
+from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter, says_change
 
 WHOLE = f".modules_to_save.{ADAPTER}."  # of a module that PEFT trains whole
 ALLOWED = "allowed: of: parameters"
@@ -126,7 +127,8 @@ def _require_deltas(model: Any, where: str) -> None:
     if initial.startswith(STARTS_ELSEWHERE):
         raise UserError(f"{where}: got of: change, but {initial} starts by changing the base's weights; {ALLOWED}")
     for path, layer in model.named_modules():
-        if ADAPTER in getattr(layer, "lora_variant", {}) or getattr(layer, "lora_bias", {}).get(ADAPTER):
+        other = ADAPTER in getattr(layer, "lora_variant", {}) and not says_change(layer)
+        if other or getattr(layer, "lora_bias", {}).get(ADAPTER):
             raise _no_change(model, where, path)
 
 

@@ -93,7 +93,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             marks[position] = pytest.mark.parametrize(mark.args[0], ours).mark
 
 
-def _is_ours(item: pytest.Item, ours: tuple[type, ...]) -> bool:
+def _is_ours(item: pytest.Item, ours: tuple[type, ...], own: str = "") -> bool:
+    if own and re.search(own, item.name):
+        return True
     values: list[Any] = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     values += [value.func for value in values if isinstance(value, partial)]
     return item.name in EVERY_TYPE or any(value in ours or isinstance(value, ours) for value in values)
@@ -103,13 +105,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Keep the tests of our tuners; skip those with a known reason."""
     tuners = selected()
     ours = tuple(tuner.config_class for tuner in tuners)
-    kept = [item for item in items if _is_ours(item, ours)]
+    own = "|".join(tuner.own for tuner in tuners if tuner.own)
+    kept = [item for item in items if _is_ours(item, ours, own)]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
     for item in items:
         reasons = dict(NEEDS_HUB)
         for tuner in tuners:
-            if _is_ours(item, (tuner.config_class,)):
+            if _is_ours(item, (tuner.config_class,), tuner.own):
                 if tuner.layers and "conv1d" not in tuner.layers:
                     reasons.update({"GPT2LMHeadModel": NO_CONV1D, "random-gpt2": NO_CONV1D})
                 reasons.update(tuner.skips)

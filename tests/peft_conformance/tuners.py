@@ -18,6 +18,7 @@ class Tuner:
         layers: The kinds of layer that the tuner can adapt, keys of `cases.LAYERS`; none: it adapts whole models of
             transformers, and PEFT's tests on small models of their own are not for it.
         skips: Pattern found in a test's id -> why this tuner cannot pass it. Shown at the end of each run.
+        own: Pattern of the ids of PEFT's tests of this very method, which run beside the tables, as they are.
     """
 
     config: str
@@ -25,6 +26,7 @@ class Tuner:
     variants: tuple[Mapping[str, Any], ...] = ({},)
     layers: tuple[str, ...] = ("linear",)
     skips: Mapping[str, str] = field(default_factory=dict)
+    own: str = ""
 
     @property
     def config_class(self) -> Any:
@@ -75,6 +77,16 @@ TUNERS = {
             r"gradient_checkpointing.*config_kwargs[02]": "refused for a prefix, which would be dropped",
             r"config_kwargs[02].*Deberta": "DeBERTa takes no keys and values, which a prefix is",
         },
+    ),
+    "kasa": Tuner(
+        "tests.peft_conformance.kasa:KasaLora",
+        layers=("linear", "conv1d"),
+        skips={
+            r"test_kasa_truncation_changes_base_forward": "asserts that the disabled model is not the base; here it is",
+            r"::test_lora_conversion\[": "no B A on the untouched base says what it computes; PEFT's KaSA refuses, too",
+            r"test_kasa_mixing_with_non_kasa_adapter_raises": "asserts a refusal; here other adapters may stand beside",
+        },
+        own=r"(?i)kasa",
     ),
 }
 

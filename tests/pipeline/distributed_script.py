@@ -1,6 +1,6 @@
 """Trains tiny models in as many processes as it is started in; rank 0 saves what they learned.
 
-One with weights and a penalty; one with replay and distillation; one by rows
+One with weights and a penalty; one by KaSA, with its penalties; one with replay and distillation; one by rows
 and one by tokens that are weighed again while it is trained.
 """
 
@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from knowtune.checkpoints.base import Base
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.methods.full import Full
+from knowtune.methods.kasa.method import Kasa
 from knowtune.models.compute import Compute
 from knowtune.preserve.options import Preserve
 from knowtune.preserve.preservation import open_preservation
@@ -118,6 +119,18 @@ def preserved(world: int, work: Path) -> dict[str, torch.Tensor]:
     return {f"preserved.{name}": value for name, value in found.items()}
 
 
+def kasa(world: int, data: Rows, work: Path) -> dict[str, torch.Tensor]:
+    """Train by KaSA, with penalties that are large beside the task's loss."""
+    base, method = Tiny({}, work, Compute(), Knowledge()), Kasa(rank=2, alpha=4.0, beta=0.5, gamma=0.5)
+    model = method.attach(base.model())
+    plain = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.2)
+    training = Training(
+        rows=data, recipe=recipe_for(world), compute=base.compute, task=base.task,
+        seed=0, work=work, method=method, optimizer=plain,
+    )  # fmt: skip
+    return {f"kasa.{name}": value for name, value in fit(model, training).model.state_dict().items()}
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -136,6 +149,7 @@ def main(out: Path) -> None:
     for granularity in ("example", "token"):
         found |= weighed(granularity, world, out.with_suffix(f".{granularity}"))
     found |= preserved(world, out.with_suffix(".preserved"))
+    found |= kasa(world, data, out.with_suffix(".kasa"))
     if os.environ.get("RANK", "0") == "0":
         torch.save({name: value.clone() for name, value in found.items()}, out)
 

@@ -44,6 +44,8 @@ def test_two_processes_train_what_one_trains(folder: Path) -> None:
     one, two = saved(folder, "pt")
     assert set(one) == set(two)
     assert all(one[f"{granularity}.weights"].std() > 0.1 for granularity in ("example", "token"))
+    moved = [value for key, value in one.items() if key.startswith("kasa.") and ".lora_B." in key]
+    assert moved and all(bool(value.any()) for value in moved)
     assert len(one["preserved.replay"]) == 9
     assert bool((one["preserved.replay"] > 0).all())
     assert len(one["preserved.distill"]) < 9  # a share of .1 is less than a sequence a step

@@ -57,11 +57,6 @@ class Kasa(MaskedMethod):
         default="paper", description="penalty on A and B as in the paper, or as in the authors' code"
     )
 
-    @property
-    def computes_change(self) -> bool:
-        """PEFT's layers give B A for its change, without ds and without what is dropped."""
-        return False
-
     def demands(self, context: Context) -> list[Problem]:
         """Refuse a quantised base, whose packed weights cannot be decomposed."""
         if not context.quantized:

@@ -8,8 +8,10 @@ import torch
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
+from knowtune.methods.base import Method
 from knowtune.methods.fish.method import Fish
 from knowtune.methods.full import Full
+from knowtune.methods.kasa.method import Kasa
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import REFUSED, Peft
 from knowtune.methods.peft_changes import CHANGES
@@ -39,6 +41,29 @@ def test_the_change_of_every_type_is_what_merging_adds(name: str, base: Base) ->
     assert found[0] == pytest.approx(sum(float(change.sum()) for change in changes.values()), rel=1e-3) != 0
     expected = sum(float((change * fisher(weight)).sum()) for weight, change in changes.items())
     assert found[1] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "method", [Kasa(rank=2, alpha=6.0), Peft(type="lora", kasa_config={"beta": 0.0}, target_modules=["q_proj"])]
+)
+def test_the_change_of_kasa_is_all_of_it(method: Method, base: Base) -> None:
+    """What it drops of the base at its start, too: it is pulled back to the base from its first step."""
+    fisher = information(base)
+    model = attached(base, method)
+    assert method.computes_change
+    start = square(opened(model), model)
+    shake(model)
+    plain, weighted = opened(model), opened(model, fisher, form="ewc")
+    found = square(plain, model), square(weighted, model)
+    pristine = dict(base.model().named_parameters())
+    changes = {
+        name: (p - pristine[name]).detach().double().square() for name, p in method.fold(model).named_parameters()
+    }
+    assert found[0] == pytest.approx(sum(float(change.sum()) for change in changes.values()), rel=1e-4) != 0
+    assert found[1] == pytest.approx(sum(float((c * fisher(n)).sum()) for n, c in changes.items()), rel=1e-4)
+    smallest = [torch.linalg.svdvals(pristine[weight.weight].detach().double())[-2:] for weight in plain.changes]
+    if isinstance(method, Kasa):
+        assert start == pytest.approx(sum(float(values.square().sum()) for values in smallest), rel=1e-4) != 0
 
 
 @pytest.mark.parametrize("name", [with_warnings(name) for name in OTHERS])

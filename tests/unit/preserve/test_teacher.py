@@ -20,6 +20,7 @@ LORA = Lora(rank=2, alpha=4.0, dropout=0.1)
 VARIANTS = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
+    "kasa": {"kasa_config": {}},  # the base is not truncated for good, as by PEFT's own
     "saved whole": {"modules_to_save": ["norm"]},
     "orthogonal": {"init_lora_weights": "orthogonal"},
 }

@@ -85,8 +85,18 @@ class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
             result = _without(result, x, *factors(module, active_adapter))
         low = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # (..., r)
         if module.lora_bias[active_adapter]:  # scaled with the rest
-            return result + module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
-        return result + module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
+            change = module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
+        else:
+            change = module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
+        return result + change  # type: ignore[no-any-return]
+
+    @staticmethod
+    def change(module: Any, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the factors of what an adapter changes the base by: dW = second @ first  # (2r, in), (out, 2r)."""
+        scaled = module.lora_diag[adapter] * module.scaling[adapter]
+        dropped_out, dropped_in = factors(module, adapter)
+        up = torch.cat([module.lora_B[adapter].weight * scaled, -dropped_out], 1)
+        return torch.cat([module.lora_A[adapter].weight, dropped_in], 0), up
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
