@@ -10,10 +10,12 @@ from peft import KasaConfig, LoraConfig
 
 import knowtune  # noqa: F401  # puts ours in the place of PEFT's
 
+SAID = LoraConfig.__dataclass_fields__["kasa_config"].metadata  # by this PEFT knows a variant
+
 
 @dataclass
 class KasaLora(LoraConfig):  # type: ignore[misc]
     """A LoRA config with KaSA, of a rank that leaves something of a weight with two outputs."""
 
     r: int = 1
-    kasa_config: KasaConfig | None = field(default_factory=KasaConfig)
+    kasa_config: KasaConfig | None = field(default_factory=KasaConfig, metadata=SAID)
