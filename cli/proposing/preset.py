@@ -74,7 +74,11 @@ class Preset:
             training = _flow({"learning_rate": n.full_rate})
             runs.append(f"full: {{selection: clean, method: full, training: {training}, {end}")
         words = {"text": _words(self.task)}
-        others = [f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end}"]
+        others = [
+            f"kasa: {{selection: clean, method: kasa, options: {_flow(lora)}, {end}"
+            "   # or LoRA on weights without their smallest singular values (docs/guide/kasa.md)",
+            f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end}",
+        ]
         filled = {
             **{name: _flow(value) for name, value in vars(n).items()},
             "about": "\n".join(f"# {comment(line)}" for line in self.about),

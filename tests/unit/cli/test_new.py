@@ -307,6 +307,15 @@ def test_a_run_that_begins_at_words_waits_in_a_comment(
     assert run.options == {"text": text.get(kind, "Give the number for the text: ")}
 
 
+def test_a_run_by_kasa_waits_in_a_comment(project: Path, base: Base) -> None:
+    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder))
+    assert "kasa" not in read_yaml(path)["runs"]
+    path.write_text(path.read_text().replace("\n  # kasa: ", "\n  kasa: "))
+    params = check_params(path)
+    assert params.runs["kasa"].method == "kasa"
+    assert params.runs["kasa"].options == params.runs["lora"].options
+
+
 def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base) -> None:
     rows = repeated(lambda i: {"id": i % 1500, "text": f"a film {i}", "label": i % 2}, 2000)
     path = new(write(project / "mine.jsonl", rows), str(encoder.folder))
