@@ -4,7 +4,7 @@ PEFT's tests leave cases out where they see `kasa_config` among the arguments, a
 does not, so it stays out of their sight.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from peft import KasaConfig, LoraConfig
 
@@ -19,3 +19,12 @@ class KasaLora(LoraConfig):  # type: ignore[misc]
 
     r: int = 1
     kasa_config: KasaConfig | None = field(default_factory=KasaConfig, metadata=SAID)
+    init_weights: InitVar[bool | None] = (
+        None  # PEFT's tests call LoRA's own option so, of a class that they do not know
+    )
+
+    def __post_init__(self, init_weights: bool | None) -> None:
+        """Take the option by either name."""
+        super().__post_init__()
+        if init_weights is not None:
+            self.init_lora_weights = init_weights
