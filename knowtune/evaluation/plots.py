@@ -97,3 +97,21 @@ def plot_learning_curves(curves: pd.DataFrame) -> Figure:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     return figure
+
+
+def plot_similarity(curves: pd.DataFrame) -> Figure | None:
+    """Draw how like the words that it began at a run's virtual tokens are, over its steps, mean over seeds; or None."""
+    followed = curves[curves["split"] == "similarity"]
+    if followed.empty:
+        return None
+    figure = Figure(figsize=(6.4, 3.2))
+    axes = figure.subplots()
+    for number, (name, _) in enumerate(curves.groupby("run", sort=False), start=1):  # a run's colour is its own
+        mean = followed[followed["run"] == name].groupby("step")["loss"].mean()
+        if len(mean):
+            axes.plot([0, *mean.index], [1.0, *mean], color=f"C{number}", label=name)
+    axes.set_xlabel("optimiser step")
+    axes.set_ylabel("cosine with the text, mean over its tokens")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

@@ -13,7 +13,7 @@ from knowtune.common.files import write_json
 from knowtune.common.svg import svg_text
 from knowtune.evaluation.interpolation import interpolation_rows
 from knowtune.evaluation.leaderboard import arrow, leaderboard_markdown, leaderboard_rows, legend, metric_class
-from knowtune.evaluation.plots import plot_frontier, plot_learning_curves
+from knowtune.evaluation.plots import plot_frontier, plot_learning_curves, plot_similarity
 from knowtune.evaluation.report import Report
 
 
@@ -46,6 +46,7 @@ def render_page(report: Report, frontier: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    similarity = plot_similarity(report.curves)
     head, rows = leaderboard_rows(report.entries, report.metrics)
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -55,4 +56,5 @@ def render_page(report: Report, frontier: str) -> str:
         frontier=frontier,
         interpolations=interpolation_rows(report.interpolations),
         curves=svg_text(plot_learning_curves(report.curves), bbox_inches="tight"),
+        similarity=None if similarity is None else svg_text(similarity, bbox_inches="tight"),
     )

@@ -68,6 +68,14 @@ class Method(Member):
         """Return the term this method adds to the training loss, or None."""
         return None
 
+    def similarity(self, model: torch.nn.Module) -> float | None:
+        """Return how like what is trained is to the words that it began at, for the training's curve.
+
+        Returns:
+            1 at the start; None for a method that begins at no words.
+        """
+        return None
+
     def parameter_groups(self, model: torch.nn.Module) -> list[dict[str, Any]] | None:
         """Return optimiser groups where the method needs its own, or None for the Trainer's."""
         return None

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+if TYPE_CHECKING:
+    from knowtune.methods.base import Method
+
 EVERY = 10  # seconds between lines of progress
 TERMS = ("replay", "distill", "anchor")
-SPLITS = {"loss": "train", **{term: term for term in TERMS}, "eval_loss": "validation"}  # of what is logged
+OWN = "similarity"  # of what is trained to the words that it began at, where a method says it
+SPLITS = {"loss": "train", **{term: term for term in (*TERMS, OWN)}, "eval_loss": "validation"}  # of what is logged
 
 
 class Curve(TrainerCallback):
     """Keeps the losses, and prints plain lines of progress where there is no terminal for a bar.
 
     Attributes:
-        points: `step`, `split` (train, replay, distill, anchor, validation) and `loss` of each loss, in the order they
-            were logged; those from before a resume too. train is all that is minimised; replay, distill and anchor are
-            terms of it, without their weights.
+        points: `step`, `split` (train, replay, distill, anchor, similarity, validation) and `loss` of each, in the
+            order they were logged; those from before a resume too. train is all that is minimised; replay, distill and
+            anchor are terms of it, without their weights; similarity is no loss, see `Method.similarity`.
     """
 
-    def __init__(self, label: str) -> None:
-        """Name the training in lines of progress."""
-        self.label = label
+    def __init__(self, label: str, method: Method | None = None) -> None:
+        """Name the training in lines of progress, and take its method."""
+        self.label, self.method = label, method
         self.points: list[dict[str, float | int | str]] = []
         self._printed = time.monotonic()
 
@@ -41,6 +45,10 @@ class Curve(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Take the losses up to now."""
+        if self.method is not None and "loss" in (logs or {}):
+            similarity = self.method.similarity(kwargs["model"])
+            if similarity is not None:
+                state.log_history[-1][OWN] = similarity
         self.points = [
             {"step": entry["step"], "split": split, "loss": float(entry[key])}
             for entry in state.log_history

@@ -96,7 +96,7 @@ def fit(model: torch.nn.Module, training: Training) -> Fitted:
     rows, recipe, label = training.rows, training.recipe, training.label
     num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     _require_learnable(num_trainable, rows, label)
-    curve = Curve(label)
+    curve = Curve(label, training.method)
     trainer = _trainer(model, training, curve)
     steps_per_epoch = math.ceil(len(rows) / (recipe.batch_size * recipe.gradient_accumulation_steps))
     print(f"{label}: {len(rows)} rows, {steps_per_epoch} steps an epoch, {num_trainable:,} trainable", file=sys.stderr)

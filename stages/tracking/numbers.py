@@ -112,10 +112,15 @@ def _read_seed(folder: Path, seed: Seed) -> None:
         try:
             with curve.open(encoding="utf-8", newline="") as file:
                 rows = csv.DictReader(file)
-                seed.curve += [(f"{row['split']}_loss", int(row["step"]), float(row["loss"])) for row in rows]
+                seed.curve += [(_metric_of(row["split"]), int(row["step"]), float(row["loss"])) for row in rows]
         except (ValueError, LookupError, TypeError, csv.Error) as error:
             print(f"{curve}: damaged ({error}); left out", flush=True)
     if card.is_file() and not (folder / MERGED).is_file():
         content = whole_json(card)
         if isinstance(content, Mapping):
             seed.card, seed.adapter = dict(content), folder
+
+
+def _metric_of(split: str) -> str:
+    """Name a line of a curve; all but one are losses."""
+    return split if split == "similarity" else f"{split}_loss"

@@ -98,6 +98,12 @@ class SkTuning(Method):
 
         return load_adapter(model, folder)
 
+    def similarity(self, model: torch.nn.Module) -> float:
+        """Compare what stands before an input with what the base made of the text: the mean cosine of its tokens."""
+        from knowtune.methods.sk_tuning.tuner.similarity import word_similarity
+
+        return word_similarity(model)
+
     def fold(self, model: torch.nn.Module) -> PreTrainedModel:
         """Refuse."""
         raise UserError("SK-Tuning changes no weight, so it cannot be folded; it stays a composed artefact")

@@ -43,11 +43,18 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             backbone.register_forward_hook(self.after),
         )
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Deny one: PEFT looks for it in a layer inside, and here is none."""
+        raise AttributeError("an SK_TUNING layer has no weight of its own")
+
+    bias = weight
+
     def update_layer(self, adapter_name: str, config: SkTuningConfig) -> None:
         """Make an adapter."""
         words = self.words(config)
         self.configs[adapter_name] = config
-        states = self._frozen(adapter_name) if config.variant == "prefix" else []
+        states = self.frozen(adapter_name) if config.variant == "prefix" else []
         shapes = [(state[0].shape[1], state[0].shape[3]) if state else None for state in states]
         adapter = SkAdapter(config, words, shapes)
         if not any(parameter.is_meta for parameter in adapter.parameters()):
@@ -70,20 +77,21 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def prefix(self, name: str) -> list[State]:
         """Return the keys and values that an adapter puts before the input's."""
-        config, adapter = self.configs[name], self._adapter(name)
+        config, adapter = self.configs[name], self.adapter(name)
         if config.form == "paper":
-            return adapter.prefix(self._frozen(name))
+            return adapter.prefix(self.frozen(name))
         return adapter.prefix(self._read(inputs_embeds=adapter.soft_words(self.words(config))[None]))
 
     def prompt(self, name: str) -> torch.Tensor:
         """Return the embeddings that an adapter puts before the input's  # (text, hidden)."""
-        return self._adapter(name).prompt(self.words(self.configs[name]))
+        return self.adapter(name).prompt(self.words(self.configs[name]))
 
-    def _adapter(self, name: str) -> SkAdapter:
+    def adapter(self, name: str) -> SkAdapter:
+        """Return what of an adapter is trained."""
         adapter: Any = self.sk_text[name]
         return adapter  # type: ignore[no-any-return]
 
-    def _frozen(self, name: str) -> list[State]:
+    def frozen(self, name: str) -> list[State]:
         """Return the base's states of the text, read again only when the base is another."""
         key = fingerprint(self.backbone[0])
         if name not in self.kept or self.kept[name][0] != key:

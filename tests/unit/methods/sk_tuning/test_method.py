@@ -14,6 +14,7 @@ from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
 from knowtune.merging.fold import load_seed, merge_seed
+from knowtune.methods.fish.method import Fish
 from knowtune.methods.peft import Peft
 from knowtune.methods.sk_tuning.method import SkTuning
 from knowtune.models.forward import forward
@@ -22,8 +23,13 @@ from knowtune.models.heads import head_outputs
 from knowtune.preserve.options import Preserve
 from knowtune.preserve.sources import Material
 from knowtune.preserve.teacher import AdapterOff, choose_teacher, first_outputs
+from knowtune.selectors.artefact import open_selection
+from knowtune.selectors.fish import Fish as FishSelector
+from knowtune.selectors.run import ChoiceJob, Warmup, choose_seed
 from knowtune.serving import load
 from knowtune.text.encoded import Encoded
+from knowtune.training.fit import fit
+from knowtune.training.recipe import ShortTraining
 from knowtune.training.run import Job, train_seed
 from knowtune.training.trainer import KnowledgeTrainer
 from stages.core.faults import faults_of
@@ -39,6 +45,7 @@ from tests.unit.helpers import (
     state,
     table,
     train,
+    training,
 )
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
@@ -82,7 +89,41 @@ def test_a_killed_run_resumes_to_the_same_bits(base: Base, tmp_path: Path) -> No
     ):
         train(base, method, fact_rows().head(6), tmp_path / "parts", **options)
     parts = train(base, method, fact_rows().head(6), tmp_path / "parts", **options)
-    assert equal_states(state(parts.model), state(whole.model))
+    assert equal_states(state(parts.model), state(whole.model)) and parts.curve == whole.curve
+
+
+def test_the_curve_follows_how_like_its_words_it_is(base: Base, tmp_path: Path) -> None:
+    from knowtune.evaluation.plots import plot_similarity
+
+    fitted = train(base, SkTuning(text=TEXT), fact_rows().head(6), tmp_path, batch_size=2, learning_rate=0.02)
+    curve = pd.DataFrame(fitted.curve)
+    followed = curve[curve["split"] == "similarity"]
+    assert followed["step"].tolist() == [1, 2, 3] and followed["loss"].iloc[-1] == SkTuning(text=TEXT).similarity(
+        fitted.model
+    )
+    assert 1.0 > followed["loss"].iloc[0] > followed["loss"].iloc[-1]
+    shown = plot_similarity(curve.assign(run="words"))
+    assert shown is not None and len(shown.axes[0].lines) == 1
+    assert shown.axes[0].lines[0].get_ydata()[0] == 1.0  # type: ignore[index]
+    assert plot_similarity(curve[curve["split"] == "train"].assign(run="lora")) is None
+
+
+def test_the_chosen_entries_of_its_adapter_move_and_no_others(base: Base, tmp_path: Path) -> None:
+    """As in FISH-Tuning: a selection may choose among its parameters."""
+    warmup = Warmup("sk_tuning", SkTuning(text=TEXT), ShortTraining(steps=3, learning_rate=0.01, batch_size=4))
+    choice = ChoiceJob("s", "fish", FishSelector(num_parameters=60), 0, fact_rows().head(8), warmup=warmup)
+    choose_seed(choice, base, tmp_path / "seed-0", tmp_path / "work")
+    selected = open_selection(tmp_path / "seed-0")
+    model = Fish().attach_masked(base.model(), selected.mask, selected.adapter)
+    given = training(encoded(base, fact_rows().head(8)), tmp_path / "train", recipe(learning_rate=0.01), method=Fish())
+    fit(model, given)
+    Fish().save(model, tmp_path / "saved")
+    assert read_json(tmp_path / "saved" / "adapter_config.json")["peft_type"] == "SK_TUNING"
+    cold = state(Fish().load(base.model(), tmp_path / "saved"))
+    warm = state(Fish().load(base.model(), selected.adapter))
+    moved = {name: (warm[name] != cold[name]).flatten().nonzero().flatten().tolist() for name in warm}
+    assert 0 < sum(map(len, moved.values())) <= 60
+    assert all(set(places) <= set(selected.mask[name].tolist()) for name, places in moved.items() if places)
 
 
 @pytest.mark.parametrize("options", [*WAYS, {"pooling": "mean"}, {"variant": "prompt", "pooling": "released"}])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from knowtune.methods.sk_tuning.tuner.similarity import word_similarity
+
 from .models import (
     CAUSAL,
     IDS,
@@ -210,3 +212,21 @@ def test_the_text_is_read_in_evaluation_mode():
     assert all(torch.equal(a, b) for state, same in zip(one, other, strict=True)
                for a, b in zip(state, same, strict=True))  # fmt: skip
     assert all(module.training for module in attached.modules())
+
+
+@pytest.mark.parametrize(("variant", "form"), WAYS)
+def test_similarity_is_1_at_the_words_and_falls_from_them(variant, form):
+    attached = attach(llama(), variant=variant, form=form, dropout=0.5).train()
+    assert word_similarity(attached) == pytest.approx(1.0, abs=1e-6)
+    near, far = (word_similarity(moved(attached, scale)) for scale in (0.05, 1.0))
+    assert 1.0 > near > far > -1.0 and attached.training
+
+
+def test_similarity_of_a_prompt_by_hand():
+    model = llama()
+    words = model.get_input_embeddings().weight[TEXT].detach()
+    attached = attach(model, variant="prompt", form="released")
+    with torch.no_grad():
+        layer_of(attached).sk_text["default"].embeddings[:2] *= -3  # two of five point the other way
+    assert torch.nn.functional.cosine_similarity(words, words).allclose(torch.ones(5))
+    assert word_similarity(attached) == pytest.approx((3 - 2) / 5, abs=1e-6)

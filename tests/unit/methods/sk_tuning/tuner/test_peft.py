@@ -180,6 +180,14 @@ def test_several_adapters_take_turns_and_leave():
     assert torch.equal(logits_of(attached), first)
 
 
+def test_who_looks_for_weights_finds_none_in_the_layer():
+    attached = attach(llama())
+    names = [name for name, module in attached.named_modules() if hasattr(module, "weight") or hasattr(module, "bias")]
+    assert names and not any(name.endswith("sk_tuning") for name in names)
+    status = attached.get_model_status()
+    assert (status.active_adapters, status.enabled, status.merged_adapters) == (["default"], True, [])
+
+
 def test_a_copy_has_a_text_of_its_own():
     attached = moved(attach(llama()))
     copied = copy.deepcopy(attached)
