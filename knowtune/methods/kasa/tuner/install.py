@@ -2,7 +2,7 @@
 
 A linear layer of PEFT's lists its variants when an adapter is added, and one line of that list changes. Two wrappers
 follow from what ours is: adapters may be mixed, and the samples of a batch may each have another one. Three more keep
-the factors beside the adapter. None of them touches adapters of another kind.
+the factors beside the adapter, and one refuses what PEFT would compute wrongly. None touches adapters of another kind.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def install() -> None:
     from_pretrained = vars(PeftModel)["from_pretrained"].__func__
     _replace(Linear, "lora_variants", property(_with_ours(vars(Linear)["lora_variants"].fget)))
     _replace(LoraModel, "_check_new_adapter_config", _mixing(LoraModel._check_new_adapter_config))
+    _replace(LoraModel, "add_weighted_adapter", _without_kasa(LoraModel.add_weighted_adapter))
     _replace(LoraLayer, "_mixed_batch_forward", _within(alone, LoraLayer._mixed_batch_forward))
     _replace(PeftModel, "save_pretrained", _saving(PeftModel.save_pretrained))
     _replace(PeftModel, "load_adapter", _loading(PeftModel.load_adapter))
@@ -93,6 +94,22 @@ def _mixing(check: Any) -> Any:
                 one.kasa_config = options
 
     return check_config
+
+
+def _without_kasa(combine: Any) -> Any:
+    """Combine adapters by weights, but no KaSA: PEFT combines A and B, and the new adapter would have random ds."""
+
+    @functools.wraps(combine)
+    def add_weighted_adapter(self: Any, adapters: list[str], *args: Any, **options: Any) -> Any:
+        refused = [name for name in adapters if getattr(self.peft_config.get(name), "kasa_config", None) is not None]
+        if refused:
+            raise ValueError(
+                f"KaSA adapters cannot be combined by weights, as their singular values would be lost: {refused}; "
+                "merge each, and combine the merged models"
+            )
+        return combine(self, adapters, *args, **options)
+
+    return add_weighted_adapter
 
 
 def _saving(save: Any) -> Any:

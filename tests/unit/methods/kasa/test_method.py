@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
+from knowtune.methods.fish.method import Fish
 from knowtune.methods.kasa.method import Kasa
 from knowtune.methods.kasa.tuner.files import FILE
 from knowtune.methods.kasa.tuner.install import as_in_peft
@@ -20,7 +21,11 @@ from knowtune.methods.lora import Lora
 from knowtune.models.forward import forward
 from knowtune.models.heads import head_outputs
 from knowtune.registry import Context
+from knowtune.selectors.artefact import open_selection
+from knowtune.selectors.fish import Fish as FishSelector
+from knowtune.selectors.run import ChoiceJob, Warmup, choose_seed
 from knowtune.training.fit import fit, seed_everything
+from knowtune.training.recipe import ShortTraining
 from knowtune.training.trainer import KnowledgeTrainer
 from tests.unit.helpers import (
     counted_calls,
@@ -203,6 +208,32 @@ class TestMasks:
     def test_a_mask_of_an_adapter_is_not_kasas(self, base: Base, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"^kasa: the mask is of an adapter that the selection hands on; use"):
             made().attach_masked(base.model(), {}, tmp_path)
+
+
+def test_a_selection_can_choose_among_its_parameters(base: Base, tmp_path: Path) -> None:
+    """Its singular values too; the rest of the adapter stays what the warm-up made of it."""
+    warmup = Warmup("kasa", made(), ShortTraining(steps=6, learning_rate=0.01, batch_size=4))
+    job = ChoiceJob("s", "fish", FishSelector(budget=0.5, samples=4), 0, fact_rows().head(8), warmup=warmup)
+    choose_seed(job, base, tmp_path / "chosen", tmp_path / "work")
+    chosen = open_selection(tmp_path / "chosen")
+    assert chosen.adapter is not None and chosen.mask is not None
+    assert any("lora_diag" in name for name in chosen.mask)
+    method = Fish()
+    seed_everything(0)
+    before = state(method.load(base.model(), chosen.adapter))
+    attached = method.attach_masked(base.model(), chosen.mask, chosen.adapter)
+    fitted = fit(attached, training(encoded(base, fact_rows().head(8)), tmp_path / "train", recipe(), method=method))
+    method.save(fitted.model, tmp_path / "saved")
+    loaded = method.load(base.model(), tmp_path / "saved")
+    with torch.inference_mode():
+        assert torch.equal(forward(loaded, IDS), forward(fitted.model, IDS))
+        assert (forward(method.fold(loaded), IDS) - forward(fitted.model, IDS)).abs().max() < 1e-4
+    after = state(method.load(base.model(), tmp_path / "saved"))
+    for name, tensor in after.items():
+        moved = (tensor != before[name]).flatten().nonzero().flatten().tolist()
+        allowed = chosen.mask.get(name.replace(".default", ""), chosen.mask.get(name, torch.empty(0))).tolist()
+        assert set(moved) <= set(allowed), name
+    assert not equal_states(before, after)
 
 
 class TestRefusals:

@@ -85,6 +85,15 @@ class TestMixing:
             model.add_adapter("biased", LoraConfig(target_modules=["tall"], bias="all"))
         assert model.peft_config["default"].kasa_config.beta == 1e-4  # hidden for the check alone
 
+    def test_a_combination_by_weights_is_refused(self) -> None:
+        """PEFT's has random singular values; of plain LoRA it stays what it is."""
+        model = attach(Layers())
+        for name in ("one", "two"):
+            model.add_adapter(name, LoraConfig(r=2, target_modules=["tall"]))
+        model.add_weighted_adapter(["one", "two"], [0.5, 0.5], "both", combination_type="linear")
+        with pytest.raises(ValueError, match=r"^KaSA adapters cannot be combined by weights, .*: \['default'\]"):
+            model.add_weighted_adapter(["one", "default"], [0.5, 0.5], "wrong", combination_type="linear")
+
     def test_dora_stands_beside_it(self) -> None:
         pristine = Layers()
         model = attach(copy.deepcopy(pristine))
