@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from knowtune.common.errors import UserError
@@ -17,6 +18,7 @@ from knowtune.models.checkpoint_files import first_line
 from knowtune.models.hidden_states import evaluating
 
 NAME = "sk_tuning"  # of the adapter's module within the backbone
+PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)  # caches of a layer that hold keys and values, and no more
 
 
 def backbone_of(model: Any) -> Any:
@@ -130,6 +132,9 @@ def read_states(backbone: Any, **text: torch.Tensor) -> list[State]:
     layers: list[Any] = cache.layers
     for layer in layers:
         keys = getattr(layer, "keys", None) if getattr(layer, "is_initialized", False) else None
+        if hasattr(layer, "conv_states") or (keys is not None and type(layer) not in PLAIN):
+            kind = f"{type(backbone).__name__}, of layer {len(states)}"
+            raise UserError(f"SK-Tuning: {kind}, keeps more than keys and values of a text; take variant: prompt")
         if keys is not None and keys.shape[2] != length:
             raise UserError(
                 f"SK-Tuning: the text has {length} tokens, and layers of this model see {keys.shape[2]} at most; give "

@@ -16,6 +16,7 @@ from tests.unit.helpers import word_pieces
 from .models import (
     CAUSAL,
     IDS,
+    SIZES,
     TEXT,
     WAYS,
     attach,
@@ -271,6 +272,10 @@ def test_models_without_what_a_text_needs_are_refused():
     with pytest.raises(UserError, match="DistilBertModel takes no keys and values; take variant: prompt"):
         attach(distil)
     assert logits_of(attach(distil, variant="prompt")).shape == (2, 2)
+    recurrent = {**SIZES, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}
+    with pytest.raises(UserError, match="Lfm2Model, of layer 0, keeps more than keys and values of a text"):
+        attach(built("Lfm2ForCausalLM", **recurrent))
+    assert logits_of(attach(built("Lfm2ForCausalLM", **recurrent), variant="prompt")).shape == (2, 6, 24)
     sizes = {"vocab_size": 24, "d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     seq2seq = T5ForConditionalGeneration(T5Config(**sizes))
     with pytest.raises(UserError, match="T5ForConditionalGeneration has an encoder and a decoder"):
