@@ -182,6 +182,6 @@ def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
             f"hours."
         )
     for name, rates in RATES.items():
-        yield f"- Learning rates, {name}: {json.dumps(rates)}; what preserves is trained at the last two."
+        yield f"- Learning rates, {name}: {json.dumps(rates)}; what preserves at two, mostly the last."
     yield "- Rates are chosen with seed 100, an alpha by the rule of `interpolate`; seeds 0 to 4 are the results."
     yield f"- {versions()}"

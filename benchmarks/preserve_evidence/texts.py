@@ -87,9 +87,8 @@ LIMITS = """\
 - Two small models, few rows, one set of facts a task: intervals cover seeds, not other data or models.
 - Weights and shares of the parts were tried on a few settings, not searched; a learning rate comes
   from two to four, and may lie at the grid's edge.
-- What preserves is trained at the two highest learning rates alone, so that its curves are short.
-- Known facts that are replayed have the same templates as those that measure: a base of the wild knows
-  what no such rows are at hand for. `self` needs none.
+- What preserves is trained at two learning rates alone, so that its curves are short.
+- Facts that are replayed have the templates of those that measure; `self` and `ewc` read no such rows.
 - Seconds are of one thread on a machine that did other work as well.""".split("\n")
 
 NAMES = {parts: parts for parts in PRESERVE}
