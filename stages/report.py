@@ -50,6 +50,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         _models(args, params, with_examples=reads_answers(metrics)),
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
         _selection_plots(args.selected, params),
+        _run_plots(args.adapters, params),
     )
     print(f"report: {write_report(report, args.out)}")
 
@@ -116,6 +117,12 @@ def _selection_plots(folder: Path, params: Params) -> dict[str, str]:
 
     first = {name: folder / name / f"seed-{min(chosen.seeds)}" for name, chosen in params.selections.items()}
     return {name: (at / PICTURE).read_text("utf-8") for name, at in first.items() if read_json(at / CARD)["mask"]}
+
+
+def _run_plots(folder: Path, params: Params) -> dict[str, str]:
+    """Read the pictures of runs whose method draws one, of the first seed."""
+    first = {name: folder / name / f"seed-{min(run.seeds)}" / "picture.svg" for name, run in params.runs.items()}
+    return {name: picture.read_text("utf-8") for name, picture in first.items() if picture.is_file()}
 
 
 if __name__ == "__main__":

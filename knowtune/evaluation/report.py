@@ -72,6 +72,7 @@ class Report:
         known: how many known facts the base has right, and how many there are; None where there are none.
         cautions: what makes the numbers say less than they seem to.
         interpolations: of mixtures that chose their alpha, by name; see `Model`.
+        run_plots: of runs whose method draws what it trained, by name, as SVG.
     """
 
     entries: Sequence[Entry]
@@ -86,6 +87,7 @@ class Report:
     known: Sequence[int] | None = None
     cautions: Sequence[str] = ()
     interpolations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    run_plots: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_report(
@@ -97,6 +99,7 @@ def make_report(
     models: Sequence[Model],
     filters: Mapping[str, tuple[pd.DataFrame, Mapping[str, Any]]],
     selection_plots: Mapping[str, str],
+    run_plots: Mapping[str, str] | None = None,
 ) -> Report:
     """Put the report together.
 
@@ -109,6 +112,7 @@ def make_report(
         models: runs and mixtures, in the order in which they are shown.
         filters: per filter, the rows that it dropped and its summary.
         selection_plots: see `Report`.
+        run_plots: see `Report`.
     """
     entries = [Entry("base", "pristine", None, None, over_seeds({"0": baseline.metrics}))]
     if constant := constant_answer(kind, prepared.train, prepared.test, task):
@@ -132,6 +136,7 @@ def make_report(
         known=baseline.known,
         cautions=[*prepared.summary["cautions"], *baseline.cautions],
         interpolations={m.entry.name: m.interpolation for m in models if m.interpolation is not None},
+        run_plots=run_plots or {},
     )
 
 

@@ -112,10 +112,12 @@ class Kasa(MaskedMethod):
         return config
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
-        """Save in PEFT's layout, and beside it what each weight drops."""
+        """Save in PEFT's layout; beside it what each weight drops, and a picture of what is learned."""
+        from knowtune.methods.kasa.picture import PICTURE, draw_singular_values, singular_values
         from knowtune.methods.peft_adapters import save_adapter
 
         save_adapter(model, folder)
+        (folder / PICTURE).write_text(draw_singular_values(singular_values(model)), encoding="utf-8")
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
         """Load by PEFT."""

@@ -75,6 +75,11 @@ class TestPage:
         for path in (str(tmp_path), str(Path(__file__).parents[3]), "/tmp", "/home"):
             assert path not in text
 
+    def test_what_a_method_draws_of_a_run_is_on_it(self, tmp_path: Path) -> None:
+        text = self.page(tmp_path, run_plots={"kasa": "<svg>singular values</svg>"})
+        assert '<h2>What kasa trained</h2>\n<div class="whole"><svg>singular values</svg></div>' in text
+        assert "kasa trained" not in self.page(tmp_path)
+
     def test_no_clock(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
         assert not re.search(r"20\d\d-\d\d-\d\d", text)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from knowtune.merging.fold import load_seed, merge_seed, open_merged
 from knowtune.merging.parity import parity, require_parity
 from knowtune.methods.base import Method
 from knowtune.methods.full import Full
+from knowtune.methods.kasa.method import Kasa
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 from knowtune.models.compute import Compute
@@ -66,6 +68,17 @@ def test_a_method_that_folds_gives_a_plain_checkpoint(base: Base, lora_adapter: 
         attached = load_seed(LORA, lora_adapter, base)
         assert (forward(merged, IDS) - forward(attached, IDS)).abs().max() < 1e-4
         assert (forward(merged, IDS) - forward(base.model(), IDS)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_kasa_folds_from_the_pristine_float32_base(base: Base, dtype: str, tmp_path: Path) -> None:
+    coarse = replace(base, compute=replace(base.compute, dtype=dtype))
+    method = Kasa(rank=3, alpha=6.0)
+    source = adapter(coarse, method, tmp_path, "kasa")
+    found = merge_seed(method, source, coarse, tmp_path / "m", fact_rows().tail(4), 2)
+    require_parity(found, 1e-4, "runs.kasa")
+    assert (source / "kasa_factors.safetensors").is_file()
+    assert not (tmp_path / "m" / "kasa_factors.safetensors").exists()
 
 
 def test_merging_twice_gives_equal_bytes(base: Base, lora_adapter: Path, tmp_path: Path) -> None:

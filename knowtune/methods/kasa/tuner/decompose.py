@@ -69,7 +69,7 @@ def gram_matrix(tall: torch.Tensor) -> torch.Tensor:
     """Return W^T W in float64, block by block of its lower half  # (k, k)."""
     size = tall.shape[1]
     gram = torch.zeros(size, size, dtype=torch.float64, device=tall.device)
-    width = max(128, -(-size // 8))
+    width = max(256, -(-size // 8))
     cuts = [(begin, min(begin + width, size)) for begin in range(0, size, width)]
     for rows in tall.split(CHUNK):
         exact = rows.double()

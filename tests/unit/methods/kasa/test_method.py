@@ -15,6 +15,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.methods.fish.method import Fish
 from knowtune.methods.kasa.method import Kasa
+from knowtune.methods.kasa.picture import PICTURE
 from knowtune.methods.kasa.tuner.files import FILE
 from knowtune.methods.kasa.tuner.install import as_in_peft
 from knowtune.methods.lora import Lora
@@ -129,7 +130,9 @@ def test_plain_peft_loads_what_was_saved(base: Base, work: Path) -> None:
         "adapter_config.json",
         "adapter_model.safetensors",
         FILE,
+        PICTURE,
     ]
+    assert (work / "saved" / PICTURE).read_text().startswith("<svg")
     assert json.loads((work / "saved" / "adapter_config.json").read_text())["kasa_config"] == {
         "beta": 1e-4,
         "gamma": 1e-3,
