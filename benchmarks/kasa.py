@@ -7,6 +7,7 @@ and that of the factors.
 
 Attaching and loading are measured by one process for each arm, in turn, steps by turns in one process with the median
 of ratios; their memory by one process for each arm, as the highest resident size during the work less that before it.
+The CPU's seconds say something on a busy machine, too.
 The default shapes are Llama-8B's, with random weights: of a wide or tall one the smallest singular values lie close
 together, of a square one they reach down to 0. `--model` measures a whole model, its linear layers all adapted.
 
@@ -74,11 +75,15 @@ def compare(args: argparse.Namespace, source: str) -> None:
         for work in ("attach", "load"):
             found = {arm: child(args, work, source, arm, folder) for arm in ARMS}
             for arm, figures in found.items():
-                beside = found["peft"]["seconds"] / figures["seconds"]
+                beside, by_cpu = (found["peft"][kind] / figures[kind] for kind in ("seconds", "cpu"))
                 limit = f" (at least {AT_LEAST[kind_of(source)]})" if work == "attach" and SHAPE.match(source) else ""
-                print(f"  {work:6} {arm:4} {figures['seconds']:8.3f} s  {figures['bytes'] / 1e6:7.0f} MB"
-                      + (f"  {beside:6.2f} times as fast as PEFT{limit}" if arm == "ours" else "")
-                      + (f"  error {figures['error']:.1e}" if "error" in figures else ""), flush=True)  # fmt: skip
+                print(
+                    f"  {work:6} {arm:4} {figures['seconds']:8.3f} s ({figures['cpu']:.3f} of CPU)"
+                    f"  {figures['bytes'] / 1e6:7.0f} MB"
+                    + (f"  {beside:.2f} times as fast as PEFT{limit}, {by_cpu:.2f} by CPU" if arm == "ours" else "")
+                    + (f"  error {figures['error']:.1e}" if "error" in figures else ""),
+                    flush=True,
+                )
         steps = {arm: make_step(args, source, arm, Path(folder)) for arm in ARMS}
         seconds = take_turns(steps, args.rounds)
         for arm in ARMS:
@@ -159,10 +164,10 @@ def measured(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
     assert peft and knowtune and PreTrainedModel  # loaded by now
     with peak_memory() as peak:
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         result = work()
-        seconds = time.perf_counter() - started
-        return result, {"seconds": seconds, "bytes": peak()}
+        seconds, cpu = time.perf_counter() - started, time.process_time() - started_cpu
+        return result, {"seconds": seconds, "cpu": cpu, "bytes": peak()}
 
 
 def measure_attach(args: argparse.Namespace, source: str, arm: str, folder: Path) -> dict[str, float]:
