@@ -17,7 +17,7 @@ BOTH = {"replay": REPLAY, "distill": {"on": ["replay", "self"], "share": 0.5}}
 
 def ewc(weight: float) -> dict[str, Any]:
     """Make an anchor by the base's Fisher information about what it wrote itself."""
-    return {"anchor": {"form": "ewc", "weight": weight, "from": "self", "samples": 512}}
+    return {"anchor": {"form": "ewc", "weight": weight, "from": "self"}}
 
 
 PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
