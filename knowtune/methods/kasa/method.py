@@ -145,8 +145,10 @@ def _attached(model: PreTrainedModel, config: LoraConfig) -> torch.nn.Module:
     from transformers.pytorch_utils import Conv1D
 
     from knowtune.methods.kasa.tuner.files import ONLY_HERE, kasa_layers
+    from knowtune.methods.kasa.tuner.install import install
     from knowtune.methods.peft_adapters import attach_adapter
 
+    install()  # done by now; but so a run's code is seen to depend on it
     for path, module in model.named_modules() if config.target_modules != "all-linear" else ():
         if check_target_module_exists(config, path) and not isinstance(module, torch.nn.Linear | Conv1D):
             got = f"{path}, a layer of type {type(module).__name__}"

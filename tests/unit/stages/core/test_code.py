@@ -65,6 +65,17 @@ def test_a_method_inside_of_another_counts(params: Params) -> None:
     assert file_of(METHODS["fish"]) not in code
 
 
+def test_what_takes_the_place_of_pefts_variant_is_kasas_code_alone(params: Params) -> None:
+    """It is installed by a registry of strings, of which no import tells."""
+    run = RunParams(selection="all", method="kasa", options={"rank": 2, "alpha": 4.0}, seeds=[0])
+    parts = {
+        f"knowtune/methods/kasa/tuner/{name}.py" for name in ("install", "variant", "factors", "files", "decompose")
+    }
+    for module in ("stages.train", "stages.merge"):
+        assert parts <= set(code_of(module, run, params))
+        assert not any("/kasa/" in name for name in code_of(module, params.runs["lora"], params))
+
+
 def test_a_run_that_keeps_nothing_does_not_run_what_would_keep_it(params: Params) -> None:
     plain, parts = params.runs["lora"], {file_of(target) for target in OPENED.values()}
     keeps = RunParams.model_validate({**plain.model_dump(), "preserve": {"distill": {"on": "self"}}})
