@@ -131,9 +131,8 @@ def toy(params: dict[str, Any]) -> None:
         "prefix": {
             "selection": "some",
             "train_on": "chosen",
-            "method": "peft",
-            "type": "prefix_tuning",
-            "options": {"num_virtual_tokens": 2},
+            "method": "sk_tuning",
+            "options": {"text": "Answer: "},
             "reweight": {"alpha": -0.5, "refresh_steps": 4},
             "seeds": [0, 1],
         },

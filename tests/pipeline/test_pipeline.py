@@ -34,7 +34,10 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     assert caution in (finished.folder / "data/report/leaderboard.md").read_text()
     output = finished.first_run()
     assert "data/report/index.html" in output
-    assert "prefix_tuning on some" in (finished.folder / "data/report/index.html").read_text()
+    page = (finished.folder / "data/report/index.html").read_text()
+    assert "sk_tuning on some" in page and "<h2>Virtual tokens and their words</h2>" in page
+    similarity = (finished.folder / "data/report/curves/prefix.similarity.csv").read_text().splitlines()
+    assert similarity[0] == "step,loss" and 0 < float(similarity[-1].partition(",")[2]) < 1
 
 
 def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
@@ -76,7 +79,7 @@ def test_rows_read_are_kept_or_dropped(finished: Project) -> None:
 def test_merged_models_fold_or_stay_composed(finished: Project) -> None:
     folder = finished.folder / "data/merged"
     assert (folder / "lora/seed-0/model.safetensors").is_file()
-    assert json.loads((folder / "prefix/seed-1/composed.json").read_text())["method"] == "peft"
+    assert json.loads((folder / "prefix/seed-1/composed.json").read_text())["method"] == "sk_tuning"
     for run in ("lora", "full", "prefix"):
         for found in json.loads((folder / run / "parity.json").read_text()).values():
             assert found["largest"] <= finished.params()["merge"]["parity"]
