@@ -19,6 +19,8 @@ from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.markdown import page_text
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import read_latest
+from benchmarks.preserve_evidence import page as preserve_page
+from benchmarks.preserve_evidence import results as preserve_results
 from benchmarks.selection_evidence import bench as selection_bench
 from benchmarks.selection_evidence import page as selection_page
 from benchmarks.selection_evidence.bench import SelectionBench
@@ -54,6 +56,12 @@ def test_the_page_on_beacons_follows_from_the_records() -> None:
     work = ROOT / "benchmarks/beacons_evidence/finished"
     text = page_text(beacons_page.lines(beacons_results.read_results(work)))
     assert without_versions(text) == without_versions((ROOT / "docs/evidence-beacons.md").read_text(encoding="utf-8"))
+
+
+def test_the_page_on_preservation_follows_from_the_records() -> None:
+    work = ROOT / "benchmarks/preserve_evidence/finished"
+    text = page_text(preserve_page.lines(preserve_results.read_results(work)))
+    assert without_versions(text) == without_versions((ROOT / "docs/evidence-preserve.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["selection_evidence", "beacons_evidence"])
