@@ -19,8 +19,8 @@ stories3m-facts, rank 16, one thread of two quiet cores, times over plain:
 
 So the limits hold at a quarter. At equal tokens no code could hold them: the second half of the tokens goes through the
 model as the first does, which is 2.0 times, and once through the base without a backward pass, which is 2.3. The memory
-is below its limit, since what is kept is read in passes of the rows' size; in one pass it was 2.3 to 2.6 times the plain
-step's.
+is below its limit, since what is kept is read in passes of the rows' size; in one pass it was 2.3 to 2.6 times the
+plain step's.
 
     python benchmarks/preserve.py --model ../shared/data/models/stories3m-facts [--methods lora,full] [--rounds 7]
 """
