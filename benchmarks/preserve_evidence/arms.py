@@ -165,12 +165,14 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
     "stories3m-facts": {
         "lora": (2.5e-4, 5e-4, 1e-3, 2e-3),
         "full": (4e-5, 7.5e-5, 1.5e-4, 3e-4),
-        "mask": (1e-3, 2e-3),
+        "mask": (5e-4, 1e-3, 2e-3),
     },
 }
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
 CORE, FEW = len(SEEDS), 3  # seeds of the arms most asked for, and of the others: fewest of an interval
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
+ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
+ANCHORED_RATE = 1.6e-3  # an anchor slows learning: at a higher rate its arms learn as much as the others
 
 
 def embedded() -> list[Part]:
@@ -185,6 +187,7 @@ def embedded() -> list[Part]:
         Part(of_parts("full", "plain"), rates["full"], CORE, mixed=True),
         Part(of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full, CORE),
         Part(of_parts("full", *COMBINED, "strong ewc"), full, FEW),
+        Part(of_parts("full", *ANCHORED), (ANCHORED_RATE,), FEW),
         Part([*rivals("lora"), *of_parts("lora", "ewc", "strong ewc")], lora, FEW),
         Part(rivals("full"), full, FEW),
         Part(protected("mask"), mask, FEW),
@@ -197,17 +200,21 @@ def embedded() -> list[Part]:
 def stories() -> list[Part]:
     """List what is trained of the larger task: the arms most asked for."""
     rates = RATES["stories3m-facts"]
-    lora, full, mask = (rates[method][-2:] for method in rates)
+    lora, full = (rates[method][-2:] for method in ("lora", "full"))
+    half = (0.5, "self")
+    masks = [masked("mask", "random"), masked("mask", "random", *half), masked("mask", "random", *half, parts="self")]
+    without_data = of_parts("full", "self", "ewc", "self + ewc")
     return [
         Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
         Part(of_parts("full", "more replay + distil both"), SHIPPED, CORE),
         Part(of_parts("full", "strong ewc"), (2e-4, 3e-4), CORE),
         Part(of_parts("full", "plain"), rates["full"], FEW),
-        Part(of_parts("full", "self", "ewc", "replay + distil both"), full, FEW),
+        Part(without_data, rates["full"][:3], FEW),
+        Part(masks, rates["mask"], FEW),
+        Part(of_parts("full", "replay + distil both"), full, FEW),
         Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora, FEW),
-        Part([masked("mask", "random"), masked("mask", "random", 0.5, "self")], mask, FEW),
         Part(rivals("lora"), lora, FEW),
-        Part(of_parts("full", "replay", "replay + ewc", "self + ewc", WHOLE), full, FEW),
+        Part(of_parts("full", "replay", "replay + ewc", WHOLE), full, FEW),
     ]
 
 
