@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -43,6 +45,7 @@ def run(folder: Path, targets: list[str], *, cold: bool = False, wait: bool = Fa
     Raises:
         UserError: another reproduction is at work here.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
     with surroundings(folder, cold=cold, wait=wait) as environment:
         code = _finish(subprocess.Popen(command, cwd=folder, env=environment))
@@ -65,7 +68,7 @@ def _finish(dvc: subprocess.Popen[bytes]) -> int:
         with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
             dvc.wait(GRACE)
     if dvc.poll() is None:
-        for process in _below(dvc):
+        for process in _below(dvc.pid):
             with suppress(psutil.Error):
                 process.kill()
         dvc.kill()
@@ -73,10 +76,18 @@ def _finish(dvc: subprocess.Popen[bytes]) -> int:
     return INTERRUPTED
 
 
-def _below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Take SIGTERM as Ctrl-C at a terminal, which reaches whatever this process has started, too."""
+    for process in _below(os.getpid()):
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGINT)
+    raise KeyboardInterrupt
+
+
+def _below(process: int) -> list[psutil.Process]:
     """List what a process has started."""
     with suppress(psutil.Error):
-        return psutil.Process(process.pid).children(recursive=True)
+        return psutil.Process(process).children(recursive=True)
     return []
 
 

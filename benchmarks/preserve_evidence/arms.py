@@ -31,7 +31,10 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "strong ewc": ewc(10 * EWC),
     "replay + self": {"replay": REPLAY} | OWN,
     "replay + distil both": BOTH,
-    "replay + distil both twice": {"replay": REPLAY, "distill": {"on": ["replay", "self"], "weight": 2.0}},
+    "replay + distil both twice": {
+        "replay": REPLAY,
+        "distill": OWN["distill"] | {"on": ["replay", "self"], "weight": 2.0},
+    },
     "more replay + distil both": {
         "replay": {"from": "known", "share": 1.0},
         "distill": {"on": ["replay", "self"], "share": 0.25},

@@ -120,8 +120,8 @@ def says_change(layer: Any) -> bool:
 def low_rank_factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Return A and B of a plain LoRA layer, or of a variant that says them; None of others  # (r, in), (out, r)."""
     if says_change(layer):
-        said: tuple[torch.Tensor, torch.Tensor] = layer.lora_variant[ADAPTER].change(layer, ADAPTER)
-        return said
+        pair: tuple[torch.Tensor, torch.Tensor] = layer.lora_variant[ADAPTER].change(layer, ADAPTER)
+        return pair
     if ADAPTER in getattr(layer, "lora_embedding_A", {}):
         return layer.lora_embedding_A[ADAPTER], layer.lora_embedding_B[ADAPTER]
     factors = [getattr(layer, name, {}) for name in ("lora_A", "lora_B")]

@@ -121,8 +121,8 @@ def divergences(logits: torch.Tensor, base: torch.Tensor, tau: float, direction:
         tau: temperature.
         direction: forward KL(p || q), reverse KL(q || p).
     """
-    found: torch.Tensor = _Divergence.apply(logits, base, tau, direction)  # type: ignore[no-untyped-call]
-    return found
+    divergence: torch.Tensor = _Divergence.apply(logits, base, tau, direction)  # type: ignore[no-untyped-call]
+    return divergence
 
 
 def top_divergences(
@@ -147,8 +147,8 @@ def top_divergences(
     """
     outcomes = log_p if ids.shape[1] == logits.shape[1] else torch.cat([log_p, log_rest.unsqueeze(-1)], -1)
     given = logits, rows, ids, outcomes.float().log_softmax(-1), tau, direction
-    found: torch.Tensor = _TopDivergence.apply(*given)  # type: ignore[no-untyped-call]
-    return found
+    divergence: torch.Tensor = _TopDivergence.apply(*given)  # type: ignore[no-untyped-call]
+    return divergence
 
 
 def state_divergences(states: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

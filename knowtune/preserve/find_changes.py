@@ -48,23 +48,23 @@ def find_changes(
     weights: dict[int, str] = {}  # of each tensor: its first name in the base
     for name, parameter in model.named_parameters():
         weights.setdefault(id(parameter), plain_name(name))
-    found: list[Change] = list(_of_entries(model, fisher))
+    changes: list[Change] = list(_of_entries(model, fisher))
     if of == "change" and hasattr(model, "peft_config"):
         _require_deltas(model, where)
-        found += _of_layers(model, weights, fisher)
-    covered = _covered(model, found)
+        changes += _of_layers(model, weights, fisher)
+    covered = _covered(model, changes)
     for name, parameter in model.named_parameters():
         weight = plain_name(name)
         if not parameter.requires_grad or id(parameter) in covered or weight in new:
             continue
         if of == "change" and ADAPTER in name.split(".") and WHOLE not in name:
             raise _no_change(model, where, name)
-        found.append(
+        changes.append(
             Parameter(name, weight, _start(name, parameter, start), None if fisher is None else fisher(weight))
         )
-    if not found:
+    if not changes:
         raise UserError(f"{where}: nothing to hold: all that is trained is new, and has no value in the base")
-    return found
+    return changes
 
 
 def plain_name(name: str) -> str:
@@ -101,11 +101,11 @@ def _trained(layer: Any) -> list[torch.Tensor]:
     return [p for name, p in layer.named_parameters() if p.requires_grad and not name.startswith("base_layer.")]
 
 
-def _covered(model: Any, found: Sequence[Change]) -> set[int]:
-    """Give the identities of the parameters that changes have been found for."""
+def _covered(model: Any, changes: Sequence[Change]) -> set[int]:
+    """Give the identities of the parameters of changes."""
     named = dict(model.named_parameters())
     own = [
-        [named[one.name]] if isinstance(one, Parameter) else _trained(model.get_submodule(one.path)) for one in found
+        [named[one.name]] if isinstance(one, Parameter) else _trained(model.get_submodule(one.path)) for one in changes
     ]
     return {id(parameter) for parameters in own for parameter in parameters}
 

@@ -47,7 +47,7 @@ class Distill(Options):
     on: Read | Annotated[list[Read], Field(min_length=1)] = Field(
         default="self", description="what both read; replay: the rows that are replayed anyway; several are added"
     )
-    share: Share = Field(default=0.5, description="sequences of each for each row of a step; of replayed rows all")
+    share: Share = Field(default=0.25, description="sequences of each for each row of a step; of replayed rows all")
     weight: Weight = Field(default=1.0, description="of the divergence beside the task's loss")
     temperature: Positive = Field(default=1.0, description="tau, which softens both distributions")
     direction: Literal["forward", "reverse"] = Field(

@@ -96,11 +96,17 @@ def test_plain_dvc_is_told_of_too(project: Project, start: Callable[..., subproc
     assert first.wait(LIMIT) == 0
 
 
-def test_an_interrupt_ends_all_of_it(project: Project, start: Callable[..., subprocess.Popen[str]]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_of_it(
+    project: Project, start: Callable[..., subprocess.Popen[str]], number: int
+) -> None:
     process = start("cli", "run", "long")
     until((project.folder / "begun").exists)
     below = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)  # as `kill`, a container or a scheduler does
     told, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130, told
     assert "finished stages and seeds are kept, the same command goes on" in told
