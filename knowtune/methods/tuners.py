@@ -6,6 +6,7 @@ TUNERS = {  # PEFT's name of a new type of adapter: its config, its model
         "knowtune.methods.sk_tuning.tuner.config:SkTuningConfig",
         "knowtune.methods.sk_tuning.tuner.model:SkTuningModel",
     ),
+    "IMSM": ("knowtune.methods.imsm.tuner.config:ImsmConfig", "knowtune.methods.imsm.tuner.model:ImsmModel"),
 }
 REPLACED = {  # what of PEFT's own becomes another: the function that does so
     "KaSA": "knowtune.methods.kasa.tuner.install:install",

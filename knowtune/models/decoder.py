@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from knowtune.models.hidden_states import end_ids
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.text.batches import batches_by_length, pad
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class Decoder:
             return True
         first = int(self.decode([short, long], [2, 2], seen)[0, 0])
         alone = torch.tensor([[*short, first]], device=self.stops.device)
-        expected = self.model(input_ids=alone, attention_mask=torch.ones_like(alone)).logits[0, -2:]
+        prompt = prompt_option(self.model, torch.arange(len(short) + 1, device=alone.device)[None] < len(short))
+        expected = self.model(input_ids=alone, attention_mask=torch.ones_like(alone), **prompt).logits[0, -2:]
         expected, padded = expected.float(), torch.stack([logits[0] for logits in seen])
         width = float((expected - expected.mean(-1, keepdim=True)).abs().max())
         bound = torch.finfo(next(self.model.parameters()).dtype).eps ** 0.5 * max(width, 1e-6)
