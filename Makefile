@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve plan validate show ask new extra test unit check check-latest peft-conformance clean
+.PHONY: help run flow serve plan validate show ask compare new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,10 @@ endif
 ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer (ASK=file, SEED, RAW=1, SHOW=1)
 	@$(CLI) ask $(ON) --run "$(RUN)" $(if $(SEED),--seed "$(SEED)") $(if $(RAW),--raw) $(if $(SHOW),--show) \
 		$(if $(ASK),--file "$$ASK") $(if $(filter undefined,$(origin Q)),,-- "$$Q")
+
+compare: $(READY)         ## A=lora B=kasa: what each lost and gained, fact by fact, with tests; A=base too (SET, LIMIT=20, JSON=1)
+	@$(CLI) compare $(ON) $(if $(SET),--set "$(SET)") $(if $(LIMIT),--limit "$(LIMIT)") $(if $(JSON),--json) \
+		-- "$(A)" "$(B)"
 
 # The value of a variable of the command line, as the shell finds it in the environment: whatever signs it has.
 given = $(if $(filter command,$(origin $(1))),$(if $($(1)),--$(2) "$$$(1)"))

@@ -7,6 +7,7 @@ import os
 import sys
 
 from cli import ask as asking
+from cli import compare as comparing
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.common.errors import UserError
@@ -28,6 +29,8 @@ def main() -> int:
     commands.add_parser("show", parents=[shared], help="show the leaderboard of the last run")
     ask = commands.add_parser("ask", parents=[shared], help="ask the base and a tuned model, and compare their answers")
     asking.add_arguments(ask)
+    compare = commands.add_parser("compare", parents=[shared], help="compare two models, example by example")
+    comparing.add_arguments(compare)
     fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
     new.add_arguments(fresh)
     args = parser.parse_args()
@@ -77,6 +80,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         show(folder)
         return 0
+    if args.command == "compare":
+        return comparing.compare_models(folder, args.a, args.b, args.set, args.limit, as_json=args.json)
     return asking.ask(folder, args.run, question, args.seed, raw=args.raw, show=args.show)
 
 

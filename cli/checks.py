@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cli.paths import SIGNS
+from cli.sets import faults_of_sets
 from knowtune.common.errors import Problem, raise_gathered
 from knowtune.common.files import text_digest, tree_digest, whole
 from knowtune.evaluation.metrics import METRICS
 from knowtune.filters import FILTERS
 from knowtune.registry import member_class
 from knowtune.text.templates import PACKAGE, is_local
-from stages.core.faults.paths import PATHS, hub_folder, is_own
+from stages.core.faults.paths import hub_folder, is_own, sections_with_paths
 from stages.core.faults.raw import has_known
 from stages.core.params import PARAMS, load_params, read_yaml
 from stages.core.pipeline import read_stages
@@ -37,7 +38,9 @@ def check_params(path: Path) -> Params:
     """
     params = load_params(path)
     if path.resolve() == PARAMS.resolve():  # any other file works in a workspace, where its paths are settled
-        raise_gathered(str(path), unsaid(read_yaml(path)) or missing_paths(params, path.parent))
+        raw = read_yaml(path)
+        problems = unsaid(raw) or missing_paths(params, path.parent) or faults_of_sets(raw, path.parent)
+        raise_gathered(str(path), problems)
     if params.answers.sketch is not None and not reads_sketches(params):
         print(f"{path}: answers.sketch: no filter reads it; `sketch: null` saves its time", file=sys.stderr)
     if has_known(params.model_dump()) and not reads_known(params):
@@ -108,8 +111,8 @@ def missing_paths(params: Params, root: Path) -> list[Problem]:
     """
     problems = []
     written = {Path(out).parts[:2] for stage in read_stages(root).values() for out in stage.outs}
-    for section, key in PATHS:
-        given = str(getattr(getattr(params, section), key))
+    for section, values, key in sections_with_paths(params.model_dump(by_alias=True)):
+        given = str(values[key])
         if SIGNS.search(given):
             allowed = 'a path without signs that a shell reads, such as " $ ` and \\; make a link to it'
             problems.append(Problem(f"{section}.{key}", repr(given), allowed))

@@ -13,7 +13,7 @@ from typing import Any
 
 from knowtune.common.errors import UserError
 from knowtune.text.templates import local_path
-from stages.core.faults.paths import PATHS, is_own
+from stages.core.faults.paths import is_own, sections_with_paths
 
 # What a path may not have between the double quotes of dvc.yaml's commands, nor in YAML; DVC's lock loses U+0085.
 SIGNS = re.compile(r'["$`\\\x00-\x1f\x7f\x85\ud800-\udfff]')
@@ -31,8 +31,8 @@ def settle_paths(raw: dict[str, Any], root: Path, data: Path | None, where: str)
     Raises:
         UserError: DATA is not given, a package is not installed, or there is nothing at a path.
     """
-    for section_name, key in PATHS:
-        section, name = raw[section_name], f"{section_name}.{key}"
+    for section_name, section, key in sections_with_paths(raw):
+        name = f"{section_name}.{key}"
         given = str(section[key])
         first, _, rest = given.partition("/")
         if is_own(section_name, given):
@@ -58,13 +58,13 @@ def link_odd_paths(settled: dict[str, Any], folder: Path) -> dict[str, Any]:
         settled: params with absolute paths.
         folder: the workspace.
     """
-    for section, key in PATHS:
-        path = Path(settled[section][key])
+    for name, section, key in sections_with_paths(settled):
+        path = Path(section[key])
         if SIGNS.search(str(path)):
-            link = folder / "links" / f"{section}-{key}" / SIGNS.sub("_", path.name)
+            link = folder / "links" / f"{name.replace('.', '-')}-{key}" / SIGNS.sub("_", path.name)
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink() or link.readlink() != path:
                 link.unlink(missing_ok=True)
                 link.symlink_to(path)
-            settled[section][key] = str(link.relative_to(folder))
+            section[key] = str(link.relative_to(folder))
     return settled

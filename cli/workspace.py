@@ -18,7 +18,8 @@ from typing import Any
 from cli.checks import check_params, say_all
 from cli.claim import claim_folder
 from cli.paths import link_odd_paths, settle_paths
-from knowtune.common.errors import UserError, unknown
+from cli.sets import faults_of_sets
+from knowtune.common.errors import UserError, raise_gathered, unknown
 from knowtune.common.files import whole
 from stages.core.params import PARAMS, read_yaml, write_yaml
 
@@ -83,6 +84,7 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
         )
     data = data or (Path(known["data"]) if known.get("data") else None)
     settled = settle_paths(say_all(read_yaml(params)), Path.cwd(), data, str(params))
+    raise_gathered(str(params), faults_of_sets(settled, Path.cwd()))
     if not (folder / ".dvc/config.local").is_file():
         with claim_folder(folder, wait=True):  # two commands may meet here
             _make(folder)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         params.task.kind,
         task_of(params),
         _read_prepared(args.prepared),
-        _baseline(args.baseline),
+        _baseline(args.baseline, params),
         _models(args, params, with_examples=reads_answers(metrics)),
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
         _selection_plots(args.selected, params),
@@ -66,12 +66,13 @@ def _read_prepared(folder: Path) -> Prepared:
     return Prepared(train, test, injected, read_json(folder / "summary.json"))
 
 
-def _baseline(folder: Path) -> Baseline:
-    """Read what `baseline` wrote."""
+def _baseline(folder: Path, params: Params) -> Baseline:
+    """Read what `baseline` and `retention` wrote."""
     from knowtune.common.files import read_json
     from knowtune.evaluation.report import Baseline
 
-    return Baseline(read_json(folder / "metrics.json"), **read_json(folder / "notes.json"))
+    sets = {name: read_json(folder / "retention" / name / "metrics.json") for name in params.evaluate.retention}
+    return Baseline(read_json(folder / "metrics.json"), **read_json(folder / "notes.json"), sets=sets)
 
 
 def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) -> list[Model]:
@@ -100,13 +101,15 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         )
         entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
         curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
-        models.append(Model(entry, examples(folder), pd.concat(curves, ignore_index=True)))
+        losses = pd.concat(curves, ignore_index=True)
+        models.append(Model(entry, examples(folder), losses, retained=metrics.get("retention", {})))
     for name, mixture in params.mixtures.items():
         folder = args.evaluated / "mixtures" / name
         about = f"{mixture.strategy} of {', '.join(mixture.runs)}"
         metrics = read_json(folder / "metrics.json")
         entry, curve = Entry(name, about, None, None, metrics["summary"]), metrics.get("curve")
-        models.append(Model(entry, examples(folder), None, None if curve is None else pd.DataFrame(curve)))
+        chosen = None if curve is None else pd.DataFrame(curve)
+        models.append(Model(entry, examples(folder), None, chosen, metrics.get("retention", {})))
     return models
 
 

@@ -13,6 +13,7 @@ import argparse
 import re
 import shutil
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 from stages.core.params import PARAMS, load_params, read_yaml
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
 def prune(pipeline: Path, lock: Path, params: Params) -> None:
     """Remove the outs and lock entries of every member that params.yaml does not name."""
     for stage, family, folders in families(pipeline):
-        named = set(getattr(params, family))
+        named = set(attrgetter(family)(params))
         for folder in folders:
             prune_folder(pipeline.parent / folder, named)
         prune_lock(lock, stage, named)

@@ -91,9 +91,9 @@ def read_files(
     empty = pd.DataFrame(columns=READ_COLUMNS, dtype="str")
     rows = {role: pd.concat(parts, ignore_index=True) if parts else empty for role, parts in tables.items()}
     by_fact = bool(columns.get("fact")) or "paraphrases" in columns  # a case is a fact of several paraphrases
-    texts = texts_table(_read_texts(text, text_column, separator))
+    texts = texts_table(read_texts(text, text_column, separator))
     apart = replay_text is not None and not (text.exists() and replay_text.exists() and text.samefile(replay_text))
-    spare = _read_texts(replay_text, text_column, separator) if replay_text is not None and apart else []
+    spare = read_texts(replay_text, text_column, separator) if replay_text is not None and apart else []
     return Raw(**rows, texts=texts, replay_texts=texts_table(spare, "replay"), by_fact=by_fact)
 
 
@@ -130,7 +130,27 @@ def announce_separator(path: Path, separator: str | None) -> str | None:
     return sign
 
 
-def _read_texts(path: Path, column: str, separator: str | None) -> Iterator[str]:
+def read_table(path: Path, reader: Reader, columns: Mapping[str, Any], role: str) -> pd.DataFrame:
+    """Read one file with a column mapping.
+
+    Args:
+        path: the file.
+        reader: turns a record into rows; see `knowtune.data.column_mapping.reader_for`.
+        columns: the mapping, for `id` and `target`.
+        role: what the rows are for, in messages.
+
+    Returns:
+        With READ_COLUMNS.
+
+    Raises:
+        UserError: as `read_files` does.
+    """
+    records = _read_watchfully(path, None, columns.get("target"))
+    parts = [table for _, table in _tables(path, records, reader, columns.get("id"), role, {})]
+    return pd.concat(parts, ignore_index=True)
+
+
+def read_texts(path: Path, column: str, separator: str | None = None) -> Iterator[str]:
     """Read a column of texts."""
     for number, record in read_records(path, announce_separator(path, separator)):
         try:

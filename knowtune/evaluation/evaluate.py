@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from knowtune.evaluation.compute_metrics import compute_metrics, reads_whole_answers
 from knowtune.evaluation.divergence import prompt_divergences, text_divergences
 from knowtune.evaluation.results import Results, beside_base
+from knowtune.evaluation.retention import changes
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from knowtune.checkpoints.base import Base
     from knowtune.semantics.distance import Vectors
+
+    Measure = Callable[[int, torch.nn.Module], pd.DataFrame]  # seed and model to results on a set, beside the base's
 
 EXAMPLE_COLUMNS = ["id", "fact", "relation", "kind", "target", "aliases"]
 
@@ -43,11 +46,21 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results of several seeds, each row with its `seed`; metrics by seed."""
+    """Results of several seeds, each row with its `seed`; metrics by seed.
+
+    Args:
+        examples: results of the examples beside the base's.
+        texts: the same of the texts.
+        metrics: by seed; of each retention set, by its name, the change against the base.
+        sets: results on each retention set beside the base's.
+        set_changes: set -> seed -> what `knowtune.evaluation.retention.changes` gives.
+    """
 
     examples: pd.DataFrame
     texts: pd.DataFrame
     metrics: Mapping[str, Mapping[str, float]]
+    sets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    set_changes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 def judge_model(
@@ -102,6 +115,7 @@ def evaluate_seeds(
     vectors: Vectors | None,
     label: str,
     pristine: torch.nn.Module | None = None,
+    sets: Mapping[str, Measure] | None = None,
 ) -> Evaluation:
     """Evaluate the seeds of a run or mixture, one after the other.
 
@@ -113,13 +127,24 @@ def evaluate_seeds(
         vectors: as for `judge_model`.
         label: what progress bars and lines say.
         pristine: as for `judge_model`.
+        sets: of each retention set what measures a model on it.
     """
     examples, texts, metrics = [], [], {}
+    of_sets: dict[str, list[pd.DataFrame]] = {key: [] for key in sets or {}}
+    set_changes: dict[str, dict[str, dict[str, float]]] = {key: {} for key in of_sets}
     for seed, model in models:
         name = f"{label}, seed {seed}"
         judged = beside_base(judge_model(on, model, base, vectors, name, pristine), baseline, base.task)
         metrics[str(seed)] = compute_metrics(on.metrics, judged)
         examples.append(judged.examples.assign(seed=seed))
         texts.append(judged.texts.assign(seed=seed))
+        for key, measure in (sets or {}).items():
+            results = measure(seed, model)
+            of_sets[key].append(results.assign(seed=seed))
+            set_changes[key][str(seed)] = changes(results)
+            metrics[str(seed)][key] = set_changes[key][str(seed)]["change"]
         print(f"{name}: {metrics[str(seed)]}")
-    return Evaluation(pd.concat(examples, ignore_index=True), pd.concat(texts, ignore_index=True), metrics)
+    whole = {key: pd.concat(parts, ignore_index=True) for key, parts in of_sets.items()}
+    return Evaluation(
+        pd.concat(examples, ignore_index=True), pd.concat(texts, ignore_index=True), metrics, whole, set_changes
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from knowtune.common.statistics import interval_text
 from knowtune.evaluation.metrics import METRICS
 from knowtune.evaluation.metrics.base import Metric
+from knowtune.evaluation.retention_columns import SetColumn
 from knowtune.registry import member_class
 
 
@@ -21,7 +22,7 @@ class Entry:
         about: what it is, in a few words.
         num_trainable: trained parameters, where it was trained.
         parity: largest difference of logits, merged against attached.
-        summary: metric -> mean, half_width, n.
+        summary: metric or retention set -> mean, half_width, n.
         constant: whether it is no model but always one answer.
     """
 
@@ -50,15 +51,19 @@ def arrow(metric: str) -> str:
     return "↑" if metric_class(metric).higher_is_better else "↓"
 
 
-def leaderboard_rows(entries: Sequence[Entry], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Give head and rows of the leaderboard as text."""
-    head = ["name", "what", "trained", *(f"{metric} {arrow(metric)}" for metric in metrics), "parity"]
+def leaderboard_rows(
+    entries: Sequence[Entry], metrics: Sequence[str], sets: Sequence[SetColumn] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """Give head and rows of the leaderboard as text: the metrics, then the retention sets."""
+    columns = [*(f"{metric} {arrow(metric)}" for metric in metrics), *(f"{one.name} {one.arrow}" for one in sets)]
+    head = ["name", "what", "trained", *columns, "parity"]
     rows = [
         [
             entry.name,
             entry.about,
             "–" if entry.num_trainable is None else f"{entry.num_trainable:,}",
             *(entry.cell(metric) for metric in metrics),
+            *(one.cell(entry.summary.get(one.name)) for one in sets),
             "–" if entry.parity is None else f"{entry.parity:.1e}",
         ]
         for entry in entries
@@ -86,6 +91,7 @@ def leaderboard_markdown(
     metrics: Sequence[str],
     known: Sequence[int] | None = None,
     cautions: Sequence[str] = (),
+    sets: Sequence[SetColumn] = (),
 ) -> str:
     """Write the leaderboard as a Markdown table; mean ± half-width of the 95 % interval over seeds.
 
@@ -94,10 +100,12 @@ def leaderboard_markdown(
         metrics: its columns.
         known: see `legend`.
         cautions: what makes its numbers say less than they seem to.
+        sets: its columns of retention sets.
     """
-    head, rows = leaderboard_rows(entries, metrics)
+    head, rows = leaderboard_rows(entries, metrics, sets)
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
     about = [f"- {m} {arrow(m)}: {legend(m, known)} ({metric_class(m).unit})" for m in metrics]
+    about += [f"- {one.name} {one.arrow}: {one.legend()} ({one.unit})" for one in sets]
     mind = ["", *(f"Caution: {caution}." for caution in cautions)] if cautions else []
     return "\n".join([*lines, "", *about, *mind, ""])

@@ -13,6 +13,7 @@ from knowtune.evaluation.constant_baseline import CONSTANT, constant_answer
 from knowtune.evaluation.filter_scores import score_filter
 from knowtune.evaluation.leaderboard import Entry
 from knowtune.evaluation.push_away import PushAway, push_away, shorten
+from knowtune.evaluation.retention_columns import SetColumn
 from knowtune.filters.plot import draw_filter
 
 if TYPE_CHECKING:
@@ -31,11 +32,19 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the pristine base reached, how many known facts it has right, and the cautions that follow."""
+    """What the pristine base reached.
+
+    Args:
+        metrics: by name.
+        known: how many known facts it has right, and how many there are; None where there are none.
+        cautions: what follows from its results.
+        sets: what it is on each retention set, see `knowtune.evaluation.retention.describe`.
+    """
 
     metrics: Mapping[str, float]
     known: Sequence[int] | None
     cautions: Sequence[str]
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,14 @@ class Model:
         examples: its results; None where no metric reads answers.
         curves: seed, split, step, loss; None of a mixture.
         interpolation: of a mixture that chose its alpha: seed, alpha, learned, forgotten, chosen; else None.
+        retained: retention set -> its changes over seeds, see `knowtune.evaluation.retention.changes`.
     """
 
     entry: Entry
     examples: pd.DataFrame | None
     curves: pd.DataFrame | None
     interpolation: pd.DataFrame | None = None
+    retained: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,8 @@ class Report:
         cautions: what makes the numbers say less than they seem to.
         interpolations: of mixtures that chose their alpha, by name; see `Model`.
         run_plots: of runs whose method draws what it trained, by name, as SVG.
+        sets: columns of the retention sets.
+        retained: model -> what it lost and gained on them, see `Model`.
     """
 
     entries: Sequence[Entry]
@@ -88,6 +101,8 @@ class Report:
     cautions: Sequence[str] = ()
     interpolations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     run_plots: Mapping[str, str] = field(default_factory=dict)
+    sets: Sequence[SetColumn] = ()
+    retained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def make_report(
@@ -114,7 +129,9 @@ def make_report(
         selection_plots: see `Report`.
         run_plots: see `Report`.
     """
-    entries = [Entry("base", "pristine", None, None, over_seeds({"0": baseline.metrics}))]
+    sets = [SetColumn(name, about) for name, about in baseline.sets.items()]
+    of_base = over_seeds({"0": {**baseline.metrics, **dict.fromkeys(baseline.sets, 0.0)}})
+    entries = [Entry("base", "pristine", None, None, of_base)]
     if constant := constant_answer(kind, prepared.train, prepared.test, task):
         answer, judged = constant
         summary = over_seeds({"0": compute_metrics(metrics, judged)})
@@ -134,9 +151,11 @@ def make_report(
         filter_plots={name: plot for name, plot in plots.items() if plot is not None},
         pushed=_push_away_of(models, prepared.test) if reads_answers(metrics) else None,
         known=baseline.known,
-        cautions=[*prepared.summary["cautions"], *baseline.cautions],
+        cautions=[*prepared.summary["cautions"], *baseline.cautions, *filter(None, (one.caution() for one in sets))],
         interpolations={m.entry.name: m.interpolation for m in models if m.interpolation is not None},
         run_plots=run_plots or {},
+        sets=sets,
+        retained={model.entry.name: model.retained for model in models},
     )
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def write_code(folder: Path, out: Path, params: Params) -> None:
     """
     sources, wanted = Sources(), {}
     for stage in read_stages(folder).values():
-        section = getattr(params, stage.family)[stage.member] if stage.family else None
+        section = attrgetter(stage.family)(params)[stage.member] if stage.family else None
         for path in (folder / dep for dep in stage.deps):
             if path.is_relative_to(out):
                 wanted[path] = code_of(_module_of(stage), section, params, sources)

@@ -16,7 +16,7 @@ from knowtune.registry import member_class
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
-from stages.core.schema import FilterParams, MixtureParams, Params, RunParams, SelectionParams
+from stages.core.schema import FilterParams, LabelSet, MixtureParams, Params, RunParams, SelectionParams
 
 Section = BaseModel | None  # what params.yaml says of a stage's member
 Named = Callable[[str, Section, Params], Iterable[str]]  # of a stage's module, section and all params: names of members
@@ -57,6 +57,11 @@ def _opened(_: str, section: Section, __: Params) -> list[str]:
     return ["material", "preservation"] if isinstance(section, RunParams) and section.preserve is not None else []
 
 
+def _tasks(_: str, section: Section, params: Params) -> list[str]:
+    """Name the task, and that by whose rules a retention set's labels are read."""
+    return [params.task.kind, *(["classification"] if isinstance(section, LabelSet) else [])]
+
+
 def _values_of(key: str, value: Any) -> list[str]:
     """List the texts that stand under a key, at whatever depth."""
     if isinstance(value, Mapping):
@@ -75,6 +80,6 @@ FAMILIES: Mapping[str, tuple[Mapping[str, str], Named]] = {
     "knowtune.preserve": (OPENED, _opened),
     "knowtune.evaluation.metrics": (METRICS, lambda _, __, params: params.evaluate.metrics),
     "knowtune.semantics.representations": (REPRESENTATIONS, _representations),
-    "knowtune.tasks": (TASKS, lambda _, __, params: [params.task.kind]),
+    "knowtune.tasks": (TASKS, _tasks),
 }
 REGISTRIES = frozenset({*FAMILIES, "knowtune.methods.tuners"})

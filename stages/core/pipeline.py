@@ -7,7 +7,7 @@ of dvc.yaml's grammar that this project uses: `${...}` and `foreach` over a mapp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,8 @@ class Stage:
 
     Args:
         name: as DVC says it, e.g. "train@lora".
-        family: the params section whose members it expands over, e.g. "runs"; "" where it has no members.
+        family: the params section whose members it expands over, e.g. "runs" or "evaluate.retention"; "" where it has
+            no members.
         member: e.g. "lora".
         description: `desc`, one line.
         command: `cmd`.
@@ -97,19 +98,34 @@ def resolve(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str,
         UserError: a `${...}` names nothing, or a form of dvc.yaml that is not read here.
     """
     stages = {}
+    known = _with_vars(pipeline.get("vars", ()), params)
     for family, body in _stages(pipeline).items():
         if "foreach" not in body:
-            stages[family] = _stage(family, "", "", body, params, params)
+            stages[family] = _stage(family, "", "", body, params, known)
             continue
         section = str(body["foreach"]).strip("${} ")
-        members = _value(section, params)
+        members = _value(section, known)
         if not isinstance(members, Mapping):
             raise UserError(f"dvc.yaml: {family}.foreach: got {type(members).__name__}; allowed: a mapping by name")
         for key, item in members.items():
             name = f"{family}@{key}"
-            names = {**params, "key": key, "item": item}
+            names = {**known, "key": key, "item": item}
             stages[name] = _stage(name, section, str(key), body["do"], params, names)
     return stages
+
+
+def _with_vars(variables: Iterable[Mapping[str, Any]], params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add the `vars` of dvc.yaml, which stand for keys that params.yaml may leave out."""
+    for values in variables:
+        params = {**params, **{key: _beneath(value, params.get(key)) for key, value in values.items()}}
+    return params
+
+
+def _beneath(value: Any, given: Any) -> Any:
+    """Give what is given, with what stands for the keys that it leaves out."""
+    if not isinstance(value, Mapping) or not isinstance(given, Mapping):
+        return value if given is None else given
+    return {**given, **{key: _beneath(inner, given.get(key)) for key, inner in value.items()}}
 
 
 def _stages(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -320,12 +320,56 @@ class Answers(Section):
     sketch: Sketch | None
 
 
+class SetColumns(Section):
+    """Which columns of a set's file are prompt and target, as of PromptColumns; the others may be left out."""
+
+    prompt: Text
+    target: Text
+    id: Text | None = None
+    fact: Columns | None = None
+    relation: Text | None = None
+    subject: Text | None = None
+    template: Text | None = None
+
+
+class TextSet(Section):
+    """General texts, one a row: what is measured is the loss."""
+
+    kind: Literal["text"]
+    path: Place
+    column: Text
+    max_rows: Count | None = None
+
+
+class FactSet(Section):
+    """Prompts with right answers: what is measured is how many are right."""
+
+    kind: Literal["facts"]
+    path: Place
+    columns: SetColumns
+    max_rows: Count | None = None
+
+
+class LabelSet(Section):
+    """Prompts whose answer is one of a few labels: what is measured is how often the right one is the likeliest."""
+
+    kind: Literal["classification"]
+    path: Place
+    columns: SetColumns
+    labels: Annotated[list[Text], Field(min_length=2), AfterValidator(_once)]
+    max_rows: Count | None = None
+
+
+RetentionParams = TextSet | FactSet | LabelSet
+
+
 class Evaluate(Section):
-    """How models are judged."""
+    """How models are judged, and on which further sets of what they were not taught."""
 
     batch_size: Count
     max_text_tokens: int = Field(ge=8, lt=2**31)
     metrics: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+    retention: dict[Name, Annotated[RetentionParams, Field(discriminator="kind")]] = Field(default_factory=dict)
 
 
 class Merge(Section):

@@ -103,7 +103,7 @@ def _without_tags(location: tuple[str | int, ...], model: type[BaseModel]) -> li
     path: list[str] = []
     models, step = [model], "field"
     for part in map(str, location):
-        if step == "tag" or (not models and TYPE.fullmatch(part)):
+        if (step == "tag" and part != "[key]") or (not models and TYPE.fullmatch(part)):
             step = "field"
             continue
         path.append(part)

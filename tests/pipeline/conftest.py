@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("knowtune", "stages", "cli", "data/raw", "dvc.yaml", ".dvcignore", ".gitignore", "params.yaml")
 DVC_CONFIG = "[core]\n    no_scm = True\n    analytics = false\n    check_update = false\n"
 FIRST_RUN = "first_run.txt"
+SET = "numbers.jsonl"  # a retention set's file
+NUMBERS = ("two", "three", "four", "five", "six")
 LIMIT = 900.0  # seconds, of one command; on a busy machine a whole pipeline of toys takes minutes
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -113,6 +117,8 @@ def toy(params: dict[str, Any]) -> None:
     for chosen in params["filters"].values():
         chosen["allow_lost"] = True  # a relation has only few rows here
     params["evaluate"]["metrics"] += ["kl_to_base_prompts"]
+    numbers = {"kind": "facts", "path": SET, "columns": {"prompt": "question", "target": "answer"}}
+    params["evaluate"]["retention"] = {"numbers": numbers}
     params["training"] |= {"epochs": 4, "batch_size": 4, "save_steps": 5, "logging_steps": 4}
     params["runs"] = {
         "lora": {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]},
@@ -184,6 +190,8 @@ def copy_project(folder: Path) -> Project:
             shutil.copyfile(source, target)
     (folder / ".dvc").mkdir()  # what `dvc init` and `dvc config` write, without four processes
     (folder / ".dvc/config").write_text(DVC_CONFIG)
+    rows = [{"question": f"The number before {after} is", "answer": n} for n, after in pairwise(NUMBERS)]
+    (folder / SET).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     project = Project(folder)
     project.change(toy)
     return project

@@ -67,8 +67,8 @@ EDITS = {
                          {*JUDGING, "answers", "train@weighed", "train@ird"}),
     "another representation": ([source_of(REPRESENTATIONS, "hidden")], set()),
     "a task": ([source_of(TASKS, "knowledge")],
-               {*JUDGING, "prepare", "base", "rehearse", "answers", "select", "preserve", "train", "merge", "mix",
-                "report"}),
+               {*JUDGING, "retention", "prepare", "base", "rehearse", "answers", "select", "preserve", "train", "merge",
+                "mix", "report"}),
     "another task": ([source_of(TASKS, "regression")], set()),
     "a template": (code_at("*.j2"), {"report"}),
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
@@ -221,7 +221,7 @@ def test_every_stage_depends_on_its_code_and_every_stage_module_is_in_the_dag() 
         path = f"{out}/{name.replace('@', '/')}.json"
         assert [dep for dep in stage.deps if dep.startswith(out)] == ([path] if name != CHECK else [])
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
-    unnamed = {"fetch", "mix"}  # the default fetches nothing and mixes nothing
+    unnamed = {"fetch", "mix", "retention"}  # the default fetches and mixes nothing, and has no further sets
     assert modules - unnamed == {re.findall(r"python -m stages\.(\w+)", stage.command)[0] for stage in stages.values()}
 
 

@@ -26,7 +26,7 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     assert board["prefix"]["reliability"]["n"] == 2
     of_known = {"forgotten", "locality"}  # the toy base has nothing right that it could lose
     for entry in board.values():
-        assert set(entry) == set(finished.params()["evaluate"]["metrics"]) - of_known
+        assert set(entry) == {*finished.params()["evaluate"]["metrics"], "numbers"} - of_known
     notes = json.loads((finished.folder / "data/baseline/notes.json").read_text())
     right, num = notes["known"]
     assert (right, num > 0) == (0, True)
@@ -57,6 +57,24 @@ def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
     page = (finished.folder / "data/report/index.html").read_text()
     assert "<h2>Pushed away</h2>" in page
     assert "soup: the answers to new facts that it pushed away farthest" in page
+
+
+def test_every_model_is_measured_on_further_sets_row_by_row(finished: Project) -> None:
+    def ids(path: str) -> list[str]:
+        lines = (finished.folder / "data" / path).read_text().splitlines()
+        return [json.loads(line)["id"] for line in lines]
+
+    measured = ids("baseline/retention/numbers/examples.jsonl")
+    assert len(measured) == 4
+    assert ids("evaluated/runs/prefix/retention/numbers.jsonl") == 2 * measured
+    assert ids("evaluated/mixtures/soup/retention/numbers.jsonl") == measured
+    found = json.loads(finished.command("cli", "compare", "base", "prefix", "--set", "numbers", "--json").stdout)
+    assert found["parts"]["numbers"]["facts"] == 4
+    assert found["seeds"] == [[], [0, 1]]
+    page = (finished.folder / "data/report/index.html").read_text()
+    assert "<h2>What was forgotten of further sets</h2>" in page
+    stages = ran(finished.first_run())
+    assert stages.index("retention@numbers") < min(i for i, name in enumerate(stages) if name.startswith("train@"))
 
 
 def test_rows_read_are_kept_or_dropped(finished: Project) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from knowtune.common.errors import Problem
 from knowtune.text.templates import is_local
-from stages.core.faults.paths import PATHS, hub_folder
+from stages.core.faults.paths import hub_folder, sections_with_paths
 from stages.core.faults.raw import family
 
 
@@ -17,8 +17,8 @@ def check_hub(raw: dict[str, Any]) -> list[Problem]:
     """Check the entries of `hub`, and the paths that lead to what they bring."""
     hub, folder = family(raw, "hub"), hub_folder()
     problems = [problem for name, entry in hub.items() for problem in _entry(f"hub.{name}", entry)]
-    for section, key in PATHS:
-        path = raw.get(section, {}).get(key) or ""
+    for section, values, key in sections_with_paths(raw):
+        path = values.get(key) or ""
         inside = f"{os.path.normpath(path)}/"
         if inside.startswith(folder) and inside.removeprefix(folder).partition("/")[0] not in hub:
             named = ", ".join(f"{folder}{name}" for name in hub) or "an entry of `hub`"

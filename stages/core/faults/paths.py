@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,21 @@ from knowtune.text.templates import PACKAGE
 from stages.core.pipeline import project_out
 
 PATHS = (("source", "data"), ("source", "text"), ("source", "replay_text"), ("base", "path"), ("semantics", "path"))
+
+
+def sections_with_paths(raw: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Give every setting that names a path.
+
+    Args:
+        raw: params; sections and keys may be missing.
+
+    Yields:
+        The section's name, dotted; the section itself; and the key in it.
+    """
+    for name, key in PATHS:
+        yield name, raw.get(name, {}), key
+    for name, section in raw.get("evaluate", {}).get("retention", {}).items():
+        yield f"evaluate.retention.{name}", section, "path"
 
 
 def base_folder() -> str:
@@ -32,8 +48,8 @@ def check_paths(raw: dict[str, Any]) -> list[Problem]:
     """Check that no path leads to the project as a whole."""
     problems = []
     here = Path.cwd()
-    for section, key in PATHS:
-        given = raw.get(section, {}).get(key, "")
+    for section, values, key in sections_with_paths(raw):
+        given = values.get(key, "")
         if not given or given.startswith((PACKAGE, "DATA/")) or is_own(section, given):
             continue
         path = Path(os.path.normpath(here / given))

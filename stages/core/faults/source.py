@@ -15,7 +15,7 @@ def check_source(raw: dict[str, Any]) -> list[Problem]:
     """Check columns and shares; whether they fit the task is `stages.core.faults.task`'s business."""
     source = raw.get("source", {})
     columns = source.get("columns")
-    problems = [] if columns is None else _templates(columns) + _cases(source, columns)
+    problems = [] if columns is None else check_templates(columns, "source.columns") + _cases(source, columns)
     shares = sum(source.get("held_out", {}).values())
     if shares >= 1:
         allowed = "less than 1, for some rows must train"
@@ -23,20 +23,20 @@ def check_source(raw: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _templates(columns: dict[str, Any]) -> list[Problem]:
-    """Check the braces of prompt templates."""
+def check_templates(columns: dict[str, Any], where: str) -> list[Problem]:
+    """Check the braces of prompt templates among the columns at a key."""
     problems = []
     for key, text in [(name, text) for name in TEMPLATES for text in _as_list(columns.get(name))]:
         if not set("{}") & set(text):
             continue
-        where = f"source.columns.{key}"
+        at = f"{where}.{key}"
         try:
             named = template_columns(text)
         except ValueError as error:
-            problems.append(Problem(where, f"{text!r} ({error})", "a template with columns in braces"))
+            problems.append(Problem(at, f"{text!r} ({error})", "a template with columns in braces"))
         else:
             if not named or not all(name.strip() for name in named):
-                problems.append(Problem(where, repr(text), "a template that names columns in braces"))
+                problems.append(Problem(at, repr(text), "a template that names columns in braces"))
     return problems
 
 

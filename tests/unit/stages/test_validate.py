@@ -29,8 +29,20 @@ def test_families_come_from_dvc_yaml() -> None:
         name: (family, [str(folder) for folder in folders]) for name, family, folders in families(ROOT / "dvc.yaml")
     }
     assert found["train"] == ("runs", ["data/adapters"])
+    assert found["retention"] == ("evaluate.retention", ["data/baseline/retention"])
     assert found["evaluate-mixture"] == ("mixtures", ["data/evaluated/mixtures"])
-    members = {"fetch", "filter", "select", "preserve", "train", "merge", "mix", "evaluate-run", "evaluate-mixture"}
+    members = {
+        "fetch",
+        "retention",
+        "filter",
+        "select",
+        "preserve",
+        "train",
+        "merge",
+        "mix",
+        "evaluate-run",
+        "evaluate-mixture",
+    }
     assert set(found) == members
 
 

@@ -1,0 +1,81 @@
+"""Measure the pristine base on one set of `evaluate.retention`, row by row, twice: the second gives the noise floor.
+
+A row that is trained or may be replayed stops the stage. Where only those rows have changed, nothing is measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.core.schema import Params
+from stages.runner import command
+
+EXAMPLE = "python -m stages.retention --name capitals --path sets/capitals.jsonl --train data/prepared/train.jsonl \\\n    --replay data/prepared/replay.jsonl --texts data/prepared/replay_texts.jsonl --base data/base \\\n    --out data/baseline/retention/capitals"  # noqa: E501
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("--name", required=True, help="the set's name in evaluate.retention")
+    parser.add_argument("--path", type=Path, required=True, help="its file")
+    parser.add_argument("--train", type=Path, required=True, help="training rows, none of which may be in it")
+    parser.add_argument("--replay", type=Path, required=True, help="rows that may be replayed, neither")
+    parser.add_argument("--texts", type=Path, required=True, help="texts that may be replayed, neither")
+    parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for rows, results and metrics")
+
+
+def run(args: argparse.Namespace, params: Params) -> None:
+    """Write the rows, the rejected ones, the base's results with those at another batch size, and metrics."""
+    import pandas as pd
+
+    from knowtune.common.files import read_json, read_rows, replace_folder, write_json, write_rows
+    from knowtune.data.contract import ROW_COLUMNS
+    from knowtune.data.retention_sets import SetFile, read_set, refuse_known_rows
+    from knowtune.evaluation.retention import describe, measure
+    from stages.core.code import code_of
+    from stages.core.compute import compute_of
+    from stages.core.models import open_base
+    from stages.core.retention import reading_of, set_of
+    from stages.core.work import work_folder
+
+    base, section = open_base(params, args.base), params.evaluate.retention[args.name]
+    how, others = reading_of(params), {"are trained": args.train, "may be replayed": args.replay}
+    columns = {"text": section.column} if section.kind == "text" else section.columns.model_dump()
+    if section.kind == "text":
+        others = {"may be replayed": args.texts}
+    labels = section.labels if section.kind == "classification" else ()
+    file = SetFile(args.name, args.path, columns, labels, section.max_rows)
+    rows, rejected = read_set(file, base)
+    refuse_known_rows(file, rows, {what: read_rows(path, ["text", *ROW_COLUMNS]) for what, path in others.items()})
+    decides = [
+        section.model_dump(exclude={"path"}),
+        how.__dict__,
+        compute_of(params).__dict__,
+        params.task.model_dump(),
+    ]
+    inputs, code = [args.path, args.base], code_of("stages.retention", section, params)
+    finished = work_folder(f"retention-{args.name}", decides, inputs, code) / "finished"
+    if finished.is_dir():
+        print(f"retention {args.name}: measured already", file=sys.stderr)
+    else:
+        on, model, label = set_of(args.name, section, rows), base.model(), "retention"
+        results = measure(on, model, base, how, label)
+        again = measure(on, model, base, how.at_another_batch_size(), f"{label}, again")
+        judged = [column for column in ("correct", "loss") if column in again]
+        fresh = finished.with_name("fresh")
+        write_rows(fresh / "rows.jsonl", rows)
+        write_rows(fresh / "rejected.jsonl", rejected)
+        write_rows(fresh / "examples.jsonl", pd.concat([results, again[judged].add_prefix("again_")], axis=1))
+        write_json(fresh / "metrics.json", describe(on, results, again, len(rejected)))
+        fresh.rename(finished)
+    replace_folder(finished, args.out)
+    metrics = read_json(args.out / "metrics.json")
+    print(f"retention {args.name}: {metrics}")
+    if metrics["rejected"]:
+        print(f"retention {args.name}: caution: {metrics['rejected']} rows are rejected", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(command.main("stages.retention"))
