@@ -52,9 +52,10 @@ def require_frozen_head(model: Any) -> None:
     Raises:
         UserError: names it.
     """
-    head = model.get_output_embeddings()
-    own = isinstance(head, BaseTunerLayer) and any("base_layer." not in name for name, _ in head.named_parameters())
-    if own or isinstance(head, AuxiliaryTrainingWrapper) or any(p.requires_grad for p in head.parameters()):
+    head: Any = model.get_output_embeddings()
+    named = list(head.named_parameters())
+    own = isinstance(head, BaseTunerLayer) and any("base_layer." not in name for name, _ in named)
+    if own or isinstance(head, AuxiliaryTrainingWrapper) or any(p.requires_grad for _, p in named):
         path = next(name for name, module in model.named_modules() if module is head)
         raise UserError(
             f"IMSM: the inner adapter changes {path}, the output head, which both memories share and which stays the "

@@ -33,8 +33,8 @@ class JointCache(DynamicCache):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep keys and values, and give all  # (2 x batch, heads, seq, width) both."""
         rows, heads, seq, _ = key_states.shape
-        given = (part.reshape(rows // 2, 2 * heads, seq, -1) for part in (key_states, value_states))
-        keys, values = super().update(*given, layer_idx, *args, **options)
+        new = [part.reshape(rows // 2, 2 * heads, seq, -1) for part in (key_states, value_states)]
+        keys, values = super().update(new[0], new[1], layer_idx, *args, **options)
         return keys.reshape(rows, heads, keys.shape[2], -1), values.reshape(rows, heads, values.shape[2], -1)
 
 

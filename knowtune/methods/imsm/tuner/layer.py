@@ -216,7 +216,8 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if not gate.has_query:
             return gate(frozen, tuned, None)  # type: ignore[no-any-return]
         parts = gate.query_part(frozen, tuned)
-        queries, sums = running_queries(parts, run.real, run.prompt, run.starts, run.held and run.held.sums)
+        before = None if run.held is None else run.held.sums
+        queries, sums = running_queries(parts, run.real, run.prompt, run.starts, before)
         if run.held is not None:
             run.held.keep(sums)
         return gate(frozen, tuned, queries)  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
     tuner_layer_cls = BaseTunerLayer
     takes_prompt_mask = True
 
-    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **options: Any) -> None:
+    def inject_adapter(self, model: Any, adapter_name: str, *args: Any, **options: Any) -> None:
         """Attach the inner adapter, unless it is attached, and a gate.
 
         Raises:
@@ -163,13 +163,13 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
         """Refuse."""
         raise UserError(NOT_MERGED)
 
-    def _unload_and_optionally_merge(self, merge: bool = True, **options: Any) -> Any:
+    def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **options: Any) -> Any:
         if merge:
             raise UserError(NOT_MERGED)
         backbone = backbone_of(self.model)
         for hook in backbone._modules.pop(NAME).hooks:
             hook.remove()
-        return self.inner._unload_and_optionally_merge(merge=False, **options)
+        return self.inner._unload_and_optionally_merge(False, *args, **options)
 
     @classmethod
     def _get_adapter_state_dict(
@@ -196,7 +196,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
         rest = {key: value for key, value in state_dict.items() if GATE not in key}
         _require_gate(config, gates)
         inner = _tuner_of(config.adapter)
-        loaded = inner._remap_adapter_state_dict_for_load(
+        loaded: dict[str, Any] = inner._remap_adapter_state_dict_for_load(
             model=model, config=config.adapter, adapter_name=adapter_name, state_dict=rest
         )
         return loaded | {key.replace(GATE, f"{GATE}{adapter_name}.", 1): value for key, value in gates.items()}
@@ -208,7 +208,8 @@ def _tuner_of(config: PeftConfig) -> Any:
     Raises:
         UserError: PEFT has none that weaving can use.
     """
-    tuner: Any = PEFT_TYPE_TO_TUNER_MAPPING.get(config.peft_type)
+    tuners: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
+    tuner = tuners.get(config.peft_type)
     name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     if not isinstance(tuner, type) or not issubclass(tuner, BaseTuner):
         raise UserError(f"IMSM: inner: {name} has no tuner of PEFT's kind; take one that has, e.g. LORA")
