@@ -192,8 +192,8 @@ def _show(names: tuple[str, str], seeds: list[list[int]], found: dict[str, dict[
         table.add_column(escape(column), justify="left" if column == "part" else "right", no_wrap=True)
     for name, part in found.items():
         table.add_row(escape(name), *_cells(part))
-    console = Console()
-    console.print(table)
+    needs = Console(width=1000).measure(table).maximum  # a narrow terminal wraps lines, and no number is cut
+    Console(width=max(Console().width, needs)).print(table)
     print(
         f"seeds: {a} {_list(seeds[0])}, {b} {_list(seeds[1])}. Interval: bootstrap over facts and seeds. lost, gained: "
         f"facts, by the majority of seeds, {b} against {a}. p: McNemar's test on them, exact. Differences of shares "
@@ -217,9 +217,11 @@ def _cells(part: dict[str, Any]) -> list[str]:
     levels = [f"{scale * part[key]:.{digits}f}{' %' if share else ''}" for key in ("a", "b")]
     low, high = (f"{scale * end:+.{digits}f}" for end in part["interval"])
     noise = "–" if part["noise"] is None else f"{scale * part['noise']:.{digits}f}"
-    tested = [str(part["lost"]), str(part["gained"]), *(f"{part[key]:.2g}" for key in ("p", "p_holm"))]
     difference = f"{scale * part['difference']:+.{digits}f}"
-    return [str(part["facts"]), *levels, difference, f"{low} to {high}", noise, *(tested if share else ["–"] * 4)]
+    tested = ["–"] * 4
+    if share:
+        tested = [str(part["lost"]), str(part["gained"]), *(f"{part[key]:.2g}" for key in ("p", "p_holm"))]
+    return [str(part["facts"]), *levels, difference, f"{low} to {high}", noise, *tested]
 
 
 def _list(seeds: list[int]) -> str:

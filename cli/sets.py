@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,16 @@ def faults_of_sets(raw: Mapping[str, Any], root: Path) -> list[Problem]:
 def _faults(name: str, section: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     """List what is wrong with one file."""
     from knowtune.data.records import read_records
+    from knowtune.evaluation.harness import INSTALL
     from knowtune.text.cell_paths import MissingColumnError, take
 
     where = f"evaluate.retention.{name}"
+    if section["kind"] == "harness":
+        if find_spec("lm_eval") is None:
+            yield Problem(f"{where}.kind", f"'harness', and {INSTALL}", "another kind, or the extra")
+        if path.is_file():
+            yield Problem(f"{where}.path", f"{section['path']!r}, a file", "the folder of the task's YAML file")
+        return
     if path.is_dir():
         yield Problem(f"{where}.path", f"{section['path']!r}, a folder", "a file")
     if not path.is_file():

@@ -96,9 +96,8 @@ def _measures(args: argparse.Namespace, params: Params, base: Base) -> dict[str,
         folder = args.baseline / "retention" / key
         on, of_base = read_set_of(key, section, folder)
         decides = [section.model_dump(exclude={"path"}), how.__dict__, *shared]
-        work = work_folder(
-            f"evaluate/{args.name}/{key}", decides, [args.merged, args.base, folder / "rows.jsonl"], code
-        )
+        inputs = [args.merged, args.base, folder / "rows.jsonl", folder / "metrics.json"]
+        work = work_folder(f"evaluate/{args.name}/{key}", decides, inputs, code)
 
         def measure_once(seed: int, model: torch.nn.Module) -> pd.DataFrame:
             path = work / f"seed-{seed}.jsonl"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from stages.core.schema import Params
+from stages.core.schema import FactSet, HarnessSet, LabelSet, Params, TextSet
 from stages.runner import command
 
 EXAMPLE = "python -m stages.retention --name capitals --path sets/capitals.jsonl --train data/prepared/train.jsonl \\\n    --replay data/prepared/replay.jsonl --texts data/prepared/replay_texts.jsonl --base data/base \\\n    --out data/baseline/retention/capitals"  # noqa: E501
@@ -30,24 +31,29 @@ def run(args: argparse.Namespace, params: Params) -> None:
     """Write the rows, the rejected ones, the base's results with those at another batch size, and metrics."""
     import pandas as pd
 
-    from knowtune.common.files import read_json, read_rows, replace_folder, write_json, write_rows
+    from knowtune.common.files import read_json, read_rows, replace_folder, tree_digest, write_json, write_rows
     from knowtune.data.contract import ROW_COLUMNS
     from knowtune.data.retention_sets import SetFile, read_set, refuse_known_rows
+    from knowtune.evaluation.harness import task_rows
     from knowtune.evaluation.retention import describe, measure
     from stages.core.code import code_of
     from stages.core.compute import compute_of
     from stages.core.models import open_base
-    from stages.core.retention import reading_of, set_of
+    from stages.core.retention import reading_of, set_of, task_of
     from stages.core.work import work_folder
 
     base, section = open_base(params, args.base), params.evaluate.retention[args.name]
     how, others = reading_of(params), {"are trained": args.train, "may be replayed": args.replay}
-    columns = {"text": section.column} if section.kind == "text" else section.columns.model_dump()
-    if section.kind == "text":
-        others = {"may be replayed": args.texts}
-    labels = section.labels if section.kind == "classification" else ()
+    columns: dict[str, Any] = section.columns.model_dump() if isinstance(section, FactSet | LabelSet) else {}
+    if isinstance(section, TextSet):
+        columns, others = {"text": section.column}, {"may be replayed": args.texts}
+    labels = section.labels if isinstance(section, LabelSet) else ()
     file = SetFile(args.name, args.path, columns, labels, section.max_rows)
-    rows, rejected = read_set(file, base)
+    if isinstance(section, HarnessSet):
+        rows = task_rows(task_of(args.name, section))
+        rejected = rows.head(0)
+    else:
+        rows, rejected = read_set(file, base)
     refuse_known_rows(file, rows, {what: read_rows(path, ["text", *ROW_COLUMNS]) for what, path in others.items()})
     decides = [
         section.model_dump(exclude={"path"}),
@@ -68,7 +74,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
         write_rows(fresh / "rows.jsonl", rows)
         write_rows(fresh / "rejected.jsonl", rejected)
         write_rows(fresh / "examples.jsonl", pd.concat([results, again[judged].add_prefix("again_")], axis=1))
-        write_json(fresh / "metrics.json", describe(on, results, again, len(rejected)))
+        files = {"digest": tree_digest(args.path)} if section.kind == "harness" else {}  # of more than its rows
+        write_json(fresh / "metrics.json", {**describe(on, results, again, len(rejected)), **files})
         fresh.rename(finished)
     replace_folder(finished, args.out)
     metrics = read_json(args.out / "metrics.json")

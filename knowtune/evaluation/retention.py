@@ -3,6 +3,7 @@
     text             loss of each text in nats per token
     facts            a row is right when every token of its target is the model's first choice
     classification   a row is right when its label is the likeliest of all labels, each in nats per token
+    harness          a document of a task is right when the task says so, see `knowtune.evaluation.harness`
 
 A classification needs no head: labels are answers in words, as in few-shot evaluation (Brown et al., arXiv 2005.14165,
 2.4; dividing by the number of tokens is their rule too).
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from knowtune.checkpoints.base import Base
+    from knowtune.evaluation.harness import HarnessTask
 
 DESCRIBED = ["id", "fact", "relation", "target"]
 
@@ -37,15 +39,17 @@ class RetentionSet:
 
     Args:
         name: of the set.
-        kind: text, facts or classification.
+        kind: text, facts, classification or harness.
         rows: of the data contract; of texts id and text.
         labels: of a classification; else ().
+        task: of the harness; else None.
     """
 
     name: str
     kind: str
     rows: pd.DataFrame
     labels: Sequence[str] = ()
+    task: HarnessTask | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,18 @@ def measure(on: RetentionSet, model: torch.nn.Module, base: Base, how: Reading, 
 
     Returns:
         Per row id, fact, relation, target, correct, loss, and of a classification predicted; of texts id, loss and
-        num_tokens.
+        num_tokens; of a task of the harness no loss.
     """
     evaluator, tokenizer, name = base.task.evaluator, base.tokenizer(), f"{label}: {on.name}"
     if on.kind == "text":
         longest = min(how.max_text_tokens, base.context)
         read, _ = evaluator.read_texts(model, tokenizer, on.rows["text"].tolist(), how.batch_size, longest, name)
         return pd.concat([on.rows[["id"]], read[["loss", "num_tokens"]]], axis=1)
+    if on.task is not None:
+        from knowtune.evaluation.harness import measure_task
+
+        verdicts = measure_task(on.task, model, base, how.batch_size, name)
+        return on.rows[DESCRIBED].assign(correct=verdicts.set_index("id")["correct"].loc[on.rows["id"]].to_numpy())
     if on.kind == "facts":
         judged = evaluator.judge(model, tokenizer, on.rows.assign(old=""), how.batch_size, name)
         return pd.concat([on.rows[DESCRIBED], judged[["correct", "loss"]]], axis=1)

@@ -12,6 +12,7 @@ ABOUT = {
     "text": "change of loss against the base",
     "facts": "facts right, change against the base",
     "classification": "labels right, change against the base",
+    "harness": "documents right, change against the base",
 }
 
 

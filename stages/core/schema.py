@@ -360,7 +360,18 @@ class LabelSet(Section):
     max_rows: Count | None = None
 
 
-RetentionParams = TextSet | FactSet | LabelSet
+class HarnessSet(Section):
+    """A task of lm-evaluation-harness; `path` is the folder of its YAML file and of the files that this reads."""
+
+    kind: Literal["harness"]
+    path: Place
+    task: Line
+    metric: Line
+    filter: Line | None = None
+    max_rows: Count | None = None
+
+
+RetentionParams = TextSet | FactSet | LabelSet | HarnessSet
 
 
 class Evaluate(Section):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,14 @@ def test_a_column_of_texts_and_a_folder(tmp_path: Path) -> None:
 
 def test_what_the_hub_will_bring_is_passed_by(tmp_path: Path) -> None:
     assert faults(tmp_path, path="data/hub/x/train.jsonl") == []
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="the extra `harness` is installed")
+def test_a_task_of_the_harness_needs_the_extra_and_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").touch()
+    task = {"kind": "harness", "path": "task.yaml", "task": "x", "metric": "acc"}
+    extra, path = map(str, faults_of_sets({"evaluate": {"retention": {"x": task}}}, tmp_path))
+    assert (
+        "x.kind: got 'harness', and lm-evaluation-harness is not installed; `make extra NAME=harness` does it" in extra
+    )
+    assert path == "evaluate.retention.x.path: got 'task.yaml', a file; allowed: the folder of the task's YAML file"

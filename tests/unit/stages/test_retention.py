@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from knowtune.checkpoints.cards import MERGED
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json, read_rows, write_json, write_rows
 from stages import baseline, evaluate, report, retention
-from stages.core.params import load_params
+from stages.core.params import load_params, write_yaml
 from stages.core.schema import Params
 from tests.unit.helpers import fact_rows
 
@@ -175,6 +177,9 @@ class TestCompare:
         assert "base against wise" in said
         assert "seeds: wise 0, 1, base (one model)." in said
         assert "stories" not in said
+        self.compare(project, "base", "wise")
+        (texts,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ texts")]
+        assert texts.count("–") == 5
 
     def test_what_cannot_be_compared_is_refused(self, project: Path) -> None:
         for a, b, wanted, message in (
@@ -195,3 +200,33 @@ class TestCompare:
         (project / "data/evaluated/mixtures/wise/metrics.json").unlink()
         with pytest.raises(UserError, match="wise was not evaluated yet; `make run` does it"):
             self.compare(project, "base", "wise")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="the extra `harness` is not installed")
+@pytest.mark.filterwarnings("ignore")  # the harness's own
+def test_a_task_of_the_harness_is_a_set_whose_results_have_no_clock_and_no_path(base: Base, folder: Path) -> None:
+    at = folder / "tasks"
+    at.mkdir()
+    fact_rows().query("relation == 'colour'").head(6)[["prompt", "target"]].to_json(
+        at / "hats.jsonl", orient="records", lines=True
+    )
+    write_yaml(at / "hats.yaml", {
+        "task": "hats", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "hats.jsonl"}},
+        "test_split": "test", "output_type": "generate_until", "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{target}}", "generation_kwargs": {"until": ["."], "max_gen_toks": 4},
+        "metric_list": [{"metric": "exact_match"}],
+    })  # fmt: skip
+    task = {"kind": "harness", "path": str(at), "task": "hats", "metric": "exact_match"}
+    params = settings({"task": task})
+    out = run_retention(base, "task", params)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert read_json(out / "metrics.json")["num"] == 6
+    shutil.rmtree(".work")
+    run_retention(base, "task", params)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    assert not [name for name, content in first.items() if str(folder).encode() in content]
+    run_all(base, params)
+    assert set(read_json(Path("data/evaluated/mixtures/wise/metrics.json"))["retention"]["task"]) >= {"change"}
+    write_rows(Path("data/prepared/replay.jsonl"), fact_rows().head(2))
+    with pytest.raises(UserError, match=r"1 of 6 rows may be replayed too, e.g. 'hats:0'"):
+        run_retention(base, "task", params)

@@ -25,11 +25,11 @@ def facts(**changes: Any) -> Callable[[dict[str, Any]], object]:
 CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         facts(kind="fact"),
-        "evaluate.retention.capitals.kind: got 'fact'; allowed: 'text', 'facts', 'classification'; did you mean 'facts",
+        "evaluate.retention.capitals.kind: got 'fact'; allowed: 'text', 'facts', 'classification', 'harness'; did",
     ),
     (
         facts(max_row=2),
-        "capitals.max_row: got an unknown key; allowed: column, columns, kind, labels, max_rows, path; did",
+        "capitals.max_row: got an unknown key; allowed: column, columns, filter, kind, labels, max_rows",
     ),
     (facts(max_rows=0), "evaluate.retention.capitals.max_rows: got 0; allowed: greater than or equal to 1"),
     (facts(columns={"prompt": "q"}), "evaluate.retention.capitals.columns.target: got nothing; allowed: a value"),
