@@ -11,6 +11,7 @@ import torch
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_card
 from knowtune.models.forward import logits_of
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.text.batches import batches_by_length
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def parity(
     largest, total, count = 0.0, 0.0, 0
     for batch in batches_by_length([len(row.input_ids) for row in encoded], batch_size):
         inputs = task.inputs([encoded[i] for i in batch])
+        inputs |= prompt_option(attached, task.objective.targets([encoded[i] for i in batch]), inputs["attention_mask"])
         difference = (logits_of(attached, inputs) - logits_of(merged, inputs)).abs()
         values = difference[inputs["attention_mask"].bool()] if difference.ndim == 3 else difference
         largest = float(torch.maximum(torch.tensor(largest), values.max()))  # NaN stays NaN, unlike with max()

@@ -6,5 +6,6 @@ METHODS = {
     "kasa": "knowtune.methods.kasa.method:Kasa",
     "full": "knowtune.methods.full:Full",
     "sk_tuning": "knowtune.methods.sk_tuning.method:SkTuning",
+    "imsm": "knowtune.methods.imsm.method:Imsm",
     "peft": "knowtune.methods.peft:Peft",
 }

@@ -23,6 +23,11 @@ class Method(Member):
     is_adapter: ClassVar[bool] = True  # whether it trains parameters of its own, of which a selection could choose
 
     @property
+    def inside(self) -> Method:
+        """The method that a selection's mask is for: itself, or one that it has inside."""
+        return self
+
+    @property
     def folds(self) -> bool:
         """Whether the trained change can be written into the base's own weights."""
         return True

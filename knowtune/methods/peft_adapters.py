@@ -38,7 +38,7 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     _keep_whole(model, config, new_modules(model))
     try:
         with quiet_peft():
-            attached: torch.nn.Module = _without_card(get_peft_model(model, config))
+            attached: torch.nn.Module = without_card(get_peft_model(model, config))
     except (ValueError, TypeError, RuntimeError, AttributeError, LookupError) as error:
         fault = f"PEFT cannot attach {config.peft_type}: {error}"
         remedy = "name layers of the backbone in target_modules, instead of all-linear"
@@ -58,7 +58,7 @@ def attach_adapter(model: PreTrainedModel, config: PeftConfig) -> torch.nn.Modul
     return attached
 
 
-def _without_card(model: Any) -> Any:
+def without_card(model: Any) -> Any:
     """Let PEFT write no model card: it would compile a template for one at each checkpoint, and nobody keeps it."""
     model.create_or_update_model_card = lambda _folder: None
     return model

@@ -17,6 +17,7 @@ import torch
 from knowtune.models.hidden_states import end_ids
 from knowtune.models.prompt_mask import prompt_option
 from knowtune.text.batches import batches_by_length, pad
+from knowtune.text.encoded import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,7 +132,7 @@ class Decoder:
             return True
         first = int(self.decode([short, long], [2, 2], seen)[0, 0])
         alone = torch.tensor([[*short, first]], device=self.stops.device)
-        prompt = prompt_option(self.model, torch.arange(len(short) + 1, device=alone.device)[None] < len(short))
+        prompt = prompt_option(self.model, torch.tensor([[IGNORE_INDEX] * len(short) + [first]], device=alone.device))
         expected = self.model(input_ids=alone, attention_mask=torch.ones_like(alone), **prompt).logits[0, -2:]
         expected, padded = expected.float(), torch.stack([logits[0] for logits in seen])
         width = float((expected - expected.mean(-1, keepdim=True)).abs().max())

@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.text.batches import pad
+from knowtune.text.encoded import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from knowtune.text.encoded import Encoded, Labelled
 
 
-def forward(model: torch.nn.Module, ids: list[list[int]]) -> torch.Tensor:
-    """Return the logits of a right-padded batch in float32  # (batch, seq, vocabulary)."""
-    return logits_of(model, {"input_ids": pad(ids, 0), "attention_mask": pad([[1] * len(row) for row in ids], 0)})
+def forward(model: torch.nn.Module, ids: list[list[int]], labels: list[list[int]] | None = None) -> torch.Tensor:
+    """Return the logits of a right-padded batch in float32  # (batch, seq, vocabulary).
+
+    Args:
+        model: in any mode.
+        ids: tokens of each row.
+        labels: of each row, -100 for its prompt; None for text without one.
+    """
+    inputs = {"input_ids": pad(ids, 0), "attention_mask": pad([[1] * len(row) for row in ids], 0)}
+    if labels is not None:
+        inputs |= prompt_option(model, pad(labels, IGNORE_INDEX), inputs["attention_mask"])
+    return logits_of(model, inputs)
 
 
 def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

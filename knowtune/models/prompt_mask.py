@@ -6,12 +6,17 @@ from typing import Any
 
 import torch
 
+from knowtune.text.prompt_tokens import prompt_tokens
 
-def prompt_option(model: Any, prompt: torch.Tensor) -> dict[str, torch.Tensor]:
+
+def prompt_option(model: Any, labels: torch.Tensor, real: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
     """Give the argument of a pass that says where the prompt is; none for a model that does not ask.
 
     Args:
-        model: with or without an adapter.
-        prompt: true at its tokens  # (batch, seq)
+        model: with or without an adapter, without what a launcher wraps around it.
+        labels: -100 for what is no answer  # (batch, seq)
+        real: 0 for padding  # (batch, seq); None: there is none
     """
-    return {"prompt_mask": prompt} if getattr(model, "takes_prompt_mask", False) else {}
+    if not getattr(model, "takes_prompt_mask", False):
+        return {}
+    return {"prompt_mask": prompt_tokens(labels, real)}

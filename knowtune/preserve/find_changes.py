@@ -23,6 +23,7 @@ from knowtune.common.errors import UserError
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter, says_change
 
+GATE = ".imsm_gate."
 WHOLE = f".modules_to_save.{ADAPTER}."  # of a module that PEFT trains whole
 ALLOWED = "allowed: of: parameters"
 Fisher = Callable[[str], torch.Tensor]  # of a weight's name in the base: F in its shape, float32
@@ -56,6 +57,8 @@ def find_changes(
     for name, parameter in model.named_parameters():
         weight = plain_name(name)
         if not parameter.requires_grad or id(parameter) in covered or weight in new:
+            continue
+        if of == "change" and GATE in name:  # it mixes what is said, and changes no weight
             continue
         if of == "change" and ADAPTER in name.split(".") and WHOLE not in name:
             raise _no_change(model, where, name)
@@ -120,6 +123,7 @@ def _start(name: str, parameter: torch.Tensor, start: Mapping[str, torch.Tensor]
 def _require_deltas(model: Any, where: str) -> None:
     """Refuse an adapter whose layers do not say how it changes the base's weights."""
     config = model.peft_config[ADAPTER]
+    config = getattr(config, "inner", None) or config  # of two memories the tuned one's
     kind = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     if kind != "fish" and kind not in CHANGES:
         raise _no_change(model, where, kind)

@@ -19,6 +19,7 @@ import torch
 
 from knowtune.common.errors import UserError
 from knowtune.models.hidden_states import evaluating
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.preserve.replay import replay_losses
 from knowtune.preserve.teacher import choose_teacher, first_outputs
 
@@ -102,9 +103,11 @@ class Reading:
         self._note(model, part, whole)
         for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
             inputs, terms = self._inputs(model, drawn), []
+            targets = self.base.task.objective.targets([stream.sequences[i] for i in drawn])
+            prompt = prompt_option(model, targets.to(inputs["attention_mask"].device), inputs["attention_mask"])
             of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
             with self._mode(model, [self.seed, part.step, part.number, number]):
-                outputs = model(**inputs, **({} if comparison is None else comparison.options))
+                outputs = model(**inputs, **prompt, **({} if comparison is None else comparison.options))
             if replay is not None:
                 losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
                 total = sum(stream.sequences[i].num_learned for i in whole)

@@ -48,7 +48,8 @@ def judge_rows(
     correct, loss, ended = [False] * len(encoded), [0.0] * len(encoded), [False] * len(encoded)
     for batch in progress(batches_by_length([len(e.input_ids) for e in encoded], batch_size), label):
         chosen = [encoded[i] for i in batch]
-        verdicts = zip(*judge_logits(forward(model, [e.input_ids for e in chosen]), chosen), strict=True)
+        logits = forward(model, [e.input_ids for e in chosen], [e.labels for e in chosen])
+        verdicts = zip(*judge_logits(logits, chosen), strict=True)
         for i, verdict in zip(batch, verdicts, strict=True):
             correct[i], loss[i], ended[i] = verdict
             if stops & set(encoded[i].input_ids[encoded[i].target_start : encoded[i].target_end - 1]):

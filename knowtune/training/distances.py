@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from knowtune.common.progress import progress
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.semantics.distance import cosine_distance
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
 from knowtune.text.batches import batches_by_length
@@ -84,6 +85,7 @@ class TokenDistances:
             targets = self.task.objective.targets(rows)  # (batch, seq)
             inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
             # Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
+            inputs |= prompt_option(model, targets.to(device), inputs["attention_mask"])
             predicted = model(**inputs).logits[:, -targets.shape[1] :].argmax(-1).cpu()  # (batch, seq)
             learned = self.task.objective.target_mask(targets)
             predicted, right = predicted[learned], targets.roll(-1, 1)[learned]  # (target tokens of the batch,)
@@ -111,6 +113,7 @@ class TargetLosses:
             rows = [self.rows.rows[i] for i in batch]
             targets = objective.targets(rows).to(device)  # (batch, seq), or (batch,)
             inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
+            inputs |= prompt_option(model, targets, inputs["attention_mask"])
             each = objective.target_losses(model(**inputs).logits, targets)  # (batch, targets)
             losses[self.rows.positions(batch)] = each[objective.target_mask(targets)].double().cpu()
         return losses

@@ -17,6 +17,7 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import read_tensors, whole
 from knowtune.models.checkpoint_files import first_line
 from knowtune.models.forward import logits_of
+from knowtune.models.prompt_mask import prompt_option
 
 if TYPE_CHECKING:
     from knowtune.tasks.base import Task
@@ -39,7 +40,9 @@ def record_outputs(model: torch.nn.Module, task: Task, encoded: Sequence[Any], f
     from safetensors.torch import save_file
 
     short = [row for row in encoded if len(row.input_ids) <= MAX_TOKENS] or list(encoded)
-    inputs = task.inputs([short[i] for i in _spread(len(short), NUM_ROWS)])
+    chosen = [short[i] for i in _spread(len(short), NUM_ROWS)]
+    inputs = task.inputs(chosen)
+    inputs |= prompt_option(model, task.objective.targets(chosen), inputs["attention_mask"])
     inputs = {name: tensor[:, :MAX_TOKENS].contiguous() for name, tensor in inputs.items()}
     rows = [_last_logits(model, inputs, row) for row in range(len(inputs["input_ids"]))]
     logits = torch.cat([logits for logits, _ in rows])  # (position, output)

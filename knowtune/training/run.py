@@ -96,13 +96,13 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     plan = job.reweight
     reweighting = None if plan is None else open_reweighting(plan, job.rows, rows, base, tokenizer, label)
     preservation = _open_preservation(job, base, virtual)
-    if job.method.is_adapter and not (dry_run_record and dry_run_record.is_file()):
+    if job.method.inside.is_adapter and not (dry_run_record and dry_run_record.is_file()):
         dry_run(job.method, base, rows, label)
         if dry_run_record:
             write_json(dry_run_record, {"seed": job.seed})
     seed_everything(job.seed)  # before the adapter exists: its random start is part of the result
     model = _attach(job, base, preservation)
-    if not job.method.is_adapter:
+    if not job.method.inside.is_adapter:
         with torch.no_grad(), torch.random.fork_rng():
             first_logits(model.eval(), base, rows, f"{label}: the base cannot be computed", "look at its config.json")
     validation = encode(tokenizer, job.validation, base, label, virtual) if len(job.validation) else None

@@ -20,6 +20,7 @@ from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
 from knowtune.methods.peft_warnings import quiet_peft
 from knowtune.models.load import overwrite
+from knowtune.models.prompt_mask import prompt_option
 from knowtune.preserve.part import Part
 from knowtune.training.dataset import LengthBuckets, Rows, collate
 
@@ -62,7 +63,8 @@ class KnowledgeTrainer(Trainer):
     ) -> Any:
         """Return sum_it w_it l_it / n, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
-        outputs = model(**inputs)
+        prompt = prompt_option(self.accelerator.unwrap_model(model), labels, inputs.get("attention_mask"))
+        outputs = model(**inputs, **prompt)
         each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, targets)
         if not model.training:
             # the evaluation loop averages batches by their rows, so the whole is a mean over target tokens

@@ -444,11 +444,17 @@ class RunParams(MethodParams):
     """A named run: one method on one selection, once per seed."""
 
     selection: str
+    inner: MethodParams | None = None  # of a method that has another inside
     train_on: Literal["all", "chosen"] = "all"
     reweight: Weighting | None = None
     preserve: Preserve | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     seeds: Seeds
+
+    def member_options(self) -> dict[str, Any]:
+        """Options as the method's class takes them, the method inside it among them."""
+        inside = {} if self.inner is None else {"inner": self.inner.model_dump()}
+        return {**super().member_options(), **inside}
 
 
 class MixtureParams(Section):

@@ -69,6 +69,7 @@ NEEDS: dict[tuple[str, str], dict[str, Any]] = {
     ("method", "kasa"): {"rank": 2, "alpha": 4.0},
     ("method", "sk_tuning"): {"text": "Ada lives in "},
     ("method", "peft"): {"type": "vera", "r": 8},
+    ("method", "imsm"): {"inner": {"method": "lora", "options": {"rank": 2, "alpha": 4.0}}},
     ("task", "classification"): {"labels": ["bad", "good"]},
     ("selector", "magnitude"): {"budget": 0.13},
     ("selector", "fish"): {"budget": 0.13},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Types of PEFT whose prompts stand in its own model.
+PROMPT_TYPES = ("cartridge", "cpt", "multitask_prompt_tuning", "p_tuning", "prefix_tuning", "prompt_tuning")
 GATES = ("query", "token", "fixed")
 NOT_INNER = {  # types of PEFT, in lower case, that cannot be the tuned memory: the reason
     "adaption_prompt": "it keeps its prompts outside the layers that are switched off for the frozen memory",

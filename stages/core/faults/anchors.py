@@ -17,6 +17,8 @@ def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
         if anchor is None:
             continue
         where, trained = f"runs.{name}.preserve.anchor", section
+        if method is not None and section.get("inner"):
+            method, trained = method.inside, section["inner"]  # the gate changes no weight
         if method is not None and method.needs_mask and (inner := members.adapters.get(section.get("selection", ""))):
             method, trained = inner, family(raw, "selections")[section["selection"]]["adapter"]  # the mask is inside it
         kind = trained.get("type") or trained.get("method")

@@ -108,7 +108,34 @@ class Members:
             typed = [other for other in METHODS if "type" in member_class(METHODS, "method", other).model_fields]
             allowed = f"only with {' or '.join(f'`method: {other}`' for other in typed)}"
             self.problems.append(Problem(f"{where}.type", repr(kind), allowed))
-        return self._open(METHODS, "method", name, options, f"{where}.method", f"{where}.options")
+        inside = self._inside(where, section, fields)
+        if inside is None:
+            return None
+        return self._open(METHODS, "method", name, {**options, **inside}, f"{where}.method", f"{where}.options")
+
+    def _inside(self, where: str, section: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Open the method inside another; it stands beside the options. None where there must be one, and is none."""
+        inner = section.get("inner")
+        if "inner" not in fields:
+            if inner is not None:
+                having = [name for name in METHODS if "inner" in member_class(METHODS, "method", name).model_fields]
+                allowed = f"only with {' or '.join(f'`method: {name}`' for name in having)}"
+                self.problems.append(Problem(f"{where}.inner", repr(inner), allowed))
+            return {}
+        if "inner" in section.get("options", {}):
+            self.problems.append(Problem(f"{where}.options.inner", repr(section["options"]["inner"]), f"{where}.inner"))
+            return None
+        if where.startswith("selections."):
+            got = f"{section['method']!r}, which has another method inside"
+            self.problems.append(Problem(f"{where}.method", got, "the method itself, e.g. lora"))
+            return None
+        if inner is None:
+            self.problems.append(Problem(f"{where}.inner", "nothing", str(fields["inner"].description)))
+            return None
+        if inner.get("method") == section["method"]:
+            self.problems.append(Problem(f"{where}.inner.method", repr(inner["method"]), "a method with none inside"))
+            return None
+        return None if self._method(f"{where}.inner", inner) is None else {"inner": inner}
 
     def _representation(self, section: dict[str, Any]) -> None:
         """Open the representation, and check that it reads a model of its own where it has one."""

@@ -47,16 +47,18 @@ def _mask(raw: dict[str, Any], where: str, section: dict[str, Any], method: Any,
     """Check that a run's method has a mask where it needs one, can use the one that there is, and whose it is."""
     chosen = family(raw, "selections")[section["selection"]]
     methods = {name: member_class(METHODS, "method", name) for name in METHODS}
+    method, named = method.inside, (section.get("inner") or section)["method"]
+    key = f"{where}.inner.method" if section.get("inner") else f"{where}.method"
     if not selector.masks:
         if method.needs_mask:
-            got = f"{section['selection']!r}, which makes no parameter mask; {section['method']} trains one"
+            got = f"{section['selection']!r}, which makes no parameter mask; {named} trains one"
             yield Problem(f"{where}.selection", got, "a selection with a budget, or with `protect`")
         return
     if chosen.get("adapter") is not None and not method.needs_mask:
         adapter = chosen["adapter"].get("method")
-        got = f"{section['method']!r} on {section['selection']!r}, which hands on its own {adapter}"
+        got = f"{named!r} on {section['selection']!r}, which hands on its own {adapter}"
         masked = ", ".join(name for name, other in methods.items() if other.needs_mask)
-        yield Problem(f"{where}.method", got, f"{masked}, without options")
+        yield Problem(key, got, f"{masked}, without options")
     elif not method.uses_mask:
         masked = ", ".join(name for name, other in methods.items() if other.uses_mask)
         allowed = f"a selection without budget and `protect`, or a method that can use a mask: {masked}"

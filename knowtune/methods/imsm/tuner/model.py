@@ -51,7 +51,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
             )
         config.hidden_size = width
         options.pop("state_dict", None)
-        self._attach_inner(model, adapter_name, config, options)
+        adopted = self._attach_inner(model, adapter_name, config, options)
         require_frozen_head(model)
         layer = getattr(backbone, NAME, None)
         if layer is None:
@@ -59,15 +59,18 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
             backbone.add_module(NAME, layer)
         layer.update_layer(adapter_name, config, width, model.get_output_embeddings().weight.device)
         self.targeted_module_names = self.inner.targeted_module_names
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+        if adopted:  # what it trains, and what not, is settled
+            layer.set_adapter(self.active_adapters)
+        else:
+            self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def _attach_inner(self, model: nn.Module, name: str, config: ImsmConfig, options: dict[str, Any]) -> None:
-        """Let the inner adapter's own tuner attach it."""
+    def _attach_inner(self, model: nn.Module, name: str, config: ImsmConfig, options: dict[str, Any]) -> bool:
+        """Let the inner adapter's own tuner attach it, or take over one that is attached; return whether one was."""
         inner = config.adapter
         inner.inference_mode, inner.task_type = config.inference_mode, inner.task_type or config.task_type
         if (tuner := vars(config).pop("tuner", None)) is not None:
             self.inner_tuner = (tuner,)
-            return
+            return True
         kind = _tuner_of(inner)
         before = probe(model)
         if "inner_tuner" not in vars(self):
@@ -78,6 +81,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
             self.inner.peft_config[name] = inner
             self.inner.inject_adapter(model, name, **options)
         require_same(model, before, REWRITES)
+        return False
 
     @property
     def inner(self) -> Any:

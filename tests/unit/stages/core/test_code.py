@@ -76,6 +76,16 @@ def test_what_takes_the_place_of_pefts_variant_is_kasas_code_alone(params: Param
         assert not any("/kasa/" in name for name in code_of(module, params.runs["lora"], params))
 
 
+def test_a_method_woven_into_another_is_its_code_and_no_other_method_is(params: Params) -> None:
+    inner = {"method": "kasa", "options": {"rank": 2, "alpha": 4.0}}
+    run = RunParams.model_validate({"selection": "all", "method": "imsm", "inner": inner, "seeds": [0]})
+    for module in ("stages.train", "stages.merge"):
+        code = set(code_of(module, run, params))
+        assert {name for name, member in METHODS.items() if file_of(member) in code} == {"imsm", "kasa"}
+        parts = {f"knowtune/methods/imsm/tuner/{name}.py" for name in ("model", "layer", "gate", "cache", "paired")}
+        assert {*parts, "knowtune/methods/kasa/tuner/install.py"} <= code
+
+
 def test_a_run_that_keeps_nothing_does_not_run_what_would_keep_it(params: Params) -> None:
     plain, parts = params.runs["lora"], {file_of(target) for target in OPENED.values()}
     keeps = RunParams.model_validate({**plain.model_dump(), "preserve": {"distill": {"on": "self"}}})

@@ -89,7 +89,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["runs"]["lora"].update(method="lorra"),
-        "runs.lora.method: got 'lorra'; allowed: fish, full, kasa, lora, peft, sk_tuning",
+        "runs.lora.method: got 'lorra'; allowed: fish, full, imsm, kasa, lora, peft, sk_tuning",
     ),
     (
         lambda p: p["runs"]["lora"]["options"].update(rnak=3),
