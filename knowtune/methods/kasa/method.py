@@ -24,12 +24,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from knowtune.common.errors import Problem, UserError
-from knowtune.methods.base import MaskedMethod
+from knowtune.methods.lora import Lora
 from knowtune.registry import Context
 
 if TYPE_CHECKING:
@@ -38,16 +38,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Kasa(MaskedMethod):
+class Kasa(Lora):
     """Train a low-rank change with singular values of its own, on a base without its smallest ones."""
 
-    needs_mask: ClassVar[bool] = False
-    is_adapter: ClassVar[bool] = True
-
     rank: int = Field(ge=1, le=4096, description="rank r of the change, and number of singular values that are dropped")
-    alpha: float = Field(gt=1e-6, le=1e6, description="the change is scaled by alpha / r")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on the adapter's input")
-    target_modules: str | list[str] = Field(default="all-linear", description="module names, or all-linear")
     beta: float = Field(default=1e-4, ge=0, le=1e6, description="weight of the penalty on the singular values ds")
     gamma: float = Field(default=1e-3, ge=0, le=1e6, description="weight of the penalty on A and B, not orthonormal")
     reduction: Literal["mean", "sum"] = Field(
@@ -84,7 +78,7 @@ class Kasa(MaskedMethod):
 
         if start is not None:
             raise UserError("kasa: the mask is of an adapter that the selection hands on; use method fish")
-        targets = targets_of(model, self._config(model, kasa_config=None))  # nothing need be decomposed for that
+        targets = targets_of(model, super()._config(model))  # nothing need be decomposed for that
         ranks = ranks_by_mask(model, targets, mask, self.rank)
         largest = {path: min(model.get_parameter(f"{path}.weight").shape) - 1 for path in ranks}
         ranks = {path: min(rank, largest[path]) for path, rank in ranks.items()}
@@ -93,43 +87,16 @@ class Kasa(MaskedMethod):
 
     def _config(self, model: PreTrainedModel, **options: Any) -> LoraConfig:
         """Write the options as PEFT has them; the form and the reduction of the penalties are ours alone."""
-        from peft import KasaConfig, LoraConfig
+        from peft import KasaConfig
 
-        from knowtune.methods.peft_adapters import task_type
-
-        given = {
-            "target_modules": self.target_modules,
-            "kasa_config": KasaConfig(beta=self.beta, gamma=self.gamma),
-            **options,
-        }
-        config: LoraConfig = LoraConfig(
-            task_type=task_type(model),
-            r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]
-            lora_dropout=self.dropout,
-            **given,
-        )
-        return config
+        return super()._config(model, kasa_config=KasaConfig(beta=self.beta, gamma=self.gamma), **options)
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Save in PEFT's layout; beside it what each weight drops, and a picture of what is learned."""
         from knowtune.methods.kasa.picture import PICTURE, draw_singular_values, singular_values
-        from knowtune.methods.peft_adapters import save_adapter
 
-        save_adapter(model, folder)
+        super().save(model, folder)
         (folder / PICTURE).write_text(draw_singular_values(singular_values(model)), encoding="utf-8")
-
-    def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:
-        """Load by PEFT."""
-        from knowtune.methods.peft_adapters import load_adapter
-
-        return load_adapter(model, folder)
-
-    def fold(self, model: torch.nn.Module) -> PreTrainedModel:
-        """W <- W_world + (alpha / r) B diag(ds) A, from W itself."""
-        from knowtune.methods.peft_adapters import fold_adapter
-
-        return fold_adapter(model)
 
     def penalty(self, model: torch.nn.Module) -> torch.Tensor | None:
         """Return beta L2 + gamma L3."""

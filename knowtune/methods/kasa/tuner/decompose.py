@@ -5,14 +5,17 @@
 W: (out, in)    k = min(out, in)    P: (out, r)    Q: (r, in)
 
 The vectors are the eigenvectors of the Gram matrix G (k x k) with the smallest eigenvalues l_i = s_i^2, found by block
-Krylov iteration with the inverse of G - shift, by its Cholesky factor; the shift moves up to the smallest eigenvalue
-where these lie close together, as in a wide or tall weight. All is in float64: the square of a condition number that
-the Gram matrix costs leaves 1e-8 of the largest singular value, which is less than what float32 resolves.
+Krylov iteration with the inverse of G - shift. The shift begins at 0. Where the eigenvalues that are wanted lie close
+together and far from it, as in a wide or tall weight, it moves to the middle of them. All is in float64: the square of
+a condition number that the Gram matrix costs leaves 1e-8 of the largest singular value, which is less than what float32
+resolves.
 
-The rest R = G X - X L of the iteration bounds what it still lacks: for a distance d from an eigenvalue that is kept, a
-vector turns by at most R / d, and W moves by (s_j + s_i) R / (s_j^2 - s_i^2) = R / (s_j - s_i). It stops where that is
-below 1e-7 of |W|_F, or where R is what rounding leaves: then the components around the cut are the same to within what
-float64 can tell, and each choice among them is a right one. Where it does not converge, G is decomposed whole.
+The rest R = G X - X L bounds what the iteration still lacks. Its block X is wider than r, so R leads out of the block:
+for a distance d from what lies there, a vector turns by at most R / d, and W moves by (s_j + s_i) R / (s_j^2 - s_i^2) =
+R / (s_j - s_i). Within the block vectors on both sides of the cut mix through what is outside: that is of second order.
+It stops where both are below 2e-7 of |W|_F, or where R is what rounding leaves: then the components around the cut are
+the same to within what float64 can tell, and each choice among them is a right one. Where it does not converge, G is
+decomposed whole.
 
 The source of the truncation is KaSA (arXiv 2412.06071, section 3; the count of components is PEFT's, see the method);
 that only the smallest are computed, and how, is ours.
@@ -20,14 +23,17 @@ that only the smallest are computed, and how, is ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 WHOLE = 256  # up to so many singular values, it is faster to compute all of them
 CHUNK = 2048  # rows of a tall weight that are in float64 at a time
-TOLERANCE = 1e-7  # of the weight's norm
+TOLERANCE = 2e-7  # of the weight's norm; the bound that it is held against is far above what was measured
 MAX_ROUNDS = 6
 STEPS = 6  # of the inverse in each round
 EPS = torch.finfo(torch.float64).eps
+Solve = Callable[[torch.Tensor], torch.Tensor]
 
 
 @torch.no_grad()
@@ -69,14 +75,14 @@ def gram_matrix(tall: torch.Tensor) -> torch.Tensor:
     """Return W^T W in float64, block by block of its lower half  # (k, k)."""
     size = tall.shape[1]
     gram = torch.zeros(size, size, dtype=torch.float64, device=tall.device)
-    width = max(256, -(-size // 8))
+    width = max(128, -(-size // 8))
     cuts = [(begin, min(begin + width, size)) for begin in range(0, size, width)]
     for rows in tall.split(CHUNK):
         exact = rows.double()
         for begin, end in cuts:
-            gram[begin:, begin:end].addmm_(exact[:, begin:].T, exact[:, begin:end])
+            gram[begin:end, :end].addmm_(exact[:, begin:end].T, exact[:, :end])
     for begin, end in cuts:
-        gram[begin:end, end:] = gram[end:, begin:end].T
+        gram[:begin, begin:end] = gram[begin:end, :begin].T
     return gram
 
 
@@ -96,50 +102,73 @@ def _iterate(gram: torch.Tensor, rank: int, square: float) -> torch.Tensor | Non
     start = torch.randn(size, block, generator=generator, dtype=torch.float64)
     found: torch.Tensor = torch.linalg.qr(start.to(gram.device)).Q
     rounding = 64 * EPS * square
-    factor, shift = _factor(gram, -rounding / 64), 0.0
+    shift = -rounding / 64
+    solve = _inverse(gram, shift, below=True)
     for _ in range(MAX_ROUNDS):
-        if factor is None:
+        if solve is None:
             return None
-        basis = _krylov(factor, found)
+        basis = _krylov(solve, found)
         image = gram @ basis
         values, mix = torch.linalg.eigh(basis.T @ image)  # Rayleigh-Ritz
         values, mix = values[:block].clamp(min=0), mix[:, :block]
         found = basis @ mix
         rest = image @ mix - found * values  # R
-        if _converged(values, rest, rank, square, rounding):
+        if float(rest[:, :rank].norm()) <= rounding or _lacking(values, rest, rank) <= TOLERANCE * square**0.5:
             return found[:, :rank].contiguous()
-        spread = float(values[-1] - values[0])
-        better = float(values[0]) - 2 * float(rest[:, 0].norm()) - 0.1 * spread
-        if better - shift > 0.5 * (float(values[0]) - shift):
-            closer = _factor(gram, better)
-            if closer is not None:
-                factor, shift = closer, better
+        first, last = float(values[0]), float(values[rank - 1])
+        if max(first - shift, shift - last) > max(0.5 * (float(values[-1]) - first), rounding):
+            shift, solve = (first + last) / 2, None  # the factors' memory first
+            solve = _inverse(gram, shift)
     return None
 
 
-def _factor(gram: torch.Tensor, shift: float) -> torch.Tensor | None:
-    """Return the Cholesky factor of G - shift; None where that is not positive definite."""
-    moved = gram.clone()
-    moved.diagonal().sub_(shift)
-    factor, failed = torch.linalg.cholesky_ex(moved)
-    return None if bool(failed) else factor
+def _inverse(gram: torch.Tensor, shift: float, *, below: bool = False) -> Solve | None:
+    """Return how to apply the inverse of G - shift; None where it has none.
+
+    Args:
+        gram: G, left as it is  # (k, k).
+        shift: for Cholesky factors below all eigenvalues, for LU factors anywhere.
+        below: whether it is below.
+    """
+    kept = gram.diagonal().clone()
+    gram.diagonal().sub_(shift)  # and back: a copy of G would be one more matrix of its size
+    by_columns = gram.mT  # as LAPACK goes; G is symmetric
+    if below:
+        factor, failed = torch.linalg.cholesky_ex(by_columns)
+    else:
+        factor, pivots, failed = torch.linalg.lu_factor_ex(by_columns)
+    gram.diagonal().copy_(kept)
+    if bool(failed):
+        return None
+    return lambda block: torch.cholesky_solve(block, factor) if below else torch.linalg.lu_solve(factor, pivots, block)
 
 
-def _krylov(factor: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+def _krylov(solve: Solve, start: torch.Tensor) -> torch.Tensor:
     """Return an orthonormal basis of what a few steps of the inverse make of a block  # (k, (STEPS + 1) block)."""
-    basis, block = start, start
-    for _ in range(STEPS):
-        block = torch.linalg.solve_triangular(factor, block, upper=False)
-        block = torch.linalg.solve_triangular(factor.T, block, upper=True)
+    size, width = start.shape
+    basis, block = start.new_empty(size, (STEPS + 1) * width), start
+    basis[:, :width] = start
+    for filled in range(width, basis.shape[1], width):
+        block, earlier = solve(block), basis[:, :filled]
         for _ in range(2):  # once is not enough where little is left
-            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        basis = torch.cat([basis, block], 1)
+            block = torch.linalg.qr(block - earlier @ (earlier.T @ block)).Q
+        basis[:, filled : filled + width] = block
     return basis
 
 
-def _converged(values: torch.Tensor, rest: torch.Tensor, rank: int, square: float, rounding: float) -> bool:
-    """Say whether what is still lacking moves the truncated weight by too little to matter."""
-    lacking = float(rest[:, :rank].norm())
-    gap = float(values[rank].sqrt() - values[rank - 1].sqrt())
-    next_is_known = float(rest[:, rank].norm()) < 0.5 * float(values[rank] - values[rank - 1])
-    return lacking <= rounding or (next_is_known and lacking <= TOLERANCE * square**0.5 * gap)
+def _lacking(values: torch.Tensor, rest: torch.Tensor, rank: int) -> float:
+    """Bound by how much the truncated weight is off; nan or infinite where that cannot be told.
+
+    Args:
+        values: l of the block, ascending; more than r  # (block,).
+        rest: R  # (k, block).
+        rank: r.
+    """
+    roots = values.sqrt()  # s
+    low, high = rest[:, :rank].norm(), rest[:, rank:].norm()
+    beyond = values[-1] - values[rank - 1]
+    if high >= 0.5 * beyond:  # the block's last need not be the next of all
+        return float("inf")
+    outside = low / (roots[-1] - roots[rank - 1])
+    inside = low * high / (beyond * (roots[rank] - roots[rank - 1]))
+    return float(outside + inside)

@@ -96,6 +96,37 @@ def test_a_random_weight_converges(shape: tuple[int, int], iterations: list[bool
     assert iterations == [True]
 
 
+@pytest.mark.parametrize(("shape", "factors"), [((LARGE, LARGE), 1), ((LARGE, 4 * LARGE), 2)])
+def test_values_close_together_take_one_more_factor(
+    shape: tuple[int, int], factors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speed by what costs: one moves the shift into the midst of those that are wanted, and that is enough."""
+    inverse, shifts = decompose._inverse, []
+
+    def noted(gram: torch.Tensor, shift: float, **options: bool) -> decompose.Solve | None:
+        shifts.append(shift)
+        return inverse(gram, shift, **options)
+
+    monkeypatch.setattr(decompose, "_inverse", noted)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    smallest_components(weight, 8)
+    assert len(shifts) == factors
+    values = torch.linalg.svdvals(weight.double()).square().flip(0)
+    assert all(values[0] < shift < values[7] for shift in shifts[1:])
+
+
+def test_the_gram_matrix_comes_back_to_the_bit() -> None:
+    weight = weight_of((700, LARGE), SPECTRA["flat"])
+    gram = gram_matrix(weight)
+    kept = gram.clone()
+    assert decompose._inverse(gram, 0.9, below=True) is not None  # the smallest eigenvalue is 1
+    assert decompose._inverse(gram, 1.1, below=True) is None
+    solve = decompose._inverse(gram, 1.1)
+    assert torch.equal(gram, kept) and solve is not None
+    vector = torch.ones(LARGE, 1, dtype=torch.float64)
+    assert torch.allclose(gram @ solve(vector) - 1.1 * solve(vector), vector, atol=1e-9)
+
+
 def test_a_tie_at_the_cut_is_cut_somewhere() -> None:
     """Then there is no right choice, and each that drops as little is one."""
     weight = weight_of((LARGE, LARGE), lambda k: torch.ones(k, dtype=torch.float64))
