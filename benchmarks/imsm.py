@@ -287,7 +287,7 @@ def weigh_here(args: argparse.Namespace, arm: str, work: str) -> int:
     with peak_memory() as peak:
         for _ in range(2):
             act()
-        return weights + peak()
+        return int(weights + peak())
 
 
 def make_generation(args: argparse.Namespace, model: Any) -> Callable[[], None]:

@@ -79,6 +79,12 @@ class Preset:
             "   # or LoRA on weights without their smallest singular values (docs/guide/kasa.md)",
             f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end}",
         ]
+        if kind == "knowledge":
+            inner = _flow({"method": "lora", "options": lora})
+            others.append(
+                f"woven: {{selection: clean, method: imsm, inner: {inner}, {end}"
+                "   # or LoRA with the base beside it at every token (docs/guide/imsm.md)"
+            )
         filled = {
             **{name: _flow(value) for name, value in vars(n).items()},
             "about": "\n".join(f"# {comment(line)}" for line in self.about),

@@ -143,6 +143,14 @@ def toy(params: dict[str, Any]) -> None:
             "seeds": [0, 1],
         },
     }
+    params["runs"]["woven"] = {
+        "selection": "clean",
+        "method": "imsm",
+        "options": {"gate_rank": 2},
+        "inner": {"method": "lora", "options": {"rank": 2, "alpha": 4}},
+        "preserve": {"distill": {"on": "self"}},
+        "seeds": [0],
+    }
     params["rehearse"] = {"sequences": 12, "max_tokens": 10, "batch_size": 4}
     protect = {"from": ["self"], "share": 0.5}
     ird_options = {"budget": 0.05, "samples": 8, "rounds": 2, "protect": protect}

@@ -22,7 +22,7 @@ def weights(project: Project, path: str) -> str:
 
 def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     board = json.loads((finished.folder / "data/report/leaderboard.json").read_text())
-    assert list(board) == ["base", "full", "inside", "ird", "lora", "prefix", "soup"]
+    assert list(board) == ["base", "full", "inside", "ird", "lora", "prefix", "soup", "woven"]
     assert board["prefix"]["reliability"]["n"] == 2
     of_known = {"forgotten", "locality"}  # the toy base has nothing right that it could lose
     for entry in board.values():
@@ -98,7 +98,9 @@ def test_merged_models_fold_or_stay_composed(finished: Project) -> None:
     folder = finished.folder / "data/merged"
     assert (folder / "lora/seed-0/model.safetensors").is_file()
     assert json.loads((folder / "prefix/seed-1/composed.json").read_text())["method"] == "sk_tuning"
-    for run in ("lora", "full", "prefix"):
+    woven = json.loads((folder / "woven/seed-0/composed.json").read_text())
+    assert woven["method"] == "imsm" and woven["options"]["inner"]["method"] == "lora"
+    for run in ("lora", "full", "prefix", "woven"):
         for found in json.loads((folder / run / "parity.json").read_text()).values():
             assert found["largest"] <= finished.params()["merge"]["parity"]
             assert found["num_rows"] > 0

@@ -316,6 +316,17 @@ def test_a_run_by_kasa_waits_in_a_comment(project: Path, base: Base) -> None:
     assert params.runs["kasa"].options == params.runs["lora"].options
 
 
+def test_a_run_by_imsm_waits_in_a_comment_where_answers_are_learned(project: Path, encoder: Base, base: Base) -> None:
+    path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder))
+    assert "woven" not in read_yaml(path)["runs"]
+    path.write_text(path.read_text().replace("\n  # woven: ", "\n  woven: "))
+    run = check_params(path).runs["woven"]
+    assert run.method == "imsm" and run.inner is not None
+    assert (run.inner.method, run.inner.options) == ("lora", check_params(path).runs["lora"].options)
+    rows = repeated(lambda i: {"text": f"a film {i}", "label": ["no", "yes"][i % 2]}, 200)
+    assert "imsm" not in new(write(project / "films.jsonl", rows), str(encoder.folder)).read_text()
+
+
 def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base) -> None:
     rows = repeated(lambda i: {"id": i % 1500, "text": f"a film {i}", "label": i % 2}, 2000)
     path = new(write(project / "mine.jsonl", rows), str(encoder.folder))
