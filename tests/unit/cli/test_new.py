@@ -324,7 +324,7 @@ def test_a_run_by_imsm_waits_in_a_comment_where_answers_are_learned(project: Pat
     assert run.method == "imsm" and run.inner is not None
     assert (run.inner.method, run.inner.options) == ("lora", check_params(path).runs["lora"].options)
     rows = repeated(lambda i: {"text": f"a film {i}", "label": ["no", "yes"][i % 2]}, 200)
-    assert "imsm" not in new(write(project / "films.jsonl", rows), str(encoder.folder)).read_text()
+    assert "method: imsm" not in new(write(project / "films.jsonl", rows), str(encoder.folder)).read_text()
 
 
 def test_numbered_labels_and_an_id_that_comes_again(project: Path, encoder: Base) -> None:
