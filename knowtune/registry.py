@@ -26,6 +26,7 @@ class Context:
         where: the key of the section that names the member, e.g. "runs.lora".
         section: that section; keys with faults of their own are missing.
         task: the kind of task; None where the file says none.
+        base: what the file says of the base, such as what builds it.
         quantized: the base's weights are packed.
         has_validation: the source gives validation rows.
         has_replay: there are known rows that may be replayed and that no metric measures.
@@ -35,6 +36,7 @@ class Context:
     where: str
     section: Mapping[str, Any]
     task: str | None
+    base: Mapping[str, Any]
     quantized: bool
     has_validation: bool
     has_replay: bool

@@ -57,7 +57,7 @@ def ranks_by_mask(
     kept = {path: len(mask.get(names[id(weight)], ())) for path, weight in weights.items()}
     if not any(kept.values()):
         raise UserError(
-            f"lora: the mask has no entry of the {len(modules)} modules that target_modules names, e.g. {modules[0]}; "
+            f"the mask has no entry of the {len(modules)} modules that target_modules names, e.g. {modules[0]}; "
             "use a selection with a wider pattern"
         )
     shares = {path: kept[path] / weight.numel() for path, weight in weights.items()}

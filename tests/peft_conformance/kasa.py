@@ -10,7 +10,7 @@ from peft import KasaConfig, LoraConfig
 
 import knowtune  # noqa: F401  # puts ours in the place of PEFT's
 
-SAID = LoraConfig.__dataclass_fields__["kasa_config"].metadata  # by this PEFT knows a variant
+BY_PEFT = LoraConfig.__dataclass_fields__["kasa_config"].metadata  # by this PEFT knows a variant
 
 
 @dataclass
@@ -18,7 +18,7 @@ class KasaLora(LoraConfig):  # type: ignore[misc]
     """A LoRA config with KaSA, of a rank that leaves something of a weight with two outputs."""
 
     r: int = 1
-    kasa_config: KasaConfig | None = field(default_factory=KasaConfig, metadata=SAID)
+    kasa_config: KasaConfig | None = field(default_factory=KasaConfig, metadata=BY_PEFT)
     init_weights: InitVar[bool | None] = (
         None  # PEFT's tests call LoRA's own option so, of a class that they do not know
     )

@@ -52,11 +52,18 @@ class Kasa(Lora):
     )
 
     def demands(self, context: Context) -> list[Problem]:
-        """Refuse a quantised base, whose packed weights cannot be decomposed."""
-        if not context.quantized:
-            return super().demands(context)
-        got = "'kasa' on a quantised base, whose packed weights have no singular values to drop"
-        return [*super().demands(context), Problem(f"{context.where}.method", got, "lora, or quantize: none")]
+        """Refuse a quantised base, whose packed weights cannot be decomposed, and a rank that leaves nothing of one."""
+        problems = super().demands(context)
+        if context.quantized:
+            got = "'kasa' on a quantised base, whose packed weights have no singular values to drop"
+            problems.append(Problem(f"{context.where}.method", got, "lora, or quantize: none"))
+        build = context.base.get("build", {})  # the embedded base's: each linear layer has a side of hidden_size
+        sides = ["hidden_size", *(["intermediate_size"] if self.target_modules == "all-linear" else [])]
+        smaller = min((build[side] for side in sides if side in build), default=None)
+        if smaller is not None and self.rank >= smaller:
+            got = f"{self.rank} for weights of {smaller} singular values, of which as many as the rank are dropped"
+            problems.append(Problem(f"{context.where}.options.rank", got, f"at most {smaller - 1}"))
+        return problems
 
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT, and find what each weight drops.

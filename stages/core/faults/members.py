@@ -51,7 +51,14 @@ class Members:
         """Say what stands around a member, for what it demands."""
         raw = self._raw
         return Context(
-            where, section, task_kind(raw), is_quantized(raw), has_validation(raw), has_replay(raw), self._deep
+            where=where,
+            section=section,
+            task=task_kind(raw),
+            base=raw.get("base", {}),
+            quantized=is_quantized(raw),
+            has_validation=has_validation(raw),
+            has_replay=has_replay(raw),
+            deep=self._deep,
         )
 
     def _refuse(self, where: str, name: str, known: list[str]) -> None:

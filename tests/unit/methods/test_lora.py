@@ -139,7 +139,7 @@ def test_a_mask_without_an_entry_of_a_target(base: Base) -> None:
     with pytest.raises(UserError) as caught:
         Lora(rank=4, alpha=4.0).attach_masked(base.model(), {"model.norm.weight": torch.arange(3)}, None)
     assert str(caught.value) == (
-        "lora: the mask has no entry of the 14 modules that target_modules names, e.g. "
+        "the mask has no entry of the 14 modules that target_modules names, e.g. "
         "model.layers.0.self_attn.q_proj; use a selection with a wider pattern"
     )
 

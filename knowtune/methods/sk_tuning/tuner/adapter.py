@@ -101,8 +101,8 @@ class SkAdapter(nn.Module):
 
     def _layer(self, number: int, keys: torch.Tensor, values: torch.Tensor) -> State:
         if hasattr(self, "keys"):
-            place = number if len(self.keys) > 1 else 0
-            return self._projected(self.keys[place], keys), self._projected(self.values[place], values)
+            own = number if len(self.keys) > 1 else 0  # a shared pair is the first
+            return self._projected(self.keys[own], keys), self._projected(self.values[own], values)
         if hasattr(self, "transform"):
             return self.dropout(self._transformed(keys)), self.dropout(self._transformed(values))
         return keys, values

@@ -80,8 +80,8 @@ def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
         given["position_ids"] = torch.cat([first, positions + run.num], -1)
     elif mask is not None and forward and "position_ids" in arguments_of(backbone):
         lead = (mask[:, run.num :].cumsum(1) == 0).sum(1, keepdim=True)  # padding between text and input
-        places = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
-        given["position_ids"] = places[:, -(length + run.prompt) :]
+        counted = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
+        given["position_ids"] = counted[:, -(length + run.prompt) :]
     given.pop("cache_position", None)  # the backbone counts by its cache
 
 

@@ -12,7 +12,7 @@ from knowtune.registry import Context
 
 def context(**changes: Any) -> Context:
     options = {"task": "knowledge", "quantized": False, "has_validation": True, "has_replay": True, "deep": False}
-    return Context("mixtures.wise", {}, **{**options, **changes})  # type: ignore[arg-type]
+    return Context("mixtures.wise", {}, base={}, **{**options, **changes})  # type: ignore[arg-type]
 
 
 def test_every_tensor_goes_the_same_way_but_a_classifiers_head() -> None:

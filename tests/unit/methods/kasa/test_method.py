@@ -240,9 +240,9 @@ def test_a_selection_can_choose_among_its_parameters(base: Base, tmp_path: Path)
 
 
 class TestRefusals:
-    def context(self, *, quantized: bool) -> Context:
-        section = {"method": "kasa"}
-        return Context("runs.k", section, "knowledge", quantized, has_validation=True, has_replay=True, deep=False)
+    def context(self, *, quantized: bool = False, **build: int) -> Context:
+        given: dict[str, Any] = {"section": {"method": "kasa"}, "task": "knowledge", "base": {"build": build}}
+        return Context("runs.k", quantized=quantized, has_validation=True, has_replay=True, deep=False, **given)
 
     def test_a_quantised_base(self) -> None:
         assert made().demands(self.context(quantized=False)) == []
@@ -250,6 +250,17 @@ class TestRefusals:
             "runs.k.method: got 'kasa' on a quantised base, whose packed weights have no singular values to drop; "
             "allowed: lora, or quantize: none"
         ]
+
+    @pytest.mark.parametrize("targets", ["all-linear", ["up_proj"]])
+    def test_a_rank_that_the_embedded_base_has_no_room_for(self, targets: Any) -> None:
+        method = made(rank=64, target_modules=targets)
+        assert method.demands(self.context(hidden_size=65, intermediate_size=65)) == []
+        assert [str(problem) for problem in method.demands(self.context(hidden_size=64, intermediate_size=80))] == [
+            "runs.k.options.rank: got 64 for weights of 64 singular values, of which as many as the rank are dropped; "
+            "allowed: at most 63"
+        ]
+        narrow = self.context(hidden_size=80, intermediate_size=64)
+        assert bool(method.demands(narrow)) == (targets == "all-linear")  # by name it may be one of attention
 
     def test_a_rank_that_leaves_nothing(self, base: Base) -> None:
         with pytest.raises(
