@@ -58,15 +58,16 @@ def task_rows(on: HarnessTask) -> pd.DataFrame:
     """Give what a task asks: rows with prompt and target, without the examples of few-shot prompts.
 
     Raises:
-        UserError: the harness is not installed, there is no such task, or it is not of local files.
+        UserError: the harness is not installed, there is no such task, it cannot be read, or it is not of local files.
     """
-    with _opened(on) as manager:
-        task = manager.load([on.task])["tasks"][on.task]
-        documents = task.doc_iterator(rank=0, limit=on.max_rows, world_size=1)
-        rows = [
-            {"id": f"{on.task}:{i}", "prompt": str(task.doc_to_text(d)), "target": str(task.doc_to_target(d))}
-            for i, d in documents
-        ]
+    with _opened(on) as loaded:
+        task = loaded["tasks"][on.task]
+        try:
+            documents = task.doc_iterator(rank=0, limit=on.max_rows, world_size=1)
+            asked = [(i, str(task.doc_to_text(d)), str(task.doc_to_target(d))) for i, d in documents]
+        except Exception as error:  # a template or function of the user's raises what it likes
+            raise _unreadable(on, error) from error
+    rows = [(f"{on.task}:{i}", prompt, target) for i, prompt, target in asked]
     table = pd.DataFrame(rows, columns=["id", "prompt", "target"], dtype="str")
     return table.assign(fact=table["id"]).reindex(columns=ROW_COLUMNS, fill_value="")
 
@@ -87,10 +88,9 @@ def measure_task(on: HarnessTask, model: torch.nn.Module, base: Base, batch_size
     Raises:
         UserError: as `task_rows`; or the metric does not say right or wrong.
     """
-    with _opened(on) as manager:
+    with _opened(on) as loaded:
         from lm_eval.evaluator import evaluate
 
-        loaded = manager.load([on.task])
         task = loaded["tasks"][on.task]
         if task.get_config("num_fewshot") is None:
             task.set_config(key="num_fewshot", value=0)
@@ -119,36 +119,49 @@ def _verdicts(on: HarnessTask, samples: Sequence[dict[str, Any]]) -> pd.DataFram
     )
 
 
+def _unreadable(on: HarnessTask, error: Exception) -> UserError:
+    """Make the error of a task whose files the harness cannot use."""
+    return UserError(f"{on.where}: the harness cannot read the task {on.task!r}: {type(error).__name__}: {error}")
+
+
 @contextlib.contextmanager
 def _opened(on: HarnessTask) -> Iterator[Any]:
-    """Give the harness's manager of the tasks of a folder, in the folder, with a cache of data sets of its own."""
+    """Give a task as the harness loads it; its data set lies in a temporary folder meanwhile."""
     try:
         import datasets
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise UserError(f"{on.where}: {INSTALL}") from None
-    folder, cache = on.folder.resolve(), datasets.config.HF_DATASETS_CACHE
     for name in ("lm_eval", "lm_eval.evaluator"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    folder, cache = on.folder.resolve(), datasets.config.HF_DATASETS_CACHE
     manager = TaskManager(include_path=str(folder), include_defaults=False)
+    _require_local(on, manager)
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            datasets.config.HF_DATASETS_CACHE = Path(temporary)
+            with contextlib.chdir(folder):  # so that names of files are relative to it
+                loaded = manager.load([on.task])
+        except Exception as error:  # as above
+            raise _unreadable(on, error) from error
+        finally:
+            datasets.config.HF_DATASETS_CACHE = cache
+        yield loaded
+
+
+def _require_local(on: HarnessTask, manager: Any) -> None:
+    """Refuse a task that is not there, or whose data are not in files."""
     if on.task not in manager.all_subtasks:
         known = ", ".join(manager.all_subtasks) or "no YAML file of a task is there"
         hint = nearest(on.task, manager.all_subtasks)
-        raise UserError(
-            f"{on.where}.task: got {on.task!r}; allowed: {known}" + (f"; did you mean {hint!r}?" if hint else "")
-        )
+        did_you_mean = f"; did you mean {hint!r}?" if hint else ""
+        raise UserError(f"{on.where}.task: got {on.task!r}; allowed: {known}{did_you_mean}")
     source = (manager.task_index[on.task].cfg or {}).get("dataset_path")
     if source not in LOCAL:
         raise UserError(
             f"{on.where}: the task's dataset_path: got {source!r}; allowed: {', '.join(LOCAL)}, with "
             "dataset_kwargs.data_files of files in the folder; nothing is fetched"
         )
-    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(folder):
-        datasets.config.HF_DATASETS_CACHE = Path(temporary)
-        try:
-            yield manager
-        finally:
-            datasets.config.HF_DATASETS_CACHE = cache
 
 
 def _as_harness_model(on: HarnessTask, model: torch.nn.Module, base: Base, batch_size: int, label: str) -> Any:

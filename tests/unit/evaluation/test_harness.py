@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,25 @@ def test_what_the_harness_cannot_do_here_is_refused(base: Base, folder: Path) ->
         task_rows(task(folder, "hat"))
     with pytest.raises(UserError, match=r"dataset_path: got 'super_glue'; allowed: json, csv, .*; nothing is fetched"):
         task_rows(task(folder, "remote"))
+    (folder / "hats.jsonl").write_text('{"colour": "red"}\n')
+    with pytest.raises(UserError, match=r"cannot read the task 'hats': UndefinedError: 'prompt' is undefined"):
+        task_rows(task(folder))
+    (folder / "hats.jsonl").unlink()
+    with pytest.raises(UserError, match=r"cannot read the task 'hats': FileNotFoundError: Unable to find '\S+hats"):
+        task_rows(task(folder))
+
+
+@there
+@foreign
+def test_a_base_at_a_relative_path_can_do_it(base: Base, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base.folder.parent)
+    moved = replace(base, folder=Path(base.folder.name))
+    assert len(measure_task(task(folder, max_rows=2), moved.model(), moved, 8, "x")) == 2
+
+
+@there
+@foreign
+def test_a_metric_must_say_right_or_wrong(base: Base, folder: Path) -> None:
     with pytest.raises(UserError, match=r"x.metric: got 'f1'; allowed: acc"):
         measure_task(task(folder, metric="f1"), base.model(), base, 8, "x")
     with pytest.raises(UserError, match=r"x.filter: got 'strict'; allowed: none$"):
