@@ -35,6 +35,11 @@ class PromptSource:
     mask: torch.Tensor | None = None
     end: int | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether the caller says anything."""
+        return self.mask is not None or self.end is not None
+
     def prompt(self, before: int, num: int, batch: int) -> Prompt:
         """Say which tokens of a pass are a prompt's.
 
@@ -43,13 +48,15 @@ class PromptSource:
             num: tokens of the pass.
             batch: rows of the pass; more than the mask's where each is followed by several beams.
         """
-        if self.end is None and self.mask is None:
+        if not self.known:
             return before == 0
         if self.end is not None and (self.mask is None or before >= self.end):
             if before >= self.end or before + num <= self.end:
                 return before < self.end
             return torch.arange(before, before + num)[None].expand(batch, -1) < self.end
         assert self.mask is not None
+        if self.end is None and self.mask.shape != (batch, num):
+            raise UserError(f"IMSM: the prompt mask is of {tuple(self.mask.shape)}, and the input of {(batch, num)}")
         start = 0 if self.end is None else before
         part = self.mask[:, start : start + num].bool()
         part = torch.cat([part, part.new_zeros(len(part), num - part.shape[1])], 1)
@@ -161,6 +168,11 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             past = DynamicCache(config=backbone.config)
         held = None if past is None else open_memories(past, name, backbone.config)
         length = 0 if past is None else past.get_seq_length()
+        if backbone.training and not self.source.known and self.configs[name].gate == "query":
+            raise UserError(
+                "IMSM: where is the prompt? In training the gate must know: give labels, -100 on the prompt, or "
+                "prompt_mask, true there; for text without prompts one that is true everywhere"
+            )
         mask, positions = given.get("attention_mask"), given.get("position_ids")
         real = mask[:, -num:] if isinstance(mask, torch.Tensor) and mask.ndim == 2 else None
         starts = None

@@ -173,11 +173,13 @@ def test_dropout_is_of_training_and_of_the_tuned_memory_alone():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
     woven = force(shake(weave(noisy)), 1.0).train()
-    assert torch.equal(logits_of(woven), logits_of(gpt2()))
+    prompt = torch.ones_like(IDS)
+    assert torch.equal(logits_of(woven, prompt_mask=prompt), logits_of(gpt2()))
     assert all(module.training for module in woven.modules())
     for rate, equal in ((0.0, True), (0.5, False)):
         woven = shake(weave(llama(), gate_dropout=rate)).train()
-        assert torch.equal(logits_of(woven), logits_of(woven)) == equal
+        one, other = (logits_of(woven, prompt_mask=prompt) for _ in range(2))
+        assert torch.equal(one, other) == equal
 
 
 def test_dropout_is_on_the_outputs_of_both_matrices():

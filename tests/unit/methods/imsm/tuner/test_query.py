@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from knowtune.common.errors import UserError
 from knowtune.methods.imsm.tuner.query import Sums, running_queries
 from knowtune.text.prompt_tokens import prompt_tokens
 
@@ -82,6 +83,16 @@ def test_text_that_is_all_learned_is_computed_as_without_labels():
     with torch.no_grad():
         assert torch.equal(woven(input_ids=IDS, labels=IDS).logits, logits_of(woven))
         assert not torch.allclose(woven(input_ids=IDS, labels=LABELS).logits, logits_of(woven), atol=1e-4)
+
+
+def test_a_prompt_that_nobody_names_is_an_error_in_training():
+    woven = weave(llama()).train()
+    with pytest.raises(UserError, match="where is the prompt\\? In training the gate must know: give labels"):
+        woven(input_ids=IDS)
+    with pytest.raises(UserError, match=r"the prompt mask is of \(2, 5\), and the input of \(2, 8\)"):
+        woven(input_ids=IDS, prompt_mask=torch.ones(2, 5))
+    assert weave(llama(), gate="token").train()(input_ids=IDS).logits.requires_grad
+    assert torch.isfinite(woven(input_ids=IDS, prompt_mask=torch.ones_like(IDS)).logits).all()
 
 
 def test_rows_packed_by_their_positions_are_computed_as_alone():
