@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from knowtune.common.errors import UserError
+from knowtune.methods.imsm.tuner.backbone import arguments_of
 from knowtune.methods.imsm.tuner.query import Sums
 
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that hold keys and values, and no more
@@ -94,6 +95,14 @@ class Memories:
             self.frozen.layers = [_half(layer, 0) for layer in self.joint.layers]
             self.tuned.layers = [_half(layer, 1) for layer in self.joint.layers]
             self.joint = None
+
+
+def keeps_keys(backbone: Any) -> bool:
+    """Whether a backbone has layers that keep keys and values."""
+    if "past_key_values" not in arguments_of(backbone):
+        return False
+    layers = DynamicCache(config=backbone.config).layers
+    return not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
 
 
 def open_memories(cache: Any, adapter: str, config: Any) -> Memories:

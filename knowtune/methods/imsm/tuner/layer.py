@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,78 +12,15 @@ from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
 from knowtune.methods.imsm.tuner.backbone import adapter_layers, arguments_of, without_adapters
-from knowtune.methods.imsm.tuner.cache import Memories, open_memories
+from knowtune.methods.imsm.tuner.cache import keeps_keys, open_memories
 from knowtune.methods.imsm.tuner.config import ImsmConfig
 from knowtune.methods.imsm.tuner.gate import Gate, mix
 from knowtune.methods.imsm.tuner.paired import Pairing, both_rows
-from knowtune.methods.imsm.tuner.query import Prompt, running_queries
+from knowtune.methods.imsm.tuner.passes import PromptSource, Run, give_back, states_of
+from knowtune.methods.imsm.tuner.query import running_queries
 from knowtune.models.hidden_states import evaluating
 
 FIXED = 0.5
-
-
-@dataclass
-class PromptSource:
-    """Where a caller's prompt is.
-
-    Args:
-        mask: true at a prompt's tokens  # (batch, seq); None: by the rule
-        end: how many tokens the prompt of a generation has; None: outside of a generation.
-    """
-
-    mask: torch.Tensor | None = None
-    end: int | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether the caller says anything."""
-        return self.mask is not None or self.end is not None
-
-    def prompt(self, before: int, num: int, batch: int) -> Prompt:
-        """Say which tokens of a pass are a prompt's.
-
-        Args:
-            before: tokens in the cache.
-            num: tokens of the pass.
-            batch: rows of the pass; more than the mask's where each is followed by several beams.
-        """
-        if not self.known:
-            return before == 0
-        if self.end is not None and (self.mask is None or before >= self.end):
-            if before >= self.end or before + num <= self.end:
-                return before < self.end
-            return torch.arange(before, before + num)[None].expand(batch, -1) < self.end
-        assert self.mask is not None
-        if self.end is None and self.mask.shape != (batch, num):
-            raise UserError(f"IMSM: the prompt mask is of {tuple(self.mask.shape)}, and the input of {(batch, num)}")
-        start = 0 if self.end is None else before
-        part = self.mask[:, start : start + num].bool()
-        part = torch.cat([part, part.new_zeros(len(part), num - part.shape[1])], 1)
-        return part.repeat_interleave(batch // len(part), 0) if len(part) and batch % len(part) == 0 else part
-
-
-@dataclass
-class Run:
-    """One pass of a backbone.
-
-    Args:
-        name: of the adapter.
-        cache: the caller's; None where none is wanted.
-        held: both memories in it.
-        prompt: which tokens of the pass are a prompt's.
-        real: 0 for padding  # (batch, seq); None: there is none
-        starts: where packed rows start  # (batch, seq); None: nowhere
-        frozen: the base's states  # (batch, seq, d); None where both memories share the pass
-    """
-
-    name: str
-    cache: Any
-    held: Memories | None
-    prompt: Prompt
-    real: torch.Tensor | None
-    starts: torch.Tensor | None
-    frozen: torch.Tensor | None = None
-    nested: int = 0  # passes of the same backbone within this one
 
 
 class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
@@ -101,6 +37,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.source = PromptSource()
         self.run: Run | None = None
         self.backbone = (backbone,)  # in a tuple, so that it is no child
+        self.keeps_keys = keeps_keys(backbone)
         self.layers: list[Any] = []  # of the inner adapter; they have their own parents
         self.pairing: Pairing | None = None
         self.hooks = (
@@ -150,22 +87,19 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if run.held is not None:
             run.held.split(backbone.config)
         wanted: dict[str, Any] = {"use_cache": run.cache is not None}
+        frozen = {} if run.held is None else {"past_key_values": run.held.frozen}
+        tuned = {} if run.held is None else {"past_key_values": run.held.tuned}
         quiet = {key: False for key in ("output_hidden_states", "output_attentions") if given.get(key)}
-        past = run.held and run.held.frozen
         mode = evaluating(backbone) if backbone.training else nullcontext()
         with torch.no_grad(), without_adapters(self.layers), mode:
-            run.frozen = _states(backbone(**{**given, **wanted, **quiet, "past_key_values": past}))
-        return (), {**given, **wanted, "past_key_values": run.held and run.held.tuned}
+            run.frozen = states_of(backbone(**{**given, **wanted, **quiet, **frozen}))
+        return (), {**given, **wanted, **tuned}
 
     def _open(self, backbone: Any, given: dict[str, Any], name: str) -> Run:
         """Read what a caller gives."""
         tokens = given["inputs_embeds"] if given.get("input_ids") is None else given["input_ids"]
         batch, num = tokens.shape[:2]
-        past, use_cache = given.get("past_key_values"), given.get("use_cache")
-        if use_cache is None:
-            use_cache = past is not None or (getattr(backbone.config, "use_cache", False) and not backbone.training)
-        if past is None and use_cache:
-            past = DynamicCache(config=backbone.config)
+        past = self._cache(backbone, given)
         held = None if past is None else open_memories(past, name, backbone.config)
         length = 0 if past is None else past.get_seq_length()
         if backbone.training and not self.source.known and self.configs[name].gate == "query":
@@ -179,6 +113,24 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if mask is None and positions is not None and positions.ndim == 2 and not length:
             starts = (positions == 0).expand(batch, -1)
         return Run(name, past, held, self.source.prompt(length, num, batch), real, starts)
+
+    def _cache(self, backbone: Any, given: dict[str, Any]) -> Any:
+        """Take the caller's cache, or make one where one is wanted; None where none is.
+
+        Raises:
+            UserError: the model keeps another state than keys and values.
+        """
+        past, wanted = given.get("past_key_values"), given.get("use_cache")
+        if not self.keeps_keys:
+            if wanted or past is not None:
+                raise UserError(
+                    f"IMSM: {type(backbone).__name__} keeps no keys and values, but a state of its own, of which there "
+                    "is none for a second memory; pass use_cache=False"
+                )
+            return None
+        if wanted is None:
+            wanted = past is not None or (getattr(backbone.config, "use_cache", False) and not backbone.training)
+        return DynamicCache(config=backbone.config) if past is None and wanted else past
 
     def _pairs(self, backbone: Any, run: Run) -> bool:
         """Whether both memories share this pass: a step of a generation, by an inner adapter that allows it."""
@@ -199,7 +151,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             self.pairing.leave()
         if output is None:  # the pass has failed
             return None
-        states = _states(output)
+        states = states_of(output)
         if run.frozen is None:
             both = states.unflatten(0, (-1, 2))  # (batch, memories, seq, d)
             mixed = self._mix(run, both[:, 0], both[:, 1])
@@ -207,7 +159,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             mixed = self._mix(run, run.frozen, states)
         if run.held is not None:
             run.held.show(run.cache)
-        return _give_back(output, mixed, run)
+        return give_back(output, mixed, run)
 
     def _mix(self, run: Run, frozen: torch.Tensor, tuned: torch.Tensor) -> torch.Tensor:
         """Mix two memories' states, in float32  # (batch, seq, d), in the states' type."""
@@ -246,25 +198,3 @@ NOT_MERGED = (
     "IMSM mixes what two models say of each token by a gate that depends on the token, so no single weight computes "
     "it; keep base, inner adapter and gate together"
 )
-
-
-def _states(output: Any) -> torch.Tensor:
-    states: torch.Tensor = output[0] if isinstance(output, tuple) else output.last_hidden_state
-    return states
-
-
-def _give_back(output: Any, mixed: torch.Tensor, run: Run) -> Any:
-    """Put the mix and the caller's cache into what a backbone gives, a tuple or an output of transformers."""
-    if isinstance(output, tuple):
-        rest = [run.cache if isinstance(part, DynamicCache) else part for part in output[1:]]
-        return (mixed, *(part for part in rest if part is not None))
-    if run.frozen is None:
-        for name in ("hidden_states", "attentions"):
-            if getattr(output, name, None) is not None:
-                setattr(output, name, tuple(part[1::2] for part in getattr(output, name)))
-    output.last_hidden_state = mixed
-    if getattr(output, "past_key_values", None) is not None or run.cache is not None:
-        output.past_key_values = run.cache
-    if getattr(output, "hidden_states", None) is not None:
-        output.hidden_states = (*output.hidden_states[:-1], mixed)
-    return output

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftConfig
-from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 
@@ -23,10 +21,10 @@ from knowtune.methods.imsm.tuner.backbone import (
     require_same,
 )
 from knowtune.methods.imsm.tuner.config import ImsmConfig
-from knowtune.methods.imsm.tuner.layer import NOT_MERGED, ImsmLayer, PromptSource
+from knowtune.methods.imsm.tuner.inner import GATE, require_gate, tuner_of
+from knowtune.methods.imsm.tuner.layer import NOT_MERGED, ImsmLayer
+from knowtune.methods.imsm.tuner.passes import PromptSource
 from knowtune.text.prompt_tokens import prompt_tokens
-
-GATE = f".{NAME}.imsm_gate."
 
 
 class ImsmModel(BaseTuner):  # type: ignore[misc]
@@ -71,7 +69,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
         if (tuner := vars(config).pop("tuner", None)) is not None:
             self.inner_tuner = (tuner,)
             return True
-        kind = _tuner_of(inner)
+        kind = tuner_of(inner)
         before = probe(model)
         if "inner_tuner" not in vars(self):
             self.inner_tuner = (kind(model, {name: inner}, name),)  # in a tuple, so that it is no child
@@ -180,7 +178,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Any], unwanted_adapter_names: list[str]
     ) -> dict[str, Any]:
         """Take the inner adapter's tensors, named as its own tuner saves them, and the gate's."""
-        inner = _tuner_of(config.adapter)
+        inner = tuner_of(config.adapter)
         given = (model, config.adapter, adapter_name, state_dict, unwanted_adapter_names)
         tensors = {key: value for key, value in inner._get_adapter_state_dict(*given).items() if GATE not in key}
         named = {inner._remove_adapter_name_from_key(key, adapter_name): value for key, value in tensors.items()}
@@ -198,43 +196,9 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
     ) -> dict[str, Any]:
         gates = {key: value for key, value in state_dict.items() if GATE in key}
         rest = {key: value for key, value in state_dict.items() if GATE not in key}
-        _require_gate(config, gates)
-        inner = _tuner_of(config.adapter)
+        require_gate(config, gates)
+        inner = tuner_of(config.adapter)
         loaded: dict[str, Any] = inner._remap_adapter_state_dict_for_load(
             model=model, config=config.adapter, adapter_name=adapter_name, state_dict=rest
         )
         return loaded | {key.replace(GATE, f"{GATE}{adapter_name}.", 1): value for key, value in gates.items()}
-
-
-def _tuner_of(config: PeftConfig) -> Any:
-    """Return the tuner of an inner adapter.
-
-    Raises:
-        UserError: PEFT has none that weaving can use.
-    """
-    tuners: dict[Any, Any] = PEFT_TYPE_TO_TUNER_MAPPING
-    tuner = tuners.get(config.peft_type)
-    name = str(getattr(config.peft_type, "value", config.peft_type)).lower()
-    if not isinstance(tuner, type) or not issubclass(tuner, BaseTuner):
-        raise UserError(f"IMSM: inner: {name} has no tuner of PEFT's kind; take one that has, e.g. LORA")
-    if getattr(tuner, "uses_shared_state", False):
-        raise UserError(f"IMSM: inner: {name} keeps weights outside the model's layers, which would not be saved")
-    return tuner
-
-
-def _require_gate(config: ImsmConfig, gates: dict[str, Any]) -> None:
-    """Refuse a saved adapter without its gate, or with another's.
-
-    Raises:
-        UserError: says which shape there is, and which there should be.
-    """
-    if config.gate == "fixed":
-        return
-    rank, width = config.gate_rank, config.hidden_size or 0
-    inputs = (4 if config.gate == "query" else 2) * width
-    wanted = {"down.weight": (rank, inputs), "up.weight": (width, rank)}
-    shapes = {key.rpartition(GATE)[2]: tuple(value.shape) for key, value in gates.items()}
-    if shapes != wanted:
-        got = ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items())) or "none"
-        allowed = ", ".join(f"{name} {shape}" for name, shape in sorted(wanted.items()))
-        raise UserError(f"IMSM: the saved adapter has another gate than its config says: got {got}; allowed: {allowed}")

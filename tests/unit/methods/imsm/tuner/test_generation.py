@@ -6,10 +6,12 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import DynamicCache, StaticCache, TextStreamer
 
 from knowtune.common.errors import UserError
 from knowtune.models.decoder import Decoder
+from tests.unit.methods.sk_tuning.tuner.models import built
 
 from .models import CAUSAL, IDS, INNERS, PROMPT, gemma, layer_of, llama, logits_of, shake, weave
 
@@ -196,6 +198,39 @@ def test_a_candidate_that_another_model_writes_is_no_prompt():
     woven = shake(weave(llama()), scale=0.5)
     assisted = woven.generate(input_ids=SHORT[:1], prompt_lookup_num_tokens=2, **PLAIN)
     assert torch.equal(assisted, recompute(woven, SHORT[:1]))
+
+
+SMALL = {"vocab_size": 24, "hidden_size": 16, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 1}
+WIDE = {**SMALL, "num_attention_heads": 4, "intermediate_size": 24, "num_key_value_heads": 2}
+OTHERS = {  # experts, a window beside none, learned positions, a head that scales; keys and values beside other states
+    "MixtralForCausalLM": {**WIDE, "num_local_experts": 4},
+    "Gemma3ForCausalLM": {**WIDE, "head_dim": 4, "sliding_window": 6, "query_pre_attn_scalar": 4},
+    "OPTForCausalLM": {**SMALL, "num_attention_heads": 4, "ffn_dim": 24, "word_embed_proj_dim": 16},
+    "GraniteForCausalLM": {**WIDE, "logits_scaling": 3.0},
+    "Lfm2ForCausalLM": {**WIDE, "layer_types": ["conv", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_answers_of_other_kinds_of_models_are_those_of_recomputing(name):
+    def make():
+        return built(name, **{"initializer_range": 0.3, "eos_token_id": 2, "init_std": 0.3, **OTHERS[name]})
+
+    woven = weave(make(), LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"]))
+    assert torch.equal(logits_of(woven), logits_of(make()))
+    shake(woven, scale=0.5)
+    assert (logits_of(woven) - logits_of(make())).abs().max() > 1e-2
+    assert torch.equal(woven.generate(input_ids=SHORT, **PLAIN), recompute(woven, SHORT))
+
+
+def test_a_model_without_keys_and_values_answers_without_a_cache():
+    model = built("MambaForCausalLM", **SMALL, state_size=4, eos_token_id=2)
+    woven = shake(weave(model, LoraConfig(r=2, target_modules=["in_proj"])))
+    with pytest.raises(
+        UserError, match=r"MambaModel keeps no keys and values, but a state of its own.*use_cache=False"
+    ):
+        woven.generate(input_ids=SHORT, **PLAIN)
+    assert torch.equal(woven.generate(input_ids=SHORT, use_cache=False, **PLAIN), recompute(woven, SHORT))
 
 
 def test_hidden_states_and_attentions_of_a_step_are_the_tuned_models():
