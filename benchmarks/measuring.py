@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,13 @@ def number_of_child(arguments: Sequence[str]) -> int:
     command = [sys.executable, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return int(done.stdout.split()[-1])
+
+
+def machine() -> str:
+    """Name the machine that measures: its cores and its processor."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
 
 
 @contextmanager

@@ -49,7 +49,7 @@ WITHOUT = {
     "distillation": "replay + ewc",
     "the anchor": "replay + distil both",
 }  # WHOLE less one
-PROTECT_SAMPLES = 512  # sequences of a source that Fisher information is taken on
+PROTECT_SAMPLES = {"self": 512, "known": 200}  # sequences of a source that Fisher information is taken on, at most
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the member and its options
     "lora": ("lora", {"rank": 16, "alpha": 32.0}),
     "full": ("full", {}),
@@ -126,7 +126,8 @@ def masked(
     """
     if share is None:
         return Arm(method, selector, selector=selector)
-    protect = {"from": list(sources), "share": share, "form": form, "samples": PROTECT_SAMPLES}
+    samples = min(PROTECT_SAMPLES[source] for source in sources)
+    protect = {"from": list(sources), "share": share, "form": form, "samples": samples}
     names = [selector, "contrast" if form == "contrast" else f"{share:.0%} protected, {' + '.join(sources)}"]
     name = " + ".join([", ".join(names), *([parts] if parts else [])])
     return Arm(method, name, PRESERVE[parts] if parts else {}, selector, protect)
@@ -213,6 +214,7 @@ def stories() -> list[Part]:
         Part(of_parts("full", "strong ewc"), (2e-4, 3e-4), CORE),
         Part(of_parts("full", "plain"), rates["full"], FEW),
         Part(without_data, rates["full"][:3], FEW),
+        Part(of_parts("full", "ewc"), rates["full"][:2], CORE),
         Part(masks, rates["mask"], FEW),
         Part(of_parts("full", "replay + distil both"), full, FEW),
         Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora, FEW),

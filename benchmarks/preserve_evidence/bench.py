@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.evidence.bench import BATCH, SEEDS, Bench
 from benchmarks.evidence.comparisons import GRID_SEED
-from benchmarks.measuring import peak_memory
+from benchmarks.measuring import machine, peak_memory
 from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, Arm, Part
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.kept import Keeper
@@ -121,7 +121,7 @@ class PreserveBench(Bench):
             self.mix(method.fold(fitted.model), setting, scores)
         self.add(
             "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, ready=ready,
-            memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable,
+            memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
         )  # fmt: skip
 
     def attached(self, method: Method, mask: Mask | None, preservation: Preservation | None) -> torch.nn.Module:

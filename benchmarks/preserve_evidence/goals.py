@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from benchmarks.evidence.comparisons import MIN_SEEDS
 from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults
 
 
@@ -38,12 +39,18 @@ def goal_of(task: str, arm: str) -> Goal:
     return (GOALS if any(word in arm for word in DATA) else WITHOUT_DATA)[task]
 
 
-def reaches(result: TaskResults, arm: str) -> bool | None:
-    """Tell whether an arm's means at its chosen rate are within its goal; None where plain LoRA is not finished."""
-    plain, own = (list(result.comparison.run(name).values()) for name in (PLAIN_LORA, arm))
-    if not plain or not own:
-        return None
-    goal = goal_of(result.name, arm)
-    behind = statistics.fmean(m[LEARNED] for m in plain) - statistics.fmean(m[LEARNED] for m in own)
-    lost, drift = (statistics.fmean(metrics[name] for metrics in own) for name in (LOST, DRIFT))
-    return behind <= goal.behind and lost <= goal.lost and (goal.drift is None or drift <= goal.drift)
+def reached_at(result: TaskResults, arm: str) -> list[float]:
+    """List the rates at which an arm's means over seeds are within its goal, beside plain LoRA at its chosen rate."""
+    comparison, goal = result.comparison, goal_of(result.name, arm)
+    plain, seeds = comparison.run(PLAIN_LORA).values(), comparison.seeds(arm).values()
+    if not plain:
+        return []
+    wanted = statistics.fmean(metrics[LEARNED] for metrics in plain) - goal.behind
+    return [
+        rate
+        for rate in sorted({rate for rates in seeds for rate in rates})
+        if len(own := [rates[rate] for rates in seeds if rate in rates]) >= MIN_SEEDS
+        and statistics.fmean(metrics[LEARNED] for metrics in own) >= wanted
+        and statistics.fmean(metrics[LOST] for metrics in own) <= goal.lost
+        and (goal.drift is None or statistics.fmean(metrics[DRIFT] for metrics in own) <= goal.drift)
+    ]

@@ -14,7 +14,7 @@ from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_
 from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, PARTS, RATES, WHOLE, WITHOUT
 from benchmarks.preserve_evidence.correlations import correlation_table
 from benchmarks.preserve_evidence.figures import draw_frontier
-from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, reaches
+from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, reached_at
 from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults, read_results
 from benchmarks.preserve_evidence.texts import (
     CLAIMS,
@@ -111,7 +111,9 @@ def targets(result: TaskResults) -> Iterator[str]:
         against = comparison.difference(arm, PLAIN_LORA, LEARNED)
         text = "–" if arm == PLAIN_LORA else markdown.difference_text(against)
         cells = [arm, str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", learned, text, *lost]
-        cells.append({True: "**yes**", False: "no", None: "–"}[reaches(result, arm)])
+        at, chosen = reached_at(result, arm), comparison.rate(arm)
+        others = f"at {', '.join(f'{rate:g}' for rate in at)}" if at else "no"
+        cells.append("**yes**" if chosen in at else others)
         yield f"| {' | '.join(cells)} |"
 
 
@@ -133,21 +135,23 @@ def switched_off(every: Sequence[Comparison]) -> Iterator[str]:
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield the median cost of an arm's trainings, beside plain training's by the same method."""
-    yield "| task | arm | CPU seconds of training | × plain | before it | peak memory, MB | × plain |"
-    yield "| --- " * 7 + "|"
+    """Yield the median cost of an arm's trainings, beside plain training's by the same method on the same machine."""
+    yield "| task | arm | CPU seconds of training | × plain | before it | peak memory, MB | × plain | machine |"
+    yield "| --- " * 8 + "|"
     for result in results:
         for arm in result.arms:
+            machine = result.machine(arm)
+            if machine is None:  # a mixture costs no training
+                continue
             method = arm.partition(": ")[0]
             plain = f"{method}: {'random' if method in BUDGETS else 'plain'}"
             cells = []
             for key, scale, digits in (("cpu", 1.0, 1), ("memory", 1e-6, 0)):
-                own, beside = result.median(arm, key), result.median(plain, key)
-                cells.append("–" if own is None else f"{own * scale:.{digits}f}")
-                cells.append("–" if own is None or not beside else f"{own / beside:.2f}")
-            ready = result.median(arm, "ready")
-            if ready is not None:
-                yield f"| {result.name} | {arm} | {cells[0]} | {cells[1]} | {ready:.1f} | {cells[2]} | {cells[3]} |"
+                own, beside = result.median(arm, key, machine), result.median(plain, key, machine)
+                assert own is not None
+                cells += [f"{own * scale:.{digits}f}", f"{own / beside:.2f}" if beside else "–"]
+            cells.insert(2, f"{result.median(arm, 'ready', machine):.1f}")
+            yield f"| {result.name} | {arm} | {' | '.join(cells)} | {machine} |"
 
 
 def table(result: TaskResults) -> Iterator[str]:

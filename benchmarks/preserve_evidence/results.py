@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -29,12 +30,14 @@ class TaskResults:
         base: the pristine base's piece.
         trainings: all finished ones.
         comparison: of all arms, named METHOD: PARTS.
+        timings: trainings done again on a second machine, for what they cost there.
     """
 
     name: str
     base: dict[str, Any]
     trainings: Sequence[dict[str, Any]]
     comparison: Comparison
+    timings: Sequence[dict[str, Any]] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -62,9 +65,15 @@ class TaskResults:
         chosen = {parts: rate for parts in own if (rate := self.comparison.rate(lead + parts)) is not None}
         return Comparison(f"{self.name}, {method}", LEARNED, LOST, self.base["metrics"], own, chosen)
 
-    def median(self, arm: str, key: str) -> float | None:
-        """Give the median of a cost over an arm's trainings; None of a mixture, which costs none."""
-        own = [float(piece[key]) for piece in self.trainings if piece["arm"] == arm]
+    def machine(self, arm: str) -> str | None:
+        """Name the machine that most of an arm's trainings ran on; None of a mixture, which costs none."""
+        ran = Counter(piece["machine"] for piece in self.trainings if piece["arm"] == arm)
+        return ran.most_common(1)[0][0] if ran else None
+
+    def median(self, arm: str, key: str, machine: str) -> float | None:
+        """Give the median of a cost over what ran of an arm on one machine; None where nothing did."""
+        ran = [*self.trainings, *self.timings]
+        own = [float(piece[key]) for piece in ran if piece["arm"] == arm and piece["machine"] == machine]
         return statistics.median(own) if own else None
 
 
@@ -79,7 +88,8 @@ def read_results(work: Path) -> list[TaskResults]:
         trainings = [piece for piece in pieces if piece["what"] == "training"]
         mixtures = [piece for piece in pieces if piece["what"] == "mixture"]
         comparison = compare(name, base["metrics"], trainings, mixtures)
-        results.append(TaskResults(name, base, trainings, comparison))
+        timings = [piece for piece in pieces if piece["what"] == "timing"]
+        results.append(TaskResults(name, base, trainings, comparison, timings))
     return [result for result in results if result.arms]
 
 

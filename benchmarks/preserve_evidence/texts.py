@@ -44,7 +44,7 @@ What this page rests on:""".split("\n")
 TARGETS = """\
 Each arm at the learning rate, of those tried, that learns most with seed 100, which no result has; a
 mixture at the alpha that its own rule chooses. *Reached* is by the means, and beside plain LoRA at its
-own best rate.""".split("\n")
+own best rate; *at R* names other rates at which the means reach it, seen with the results in view.""".split("\n")
 
 RULES = """\
 Counted over tasks and methods: a win or a loss where the 95 % interval of the differences by seed

@@ -49,7 +49,14 @@ def trained(arm: str, points: Mapping[float, tuple[float, float]], num: int = 3)
     for seed in (GRID_SEED, *range(num)):
         for rate, (learned, lost) in points.items():
             piece = {"what": "training", "arm": arm, "seed": seed, "learning_rate": rate, "identity": "a"}
-            costs = {"cpu": 2.0 if "self" in arm else 1.0, "ready": 0.5, "memory": 10**6, "steps": 4, "wall": 1.0}
+            costs = {
+                "cpu": 2.0 if "self" in arm else 1.0,
+                "ready": 0.5,
+                "memory": 10**6,
+                "steps": 4,
+                "wall": 1.0,
+                "machine": "here",
+            }
             yield {**piece, "key": f"{arm}{seed}{rate}", "metrics": scores(learned, lost, seed), **costs}
 
 
@@ -97,7 +104,7 @@ def test_a_mixture_is_judged_at_the_alpha_that_its_own_rule_chooses_with_the_gri
     result = read(tmp_path, [*trained("lora: plain", PLAIN), *mixtures(name, points, on_choice)])
     assert result.comparison.rate(name) == 0.5  # alpha 1 learns most
     assert result.arms == ["lora: plain", name]
-    assert result.median(name, "cpu") is None
+    assert result.machine(name) is None
     for choice in on_choice.values():  # none within the bound: the one that forgets least
         choice["forgotten"] += 0.2
     assert results.chosen_alpha(mixtures(name, points, on_choice)) == 0.5
@@ -117,19 +124,24 @@ def test_arms_with_too_few_seeds_are_named_and_in_no_table(tmp_path: Path) -> No
 
 
 def test_a_goal_is_beside_plain_lora_and_milder_without_data(tmp_path: Path) -> None:
-    arms = {"lora: plain": (0.6, 0.3), "full: self": (0.588, 0.01), "full: replay": (0.588, 0.01)}
-    arms |= {"lora: self": (0.592, 0.021), "lora: replay": (0.592, 0.01)}
-    pieces = [piece for arm, point in arms.items() for piece in trained(arm, {1.0: point})]
-    result = read(tmp_path, pieces, "stories3m-facts")
-    found = {arm: goals.reaches(result, arm) for arm in arms}
-    assert found == {
-        "lora: plain": False,
-        "full: self": True,  # 1.2 points behind, of 1.5
-        "full: replay": False,  # of 1
-        "lora: self": False,  # forgets more than 2 points
-        "lora: replay": True,
+    arms = {
+        "lora: plain": {1.0: (0.6, 0.3)},
+        "full: self": {0.5: (0.588, 0.01), 1.0: (0.59, 0.03)},  # 1.2 points behind, of 1.5
+        "full: replay": {1.0: (0.588, 0.01)},  # of 1
+        "lora: self": {1.0: (0.592, 0.021)},  # forgets more than 2 points
+        "lora: replay + distil both": {1.0: (0.592, 0.01)},
     }
-    assert goals.reaches(result, "mask: random") is None
+    pieces = [piece for arm, points in arms.items() for piece in trained(arm, points)]
+    result = read(tmp_path, pieces, "stories3m-facts")
+    at = {arm: goals.reached_at(result, arm) for arm in (*arms, "mask: random")}
+    reaching = {"full: self": [0.5], "lora: replay + distil both": [1.0]}
+    assert at == {arm: reaching.get(arm, []) for arm in at}
+    rows = {line.split(" | ")[0]: line.split(" | ")[-1] for line in page.targets(result)}
+    assert (rows["| full: self"], rows["| lora: replay + distil both"], rows["| lora: self"]) == (
+        "at 0.5 |",
+        "**yes** |",
+        "no |",
+    )
 
 
 def test_what_is_switched_off_is_counted_over_methods_and_tasks(tmp_path: Path) -> None:
