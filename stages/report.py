@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         task_of(params),
         _read_prepared(args.prepared),
         _baseline(args.baseline, params),
-        _models(args, params, with_examples=reads_answers(metrics)),
+        _models(args, params, with_examples=reads_answers(metrics) or any(_only(params, run) for run in params.runs)),
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
         _selection_plots(args.selected, params),
         _run_plots(args.adapters, params),
@@ -102,7 +102,8 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
         curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
         losses = pd.concat(curves, ignore_index=True)
-        models.append(Model(entry, examples(folder), losses, retained=metrics.get("retention", {})))
+        retained = metrics.get("retention", {})
+        models.append(Model(entry, examples(folder), losses, retained=retained, only=_only(params, name)))
     for name, mixture in params.mixtures.items():
         folder = args.evaluated / "mixtures" / name
         about = f"{mixture.strategy} of {', '.join(mixture.runs)}"
@@ -111,6 +112,13 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         chosen = None if curve is None else pd.DataFrame(curve)
         models.append(Model(entry, examples(folder), None, chosen, metrics.get("retention", {})))
     return models
+
+
+def _only(params: Params, run: str) -> list[str]:
+    """Name the relations that a run's filter lets it learn alone; none where it has no filter `relations`."""
+    chosen = params.filters[params.selections[params.runs[run].selection].filter]
+    names: list[str] = chosen.options.get("relations", {}).get("only", [])
+    return names if "relations" in chosen.strategy else []
 
 
 def _selection_plots(folder: Path, params: Params) -> dict[str, str]:

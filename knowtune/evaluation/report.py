@@ -11,6 +11,7 @@ import pandas as pd
 from knowtune.evaluation.compute_metrics import compute_metrics, over_seeds, reads_answers
 from knowtune.evaluation.constant_baseline import CONSTANT, constant_answer
 from knowtune.evaluation.filter_scores import score_filter
+from knowtune.evaluation.interference import Interference, interference
 from knowtune.evaluation.leaderboard import Entry
 from knowtune.evaluation.push_away import PushAway, push_away, shorten
 from knowtune.evaluation.retention_columns import SetColumn
@@ -53,10 +54,11 @@ class Model:
 
     Args:
         entry: its line of the leaderboard.
-        examples: its results; None where no metric reads answers.
+        examples: its results; None where no metric reads answers and no run learned relations alone.
         curves: seed, split, step, loss; None of a mixture.
         interpolation: of a mixture that chose its alpha: seed, alpha, learned, forgotten, chosen; else None.
         retained: retention set -> its changes over seeds, see `knowtune.evaluation.retention.changes`.
+        only: of a run on a filter `relations`, what it learned alone.
     """
 
     entry: Entry
@@ -64,6 +66,7 @@ class Model:
     curves: pd.DataFrame | None
     interpolation: pd.DataFrame | None = None
     retained: Mapping[str, Any] = field(default_factory=dict)
+    only: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Report:
         run_plots: of runs whose method draws what it trained, by name, as SVG.
         sets: columns of the retention sets.
         retained: model -> what it lost and gained on them, see `Model`.
+        interference: between relations that runs learned alone; None where there are none.
     """
 
     entries: Sequence[Entry]
@@ -103,6 +107,7 @@ class Report:
     run_plots: Mapping[str, str] = field(default_factory=dict)
     sets: Sequence[SetColumn] = ()
     retained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    interference: Interference | None = None
 
 
 def make_report(
@@ -156,6 +161,10 @@ def make_report(
         run_plots=run_plots or {},
         sets=sets,
         retained={model.entry.name: model.retained for model in models},
+        interference=interference(
+            {model.entry.name: model.examples for model in models if model.examples is not None},
+            {model.entry.name: model.only for model in models if model.only},
+        ),
     )
 
 

@@ -6,5 +6,6 @@ FILTERS = {
     "nearest": "knowtune.filters.nearest:Nearest",
     "band": "knowtune.filters.band:Band",
     "mean_variance": "knowtune.filters.mean_variance:MeanVariance",
+    "relations": "knowtune.filters.relations:Relations",
     "interference": "knowtune.filters.interference:Interference",
 }

@@ -28,7 +28,7 @@ from knowtune.training.recipe import Recipe
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
 
-PRESETS = ("minilm", "pararel")  # the project's own; others in presets/ are the user's
+PRESETS = ("minilm", "pararel", "relations")  # the project's own; others in presets/ are the user's
 COMPUTE = Compute(device="cpu", dtype="float32", quantize="none", threads=1)
 TASK = Knowledge()
 REVIEWS = Classification(labels=["bad", "good"])

@@ -65,6 +65,7 @@ FAMILIES: list[tuple[str, type[Member], dict[str, str]]] = [
 MEMBERS = [(family, kind, registry, name) for family, kind, registry in FAMILIES for name in registry]
 # What a member needs beside its defaults, so that it can be made.
 NEEDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("filter", "relations"): {"only": ["colour"]},
     ("method", "lora"): {"rank": 2, "alpha": 4.0},
     ("method", "kasa"): {"rank": 2, "alpha": 4.0},
     ("method", "sk_tuning"): {"text": "Ada lives in "},
