@@ -39,6 +39,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.backbone = (backbone,)  # in a tuple, so that it is no child
         self.keeps_keys = keeps_keys(backbone)
         self.layers: list[Any] = []  # of the inner adapter; they have their own parents
+        self.readers: list[Any] = []  # of these, those that run the backbone by themselves, as SK-Tuning's do
         self.pairing: Pairing | None = None
         self.hooks = (
             backbone.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),
@@ -61,6 +62,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             self.imsm_gate[name] = Gate(width, config.gate_rank, config.gate_dropout, config.gate, device)
         layers = adapter_layers(self.backbone[0])
         self.layers = [layer for _, layer in layers]
+        self.readers = [layer for layer in self.layers if hasattr(layer, "reading")]
         self.pairing = Pairing.of(layers)
 
     def active(self) -> str | None:
@@ -76,7 +78,7 @@ class ImsmLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             self.run.nested += 1
             return None
         name = self.active()
-        if name is None or any(getattr(layer, "reading", False) for layer in self.layers):
+        if name is None or any(layer.reading for layer in self.readers):
             return None
         given = {**dict(zip(arguments_of(backbone), args, strict=False)), **options}
         self.run = run = self._open(backbone, given, name)
