@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import ADAPTER_CARD, COMPOSED, MERGED
@@ -14,15 +15,20 @@ from knowtune.common.files import read_json
 from knowtune.merging.fold import load_seed, merge_seed
 from knowtune.methods.imsm.method import Imsm
 from knowtune.methods.lora import Lora
+from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS
 from knowtune.models.decoder import Decoder
 from knowtune.models.forward import forward
 from knowtune.models.generate import greedy_answers
 from knowtune.preserve.options import Preserve
 from knowtune.preserve.sources import Material
 from knowtune.preserve.teacher import AdapterOff, choose_teacher, first_outputs
+from knowtune.selectors.artefact import open_selection
+from knowtune.selectors.fish import Fish as FishSelector
+from knowtune.selectors.run import ChoiceJob, Warmup, choose_seed
 from knowtune.serving import load
 from knowtune.tasks.teacher_forcing import judge_rows
 from knowtune.text.encoded import Encoded
+from knowtune.training.recipe import ShortTraining
 from knowtune.training.run import Job, train_seed
 from knowtune.training.trainer import KnowledgeTrainer
 from stages.core.faults import faults_of
@@ -77,6 +83,7 @@ def test_a_run_trains_merges_to_a_composed_artefact_and_is_served(inner: str, ba
     served, attached = load(folder, base), load_seed(method, adapter, base)
     prompts = fact_rows()["prompt"].tolist()[:3]
     assert served.answer(prompts, raw=True) == greedy_answers(attached, base.tokenizer(), prompts, 16, 16)
+    assert load(adapter, base).answer(prompts, raw=True) == served.answer(prompts, raw=True)
     with torch.inference_mode():
         assert (forward(attached, IDS) - forward(base.model(), IDS)).abs().max() > 1e-3
 
@@ -174,6 +181,22 @@ def test_a_mask_is_the_inner_methods_but_for_the_heads_entries(
     assert sum(p.requires_grad for p in attached.parameters()) > 3
     with pytest.raises(UserError, match="inner method 'sk_tuning' can use no parameter mask"):
         imsm(WORDS).attach_masked(base.model(), some_mask(base.model()), None)
+
+
+def test_the_chosen_entries_of_an_adapter_move_and_no_others(base: Base, tmp_path: Path) -> None:
+    """A selection hands its adapter on, and the inner method trains entries of it; all else of it stays."""
+    warmup = Warmup("lora", Lora(rank=2, alpha=4.0), ShortTraining(steps=3, learning_rate=0.01, batch_size=4))
+    choice = ChoiceJob("s", "fish", FishSelector(num_parameters=60), 0, fact_rows().head(8), warmup=warmup)
+    choose_seed(choice, base, tmp_path / "seed-0", tmp_path / "work")
+    selected = open_selection(tmp_path / "seed-0")
+    method, adapter = imsm({"method": "fish"}), tmp_path / "adapter"
+    train_seed(job(base, method, mask=selected.mask, start=selected.adapter), base, adapter, tmp_path / "train")
+    assert selected.adapter is not None
+    before, after = (load_file(folder / ADAPTER_WEIGHTS) for folder in (selected.adapter, adapter))
+    changed = sum(int((after[name] != tensor).sum()) for name, tensor in before.items())
+    assert 0 < changed <= 60
+    assert read_json(adapter / "adapter_config.json")["inner"]["peft_type"] == "LORA"
+    assert merge_seed(method, adapter, base, tmp_path / "merged", fact_rows().head(4), 2)["trained"] <= 1e-5
 
 
 def test_it_does_not_fold(base: Base) -> None:

@@ -266,6 +266,14 @@ def test_caches_that_cannot_hold_both_memories_are_refused():
         logits_of(woven, IDS[:, 5:6], past_key_values=begun)
 
 
+@pytest.mark.parametrize("inner", ["lora", "fish"])
+def test_an_adapter_that_changes_nothing_gives_the_bases_answers(inner):
+    woven = weave(llama(), inner)
+    for parameter in layer_of(woven).parameters():
+        parameter.data.normal_(0, 30)
+    assert torch.equal(woven.generate(input_ids=SHORT, **PLAIN), llama().generate(input_ids=SHORT, **PLAIN))
+
+
 def test_the_bases_own_answers_come_back_with_the_adapter_off():
     woven = shake(weave(llama()), scale=0.5)
     expected = llama().generate(input_ids=SHORT, **PLAIN)
