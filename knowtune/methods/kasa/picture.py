@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"
 PICTURE = "picture.svg"  # what the report shows of a run
-PRODUCTS = 20  # for the largest singular value, which is then short by a percent at most
+VECTORS, PRODUCTS = 8, 20  # for the largest singular value; less than a percent short where it was tried
 
 
 @torch.no_grad()
@@ -48,12 +48,12 @@ def singular_values(model: Any) -> pd.DataFrame:
 
 
 def largest(weight: torch.Tensor) -> float:
-    """Return the largest singular value, by products from a fixed start."""
+    """Return the largest singular value, by products with a few vectors from a fixed start."""
     generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(weight.shape[1], generator=generator).to(weight.device)
+    vectors = torch.randn(weight.shape[1], min(VECTORS, *weight.shape), generator=generator).to(weight.device)
     for _ in range(PRODUCTS):
-        vector = torch.nn.functional.normalize(weight.T @ (weight @ vector), dim=0)
-    return float((weight @ vector).norm())
+        vectors = torch.linalg.qr(weight.T @ (weight @ vectors)).Q
+    return float(torch.linalg.svdvals(weight @ vectors)[0])
 
 
 def draw_singular_values(table: pd.DataFrame) -> str:

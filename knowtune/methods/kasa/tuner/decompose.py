@@ -23,12 +23,13 @@ that only the smallest are computed, and how, is ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 WHOLE = 256  # up to so many singular values, it is faster to compute all of them
-CHUNK = 2048  # rows of a tall weight that are in float64 at a time
+CHUNK = 1024  # rows of a tall weight that are in float64 at a time
 TOLERANCE = 2e-7  # of the weight's norm; the bound that it is held against is far above what was measured
 MAX_ROUNDS = 6
 STEPS = 6  # of the inverse in each round
@@ -54,7 +55,7 @@ def smallest_components(weight: torch.Tensor, rank: int) -> tuple[torch.Tensor, 
     assert 0 < rank < min(weight.shape)
     tall = weight if weight.shape[0] >= weight.shape[1] else weight.T  # (n, k)
     vectors = right_vectors(tall, rank)  # (k, r)
-    product = torch.cat([rows.double() @ vectors for rows in tall.split(CHUNK)]).float()  # (n, r)
+    product = torch.cat([rows @ vectors for rows in _exact(tall)]).float()  # (n, r)
     vectors = vectors.float()
     if tall is weight:
         return product, vectors.T.contiguous()
@@ -71,16 +72,22 @@ def right_vectors(tall: torch.Tensor, rank: int) -> torch.Tensor:
     return torch.linalg.eigh(gram).eigenvectors[:, :rank].contiguous() if vectors is None else vectors
 
 
+def _exact(tall: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield W in float64, some rows at a time, each time in the same memory  # (rows, k)."""
+    room = torch.empty_like(tall[:CHUNK], dtype=torch.float64)
+    for rows in tall.split(CHUNK):
+        yield room[: len(rows)].copy_(rows)
+
+
 def gram_matrix(tall: torch.Tensor) -> torch.Tensor:
     """Return W^T W in float64, block by block of its lower half  # (k, k)."""
     size = tall.shape[1]
     gram = torch.zeros(size, size, dtype=torch.float64, device=tall.device)
     width = max(128, -(-size // 8))
     cuts = [(begin, min(begin + width, size)) for begin in range(0, size, width)]
-    for rows in tall.split(CHUNK):
-        exact = rows.double()
+    for rows in _exact(tall):
         for begin, end in cuts:
-            gram[begin:end, :end].addmm_(exact[:, begin:end].T, exact[:, :end])
+            gram[begin:end, :end].addmm_(rows[:, begin:end].T, rows[:, :end])
     for begin, end in cuts:
         gram[:begin, begin:end] = gram[begin:end, :begin].T
     return gram
@@ -116,6 +123,7 @@ def _iterate(gram: torch.Tensor, rank: int, square: float) -> torch.Tensor | Non
         if float(rest[:, :rank].norm()) <= rounding or _lacking(values, rest, rank) <= TOLERANCE * square**0.5:
             return found[:, :rank].contiguous()
         first, last = float(values[0]), float(values[rank - 1])
+        # by how far it is from those that are wanted, beside their spread
         if max(first - shift, shift - last) > max(0.5 * (float(values[-1]) - first), rounding):
             shift, solve = (first + last) / 2, None  # the factors' memory first
             solve = _inverse(gram, shift)
@@ -135,12 +143,19 @@ def _inverse(gram: torch.Tensor, shift: float, *, below: bool = False) -> Solve 
     by_columns = gram.mT  # as LAPACK goes; G is symmetric
     if below:
         factor, failed = torch.linalg.cholesky_ex(by_columns)
+        solve = partial(_solve_twice, factor)
     else:
-        factor, pivots, failed = torch.linalg.lu_factor_ex(by_columns)
+        factors, pivots, failed = torch.linalg.lu_factor_ex(by_columns)
+        solve = partial(torch.linalg.lu_solve, factors, pivots)
     gram.diagonal().copy_(kept)
-    if bool(failed):
-        return None
-    return lambda block: torch.cholesky_solve(block, factor) if below else torch.linalg.lu_solve(factor, pivots, block)
+    return None if bool(failed) else solve
+
+
+def _solve_twice(factor: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    """Apply the inverse by a Cholesky factor, which `torch.cholesky_solve` would copy each time."""
+    half = torch.linalg.solve_triangular(factor, block, upper=False)
+    solved: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return solved
 
 
 def _krylov(solve: Solve, start: torch.Tensor) -> torch.Tensor:
