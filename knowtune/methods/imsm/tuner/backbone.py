@@ -62,22 +62,17 @@ def require_frozen_head(model: Any) -> None:
             "base's; leave it out of target_modules, modules_to_save or the mask"
         )
     if isinstance(head, BaseTunerLayer):  # as FISH's, of a weight that is tied to the embeddings
-        _keep_frozen(head)
+        head.register_forward_pre_hook(_switch_off)
+        head.register_forward_hook(_restore, always_call=True)
 
 
-def _keep_frozen(head: Any) -> None:
+def _switch_off(head: Any, _: Any) -> None:
     """Let a head compute as the base's, whatever its weight is elsewhere."""
-    before: list[bool] = []
+    head.was_off, head._disable_adapters = head._disable_adapters, True
 
-    def switch_off(_: Any, __: Any) -> None:
-        before.append(head._disable_adapters)
-        head._disable_adapters = True
 
-    def restore(_: Any, __: Any, ___: Any) -> None:
-        head._disable_adapters = before.pop()
-
-    head.register_forward_pre_hook(switch_off)
-    head.register_forward_hook(restore, always_call=True)
+def _restore(head: Any, _: Any, __: Any) -> None:
+    head._disable_adapters = head.was_off
 
 
 def adapter_layers(model: torch.nn.Module) -> list[tuple[str, Any]]:

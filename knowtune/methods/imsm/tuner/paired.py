@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,37 +64,32 @@ def both_rows(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forward_of(layer: Any) -> Forward:
-    """Choose how a layer computes for both: of LoRA the change for the tuned rows alone; of others each half apart."""
-    return _lora(layer) if type(layer) is Linear else _apart(layer)
+    """Choose how a layer computes for both: of LoRA the change for the tuned rows alone; of others each half apart.
+
+    A partial, so that a copy of the model has the copy's layer in it.
+    """
+    return partial(_changed, layer) if type(layer) is Linear else partial(_apart, layer)
 
 
-def _apart(layer: Any) -> Forward:
-    own = type(layer).forward
-
-    def forward(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        frozen = layer.base_layer(x[0::2].contiguous(), *args, **options)
-        tuned = own(layer, x[1::2].contiguous(), *args, **options)
-        return torch.stack([frozen, tuned], 1).flatten(0, 1)
-
-    return forward
+def _apart(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    """Compute the base's rows by the base's layer, and the tuned ones as the adapter does."""
+    frozen = layer.base_layer(x[0::2].contiguous(), *args, **options)
+    tuned = type(layer).forward(layer, x[1::2].contiguous(), *args, **options)
+    return torch.stack([frozen, tuned], 1).flatten(0, 1)
 
 
-def _lora(layer: Any) -> Forward:
+def _changed(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
     """W x for all rows in one product, then B A x added in place to the tuned ones."""
-
-    def forward(x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-        result: torch.Tensor = layer.base_layer(x, *args, **options)
-        tuned, own = x[1::2], result[1::2]
-        for name in layer.active_adapters:
-            if name not in layer.lora_A:
-                continue
-            down, up = layer.lora_A[name], layer.lora_B[name]
-            if name in layer.lora_variant:
-                cast = tuned.to(down.weight.dtype)
-                own.copy_(layer.lora_variant[name].forward(layer, active_adapter=name, x=cast, result=own))
-            else:
-                low = functional.linear(tuned.to(down.weight.dtype), down.weight)
-                own.add_(functional.linear(low, up.weight, up.bias), alpha=layer.scaling[name])
-        return result
-
-    return forward
+    result: torch.Tensor = layer.base_layer(x, *args, **options)
+    tuned, own = x[1::2], result[1::2]
+    for name in layer.active_adapters:
+        if name not in layer.lora_A:
+            continue
+        down, up = layer.lora_A[name], layer.lora_B[name]
+        if name in layer.lora_variant:
+            cast = tuned.to(down.weight.dtype)
+            own.copy_(layer.lora_variant[name].forward(layer, active_adapter=name, x=cast, result=own))
+        else:
+            low = functional.linear(tuned.to(down.weight.dtype), down.weight)
+            own.add_(functional.linear(low, up.weight, up.bias), alpha=layer.scaling[name])
+    return result

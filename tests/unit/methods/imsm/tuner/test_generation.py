@@ -255,6 +255,15 @@ def test_a_copied_cache_goes_on_by_itself():
         assert torch.equal(woven(input_ids=IDS[:, 6:7], past_key_values=other).logits, one)
 
 
+@pytest.mark.parametrize("inner", ["lora", "ia3", "fish"])
+def test_a_copied_model_answers_by_its_own_weights(inner):
+    woven = shake(weave(llama(), inner), scale=0.5)
+    other, expected = copy.deepcopy(woven), woven.generate(input_ids=SHORT, **PLAIN)
+    for parameter in woven.parameters():
+        parameter.data.zero_()
+    assert torch.equal(other.generate(input_ids=SHORT, **PLAIN), expected)
+
+
 def test_caches_that_cannot_hold_both_memories_are_refused():
     woven = weave(llama())
     config = woven.base_model.model.config

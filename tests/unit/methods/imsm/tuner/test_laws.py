@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from knowtune.methods.imsm.tuner.gates import read_gates
 from knowtune.methods.peft_warnings import quiet_peft
 
 from .models import (
@@ -123,6 +126,19 @@ def test_the_gate_without_query_reads_the_token_alone():
         tuned = own.base_model.model.model(IDS).last_hidden_state
         gates = torch.sigmoid(torch.cat([h, tuned], -1) @ gate.down.weight.T @ gate.up.weight.T)
         assert torch.allclose(logits_of(woven), llama().lm_head(gates * h + (1 - gates) * tuned), atol=1e-5)
+
+
+def test_gates_can_be_read():
+    woven = shake(weave(llama()))
+    gates = read_gates(woven, input_ids=IDS, labels=LABELS)
+    assert gates.shape == (*IDS.shape, 16) and gates.dtype == torch.float32
+    assert ((gates > 0) & (gates < 1)).all() and gates.std() > 0.02
+    with torch.no_grad():
+        logits = woven(input_ids=IDS, labels=LABELS).logits
+        tuned = force(copy.deepcopy(woven), 0.0).base_model.model.model(IDS).last_hidden_state
+        mixed = tuned + gates * (llama().model(IDS).last_hidden_state - tuned)
+    assert torch.allclose(llama().lm_head(mixed), logits, atol=1e-5)
+    assert torch.equal(read_gates(weave(llama(), gate="fixed"), input_ids=IDS), torch.full((2, 8, 16), 0.5))
 
 
 def test_the_gate_has_5_d_r_parameters_without_bias():
