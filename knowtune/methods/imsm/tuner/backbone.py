@@ -54,14 +54,15 @@ def require_frozen_head(model: Any) -> None:
     """
     head: Any = model.get_output_embeddings()
     named = list(head.named_parameters())
-    own = isinstance(head, BaseTunerLayer) and any("base_layer." not in name for name, _ in named)
+    wrapped = isinstance(head, BaseTunerLayer)
+    own = wrapped and any("base_layer." not in name for name, _ in named)
     if own or isinstance(head, AuxiliaryTrainingWrapper) or any(p.requires_grad for _, p in named):
         path = next(name for name, module in model.named_modules() if module is head)
         raise UserError(
             f"IMSM: the inner adapter changes {path}, the output head, which both memories share and which stays the "
             "base's; leave it out of target_modules, modules_to_save or the mask"
         )
-    if isinstance(head, BaseTunerLayer):  # as FISH's, of a weight that is tied to the embeddings
+    if wrapped:  # as FISH's, of a weight that is tied to the embeddings
         head.register_forward_pre_hook(_switch_off)
         head.register_forward_hook(_restore, always_call=True)
 

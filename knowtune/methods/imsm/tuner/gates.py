@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from knowtune.methods.imsm.tuner.layer import ImsmLayer
-
 
 @torch.inference_mode()
 def read_gates(model: Any, **inputs: Any) -> torch.Tensor:
@@ -20,7 +18,7 @@ def read_gates(model: Any, **inputs: Any) -> torch.Tensor:
     Returns:
         float32  # (batch, seq, d)
     """
-    layer: ImsmLayer = model.base_model.layer
+    layer = model.base_model.layer
     values: list[torch.Tensor] = []
     plain = layer.gate_of
 
@@ -28,7 +26,7 @@ def read_gates(model: Any, **inputs: Any) -> torch.Tensor:
         values.append(plain(*args))
         return values[-1]
 
-    layer.gate_of = keep  # type: ignore[method-assign]
+    layer.gate_of = keep
     try:
         model(**inputs, use_cache=False)
     finally:
