@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from knowtune.evaluation.paired import Comparison
     from stages.core.schema import Params
 
-BASE, TEXTS, SETS = "base", "texts", "retention"
+BASE, TEXTS, SETS, LOSS = "base", "texts", "retention", "loss"
 KNOWN = {"locality": "known"}  # what a kind of examples is called where its metric has another name
 
 
@@ -130,7 +130,8 @@ def _parts(params: Params, names: tuple[str, str], folders: list[Path]) -> Itera
         a, b = (table[table["kind"] == kind] for table in examples)
         if task.numeric:  # being right to the last digit says nothing
             a, b = (table.drop(columns="correct") for table in (a, b))
-        yield Part(KNOWN.get(kind, kind if task.writes else task.learned), a, b, test)
+        learned = LOSS if task.numeric else task.learned
+        yield Part(KNOWN.get(kind, kind if task.writes else learned), a, b, test)
     a, b = (read_rows(folder / "texts.jsonl", ["id", "num_tokens"]) for folder in folders)
     if len(a) and "loss" in a:
         yield Part(TEXTS, a, b, None)
@@ -168,7 +169,7 @@ def _as_dict(part: Part, result: Comparison, corrected: float | None) -> dict[st
         flips = [{**flip, **asked.loc[flip["id"]].to_dict()} for flip in flips]
     tested = {"lost": result.lost, "gained": result.gained, "p": result.p, "p_holm": corrected, "flips": flips}
     return {
-        "unit": "share" if part.binary else "nats per token",
+        "unit": "share" if part.binary else LOSS if part.name == LOSS else "nats per token",
         "examples": result.num_examples,
         "facts": result.num_facts,
         "a": result.a,

@@ -94,6 +94,7 @@ def classifier(project: Project, tmp_path: Path) -> Project:
         params["rehearse"] = None
         params["prepare"]["label_noise"] = {"wrong": 0, "contradictions": 0, "duplicates": 0, "empties": 0.05}
         params["evaluate"]["metrics"] = ["accuracy", "drift", "similarity_order", "f1", "matthews", "pushed_away"]
+        del params["evaluate"]["retention"]  # of models that write
         params["training"] |= {"epochs": 20, "learning_rate": 0.005}
         params["runs"] = {
             "lora": {"selection": "clean", "method": "lora", "options": {"rank": 4, "alpha": 8}, "seeds": [0, 1]},
@@ -155,6 +156,8 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
     assert "the target has no text" in dropped
     adapter = json.loads((data / "adapters/lora/seed-0/adapter_config.json").read_text())
     assert adapter["task_type"] == "SEQ_CLS"
+    done = classifier.command("cli", "compare", "--params", "reviews.yaml", "base", "full", "--json").stdout
+    assert [(name, part["unit"]) for name, part in json.loads(done)["parts"].items()] == [("accuracy", "share")]
     assert classifier.run("--params", "reviews.yaml") == []
 
 

@@ -78,3 +78,15 @@ def test_an_out_is_where_dvc_yaml_says() -> None:
 
 def test_flat_keys() -> None:
     assert dict(flatten({"a": {"b": [1], "c": {}}, "d": None})) == {"a.b": [1], "a.c": {}, "d": None}
+
+
+def test_vars_stand_for_keys_that_params_leave_out() -> None:
+    pipeline = {"vars": [{"evaluate": {"sets": {}}}], "stages": {
+        "base": {"cmd": "b", "params": ["evaluate"]},
+        "measure": {"foreach": "${evaluate.sets}", "do": {"cmd": "m ${item.path}", "outs": ["out/${key}"]}},
+    }}  # fmt: skip
+    without = resolve(pipeline, {"evaluate": {"size": 1}})
+    assert set(without) == {"base"}
+    assert without["base"].params == {"evaluate.size": 1}  # what DVC compares is the file alone
+    stages = resolve(pipeline, {"evaluate": {"size": 1, "sets": {"x": {"path": "p"}}}})
+    assert (stages["measure@x"].command, stages["measure@x"].family) == ("m p", "evaluate.sets")
