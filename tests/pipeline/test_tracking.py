@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from stages.core.pipeline import flatten, quick_yaml, read_stages
-from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project
+from tests.pipeline.conftest import ENVIRONMENT, ROOT, SET, Project, copy_project
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that MLflow imports
@@ -171,8 +171,9 @@ def test_a_newcomer_finds_data_base_params_and_results(recorded: Project, store:
     assert parent.data.metrics["lora.text_loss"] == final["lora"]["text_loss"]
     assert parent.data.params["runs.lora.options.rank"] == "2"
     sources = {found.dataset.name: found.dataset.digest for found in parent.inputs.dataset_inputs}
-    read = md5s(locked(recorded)["prepare"]["deps"])
-    assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl")}
+    stages = locked(recorded)
+    read = md5s(stages["prepare"]["deps"]) | md5s(stages["retention@numbers"]["deps"])
+    assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl", SET)}
     card = json.loads((recorded.folder / "data/base/base.json").read_text())
     assert (parent.data.tags["base"], parent.data.tags["base_digest"]) == (card["identity"], card["digest"])
     assert (recorded.folder / "data/report/leaderboard.md").read_text() in parent.data.tags["mlflow.note.content"]
