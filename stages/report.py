@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
+from stages.core.schema import Params, RunParams
 from stages.runner import command
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         metrics = read_json(folder / "metrics.json")
         card = read_card(seeds[run.seeds[0]] / ADAPTER_CARD, {"num_trainable": int}, "train")
         parts = [part for part in ("replay", "distill", "anchor") if getattr(run.preserve, part, None) is not None]
-        about = ", ".join(
-            [f"{run.type or run.method} on {run.selection}", *(["reweight"] if run.reweight else []), *parts]
-        )
+        about = ", ".join([f"{_method_of(run)} on {run.selection}", *(["reweight"] if run.reweight else []), *parts])
         entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
         curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
         losses = pd.concat(curves, ignore_index=True)
@@ -112,6 +110,11 @@ def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) ->
         chosen = None if curve is None else pd.DataFrame(curve)
         models.append(Model(entry, examples(folder), None, chosen, metrics.get("retention", {})))
     return models
+
+
+def _method_of(run: RunParams) -> str:
+    """Name a run's method, and the one inside it."""
+    return " of ".join(named.type or named.method for named in (run, run.inner) if named is not None)
 
 
 def _only(params: Params, run: str) -> list[str]:

@@ -35,6 +35,7 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     output = finished.first_run()
     assert "data/report/index.html" in output
     page = (finished.folder / "data/report/index.html").read_text()
+    assert "imsm of lora on clean" in page
     assert "sk_tuning on some" in page and "<h2>Virtual tokens and their words</h2>" in page
     similarity = (finished.folder / "data/report/curves/prefix.similarity.csv").read_text().splitlines()
     assert similarity[0] == "step,loss" and 0 < float(similarity[-1].partition(",")[2]) < 1
