@@ -133,7 +133,7 @@ def make(args: argparse.Namespace, arm: str, targets: str) -> Any:
 
 
 @contextmanager
-def timed(args: argparse.Namespace) -> Iterator[list[float]]:
+def stopwatch(args: argparse.Namespace) -> Iterator[list[float]]:
     """Time what is done inside, on a GPU until it has really been done; the list holds the seconds afterwards."""
     seconds: list[float] = []
     wait(args)
@@ -170,9 +170,9 @@ def decode(args: argparse.Namespace, models: dict[str, Any], batch: int, *, with
         generate(model, ids, 4)  # untimed
     for _ in range(args.rounds):
         for arm, model in models.items():
-            with timed(args) as first:
+            with stopwatch(args) as first:
                 generate(model, ids, 1)
-            with timed(args) as seconds:
+            with stopwatch(args) as seconds:
                 generate(model, ids, args.new)
             whole[arm] += seconds
             token[arm].append((seconds[0] - first[0]) / (args.new - 1))
@@ -205,7 +205,7 @@ def time_copies(args: argparse.Namespace, models: dict[str, Any], ids: torch.Ten
     lengths = [length + round((args.new - 1) * i / max(args.samples - 1, 1)) for i in range(args.samples)]
     for number, text in enumerate([lengths[0], *lengths]):
         row = tokens(args, len(ids), text)
-        with timed(args) as seconds:
+        with stopwatch(args) as seconds:
             copies_step(base, tuned, gate, row, length)
         if number:  # the first one is not timed
             taken += seconds
@@ -244,7 +244,7 @@ def compare_steps(args: argparse.Namespace, models: dict[str, Any]) -> None:
     took: dict[str, list[float]] = {arm: [] for arm in steps}
     for number in range(5 * args.rounds + 2):
         for arm, step in steps.items():
-            with timed(args) as seconds:
+            with stopwatch(args) as seconds:
                 step()
             if number > 1:
                 took[arm] += seconds

@@ -84,7 +84,7 @@ class Memories:
             if not all(type(layer) in PLAIN for pair in pairs for layer in pair):
                 return None
             self.joint = JointCache()
-            self.joint.layers = [_joined(*pair) for pair in pairs]
+            self.joint.layers = [_join(*pair) for pair in pairs]
             self.frozen = self.tuned = None
         return self.joint
 
@@ -133,7 +133,7 @@ def open_memories(cache: Any, adapter: str, config: Any) -> Memories:
     return memories
 
 
-def _joined(frozen: Any, tuned: Any) -> Any:
+def _join(frozen: Any, tuned: Any) -> Any:
     layer = copy.copy(frozen)
     if frozen.is_initialized and frozen.keys.numel():
         layer.keys = torch.stack([frozen.keys, tuned.keys], 1).flatten(1, 2)  # (batch, 2 x heads, seq, width)

@@ -68,17 +68,17 @@ def _forward_of(layer: Any) -> Forward:
 
     A partial, so that a copy of the model has the copy's layer in it.
     """
-    return partial(_changed, layer) if type(layer) is Linear else partial(_apart, layer)
+    return partial(_lora_rows, layer) if type(layer) is Linear else partial(_each_half, layer)
 
 
-def _apart(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+def _each_half(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
     """Compute the base's rows by the base's layer, and the tuned ones as the adapter does."""
     frozen = layer.base_layer(x[0::2].contiguous(), *args, **options)
     tuned = type(layer).forward(layer, x[1::2].contiguous(), *args, **options)
     return torch.stack([frozen, tuned], 1).flatten(0, 1)
 
 
-def _changed(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+def _lora_rows(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
     """W x for all rows in one product, then B A x added in place to the tuned ones."""
     result: torch.Tensor = layer.base_layer(x, *args, **options)
     tuned, own = x[1::2], result[1::2]

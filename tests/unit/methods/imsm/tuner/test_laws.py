@@ -61,10 +61,12 @@ def test_it_is_what_the_papers_equations_give_of_two_whole_models(name, inner):
 
 
 @pytest.mark.parametrize("inner", ["lora", "prefix", "prompt", "fish"])
-def test_padding_changes_nothing(inner):
+def test_padding_and_other_rows_change_nothing(inner):
     woven = shake(weave(llama(), inner))
     with torch.no_grad():
-        alone = woven(input_ids=IDS, labels=LABELS).logits
+        rows = [woven(input_ids=IDS[i : i + 1], labels=LABELS[i : i + 1]).logits for i in range(2)]
+        alone = torch.cat(rows)
+        assert torch.allclose(woven(input_ids=IDS, labels=LABELS).logits, alone, atol=1e-5)
         for left, right in ((0, 3), (3, 0)):
             logits = woven(**padded(left, right)).logits
             assert torch.allclose(logits[:, left : left + IDS.shape[1]], alone, atol=1e-5)
