@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -231,11 +231,11 @@ def arms_of(task: str) -> dict[str, Arm]:
     return {arm.name: arm for part in PARTS[task] for arm in part.arms}
 
 
-def order_of(task: str) -> list[str]:
+def order_of(parts: Sequence[Part], methods: Iterable[str] = METHODS) -> list[str]:
     """List the names of a task's arms in the order of the page: by method, each followed by its mixtures."""
     names = []
-    for method in METHODS:
-        for part in PARTS[task]:
+    for method in methods:
+        for part in parts:
             for arm in part.arms:
                 if arm.method == method and arm.name not in names:
                     names += [arm.name, *(f"{arm.name}, {kind}" for kind in MIXTURES if part.mixed)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -58,6 +58,8 @@ class PreserveBench(Bench):
         num_seeds: so many of the seeds, the first ones.
     """
 
+    methods: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = METHODS
+
     def __init__(self, task: Task, parts: Sequence[Part], folder: Path, num_seeds: int = len(SEEDS)) -> None:
         """See `Bench`."""
         self.task, self.parts, self.folder = task, parts, folder
@@ -89,13 +91,13 @@ class PreserveBench(Bench):
         if not isinstance(what, Setting):
             return text_digest([self.identity, what])[:24]
         arm = asdict(self.arms[what.arm])
-        return text_digest([self.identity, asdict(what), arm, METHODS[arm["method"]], BUDGETS.get(arm["method"])])[:24]
+        made = self.methods[arm["method"]], BUDGETS.get(arm["method"])
+        return text_digest([self.identity, asdict(what), arm, *made])[:24]
 
     def train(self, setting: Setting) -> None:
         """Train and judge one setting, and its mixtures."""
         arm, label = self.arms[setting.arm], str(setting)
-        method_name, options = METHODS[arm.method]
-        method: Method = member_class(METHOD_CLASSES, "method", method_name)(**options)
+        method = self.method(arm)
         started = time.process_time()
         mask = self.mask(arm, setting.seed) if arm.selector else None
         preservation = self.keeper.preservation(arm.preserve, setting.seed, label) if arm.preserve else None
@@ -122,7 +124,18 @@ class PreserveBench(Bench):
         self.add(
             "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, ready=ready,
             memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
+            **self.look(arm, fitted.model),
         )  # fmt: skip
+
+    def method(self, arm: Arm) -> Method:
+        """Make an arm's method."""
+        name, options = self.methods[arm.method]
+        method: Method = member_class(METHOD_CLASSES, "method", name)(**options)
+        return method
+
+    def look(self, arm: Arm, model: torch.nn.Module) -> dict[str, Any]:
+        """Note what else a page wants to know of a trained model."""
+        return {}
 
     def attached(self, method: Method, mask: Mask | None, preservation: Preservation | None) -> torch.nn.Module:
         """Load the base and attach a method; what preserves looks at both."""

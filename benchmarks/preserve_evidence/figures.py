@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ COLOURS = ("#444444", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#5
 MARKS = "sovD^PX*dp"
 
 
-def draw_frontier(results: Sequence[TaskResults], path: Path) -> None:
+def draw_frontier(results: Sequence[TaskResults], path: Path, methods: Iterable[str] = METHODS) -> None:
     """Draw a panel per task and method: forgotten (right) against generalisation (up), means over seeds."""
-    panels = [(result, method) for result in results for method in METHODS if of_method(result, method)]
+    panels = [(result, method) for result in results for method in methods if of_method(result, method)]
     figure, axes = make_panels(len(panels), min(3, len(panels)), 3.9, 3.2)
     names = list(dict.fromkeys(arm.partition(": ")[2] for panel in panels for arm in of_method(*panel)))
     for ax, (result, method) in zip(axes, panels, strict=True):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence import markdown
 from benchmarks.evidence.claims import split_learned, tally
@@ -46,9 +47,9 @@ def write_page(work: Path, docs: Path) -> None:
     markdown.write_page(docs / "evidence-preserve.md", lines(results))
 
 
-def comparisons(results: Sequence[TaskResults]) -> list[Comparison]:
+def comparisons(results: Sequence[TaskResults], methods: Iterable[str] = METHODS) -> list[Comparison]:
     """List the comparisons of each task's methods, less those that no arm learns."""
-    every = [of for result in results for method in METHODS if (of := result.of_method(method)) is not None]
+    every = [of for result in results for method in methods if (of := result.of_method(method)) is not None]
     return split_learned(every)[0]
 
 
@@ -87,10 +88,10 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["", "## What falls short", "", *LIMITS]
 
 
-def how_finished(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield what this page rests on, and what is not finished."""
+def how_finished(results: Sequence[TaskResults], tasks: Iterable[str] = PARTS) -> Iterator[str]:
+    """Yield what a page rests on, and what is not finished."""
     yield ""
-    for name in PARTS:
+    for name in tasks:
         result = next((each for each in results if each.name == name), None)
         if result is None:
             yield f"- **{name}**: not finished when this page was made."
@@ -173,7 +174,7 @@ def table(result: TaskResults) -> Iterator[str]:
             yield f"| {arm} | {rate:g}{chosen} | {len(own)} | {' | '.join(cells)} |"
 
 
-def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
+def how_made(results: Sequence[TaskResults], rates: Mapping[str, Any] = RATES) -> Iterator[str]:
     """Yield settings, sizes, hours and versions."""
     for result in results:
         sizes = result.base["sizes"]
@@ -185,7 +186,7 @@ def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
             f"locality right; may be replayed: {kept}; {len(result.trainings)} trainings in {result.hours:.1f} CPU "
             f"hours."
         )
-    for name, rates in RATES.items():
-        yield f"- Learning rates, {name}: {json.dumps(rates)}; what preserves at two, mostly the last."
+    for name, of in rates.items():
+        yield f"- Learning rates, {name}: {json.dumps(of)}; what preserves at two, mostly the last."
     yield "- Rates are chosen with seed 100, an alpha by the rule of `interpolate`; seeds 0 to 4 are the results."
     yield f"- {versions()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, sort_trainings
 from benchmarks.evidence.store import read_latest
-from benchmarks.preserve_evidence.arms import PARTS, order_of
+from benchmarks.preserve_evidence.arms import METHODS, PARTS, Part, order_of
 from knowtune.merging.choose import Candidate, choose
 from knowtune.merging.mixtures.interpolate import Interpolate
 
@@ -30,6 +30,7 @@ class TaskResults:
         base: the pristine base's piece.
         trainings: all finished ones.
         comparison: of all arms, named METHOD: PARTS.
+        order: all arms, in the order of the page.
         timings: trainings done again on a second machine, for what they cost there.
     """
 
@@ -37,18 +38,19 @@ class TaskResults:
     base: dict[str, Any]
     trainings: Sequence[dict[str, Any]]
     comparison: Comparison
+    order: Sequence[str]
     timings: Sequence[dict[str, Any]] = ()
 
     @property
     def arms(self) -> list[str]:
         """The arms with enough seeds at their chosen rate, in the order of the page."""
-        return [arm for arm in order_of(self.name) if len(self.comparison.run(arm)) >= MIN_SEEDS]
+        return [arm for arm in self.order if len(self.comparison.run(arm)) >= MIN_SEEDS]
 
     @property
     def unfinished(self) -> dict[str, int]:
         """The other arms, and how many seeds each has at its chosen rate."""
         return {
-            arm: len(self.comparison.run(arm)) for arm in order_of(self.name) if arm not in self.arms
+            arm: len(self.comparison.run(arm)) for arm in self.order if arm not in self.arms
         }  # fmt: skip
 
     @property
@@ -77,10 +79,18 @@ class TaskResults:
         return statistics.median(own) if own else None
 
 
-def read_results(work: Path) -> list[TaskResults]:
-    """Read the tasks of which something is finished."""
+def read_results(
+    work: Path, parts: Mapping[str, Sequence[Part]] = PARTS, methods: Iterable[str] = METHODS
+) -> list[TaskResults]:
+    """Read the tasks of which something is finished.
+
+    Args:
+        work: folder of finished pieces.
+        parts: task -> what is trained of it.
+        methods: in the order of the page.
+    """
     results = []
-    for name in PARTS:
+    for name in parts:
         base, pieces = read_latest(work / f"{name}.jsonl")
         if base is None:
             continue
@@ -89,7 +99,7 @@ def read_results(work: Path) -> list[TaskResults]:
         mixtures = [piece for piece in pieces if piece["what"] == "mixture"]
         comparison = compare(name, base["metrics"], trainings, mixtures)
         timings = [piece for piece in pieces if piece["what"] == "timing"]
-        results.append(TaskResults(name, base, trainings, comparison, timings))
+        results.append(TaskResults(name, base, trainings, comparison, order_of(parts[name], methods), timings))
     return [result for result in results if result.arms]
 
 

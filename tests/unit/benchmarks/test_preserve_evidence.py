@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
 from benchmarks.evidence.comparisons import GRID_SEED
-from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import Store, read_latest
 from benchmarks.measuring import peak_memory
 from benchmarks.preserve_evidence import goals, page, results
@@ -25,9 +23,8 @@ from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.materials import METRICS, Task
 from knowtune.checkpoints.base import Base
 from knowtune.common.files import read_rows
-from knowtune.preserve.options import Preserve, Protect, Rehearsal
+from knowtune.preserve.options import Preserve, Protect
 from knowtune.preserve.quotes import Quotes
-from tests.unit.helpers import fact_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = dict.fromkeys(METRICS, 0.0) | {"known": 0.9}
@@ -177,7 +174,7 @@ def test_a_divergence_may_predict_between_arms_and_not_within(tmp_path: Path) ->
 @pytest.mark.parametrize("task", list(PARTS))
 def test_every_arm_has_options_that_a_pipeline_would_take(task: str) -> None:
     arms = arms_of(task)
-    assert set(arms) <= set(order_of(task))
+    assert set(arms) <= set(order_of(PARTS[task]))
     for arm in arms.values():
         Preserve.model_validate(arm.preserve)
         if arm.protect is not None:
@@ -186,22 +183,7 @@ def test_every_arm_has_options_that_a_pipeline_would_take(task: str) -> None:
 
 def test_what_is_claimed_is_trained() -> None:
     claimed = {name for claims in page.CLAIMS.values() for claim in claims for name in (claim.one, claim.other)}
-    assert claimed <= {name.partition(": ")[2] for name in order_of("embedded")}
-
-
-@pytest.fixture
-def task(base: Base) -> Task:
-    """Give a task for a base that knows the first twelve rows."""
-    rows = fact_rows()
-    measured, known, new = (rows.iloc[of].reset_index(drop=True) for of in (slice(6), slice(6, 12), slice(12, None)))
-    examples = pd.concat([new.assign(kind="generalisation"), measured.assign(kind="locality")], ignore_index=True)
-    material = Material(
-        name="embedded", base=base, rows=new, validation=new.iloc[:4], examples=examples,
-        texts=pd.DataFrame({"id": ["a"], "text": ["The hat of Ada is red"]}, dtype="str"),
-        metrics=METRICS, epochs=2, batch_size=8, ird_from=None, max_tokens=32,
-    )  # fmt: skip
-    texts = pd.DataFrame({"id": ["b"], "text": ["Finn lives in Rome and Gus in Oslo"]}, dtype="str")
-    return Task(material, known, texts, Rehearsal(sequences=6, max_tokens=8))
+    assert claimed <= {name.partition(": ")[2] for name in order_of(PARTS["embedded"])}
 
 
 def pieces_of(folder: Path, what: str) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Trainings behind docs/evidence-imsm.md."""

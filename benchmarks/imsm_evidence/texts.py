@@ -1,0 +1,74 @@
+"""What the page says in words; every number that was measured is put in by `page`."""
+
+from __future__ import annotations
+
+from benchmarks.evidence.tables import Claim
+from benchmarks.imsm_evidence.arms import BOTH, FAST
+
+FAST_GATE = "woven, fast gate"
+
+INTRO = f"""\
+# Evidence: do two woven memories keep what was known?
+
+IMSM trains an adapter, and a gate that says for every token and every dimension of its state how much of
+the base is heard (Song et al., [arXiv 2412.17383](https://arxiv.org/abs/2412.17383)). The paper reports
+better learning, less forgetting, and comparable time. Here adapters are trained alone and woven, on facts
+that are new to the base, beside facts that it knows and that nothing is trained on.
+
+| name | what is done |
+| --- | --- |
+| plain | the adapter alone |
+| woven | with the base by the paper's gate of rank 8, learned at 0.001 as in the authors' code |
+| woven, fast gate | the gate learned at {FAST} |
+| without query, without gate | the paper's two ablations: the gate reads the token alone; 0.5 everywhere |
+| {BOTH} | `preserve`: known facts replayed, distillation on them and on what the base wrote |
+
+Measured, replayed and trained facts are as in [the evidence on preservation](evidence-preserve.md).
+
+All of it is made by
+
+    python -m benchmarks.imsm_evidence --help
+
+What this page rests on:""".split("\n")
+
+TARGETS = """\
+Each arm at the learning rate, of those tried, that learns most with seed 100, which no result has.
+*Reached* is by the means, and beside plain LoRA at its own best rate; *at R* names other rates at which
+the means reach it, seen with the results in view.""".split("\n")
+
+RULES = """\
+Counted over tasks and inner methods: a win or a loss where the 95 % interval of the differences by seed
+leaves out zero. A verdict needs three intervals. **Learning** is compared at each arm's chosen rate,
+**forgetting at equal learning only**: each seed's trainings are a curve over learning rates, and two arms
+are compared where both have learned the same.""".split("\n")
+
+GATES = """\
+The gate where the target of a fact is told, new (in other templates than the trained ones) or known and
+not trained, and in general text: its mean over tokens, and quantiles of that over the dimensions of the
+state. 1 is the base alone, 0 the tuned model alone. A gate that told new from known would be lower where
+the new is told. Means over all finished seeds at the chosen rate.""".split("\n")
+
+COSTS = """\
+Medians over an arm's trainings: CPU seconds, what is needed before the first step, and the largest memory
+that model, gradients, optimiser and activations take.""".split("\n")
+
+EQUAL = """\
+Differences by seed, over levels of learning that both arms reach; never below what either learns at its
+lowest rate. A pair without a line has no common level in three seeds, or is not trained.""".split("\n")
+
+LIMITS = """\
+- Two small models, few rows, one set of facts a task: intervals cover seeds, not other data or models.
+- The paper's models have 4 to 8 billion parameters and its tasks are others. AdaLoRA, which it has as
+  well, is no method of the pipeline's: PEFT allocates its ranks by a call at every step.
+- A learning rate comes from two or three, and may lie at the grid's edge; the gate's from two.""".split("\n")
+
+CLAIMS = [
+    Claim("woven", "plain", "a woven adapter is better than the adapter alone"),
+    Claim(FAST_GATE, "plain", "woven by a fast gate it is"),
+    Claim(FAST_GATE, "woven", "a fast gate is better than the paper's"),
+    Claim(FAST_GATE, "woven, fast gate without query", "the query adds to the gate"),
+    Claim(FAST_GATE, "woven, without gate", "a learned gate is better than half and half"),
+    Claim(BOTH, FAST_GATE, "preservation is better than weaving"),
+    Claim(f"{FAST_GATE} + {BOTH}", BOTH, "weaving adds to preservation"),
+]
+NAMES = {arm: arm for claim in CLAIMS for arm in (claim.one, claim.other)}

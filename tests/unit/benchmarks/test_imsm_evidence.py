@@ -1,0 +1,64 @@
+"""The page on IMSM: arms are trained and their gates read, and made-up pieces become verdicts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.evidence.store import Store, read_latest
+from benchmarks.imsm_evidence import page
+from benchmarks.imsm_evidence.arms import BOTH, METHODS, PARTS, RATES, WovenArm, alone, woven
+from benchmarks.imsm_evidence.bench import QUANTILES, ImsmBench
+from benchmarks.imsm_evidence.texts import CLAIMS
+from benchmarks.preserve_evidence.arms import Part, order_of
+from benchmarks.preserve_evidence.bench import Setting
+from benchmarks.preserve_evidence.materials import Task
+from tests.unit.benchmarks.test_preserve_evidence import BASE, PLAIN, SELF, trained
+
+ARMS = [
+    *woven("lora", "woven", "woven, fast gate without query", "woven, without gate"),
+    *woven("lora", "woven, fast gate", parts=BOTH),
+    *(arm for method in ("kasa", "ia3", "dora") for arm in woven(method, "woven, fast gate")),
+    *alone("kasa", "plain"),
+]
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_an_arm_is_trained_and_its_gate_is_read(arm: WovenArm, task: Task, tmp_path: Path) -> None:
+    bench = ImsmBench(task, [Part([arm], (1e-3,))], tmp_path)
+    bench.train(Setting(arm.name, 0, 1e-3))
+    (piece,) = [each for each in read_latest(tmp_path / "embedded.jsonl")[1] if each["what"] == "training"]
+    assert piece["metrics"]["kl_to_base"] > 0
+    learned = arm.woven is not None and arm.woven.get("gate") != "fixed"
+    assert ("gates" in piece) == learned
+    for mean, *quantiles in piece.get("gates", {}).values():
+        assert len(quantiles) == len(QUANTILES)
+        assert 0 < quantiles[0] <= mean <= quantiles[-1] < 1
+        assert quantiles == sorted(quantiles)
+
+
+def test_every_claim_is_of_arms_that_are_trained() -> None:
+    trained_parts = {name.partition(": ")[2] for name in order_of(PARTS["embedded"], METHODS)}
+    assert {name for claim in CLAIMS for name in (claim.one, claim.other)} <= trained_parts
+    for task, rates in RATES.items():
+        assert {arm.method for part in PARTS[task] for arm in part.arms} == set(rates)
+
+
+def test_the_page_holds_woven_adapters_against_the_same_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path, "embedded")
+    sizes = {"rows": 9, "items": {"locality": 3}, "texts": 2, "steps": 4, "batch_size": 2, "kept": {"self": 5}}
+    store.add({"what": "base", "key": "base", "identity": "a", "metrics": BASE, "sizes": sizes})
+    for method in ("lora", "kasa", "ia3"):
+        for piece in trained(f"{method}: plain", PLAIN):
+            store.add(piece)
+        for piece in trained(f"{method}: woven, fast gate", SELF):
+            store.add(piece | {"gates": {"new": [0.25, 0.0, 0.1, 0.2, 0.3, 0.4]}})
+    (tmp_path / "images").mkdir()
+    page.write_page(tmp_path, tmp_path)
+    text = (tmp_path / "evidence-imsm.md").read_text(encoding="utf-8")
+    assert (
+        "| woven by a fast gate it is | **contradicted**: 0 wins, 3 losses, 0 undecided "
+        "| **supported**: 3 wins, 0 losses, 0 undecided |" in text
+    )
+    assert "| embedded | lora: woven, fast gate | new | 0.25 | 0.00 | 0.10 | 0.20 | 0.30 | 0.40 |" in text
