@@ -20,7 +20,10 @@ from knowtune.tasks import TASKS
 FAMILIES = (FILTERS, SELECTORS, METHODS, MIXTURES, METRICS, TASKS, REPRESENTATIONS)
 MEMBERS = sorted({member.partition(":")[0] for family in FAMILIES for member in family.values()})
 ROOT = {"__init__", "registry", "serving"}
-KNOWN = {"knowtune.tasks.knowledge": {"knowtune.training.build_embedded"}}  # the embedded base is a language model
+KNOWN = {
+    "knowtune.tasks.knowledge": {"knowtune.training.build_embedded"},  # the embedded base is a language model
+    "knowtune.methods.lora": {"knowtune.methods.kasa.method"},  # KaSA's adapter is LoRA's, and more
+}
 
 
 @pytest.fixture(scope="module")
