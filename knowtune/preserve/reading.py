@@ -87,6 +87,13 @@ class Reading:
         sequences = [self.stream.sequences[i] for i in drawn if i < len(self.stream.sequences)]
         return {name: tensor.to(device) for name, tensor in self.base.task.inputs(sequences).items()}
 
+    def _prompt(self, model: Any, drawn: list[int], real: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Say where the prompts of some sequences are, to a model that computes by them; a text for a head has none."""
+        if not getattr(model, "takes_prompt_mask", False):
+            return {}
+        targets = self.base.task.objective.targets([self.stream.sequences[i] for i in drawn])
+        return prompt_option(model, targets.to(real.device), real)
+
     def terms(self, model: Any, part: Part, num_tokens: int) -> Iterator[torch.Tensor]:
         """Yield the weighted terms of a micro-batch in the loss of its step, one for each pass.
 
@@ -103,8 +110,7 @@ class Reading:
         self._note(model, part, whole)
         for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
             inputs, terms = self._inputs(model, drawn), []
-            targets = self.base.task.objective.targets([stream.sequences[i] for i in drawn])
-            prompt = prompt_option(model, targets.to(inputs["attention_mask"].device), inputs["attention_mask"])
+            prompt = self._prompt(model, drawn, inputs["attention_mask"])
             of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
             with self._mode(model, [self.seed, part.step, part.number, number]):
                 outputs = model(**inputs, **prompt, **({} if comparison is None else comparison.options))

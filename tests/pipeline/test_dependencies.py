@@ -31,7 +31,7 @@ from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, ra
 
 EDIT = "\n\n_EDITED = True\n"
 ROW = re.compile(r"(\S+) {2,}(changed|depends on .*)")
-OF_LORA = {"train@lora", "train@weighed", "merge@lora", "merge@weighed", "evaluate-run@lora", "evaluate-run@weighed"}
+OF_LORA = {f"{stage}@{run}" for stage in ("train", "merge", "evaluate-run") for run in ("lora", "weighed", "woven")}
 OF_FISH = {f"{stage}@{run}" for stage in ("train", "merge", "evaluate-run") for run in ("ird", "inside")}
 JUDGING = {"baseline", "evaluate-run", "evaluate-mixture"}
 
@@ -73,7 +73,7 @@ EDITS = {
     "a template": (code_at("*.j2"), {"report"}),
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
     "what trains": (code_at("trainer.py"), {"base", "select", "train"}),
-    "what holds a run to its base": (code_at("preserve/reading.py"), {"train@full", "train@ird"}),
+    "what holds a run to its base": (code_at("preserve/reading.py"), {"train@full", "train@ird", "train@woven"}),
     "a recipe": (code_at("training/recipe.py"), {"base", "select", "train"}),
     "a stage": (["stages/filter.py"], {"filter"}),
     "plumbing": ([name for module in PLUMBING for name in modules_of(module)], set()),
