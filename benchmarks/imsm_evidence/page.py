@@ -13,8 +13,7 @@ from benchmarks.imsm_evidence.arms import METHODS, PARTS, RATES
 from benchmarks.imsm_evidence.bench import QUANTILES
 from benchmarks.imsm_evidence.texts import CLAIMS, COSTS, EQUAL, GATES, INTRO, LIMITS, NAMES, RULES, TARGETS
 from benchmarks.preserve_evidence.figures import draw_frontier
-from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA
-from benchmarks.preserve_evidence.page import comparisons, costs, how_finished, how_made, table, targets
+from benchmarks.preserve_evidence.page import comparisons, costs, how_finished, how_made, learned_and_kept, table
 from benchmarks.preserve_evidence.results import DRIFT, LOST, TaskResults, read_results
 from benchmarks.preserve_evidence.texts import TITLES
 
@@ -34,11 +33,7 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from INTRO
     yield from how_finished(results, PARTS)
     yield from ["", "## Learned and kept", "", *TARGETS, ""]
-    for result in results:
-        yield from [f"### {TITLES[result.name]}", ""]
-        yield from [f"- Aimed at: {GOALS[result.name]}.", f"- Without data: {WITHOUT_DATA[result.name]}.", ""]
-        yield from targets(result)
-        yield ""
+    yield from learned_and_kept(results)
     yield from ["![Learned against forgotten](images/evidence-imsm.svg)", ""]
     yield from ["## What holds", "", *RULES, ""]
     yield from claims_table(every, CLAIMS)

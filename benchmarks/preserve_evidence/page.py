@@ -59,11 +59,7 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from INTRO
     yield from how_finished(results)
     yield from ["", "## Learned and kept", "", *TARGETS, ""]
-    for result in results:
-        yield from [f"### {TITLES[result.name]}", ""]
-        yield from [f"- Aimed at: {GOALS[result.name]}.", f"- Without data: {WITHOUT_DATA[result.name]}.", ""]
-        yield from targets(result)
-        yield ""
+    yield from learned_and_kept(results)
     yield from ["![Learned against forgotten](images/evidence-preserve.svg)", ""]
     yield from ["## Each part alone, and together", "", *RULES, ""]
     yield from claims_table(every, PARTS_CLAIMS)
@@ -100,6 +96,15 @@ def how_finished(results: Sequence[TaskResults], tasks: Iterable[str] = PARTS) -
         done = ", ".join(f"{arm} ({num})" for arm, num in seeds.items())
         text = f"- **{name}**, arms with at least three seeds, and how many: {done}."
         yield text + (f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else "")
+
+
+def learned_and_kept(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield a table for each task, under what is aimed at."""
+    for result in results:
+        yield from [f"### {TITLES[result.name]}", ""]
+        yield from [f"- Aimed at: {GOALS[result.name]}.", f"- Without data: {WITHOUT_DATA[result.name]}.", ""]
+        yield from targets(result)
+        yield ""
 
 
 def targets(result: TaskResults) -> Iterator[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -131,14 +129,3 @@ def require_same(model: torch.nn.Module, before: Probe, why: str) -> None:
 def _entries(parameter: torch.Tensor) -> torch.Tensor:
     flat = parameter.detach().reshape(-1)
     return flat[:: max(1, len(flat) // NUM_PROBED)].clone()
-
-
-def arguments_of(backbone: Any) -> tuple[str, ...]:
-    """Name the arguments of a backbone's forward pass, in order."""
-    kind: Any = type(backbone)
-    return _arguments(kind)
-
-
-@cache
-def _arguments(kind: Any) -> tuple[str, ...]:
-    return tuple(inspect.signature(kind.forward).parameters)[1:]

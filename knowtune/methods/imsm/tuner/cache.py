@@ -16,8 +16,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from knowtune.common.errors import UserError
-from knowtune.methods.imsm.tuner.backbone import arguments_of
 from knowtune.methods.imsm.tuner.query import Sums
+from knowtune.models.arguments import arguments_of
 
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that hold keys and values, and no more
 HELD = "imsm"  # the attribute of a cache with its memories

@@ -11,13 +11,14 @@ from torch import nn
 from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
-from knowtune.methods.imsm.tuner.backbone import adapter_layers, arguments_of, without_adapters
+from knowtune.methods.imsm.tuner.backbone import adapter_layers, without_adapters
 from knowtune.methods.imsm.tuner.cache import keeps_keys, open_memories
 from knowtune.methods.imsm.tuner.config import ImsmConfig
 from knowtune.methods.imsm.tuner.gate import Gate, mix
 from knowtune.methods.imsm.tuner.paired import Pairing, both_rows
 from knowtune.methods.imsm.tuner.passes import PromptSource, Run, give_back, states_of
 from knowtune.methods.imsm.tuner.query import running_queries
+from knowtune.models.arguments import arguments_of
 from knowtune.models.hidden_states import evaluating
 
 FIXED = 0.5

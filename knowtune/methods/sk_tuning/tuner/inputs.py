@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_forward
+from knowtune.models.arguments import arguments_of
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,3 @@ def put_prompt(backbone: Any, given: dict[str, Any], prompt: torch.Tensor) -> No
     kinds = given.get("token_type_ids")
     if kinds is not None:
         given["token_type_ids"] = torch.cat([kinds.new_zeros(len(kinds), len(prompt)), kinds], 1)
-
-
-def arguments_of(backbone: Any) -> tuple[str, ...]:
-    """Name the arguments of a backbone's forward pass, in order."""
-    kind: Any = type(backbone)
-    return _arguments(kind)
-
-
-@cache
-def _arguments(kind: Any) -> tuple[str, ...]:
-    return tuple(inspect.signature(kind.forward).parameters)[1:]

@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
-from knowtune.methods.sk_tuning.tuner.inputs import Pass, arguments_of, put_prompt, read_pass, show_text, tokens_of
+from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
 from knowtune.methods.sk_tuning.tuner.reading import (
     NAME,
@@ -21,6 +21,7 @@ from knowtune.methods.sk_tuning.tuner.reading import (
     read_states,
     require_whole_passes,
 )
+from knowtune.models.arguments import arguments_of
 
 
 class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
