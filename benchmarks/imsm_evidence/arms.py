@@ -13,7 +13,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the mem
     "kasa": ("kasa", {"rank": 16, "alpha": 32.0}),
     "ia3": ("peft", {"type": "ia3"}),
     "dora": ("peft", {"type": "lora", "r": 16, "lora_alpha": 32, "target_modules": "all-linear", "use_dora": True}),
-}
+    "adalora": (
+        "peft",
+        {"type": "adalora", "init_r": 24, "target_r": 16, "lora_alpha": 32, "target_modules": "all-linear",
+         "orth_reg_weight": 0.5},
+    ),
+}  # fmt: skip
 FAST = 0.03  # learning rate of a fast gate; the paper's code has 0.001
 BOTH = "replay + distil both"
 GATES: dict[str, dict[str, Any]] = {  # the page's name -> options of IMSM
@@ -59,6 +64,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
         "kasa": (2e-3, 4e-3),
         "ia3": (1e-2, 3e-2),
         "dora": (2e-3, 4e-3),
+        "adalora": (8e-3, 1.6e-2),
     },
     "stories3m-facts": {"lora": (2.5e-4, 5e-4, 1e-3)},
 }
@@ -69,7 +75,8 @@ def embedded() -> list[Part]:
     rates = RATES["embedded"]
     others = [method for method in METHODS if method != "lora"]
     return [
-        Part([*alone("lora", "plain"), *woven("lora", "woven", "woven, fast gate")], rates["lora"], CORE),
+        Part(alone("lora", "plain"), rates["lora"], CORE, mixed=True),
+        Part(woven("lora", "woven", "woven, fast gate"), rates["lora"], CORE),
         *(Part([*alone(of, "plain"), *woven(of, "woven, fast gate")], rates[of], FEW) for of in others),
         Part(woven("lora", "woven, fast gate without query", "woven, without gate"), rates["lora"], FEW),
         Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates["lora"][-2:], FEW),
@@ -80,7 +87,8 @@ def stories() -> list[Part]:
     """List what is trained of the larger task: the arms most asked for."""
     rates = RATES["stories3m-facts"]["lora"]
     return [
-        Part([*alone("lora", "plain"), *woven("lora", "woven", "woven, fast gate")], rates, FEW),
+        Part(alone("lora", "plain"), rates, FEW, mixed=True),
+        Part(woven("lora", "woven, fast gate", "woven"), rates, FEW),
         Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates[-2:], FEW),
     ]
 

@@ -16,26 +16,31 @@ from benchmarks.preserve_evidence.bench import Setting
 from benchmarks.preserve_evidence.materials import Task
 from tests.unit.benchmarks.test_preserve_evidence import BASE, PLAIN, SELF, trained
 
+RATE = 3e-2  # in a few steps AdaLoRA moves by no less
 ARMS = [
     *woven("lora", "woven", "woven, fast gate without query", "woven, without gate"),
     *woven("lora", "woven, fast gate", parts=BOTH),
-    *(arm for method in ("kasa", "ia3", "dora") for arm in woven(method, "woven, fast gate")),
+    *(arm for method in ("kasa", "ia3", "dora", "adalora") for arm in woven(method, "woven, fast gate")),
     *alone("kasa", "plain"),
+    *alone("adalora", "plain"),
 ]
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
 def test_an_arm_is_trained_and_its_gate_is_read(arm: WovenArm, task: Task, tmp_path: Path) -> None:
-    bench = ImsmBench(task, [Part([arm], (1e-3,))], tmp_path)
-    bench.train(Setting(arm.name, 0, 1e-3))
+    bench = ImsmBench(task, [Part([arm], (RATE,))], tmp_path)
+    bench.train(Setting(arm.name, 0, RATE))
     (piece,) = [each for each in read_latest(tmp_path / "embedded.jsonl")[1] if each["what"] == "training"]
     assert piece["metrics"]["kl_to_base"] > 0
     learned = arm.woven is not None and arm.woven.get("gate") != "fixed"
     assert ("gates" in piece) == learned
-    for mean, *quantiles in piece.get("gates", {}).values():
-        assert len(quantiles) == len(QUANTILES)
-        assert 0 < quantiles[0] <= mean <= quantiles[-1] < 1
-        assert quantiles == sorted(quantiles)
+    assert set(piece.get("gates", {})) == ({"new", "known", "text"} if learned else set())
+    for gate in piece.get("gates", {}).values():
+        assert len(gate["quantiles"]) == len(QUANTILES)
+        assert 0 < gate["quantiles"][0] <= gate["mean"] <= gate["quantiles"][-1] < 1
+        assert gate["quantiles"] == sorted(gate["quantiles"])
+        assert all(0 < gate["tokens"][at] < 1 for at in ("0", "1"))
+    assert 0 <= piece.get("told_apart", 0) <= 1
 
 
 def test_every_claim_is_of_arms_that_are_trained() -> None:
