@@ -15,17 +15,22 @@ from stages.runner.execute import execute, report_interrupt
 
 def main(module: str) -> int:
     """Run a stage from the command line, in the warm process where there is one."""
-    from stages.tracking.reproduction import join
-
-    argv = sys.argv[1:]
-    if not {"-h", "--help"} & set(argv):
-        join()
-        try:
-            code = warm.forward(module, argv)
-        except KeyboardInterrupt:
-            return report_interrupt(module.rpartition(".")[2])
-        if code is not None:
-            return code
+    try:
+        code = _forward(module, sys.argv[1:])
+    except KeyboardInterrupt:
+        return report_interrupt(module.rpartition(".")[2])
+    if code is not None:
+        return code
     for name, value in warm.QUIET.items():
         os.environ.setdefault(name, value)
-    return execute(module, argv)
+    return execute(module, sys.argv[1:])
+
+
+def _forward(module: str, argv: list[str]) -> int | None:
+    """Join the reproduction that is going on, and let the warm process run the stage; None where it runs here."""
+    from stages.tracking.reproduction import join
+
+    if {"-h", "--help"} & set(argv):
+        return None
+    join()
+    return warm.forward(module, argv)

@@ -19,8 +19,16 @@ def execute(module: str, argv: list[str]) -> int:
     """Parse arguments, check params.yaml, run the stage, note what it cost.
 
     Returns:
-        0, or 1 after an error of the user's, printed without a traceback.
+        0, or 1 after an error of the user's, printed without a traceback; 130 after Ctrl-C, wherever it arrives.
     """
+    try:
+        return _execute(module, argv)
+    except KeyboardInterrupt:
+        return report_interrupt(module.rpartition(".")[2])
+
+
+def _execute(module: str, argv: list[str]) -> int:
+    """Do what `execute` says, but for an interrupt."""
     from knowtune.common.errors import TransientError, UserError
     from knowtune.common.secrets import mask_output
 
@@ -46,8 +54,6 @@ def execute(module: str, argv: list[str]) -> int:
     except UserError as error:
         _report(name, error)
         return 1
-    except KeyboardInterrupt:
-        return report_interrupt(name)
     except Exception as error:
         if not is_disk_full(error):
             raise

@@ -76,40 +76,52 @@ def _receive(connection: socket.socket) -> dict[str, Any] | None:
 
 
 def _child(connection: socket.socket) -> None:
-    """Run one stage for the asker, send its exit code, and end."""
+    """Run one stage for the asker, send its exit code, and end, wherever an interrupt arrives."""
     code = 1
     task = _receive(connection)
     if task is None:
         os._exit(0)
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-        os.environ.clear()
-        os.environ.update(task["env"])
-        os.chdir(task["cwd"])
-        sys.path[0] = task["cwd"]
-        for name in [name for name in sys.modules if name.partition(".")[0] == "stages"]:
-            del sys.modules[name]  # this module's packages, which may lie in another folder than the stage's code
-        sys.argv = [task["module"], *task["argv"]]
-        threading.Thread(target=_follow, args=(connection,), daemon=True).start()
-        from stages.runner.execute import execute
+        try:
+            code = _run(task, connection)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            from stages.runner.execute import report_interrupt
 
-        code = execute(task["module"], task["argv"])
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        import traceback
+            code = report_interrupt(task["module"].rpartition(".")[2])
+        except BaseException:
+            import traceback
 
-        traceback.print_exc()
-    finally:
+            traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(OSError):
             connection.sendall(str(code).encode())
+    finally:
         os._exit(code)
+
+
+def _run(task: dict[str, Any], connection: socket.socket) -> int:
+    """Become the asker's process: its files, environment, folder and code; run its stage."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    os.environ.clear()
+    os.environ.update(task["env"])
+    os.chdir(task["cwd"])
+    sys.path[0] = task["cwd"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "stages"]:
+        del sys.modules[name]  # this module's packages, which may lie in another folder than the stage's code
+    sys.argv = [task["module"], *task["argv"]]
+    threading.Thread(target=_follow, args=(connection,), daemon=True).start()
+    from stages.runner.execute import execute
+
+    return execute(task["module"], task["argv"])
 
 
 def _follow(connection: socket.socket) -> None:

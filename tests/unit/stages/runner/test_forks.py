@@ -145,6 +145,19 @@ def test_an_interrupt_is_the_stages_business(toy: Path, warm: dict[str, str]) ->
     assert outcome(process) == (130, "toy: interrupted; what is finished is kept, run it again to go on\n")
 
 
+@pytest.mark.parametrize("file", ["runner/execute.py", "toy.py", "runner/costs.py"])
+def test_an_interrupt_before_or_after_the_stage_leaves_no_traceback(toy: Path, warm: dict[str, str], file: str) -> None:
+    """It arrives while the child imports a file of the project's code, the last of them when the stage has run."""
+    code = toy / "stages" / file
+    in_the_child = "\nimport signal, sys\nif sys.argv[0] == 'stages.toy': signal.raise_signal(signal.SIGINT)\n"
+    if file == "runner/costs.py":
+        in_the_child = "\ndef note_cost(*_):" + in_the_child.replace("\n", "\n    ")
+    code.write_text(code.read_text() + in_the_child)
+    expected = (130, "toy: interrupted; what is finished is kept, run it again to go on\n")
+    assert outcome(asker(toy, warm)) == expected
+    assert times_run(toy) == (file == "runner/costs.py")
+
+
 @pytest.mark.parametrize("sent", [0, 4, 8, 100])
 def test_half_a_message_starts_nothing_and_stops_nothing(toy: Path, warm: dict[str, str], sent: int) -> None:
     assert outcome(asker(toy, warm)) == (0, "")
