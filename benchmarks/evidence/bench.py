@@ -6,6 +6,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,17 @@ from knowtune.training.recipe import Recipe
 SEEDS = (0, 1, 2, 3, 4)
 BATCH = 128  # rows judged at a time
 EXAMPLE_COLUMNS = ["id", "fact", "relation", "kind", "target"]
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Multiply float32 matrices on the CPU in this precision ("none": their own) inside the context."""
+    setting = torch.backends.mkldnn.matmul
+    before, setting.fp32_precision = setting.fp32_precision, precision
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before
 
 
 class Bench(ABC):
@@ -117,7 +129,8 @@ class Bench(ABC):
                 rows=encoded, recipe=recipe, compute=self.base.compute, task=self.base.task, seed=setting.seed,
                 work=Path(work), method=method, label=str(setting), **options,
             )  # fmt: skip
-            fitted = fit(model, training)
+            with matmul_precision("bf16" if self.material.fast else "none"):
+                fitted = fit(model, training)
             return fitted, time.process_time() - cpu, time.monotonic() - wall
 
     def score(self, results: Results) -> dict[str, Any]:

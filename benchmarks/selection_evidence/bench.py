@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,17 +43,6 @@ class Setting:
     train_on: str
     seed: int
     learning_rate: float
-
-
-@contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
-    """Multiply float32 matrices on the CPU in this precision ("none": their own) inside the context."""
-    setting = torch.backends.mkldnn.matmul
-    before, setting.fp32_precision = setting.fp32_precision, precision
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
 
 
 class SelectionBench(Bench):
@@ -145,8 +133,7 @@ class SelectionBench(Bench):
         else:
             method = Lora(rank=setting.rank, alpha=2.0 * setting.rank)
             model = method.attach(self.base.model())
-        with matmul_precision("bf16" if self.material.fast else "none"):
-            fitted, cpu, wall = self.fit(model, encoded, method, setting, len(rows))
+        fitted, cpu, wall = self.fit(model, encoded, method, setting, len(rows))
         if fitted.num_trainable != self.budgets[setting.rank] or fitted.num_steps != self.material.steps:
             raise AssertionError(f"{setting}: {fitted.num_trainable} trained in {fitted.num_steps} steps")
         self.add(

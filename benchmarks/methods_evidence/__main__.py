@@ -1,0 +1,40 @@
+"""Do KaSA and SK-Tuning do what their papers say, beside methods of their kind?
+
+Low-rank adapters are trained at equal rank, virtual tokens at equal number, KaSA with each of its parts left out:
+
+    dvc repro prepare                                         # base and rows of the embedded task
+    python -m benchmarks.methods_evidence --work W --task embedded
+    python -m benchmarks.methods_evidence --work W --data FOLDER --task pararel sst2
+    python -m benchmarks.methods_evidence --work W --page
+
+FOLDER holds models/, facts/, text/ and glue/, see the presets `pararel` and `minilm`. Every finished training is a line
+in W: a killed run goes on. A process uses one thread; tasks can run side by side, one process each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.evidence.command import run
+
+TASKS = ("embedded", "pararel", "sst2")
+
+
+def run_task(name: str, args: argparse.Namespace) -> None:
+    """Do what is left of a task."""
+    from benchmarks.evidence.materials import material
+    from benchmarks.methods_evidence.bench import MethodsBench
+
+    MethodsBench(material(name, args.project, args.data or Path()), args.work, args.seeds).run()
+
+
+def write_page(work: Path, docs: Path) -> None:
+    """Write docs/evidence-methods.md."""
+    from benchmarks.methods_evidence.page import write_page
+
+    write_page(work, docs)
+
+
+if __name__ == "__main__":
+    run(__doc__, TASKS, run_task, write_page)

@@ -1,0 +1,88 @@
+"""The arms: adapters of low rank at equal rank, and virtual tokens of equal number; and what is trained of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LOW_RANK, PARTS, VIRTUAL = "low rank", "parts of KaSA", "virtual tokens"
+RANK: dict[str, Any] = {"rank": 16, "alpha": 32.0}
+PEFT_LORA = {"type": "lora", "r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+TEXTS = {  # what SK-Tuning and PEFT's starts from text read; PEFT's random ones are as many tokens
+    "embedded": "Answer the question about a person, a town or a thing.",
+    "pararel": "Complete the sentence with a fact about a person, a town or a thing.",
+    "sst2": "Classify the text as negative or positive, text: ",
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method.
+
+    Args:
+        name: as the page calls it.
+        family: the arms that it is held against.
+        method: a member of the pipeline's methods, or MODULE:CLASS of one that is not.
+        options: its own.
+        reads: whether it is given the task's text.
+        counts: whether it is given the number of the text's tokens.
+        only: the tasks that it can be trained on; empty: all.
+    """
+
+    name: str
+    family: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reads: bool = False
+    counts: bool = False
+    only: tuple[str, ...] = ()
+
+
+def _rival(name: str) -> str:
+    return f"benchmarks.methods_evidence.rivals:{name}"
+
+
+def _sk(variant: str, form: str) -> Arm:
+    name = f"SK {variant}" + (", released" if form == "released" else "")
+    return Arm(name, VIRTUAL, "sk_tuning", {"variant": variant, "form": form}, reads=True)
+
+
+KNOWLEDGE = ("embedded", "pararel")
+ARMS = [
+    Arm("LoRA", LOW_RANK, "lora", RANK),
+    Arm("KaSA", LOW_RANK, "kasa", RANK),
+    _sk("prefix", "paper"),
+    _sk("prompt", "paper"),
+    Arm("PiSSA", LOW_RANK, "peft", PEFT_LORA | {"init_lora_weights": "pissa"}),
+    Arm("DoRA", LOW_RANK, "peft", PEFT_LORA | {"use_dora": True}),
+    Arm("OFT", LOW_RANK, "peft", {"type": "oft", "oft_block_size": 32, "target_modules": "all-linear"}),
+    Arm("prefix tuning", VIRTUAL, "peft", {"type": "prefix_tuning"}, counts=True, only=KNOWLEDGE),
+    Arm("prefix tuning from text", VIRTUAL, _rival("TextPrefix"), {"type": "prefix_tuning"}, True, True, KNOWLEDGE),
+    Arm("prompt tuning", VIRTUAL, "peft", {"type": "prompt_tuning"}, counts=True),
+    Arm("prompt tuning from text", VIRTUAL, _rival("TextPrompt"), {"type": "prompt_tuning"}, True, True),
+    Arm("p-tuning", VIRTUAL, "peft", {"type": "p_tuning", "encoder_hidden_size": 64}, counts=True),
+    _sk("prefix", "released"),
+    Arm("KaSA without truncation", PARTS, _rival("Untruncated"), RANK),
+    Arm("KaSA without singular values", PARTS, _rival("Unscaled"), RANK),
+    Arm("KaSA without penalty on ds", PARTS, "kasa", RANK | {"beta": 0.0}),
+    Arm("KaSA without penalty on A and B", PARTS, "kasa", RANK | {"gamma": 0.0}),
+    Arm("PEFT's KaSA", LOW_RANK, _rival("PeftKasa"), RANK),
+    _sk("prompt", "released"),
+]
+RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter -> one grid for all arms of the kind
+    "embedded": {LOW_RANK: (2e-3, 4e-3, 8e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
+    "pararel": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
+    "sst2": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (3e-3, 1e-2, 3e-2)},
+}
+FEW = 3  # seeds that all arms get before any gets the rest
+
+
+def grid(arm: Arm, task: str) -> tuple[float, ...]:
+    """Give the learning rates that an arm's is chosen among, in ascending order."""
+    return RATES[task][VIRTUAL if arm.family == VIRTUAL else LOW_RANK]
+
+
+def arms_of(task: str) -> list[Arm]:
+    """List the arms of a task, the most wanted first."""
+    return [arm for arm in ARMS if not arm.only or task in arm.only]

@@ -1,0 +1,151 @@
+"""The trainings behind docs/evidence-methods.md: attach, train, judge beside the pristine base.
+
+A learning rate is chosen by what is reported, with a seed that no result has. The results' seeds train at it and at
+the next lower one of the grid, so that forgetting can be read off at equal learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.evidence.bench import SEEDS, Bench
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.curves import chosen_rate
+from benchmarks.evidence.materials import Material
+from benchmarks.measuring import machine, peak_memory
+from benchmarks.methods_evidence.arms import FEW, LOW_RANK, RANK, TEXTS, Arm, arms_of, grid
+from knowtune.common.files import text_digest
+from knowtune.evaluation.compute_metrics import compute_metrics
+from knowtune.evaluation.results import Results, beside_base
+from knowtune.methods import METHODS
+from knowtune.methods.base import Method
+from knowtune.methods.kasa.method import Kasa
+from knowtune.methods.sk_tuning.tuner.reading import tokens_of
+from knowtune.registry import member_class
+from knowtune.training.dataset import encode
+from knowtune.training.fit import seed_everything
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What tells one training from another within a task."""
+
+    arm: str
+    seed: int
+    learning_rate: float
+
+
+class MethodsBench(Bench):
+    """All the work of one task.
+
+    Args:
+        material: the task.
+        folder: where finished pieces are kept.
+        num_seeds: so many of the seeds, the first ones.
+    """
+
+    def __init__(self, material: Material, folder: Path, num_seeds: int = len(SEEDS)) -> None:
+        """See `Bench`."""
+        self.arms = {arm.name: arm for arm in arms_of(material.name)}
+        super().__init__(material, folder, material.metrics, num_seeds)
+
+    def prepare(self) -> None:
+        """Tokenize the training rows, and count the tokens of the text."""
+        self.encoded = encode(self.tokenizer, self.material.rows, self.base, self.material.name)
+        self.num_tokens = len(tokens_of(self.tokenizer, TEXTS[self.material.name]))
+
+    def sizes(self) -> dict[str, Any]:
+        """Count also the virtual tokens, and what the page says of the model."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        more = {"batch_size": self.material.batch_size, "virtual_tokens": self.num_tokens, "parameters": parameters}
+        return {**super().sizes(), **more}
+
+    def settings(self) -> Iterator[Setting]:
+        """Yield what to train, in order; a seed's rates are looked up when the grid before them is done."""
+        few, rest = self.seeds[:FEW], self.seeds[FEW:]
+        for arm in self.arms.values():
+            yield from self.tried(arm)
+            yield from (setting for seed in few for setting in self.of_seed(arm, seed))
+        yield from (setting for arm in self.arms.values() for seed in rest for setting in self.of_seed(arm, seed))
+
+    def left(self) -> int:
+        """Count the trainings that are still to do."""
+        left = 0
+        for arm in self.arms.values():
+            grid_left = sum(self.key(setting) not in self.store.records for setting in self.tried(arm))
+            left += grid_left
+            for seed in self.seeds:
+                done = () if grid_left else self.of_seed(arm, seed)
+                left += 2 if grid_left else sum(self.key(setting) not in self.store.records for setting in done)
+        return left
+
+    def tried(self, arm: Arm) -> list[Setting]:
+        """List the trainings that an arm's rate is chosen by."""
+        return [Setting(arm.name, GRID_SEED, rate) for rate in grid(arm, self.material.name)]
+
+    def of_seed(self, arm: Arm, seed: int) -> list[Setting]:
+        """List a seed's trainings: at the chosen rate and the one before it, or the two lowest."""
+        tried = {each.learning_rate: self.store.records[self.key(each)]["metrics"] for each in self.tried(arm)}
+        chosen = chosen_rate(tried, self.metrics[0])
+        pairs = list(pairwise(sorted(tried)))
+        pair = next((pair for pair in pairs if pair[1] == chosen), pairs[0])
+        return [Setting(arm.name, seed, rate) for rate in pair]
+
+    def key(self, what: Any) -> str:
+        """Name a piece by all that decides it."""
+        made = (
+            [asdict(what), asdict(self.arms[what.arm]), TEXTS[self.material.name]]
+            if isinstance(what, Setting)
+            else what
+        )
+        return text_digest([self.identity, made])[:24]
+
+    def method(self, arm: Arm) -> Method:
+        """Make an arm's method."""
+        options = dict(arm.options)
+        if arm.reads:
+            options["text"] = TEXTS[self.material.name]
+        if arm.counts:
+            options["num_virtual_tokens"] = self.num_tokens
+        own = {arm.method: arm.method} if ":" in arm.method else METHODS
+        method: Method = member_class(own, "method", arm.method)(**options)
+        return method
+
+    def train(self, setting: Setting) -> None:
+        """Train and judge one setting."""
+        arm = self.arms[setting.arm]
+        method = self.method(arm)
+        seed_everything(setting.seed)  # before the model exists: a new head and an adapter's start are random
+        with peak_memory() as peak:
+            model = method.attach(self.base.model())
+            fitted, cpu, wall = self.fit(model, self.encoded, method, setting, len(self.material.rows))
+            memory = peak()
+        results = self.judge(fitted.model)
+        scores = self.score(results)
+        if isinstance(method, Kasa) and arm.family == LOW_RANK and "forgotten" in self.metrics:
+            scores["forgotten_of_truncated"] = self.beside_truncated(results)
+        self.add(
+            "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, memory=memory,
+            steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
+        )  # fmt: skip
+
+    def beside_truncated(self, results: Results) -> float:
+        """Give what is forgotten of what KaSA's truncated base knows, instead of the pristine one."""
+        beside = beside_base(results, self.truncated, self.base.task)
+        return float(compute_metrics(["forgotten"], beside)["forgotten"])
+
+    @cached_property
+    def truncated(self) -> Results:
+        """What KaSA's base, less its smallest singular values, has right before any training; kept with the pieces."""
+        torch.manual_seed(GRID_SEED)
+        results = self.judge(Kasa(**RANK).attach(self.base.model()))
+        if (key := self.key("truncated")) not in self.store.records:
+            self.add("truncated", key, metrics=self.score(results))
+        return results

@@ -1,0 +1,60 @@
+"""The page on KaSA and SK-Tuning: each kind of arm is trained, and made-up pieces become verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.evidence.store import read_latest
+from benchmarks.methods_evidence.arms import ARMS, Arm
+from benchmarks.methods_evidence.bench import MethodsBench, Setting
+from benchmarks.preserve_evidence.materials import Task
+
+METRICS = ("generalisation", "reliability", "forgotten", "text_drift")
+WIDTHS = {"oft_block_size": 8}  # the small base's layers are narrower than the blocks
+
+
+def small(arm: Arm) -> Arm:
+    return replace(arm, options={**arm.options, **{name: WIDTHS[name] for name in WIDTHS if name in arm.options}})
+
+
+@pytest.fixture
+def bench(task: Task, tmp_path: Path) -> MethodsBench:
+    made = MethodsBench(replace(task.material, metrics=METRICS), tmp_path)
+    made.arms = {name: small(arm) for name, arm in made.arms.items()}
+    return made
+
+
+@pytest.mark.parametrize("name", [arm.name for arm in ARMS])
+def test_an_arm_is_trained(name: str, bench: MethodsBench) -> None:
+    bench.train(Setting(name, 0, 1e-2))
+    (piece,) = [each for each in read_latest(bench.store.path)[1] if each["what"] == "training"]
+    assert piece["num_trainable"] > 0
+    assert ("forgotten_of_truncated" in piece["metrics"]) == (name in ("KaSA", "PEFT's KaSA"))
+
+
+def test_pefts_kasa_trains_to_what_ours_does(bench: MethodsBench) -> None:
+    """With its penalties in a sum, as PEFT's are; ours leaves the base alone."""
+    arms = bench.arms
+    models = {}
+    for name, reduction in (("KaSA", {"reduction": "sum"}), ("PEFT's KaSA", {})):
+        method = bench.method(replace(arms[name], options={**arms[name].options, **reduction}))
+        torch.manual_seed(0)
+        model = method.attach(bench.base.model())
+        models[name] = bench.fit(model, bench.encoded, method, Setting(name, 0, 1e-2), 8)[0].model
+    states = [{key: value for key, value in model.state_dict().items() if ".lora_" in key} for model in models.values()]
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], rtol=1e-2, atol=1e-4)  # Adam makes more of rounding
+
+
+def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: MethodsBench) -> None:
+    arm = bench.arms["LoRA"]
+    for setting, learned in zip(bench.tried(arm), (0.1, 0.4, 0.3), strict=True):
+        scores = {"generalisation": learned}
+        bench.add("training", bench.key(setting), metrics=scores)
+    assert [each.learning_rate for each in bench.of_seed(arm, 1)] == [2e-3, 4e-3]
+    assert bench.left() == (len(bench.arms) - 1) * (3 + 2 * 5) + 2 * 5
