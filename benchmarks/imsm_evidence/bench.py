@@ -60,9 +60,9 @@ class ImsmBench(PreserveBench):
         read = {kind: list(self._gates(model, of)) for kind, of in KINDS.items()}
         means = {kind: [float(gate[first:].mean()) for gate, first in rows] for kind, rows in read.items()}
         is_known = [kind == "known" for kind in KINDS for _ in means[kind]]
-        told_apart = roc_auc_score(is_known, [mean for kind in KINDS for mean in means[kind]])
+        auc = roc_auc_score(is_known, [mean for kind in KINDS for mean in means[kind]])
         gates = {kind: summary(rows) for kind, rows in [*read.items(), ("text", list(self._in_texts(model)))]}
-        return {"gates": gates, "told_apart": float(told_apart)}
+        return {"gates": gates, "auc": float(auc)}
 
     def _gates(self, model: torch.nn.Module, kind: str) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield the gates of a row by which its tokens are told  # (tokens, d), and the index of the answer's first."""
