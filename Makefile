@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve plan validate show ask compare new extra test unit check check-latest peft-conformance clean
+.PHONY: help run flow serve plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -60,6 +60,9 @@ compare: $(READY)         ## A=lora B=kasa: what each lost and gained, fact by f
 
 # The value of a variable of the command line, as the shell finds it in the environment: whatever signs it has.
 given = $(if $(filter command,$(origin $(1))),$(if $($(1)),--$(2) "$$$(1)"))
+lineage: $(READY)         ## ROW=id-or-text: what became of a row, and who learned it; MODEL=lora: what made a model (JSON=1)
+	@$(CLI) lineage $(ON) $(call given,ROW,row) $(call given,MODEL,model) $(if $(JSON),--json)
+
 ROLES = $(call given,PROMPT,prompt) $(call given,TARGET,target) $(call given,MESSAGES,messages) $(call given,TEXT,text) \
 	$(call given,PAIR,pair) $(call given,LABEL,label) $(call given,FACT,fact) $(call given,TASK,task)
 OTHERS = $(call given,GENERAL,general) $(call given,KNOWN,known) $(call given,SEVERAL,several) \

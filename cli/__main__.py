@@ -8,6 +8,7 @@ import sys
 
 from cli import ask as asking
 from cli import compare as comparing
+from cli import lineage as tracing
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
 from knowtune.common.errors import UserError
@@ -31,6 +32,10 @@ def main() -> int:
     asking.add_arguments(ask)
     compare = commands.add_parser("compare", parents=[shared], help="compare two models, example by example")
     comparing.add_arguments(compare)
+    lineage = commands.add_parser(
+        "lineage", parents=[shared], help="tell where a model comes from, or where a row went"
+    )
+    tracing.add_arguments(lineage)
     fresh = commands.add_parser("new", help="look at data and a model, and write a preset for them")
     new.add_arguments(fresh)
     args = parser.parse_args()
@@ -80,6 +85,8 @@ def _dispatch(args: argparse.Namespace) -> int:
 
         show(folder)
         return 0
+    if args.command == "lineage":
+        return tracing.lineage(folder, args.row, args.model, as_json=args.json)
     if args.command == "compare":
         return comparing.compare_models(folder, args.a, args.b, args.set, args.limit, as_json=args.json)
     return asking.ask(folder, args.run, question, args.seed, raw=args.raw, show=args.show)

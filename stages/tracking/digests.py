@@ -17,13 +17,14 @@ ALWAYS_HIDDEN = (".hg/", ".git/", ".git", ".dvc/")  # dvc: ignore.py
 Hidden = Callable[[str, bool], bool]
 
 
-def digest(path: Path, name: str, hidden: Hidden) -> dict[str, Any]:
+def digest(path: Path, name: str, hidden: Hidden, md5_of: Callable[[Path], str] | None = None) -> dict[str, Any]:
     """Digest a file or folder.
 
     Args:
         path: where the bytes lie.
         name: the path that DVC knows it by, seen from the project's folder.
         hidden: see `hidden_by`.
+        md5_of: digests a file, `file_md5` by default.
 
     Returns:
         md5 and size; of a folder also nfiles, as dvc.lock has them.
@@ -31,10 +32,11 @@ def digest(path: Path, name: str, hidden: Hidden) -> dict[str, Any]:
     Raises:
         FileNotFoundError: nothing lies there.
     """
+    md5_of = md5_of or file_md5
     if not path.is_dir():
-        return {"md5": file_md5(path), "size": path.stat().st_size}
+        return {"md5": md5_of(path), "size": path.stat().st_size}
     files = sorted(files_below(path, name, hidden))
-    listing = [{"md5": file_md5(path / relpath), "relpath": relpath} for relpath in files]
+    listing = [{"md5": md5_of(path / relpath), "relpath": relpath} for relpath in files]
     text = json.dumps(listing, sort_keys=True).encode()
     size = sum((path / relpath).stat().st_size for relpath in files)
     return {"md5": f"{_md5(text)}.dir", "size": size, "nfiles": len(files)}

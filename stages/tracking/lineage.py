@@ -72,13 +72,18 @@ def locked_stages(lock: Path) -> Locked:
     """Return, by stage, the digests of deps and outs that a dvc.lock lists; a damaged one lists nothing."""
     try:
         stages = quick_yaml(lock).get("stages", {}) if lock.is_file() else {}
-        return {
-            name: {kind: {entry["path"]: _figures(entry) for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
-            for name, stage in stages.items()
-        }
+        return digests_of(stages)
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         print(f"{lock}: not a whole dvc.lock ({type(error).__name__}); digests of other stages are unknown", flush=True)
         return {}
+
+
+def digests_of(stages: Mapping[str, Any]) -> Locked:
+    """Return the digests of deps and outs of a dvc.lock's stages; what a damaged one raises is the caller's."""
+    return {
+        name: {kind: {entry["path"]: _figures(entry) for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+        for name, stage in stages.items()
+    }
 
 
 def md5s(digests: Mapping[str, Digest]) -> dict[str, str]:

@@ -1,0 +1,192 @@
+"""A row, forward: what became of it at each step, which models learned it, and what would have to be trained again.
+
+Every step reads one line of one file (`knowtune.lineage.row_files`), so that a row costs the same among a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from knowtune.common.errors import UserError
+from knowtune.lineage.artefacts import Find, Layout
+from knowtune.lineage.graph import Graph, Node
+from knowtune.lineage.row_files import Row, rows_where, rows_with
+
+TABLES = ("train", "validation", "test", "replay", "retention", "replay_texts", "rejected")
+SHOWN = 20  # rows that a piece of text is found in, and relatives of a row
+TEXT = ("prompt", "text_pair", "target", "text")  # columns that a person reads
+SCORED = ("fish", "ird")  # selectors whose score is Fisher information
+
+# How a row came into an adapter: the strongest first.
+TRAINED, WARMED, KEPT, PROMPT = "trained", "warm-up of the selection's adapter", "kept from the base", "its prompt"
+
+
+class Rows:
+    """The tables of a pipeline, read row by row.
+
+    Args:
+        graph: of the pipeline.
+        layout: where things lie.
+        find: see `knowtune.lineage.artefacts.make_graph`.
+    """
+
+    def __init__(self, graph: Graph, layout: Layout, find: Find) -> None:
+        self.graph, self.at, self.find = graph, layout, find
+
+    def look_up(self, wanted: str) -> str:
+        """Return the id that is meant: an id, or a piece of text that one row alone contains.
+
+        Raises:
+            UserError: no row has it, or several have.
+        """
+        if any(True for table in TABLES for _ in self.where(table, wanted)):
+            return wanted
+        found: dict[str, list[str]] = {}
+        shown: dict[str, Row] = {}
+        for table in TABLES:
+            path = self.find(f"{self.at.prepared}/{table}.jsonl")
+            for row in [] if path is None else rows_with(path, wanted):
+                if any(wanted.casefold() in str(row.get(column, "")).casefold() for column in TEXT):
+                    found.setdefault(str(row["id"]), []).append(table)
+                    shown.setdefault(str(row["id"]), row)
+        if len(found) == 1:
+            return next(iter(found))
+        if not found:
+            raise UserError(
+                f"ROW: got {wanted!r}, which is neither a row's id nor part of a row's text in {self.at.prepared}; "
+                "ids stand in its train.jsonl"
+            )
+        lines = [f"  {name}  ({', '.join(found[name])})  {text_of(shown[name])}" for name in list(found)[:SHOWN]]
+        more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise UserError(
+            "\n".join([f"ROW: got {wanted!r}, which {len(found)} rows contain; give an id:", *lines, *more])
+        )
+
+    def where(self, table: str, value: str, column: str = "id") -> Iterator[Row]:
+        """Yield the rows of a prepared table whose column holds a value."""
+        path = self.find(f"{self.at.prepared}/{table}.jsonl")
+        return iter(()) if path is None else rows_where(path, column, value)
+
+    def trace(self, name: str) -> dict[str, Any]:
+        """Say what became of a row.
+
+        Args:
+            name: its id.
+
+        Returns:
+            `row` as it was prepared; `tables` that hold it; `rejected`, `noise`, `answer` of the base; `filters`,
+            `selections`, `runs`, `models` with a dict for each member; `retrain`, the models that would have to be
+            trained again without it; `chosen_with`, those whose rows or parameters were chosen with its help alone;
+            `same_prompt` and `same_fact`, ids of training rows.
+        """
+        tables = {table: rows for table in TABLES if (rows := list(self.where(table, name)))}
+        trained = tables.get("train", [])
+        row = next((rows[0] for rows in tables.values()), {})
+        selections = [self._selection(node, name) for node in self.graph.of("selection")]
+        runs = [self._run(node, name, {s["name"]: s for s in selections}) for node in self.graph.of("adapter")]
+        saw = [self.graph.nodes[f"adapter {run['name']}"] for run in runs if run["saw"]]
+        helped = [s["name"] for s in selections if s["score"] is not None]
+        indirect = [
+            node
+            for node in self.graph.forward(self.graph.nodes[f"selection {n}"] for n in helped).of("adapter")
+            if node not in saw
+        ]
+        return {
+            "id": name,
+            "row": row,
+            "tables": list(tables),
+            "rejected": [rejected["reason"] for rejected in tables.get("rejected", [])],
+            "noise": _first(self.where("label_noise", name)),
+            "answer": _first(self._in(f"{self.at.answers}/answers.jsonl", name)) if trained else {},
+            "filters": [self._filter(node, name) for node in self.graph.of("filter")] if trained else [],
+            "selections": selections if trained else [],
+            "runs": runs,
+            "models": [_named(node) for node in self._models(saw)],
+            "retrain": [node.name for node in saw],
+            "chosen_with": [node.name for node in indirect],
+            "same_prompt": self._relatives(row, "prompt"),
+            "same_fact": self._relatives(row, "fact"),
+        }
+
+    def _in(self, path: str, name: str) -> list[Row] | None:
+        """Return the rows of a file that carry an id; None where the file's bytes are gone."""
+        found = self.find(path)
+        return None if found is None else list(rows_where(found, "id", name))
+
+    def _filter(self, node: Node, name: str) -> dict[str, Any]:
+        """Say what a filter decided."""
+        kept, dropped = (self._in(f"{node.path}/{table}.jsonl", name) for table in ("kept", "dropped"))
+        row = (kept or dropped or [{}])[0]
+        cosine = self._in(f"{node.path}/cosines.jsonl", name) if "interference" in node.facts["strategy"] else []
+        return {
+            "name": node.name,
+            "kept": True if kept else False if dropped else None,
+            **{key: row[key] for key in ("strategy", "reason", "distance") if key in row},
+            **{key: found["cosine"] for found in cosine or [] for key in ("cosine",)},
+        }
+
+    def _selection(self, node: Node, name: str) -> dict[str, Any]:
+        """Say what a selection made of the row: whether it was there to choose, its score, whether it was chosen."""
+        rows = self._in(f"{node.path}/rows.jsonl", name)
+        row = (rows or [{}])[0]
+        strategy = node.facts["strategy"]
+        score = (row.get("score") or None) if strategy in SCORED else None  # 0 of a row that was no sample
+        return {
+            "name": node.name,
+            "strategy": strategy,
+            "read": None if rows is None else bool(rows),
+            "chosen": row.get("chosen"),
+            "score": score,
+        }
+
+    def _run(self, node: Node, name: str, selections: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """Say whether an adapter saw the row, how, and with which weight."""
+        above = self.graph.back([node])
+        chosen = next((selections[s.name] for s in above.of("selection")), {})
+        ways = []
+        if chosen.get("read") and (node.facts["train_on"] == "all" or chosen.get("chosen")):
+            ways.append(TRAINED)
+        elif chosen.get("read") and any(s.facts.get("adapter") for s in above.of("selection")):
+            ways.append(WARMED)
+        for kept in above.of("kept"):
+            for source in kept.facts.get("sources", {}):
+                if self._in(f"{kept.path}/{source}.jsonl", name):
+                    ways.append(PROMPT if source == "prompts" else KEPT)
+        weight = _first(self._in(f"{node.path}/weights.jsonl", name)) if node.facts.get("reweight") and ways else {}
+        return {
+            "name": node.name,
+            "saw": ways,
+            "weight": weight.get("weight"),
+            "unknown": chosen.get("read") is None,
+            "selection": chosen.get("name"),
+        }
+
+    def _models(self, adapters: Iterable[Node]) -> list[Node]:
+        """List the models that hold what some adapters learned."""
+        reached = self.graph.forward(adapters)
+        return [node for kind in ("adapter", "merged", "mixture", "version") for node in reached.of(kind)]
+
+    def _relatives(self, row: Row, column: str) -> list[str]:
+        """List the training rows with the same prompt or of the same fact."""
+        if not row.get(column):
+            return []
+        others = (str(other["id"]) for other in self.where("train", str(row[column]), column))
+        return [other for other in others if other != row["id"]][:SHOWN]
+
+
+def text_of(row: Row) -> str:
+    """Show a row in one line."""
+    shown = " | ".join(str(row[column]) for column in TEXT[:2] if row.get(column)) or str(row.get("text", ""))
+    shown = shown if len(shown) <= 100 else f"{shown[:100]}…"
+    return f"{shown!r} -> {row['target']!r}" if "target" in row else repr(shown)
+
+
+def _first(rows: Iterable[Row] | None) -> Row:
+    """Return the first row without its id, {} where there is none."""
+    return next(({key: value for key, value in row.items() if key != "id"} for row in rows or ()), {})
+
+
+def _named(node: Node) -> dict[str, str]:
+    """Name a model."""
+    return {"kind": node.kind, "name": node.name, "path": node.path}
