@@ -469,6 +469,42 @@ class MixtureParams(Section):
     seed: Seed = 0
 
 
+class Best(Section):
+    """The rule `best`: of these runs and mixtures the one that is best by a metric, and passes; all where none is named.
+
+    No default here or in `Promote` stands in the schema: defaults there are part of what every other stage computes.
+    """
+
+    by: str
+    of: Annotated[list[str], AfterValidator(_once)] = Field(default_factory=list)
+
+
+class Rejects(Section):
+    """How much of what was trained may be damage that was planted, and of what was read be rejected and not reviewed.
+
+    `reviewed` names rejected rows by their id, or by their reason.
+    """
+
+    planted: Share
+    unreviewed: Share
+    reviewed: Annotated[list[Text], AfterValidator(_once)] = Field(default_factory=list)
+
+
+class Promote(Section):
+    """Which model is to be shipped: of one run, or the best by a rule; and what it must not be worse than.
+
+    `learned` is the part of the evaluation in which it must beat the champion, by default the task's own. `bounds` are
+    metrics of `evaluate.metrics` and sets of `evaluate.retention`; `model` is the name in the registry.
+    """
+
+    run: str | None = Field(default_factory=lambda: None)
+    best: Best | None = Field(default_factory=lambda: None)
+    learned: str | None = Field(default_factory=lambda: None)
+    bounds: dict[str, float]
+    rejects: Rejects
+    model: Name = Field(default_factory=lambda: "knowtune")
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -490,3 +526,4 @@ class Params(Section):
     selections: dict[Name, SelectionParams] = Field(min_length=1)
     runs: dict[Name, RunParams] = Field(min_length=1)
     mixtures: dict[Name, MixtureParams]
+    promote: Promote | None = Field(default_factory=lambda: None)

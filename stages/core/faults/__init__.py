@@ -17,6 +17,7 @@ from stages.core.faults.members import Members
 from stages.core.faults.mixtures import check_mixtures
 from stages.core.faults.names import check_names
 from stages.core.faults.paths import check_paths
+from stages.core.faults.promote import check_promote
 from stages.core.faults.retention import check_retention
 from stages.core.faults.runs import check_runs
 from stages.core.faults.selections import check_selections
@@ -27,7 +28,7 @@ from stages.core.renamed import rename_keys
 from stages.core.schema import Params
 from stages.core.shape import check_shape
 
-RAW = (check_paths, check_names, check_hub, check_source, check_task, check_keeping, check_retention)
+RAW = (check_paths, check_names, check_hub, check_source, check_task, check_keeping, check_retention, check_promote)
 OPENED = (check_filters, check_selections, check_runs, check_anchors, check_mixtures)
 
 
