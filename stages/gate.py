@@ -15,9 +15,15 @@ from stages.core.schema import Params, Promote
 from stages.runner import command
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from knowtune.evaluation.gate import Bound, Candidate, Rival, Rules
+    from knowtune.evaluation.paired import Results
+    from knowtune.tasks.base import Task
 
 EXAMPLE = "python -m stages.gate --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --merged data/merged --mixed data/mixed --evaluated data/evaluated \\\n    --champion champion --out data/gate/verdict.json"  # noqa: E501
+
+PARITY = "parity.json"  # as knowtune.merging.parity names it, which imports torch
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +60,9 @@ def run(args: argparse.Namespace, params: Params) -> None:
         raise UserError(f"gate: {args.out}: {verdict['summary']}")
 
 
-def _judge(args: argparse.Namespace, params: Params, rules: Promote, champion: Mapping[str, Any] | None) -> Any:
+def _judge(
+    args: argparse.Namespace, params: Params, rules: Promote, champion: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Apply the rules to every run and mixture, and choose."""
     from knowtune.evaluation.gate import check_candidate, give_verdict
 
@@ -83,19 +91,23 @@ def _named(rules: Promote, candidates: Mapping[str, Candidate]) -> list[str]:
 def _rules(params: Params, rules: Promote) -> Rules:
     """Give the rules as the library takes them."""
     from knowtune.evaluation.gate import Rules
-    from stages.core.models import task_of
 
     bounds = {name: _bound(params, name, limit) for name, limit in rules.bounds.items()}
-    return Rules(
-        _learned(params, rules), not task_of(params).numeric, bounds, rules.rejects.planted, rules.rejects.unreviewed
-    )
+    rejects = rules.rejects
+    return Rules(_learned(params, rules), not _task(params).numeric, bounds, rejects.planted, rejects.unreviewed)
+
+
+def _task(params: Params) -> type[Task]:
+    """Give the task's class, which says how it is judged."""
+    from knowtune.registry import member_class
+    from knowtune.tasks import TASKS
+
+    return member_class(TASKS, "task", params.task.kind)
 
 
 def _learned(params: Params, rules: Promote) -> str:
     """Name the part in which models are compared."""
-    from stages.core.models import task_of
-
-    task = task_of(params)
+    task = _task(params)
     return rules.learned or ("loss" if task.numeric else task.learned)
 
 
@@ -149,12 +161,11 @@ def _best_seed(folder: Path, seeds: list[int]) -> int:
     return min(known, key=lambda seed: (known[seed], seed)) if known else seeds[0]
 
 
-def _results(name: str, examples: Any, params: Params, rules: Promote) -> Any:
-    """Take the part in which models are compared; None where it holds nothing."""
+def _results(name: str, examples: pd.DataFrame, params: Params, rules: Promote) -> Results:
+    """Take the part in which models are compared."""
     from knowtune.evaluation.paired import as_results
-    from stages.core.models import task_of
 
-    task = task_of(params)
+    task = _task(params)
     table = examples[examples["kind"] == _learned(params, rules)] if task.writes else examples
     return as_results(name, table, binary=not task.numeric)
 
@@ -162,7 +173,6 @@ def _results(name: str, examples: Any, params: Params, rules: Promote) -> Any:
 def _parity(folder: Path, seed: int, bound: float) -> tuple[float, float]:
     """Read a seed's largest difference of logits, and what the merge stage allows."""
     from knowtune.common.files import read_card
-    from knowtune.merging.parity import PARITY
 
     found = read_card(folder / PARITY, {f"seed-{seed}": dict}, "merge")[f"seed-{seed}"]
     return max(found["largest"], found["trained"]), max(bound, found["noise"])
@@ -201,7 +211,9 @@ def _rival(args: argparse.Namespace, params: Params, rules: Promote, champion: M
     name = f"the champion ({champion['run']}, version {champion['version']})"
     weights = champion["weights_digest"]
     if champion["task"] != params.task.model_dump():
-        fault = f"{name} is of another task, {champion['task']}; give promote.model another name, or remove {args.champion}"
+        fault = (
+            f"{name} is of another task, {champion['task']}; give promote.model another name, or remove {args.champion}"
+        )
         return Rival(name, None, fault, weights)
     return Rival(name, _results(name, read_results(args.champion), params, rules), "", weights)
 

@@ -22,6 +22,7 @@ from knowtune.common.errors import UserError
 from knowtune.evaluation.paired import Comparison, Results, compare
 
 SHIP, NONE = "ship", "none"
+SOUND = ("parity", "planted", "unreviewed")  # rules that say nothing of what was learned or lost
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,8 @@ def check_candidate(of: Candidate, rules: Rules, rival: Rival, unreviewed: float
         unreviewed: share of the rows read that were rejected and that nobody has reviewed.
     """
     known = of.weights == rival.weights
-    said = f"seed {of.seed} is {rival.name} already" if known else f"seed {of.seed} is another model than {rival.name}"
     return [
-        Check("new", not known, said),
+        Check("new", not known, f"it is {'' if known else 'not '}{rival.name}{' already' if known else ''}"),
         _check_learned(of, rules, rival),
         *(_check_bound(of, name, bound) for name, bound in rules.bounds.items()),
         _check_parity(of.parity),
@@ -190,9 +190,7 @@ def _failed(checks: Sequence[Check]) -> list[Check]:
 
 def _praise(checks: Sequence[Check]) -> str:
     """Say why a model is to be shipped: what it learned, and that nothing is beyond its bound."""
-    bounded = [check.text for check in checks if check.bound is not None and check.name != "learned"]
-    learned = next(check.text for check in checks if check.name == "learned")
-    return "; ".join([learned, *bounded])
+    return "; ".join(check.text for check in checks if check.name not in ("new", *SOUND))
 
 
 def _check_learned(of: Candidate, rules: Rules, rival: Rival) -> Check:
@@ -225,12 +223,12 @@ def _check_bound(of: Candidate, name: str, bound: Bound) -> Check:
     allowed = f"{'at least' if bound.higher else 'at most'} {scale * bound.limit:.{digits}f}{sign}"
     value = of.values.get(name)
     if value is None:
-        return Check(name, False, f"{name} was not measured; allowed: {allowed}", None, bound.limit)
+        return Check(name, False, f"{name} was not measured ({allowed})", None, bound.limit)
     passed = value >= bound.limit if bound.higher else value <= bound.limit
     spread = of.spread.get(name, {})
     half = spread.get("half_width")
     low, high = (None, None) if half is None else (spread["mean"] - half, spread["mean"] + half)
-    text = f"{name} {scale * value:.{digits}f}{sign}, allowed {allowed}"
+    text = f"{name} {scale * value:.{digits}f}{sign} ({allowed})"
     return Check(name, passed, text, value, bound.limit, low, high)
 
 
@@ -239,10 +237,10 @@ def _check_parity(parity: tuple[float, float] | None) -> Check:
     if parity is None:
         return Check("parity", True, "a mixture has no attached model to differ from")
     value, allowed = parity
-    return Check("parity", value <= allowed, f"parity {value:.1e}, allowed at most {allowed:.1e}", value, allowed)
+    return Check("parity", value <= allowed, f"parity {value:.1e} (at most {allowed:.1e})", value, allowed)
 
 
 def _check_share(name: str, value: float, limit: float, what: str) -> Check:
     """Hold a share of rows against its bound."""
-    text = f"{100 * value:.1f} % {what}, allowed at most {100 * limit:.1f} %"
+    text = f"{100 * value:.1f} % {what} (at most {100 * limit:.1f} %)"
     return Check(name, value <= limit, text, value, limit)

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from knowtune.common.errors import UserError
 from knowtune.common.files import parse_json, text_digest, write_json
-from stages.core.members import FAMILIES, REGISTRIES, Section
+from stages.core.members import FAMILIES, OPTIONAL, REGISTRIES, Section
 from stages.core.pipeline import CHECK, Stage, read_stages
 from stages.core.schema import Params
 from stages.core.syntax import digest_source
@@ -45,7 +45,8 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
         sources: as read for other stages.
 
     Returns:
-        Path of a module, or of a file that one reads, to digest; sorted. First of what params.yaml may leave unsaid.
+        Path of a module, or of a file that one reads, to digest; sorted. First of what params.yaml may leave unsaid:
+        of defaults, and of a whole section where the stage reads one.
     """
     sources = sources or Sources()
     reached: set[str] = set()
@@ -65,7 +66,14 @@ def code_of(module: str, section: Section, params: Params, sources: Sources | No
             todo += [target.partition(":")[0] for target in members]
     code = sources.digests(name for name in reached if name not in REGISTRIES)
     kind = Params if section is None else type(section)
-    return {f"defaults of {kind.__name__}": _digest_defaults(kind), **code}
+    said = {f"params {key}": _digest_section(params, key) for key in (OPTIONAL.get(module),) if key is not None}
+    return {f"defaults of {kind.__name__}": _digest_defaults(kind), **said, **code}
+
+
+def _digest_section(params: Params, key: str) -> str:
+    """Digest a section of params.yaml; none where it says nothing."""
+    section = getattr(params, key)
+    return text_digest(None if section is None else section.model_dump())[:16]
 
 
 @cache

@@ -83,3 +83,5 @@ FAMILIES: Mapping[str, tuple[Mapping[str, str], Named]] = {
     "knowtune.tasks": (TASKS, _tasks),
 }
 REGISTRIES = frozenset({*FAMILIES, "knowtune.methods.tuners"})
+# Sections that a stage reads and that params.yaml may leave out. DVC takes no key that is not there as a dependency.
+OPTIONAL: Mapping[str, str] = {"stages.gate": "promote"}

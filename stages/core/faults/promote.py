@@ -22,7 +22,9 @@ def check_promote(raw: dict[str, Any]) -> Iterator[Problem]:
     sets = raw.get("evaluate", {}).get("retention", {})
     named = [key for key in ("run", "best") if section.get(key) is not None]
     if len(named) != 1:
-        yield Problem("promote", " and ".join(named) or "neither run nor best", "one of them: `run`, or the rule `best`")
+        yield Problem(
+            "promote", " and ".join(named) or "neither run nor best", "one of them: `run`, or the rule `best`"
+        )
     yield from _named("promote.run", section.get("run"), models)
     best = section.get("best") or {}
     yield from _named("promote.best.by", best.get("by"), metrics)
