@@ -69,7 +69,7 @@ def _judge(
     models = {**params.runs, **params.mixtures}
     candidates = {name: _candidate(args, params, rules, name) for name in models}
     rival, unreviewed = _rival(args, params, rules, champion), _unreviewed(args.prepared, rules)
-    met = _rules(params, rules)
+    met = _rules(args.baseline, params, rules)
     checked = {name: check_candidate(of, met, rival, unreviewed) for name, of in candidates.items()}
     return give_verdict(checked, candidates, _named(rules, candidates))
 
@@ -84,17 +84,20 @@ def _named(rules: Promote, candidates: Mapping[str, Candidate]) -> list[str]:
         return [rules.run]
     by = rules.best.by
     sign = -1 if member_class(METRICS, "metric", by).higher_is_better else 1
-    measured = {name: candidates[name].spread.get(by, {}).get("mean") for name in rules.best.of or candidates}
-    return sorted(measured, key=lambda name: float("inf") if measured[name] is None else sign * measured[name])
+    named = rules.best.of or list(candidates)
+    worst = {"mean": sign * float("inf")}  # where it was not measured
+    return sorted(named, key=lambda name: sign * float(candidates[name].spread.get(by, worst)["mean"]))
 
 
-def _rules(params: Params, rules: Promote) -> Rules:
+def _rules(baseline: Path, params: Params, rules: Promote) -> Rules:
     """Give the rules as the library takes them."""
+    from knowtune.common.files import read_json
     from knowtune.evaluation.gate import Rules
 
     bounds = {name: _bound(params, name, limit) for name, limit in rules.bounds.items()}
-    rejects = rules.rejects
-    return Rules(_learned(params, rules), not _task(params).numeric, bounds, rejects.planted, rejects.unreviewed)
+    measured = frozenset([*read_json(baseline / "metrics.json"), *params.evaluate.retention])
+    learned, binary = _learned(params, rules), not _task(params).numeric
+    return Rules(learned, binary, bounds, measured, rules.rejects.planted, rules.rejects.unreviewed)
 
 
 def _task(params: Params) -> type[Task]:

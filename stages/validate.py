@@ -20,25 +20,24 @@ from stages.core.params import PARAMS, load_params, read_yaml
 from stages.core.schema import Params
 from stages.runner import command
 
-EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --champion champion --out data/code"
+EXAMPLE = "python -m stages.validate --pipeline dvc.yaml --lock dvc.lock --out data/code"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--pipeline", type=Path, required=True, help="dvc.yaml, which says where members' outs lie")
     parser.add_argument("--lock", type=Path, required=True, help="dvc.lock, cleared of unnamed members")
-    parser.add_argument("--champion", type=Path, required=True, help="what the gate compares with; made where missing")
     parser.add_argument("--out", type=Path, required=True, help="folder for one file per stage and member: its code")
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
     """Check PEFT's own options too, prune, write which code each stage runs."""
-    from stages.core.champion import ensure_champion
+    from stages.core.champion import FOLDER, ensure_champion
     from stages.core.code import write_code
 
     load_params(PARAMS, deep=any(r.method == "peft" for r in params.runs.values()))
     prune(args.pipeline, args.lock, params)
-    ensure_champion(args.champion)
+    ensure_champion(args.pipeline.parent / FOLDER)
     write_code(args.pipeline.parent, args.out, params)
 
 

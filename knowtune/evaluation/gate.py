@@ -14,6 +14,7 @@ by its own value; the interval beside it is its run's, over seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -71,6 +72,7 @@ class Rules:
         learned: the part of the evaluation in which it must be better.
         binary: whether that part's examples are right or wrong; else they have a loss.
         bounds: by metric or retention set.
+        measured: metrics and sets that the base has a value of; of others the data has nothing to measure.
         planted: largest share of planted damage.
         unreviewed: largest share of rejects that nobody has reviewed.
     """
@@ -78,6 +80,7 @@ class Rules:
     learned: str
     binary: bool
     bounds: Mapping[str, Bound]
+    measured: frozenset[str]
     planted: float
     unreviewed: float
 
@@ -137,7 +140,7 @@ def check_candidate(of: Candidate, rules: Rules, rival: Rival, unreviewed: float
     return [
         Check("new", not known, f"it is {'' if known else 'not '}{rival.name}{' already' if known else ''}"),
         _check_learned(of, rules, rival),
-        *(_check_bound(of, name, bound) for name, bound in rules.bounds.items()),
+        *(_check_bound(of, name, bound, rules.measured) for name, bound in rules.bounds.items()),
         _check_parity(of.parity),
         _check_share("planted", of.planted, rules.planted, "of the rows that its filter keeps are planted damage"),
         _check_share("unreviewed", unreviewed, rules.unreviewed, "of the rows read are rejects that nobody reviewed"),
@@ -217,13 +220,14 @@ def _compared(rules: Rules, found: Comparison, name: str, better: bool) -> str:
     return f"{rules.learned} {levels}: {span}{'' if better else ', which is not beyond the noise'}"
 
 
-def _check_bound(of: Candidate, name: str, bound: Bound) -> Check:
+def _check_bound(of: Candidate, name: str, bound: Bound, measured: frozenset[str]) -> Check:
     """Hold a metric, or a change on a retention set, against its bound."""
     scale, digits, sign = (100, 1, " %") if bound.share else (1, 3, "")
     allowed = f"{'at least' if bound.higher else 'at most'} {scale * bound.limit:.{digits}f}{sign}"
     value = of.values.get(name)
     if value is None:
-        return Check(name, False, f"{name} was not measured ({allowed})", None, bound.limit)
+        why = "has no finite value" if name in measured else "has nothing that it could be measured on"
+        return Check(name, name not in measured, f"{name} {why} ({allowed})", None, bound.limit)
     passed = value >= bound.limit if bound.higher else value <= bound.limit
     spread = of.spread.get(name, {})
     half = spread.get("half_width")
@@ -237,7 +241,8 @@ def _check_parity(parity: tuple[float, float] | None) -> Check:
     if parity is None:
         return Check("parity", True, "a mixture has no attached model to differ from")
     value, allowed = parity
-    return Check("parity", value <= allowed, f"parity {value:.1e} (at most {allowed:.1e})", value, allowed)
+    shown = value if math.isfinite(value) else None
+    return Check("parity", value <= allowed, f"parity {value:.1e} (at most {allowed:.1e})", shown, allowed)
 
 
 def _check_share(name: str, value: float, limit: float, what: str) -> Check:

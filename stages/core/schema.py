@@ -470,7 +470,7 @@ class MixtureParams(Section):
 
 
 class Best(Section):
-    """The rule `best`: of these runs and mixtures the one that is best by a metric, and passes; all where none is named.
+    """The rule `best`: the run or mixture that is best by a metric, and passes; `of` these, or of all.
 
     No default here or in `Promote` stands in the schema: defaults there are part of what every other stage computes.
     """

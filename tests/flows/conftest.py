@@ -141,6 +141,7 @@ def small(params: dict[str, Any]) -> None:
     params["mixtures"] = {}
     params["answers"]["sketch"] = None  # no filter here reads it
     params["rehearse"] = None  # no run here reads it
+    params.pop("promote")  # every section is optional
     lora = {"selection": "clean", "method": "lora", "options": {"rank": 2, "alpha": 4}, "seeds": [0]}
     params["runs"] = {"short": lora, "long": {**lora, "training": {"epochs": 12}}}
 

@@ -171,6 +171,12 @@ def toy(params: dict[str, Any]) -> None:
     params["runs"]["ird"]["reweight"] = {"granularity": "token", "form": "exponential"}
     params["runs"]["ird"]["preserve"] = {"anchor": {"weight": 1.0, "decoupled": True}}
     params["runs"]["inside"] = {"selection": "inside", "method": "fish", "seeds": [0]}
+    params["promote"] = {
+        "best": {"by": "reliability", "of": ["lora", "full"]},
+        "learned": "reliability",
+        "bounds": {"forgotten": 0.5, "numbers": 0.5},
+        "rejects": {"planted": 0.5, "unreviewed": 0.5},
+    }
     params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 
 

@@ -61,14 +61,14 @@ EDITS = {
     "a selector": ([source_of(SELECTORS, "ird")], {"select@ird"}),
     "a filter of one chain": ([source_of(FILTERS, "nearest")], {"filter@near"}),
     "a mixture": ([source_of(MIXTURES, "ties")], {"mix"}),
-    "a metric": ([source_of(METRICS, "known")], {*JUDGING, "report"}),
+    "a metric": ([source_of(METRICS, "known")], {*JUDGING, "gate", "report"}),
     "a metric that nobody names": ([source_of(METRICS, "matthews")], set()),
     "a representation": ([source_of(REPRESENTATIONS, "input_embedding")],
                          {*JUDGING, "answers", "train@weighed", "train@ird"}),
     "another representation": ([source_of(REPRESENTATIONS, "hidden")], set()),
     "a task": ([source_of(TASKS, "knowledge")],
                {*JUDGING, "retention", "prepare", "base", "rehearse", "answers", "select", "preserve", "train", "merge",
-                "mix", "report"}),
+                "mix", "gate", "report"}),
     "another task": ([source_of(TASKS, "regression")], set()),
     "a template": (code_at("*.j2"), {"report"}),
     "a selection's picture": (code_at("selectors/plot.py"), {"select"}),
@@ -193,7 +193,7 @@ def test_plan_flow_and_dvc_tell_the_truth_after_an_edit(project: Project) -> Non
     path.write_text(before + EDIT)
     lines = project.command("cli", "plan").stdout.splitlines()
     planned = {line.split()[0] for line in lines if re.fullmatch(r"\S+ +\S+( s)? +\S+( MB)?", line)}
-    assert planned == set(again(project)) == {CHECK, "filter@near", "report"}
+    assert planned == set(again(project)) == {CHECK, "filter@near", "gate", "report"}
     path.write_text(before)
     assert again(project) == {}
     path.write_text(before + EDIT)

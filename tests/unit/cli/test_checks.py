@@ -96,7 +96,7 @@ def test_options_of_peft_that_were_good_are_not_checked_again_until_they_change(
     raw = read_yaml(ROOT / "params.yaml")
     typed = {"method": "peft", "type": "ia3", "options": {}}
     run = {"selection": "clean", "seeds": [0]}
-    raw["runs"] = {"lora": raw["runs"]["lora"], "full": raw["runs"]["full"], "typed": {**run, **typed}}
+    raw["runs"] = {"kept": raw["runs"]["lora"], "full": raw["runs"]["full"], "typed": {**run, **typed}}
     raw["selections"]["chosen"] = {
         "filter": "clean", "strategy": "fish", "options": {"num_parameters": 9},
         "adapter": {
@@ -113,7 +113,7 @@ def test_options_of_peft_that_were_good_are_not_checked_again_until_they_change(
         return any(deep)
 
     assert checked()
-    raw["runs"]["lora"]["options"]["rank"] = 3
+    raw["runs"]["kept"]["options"]["rank"] = 3
     assert not checked()
     raw["runs"]["typed"]["options"] = {"fan_in_fan_out": False}
     assert checked()
