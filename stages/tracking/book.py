@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.pipeline import flatten
 from stages.tracking.addresses import address_of
-from stages.tracking.store import open_experiment, open_store
+from stages.tracking.store import never_twice, open_experiment, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +63,8 @@ def open_run(client: MlflowClient, experiment: str, name: str, started: float, t
     if runs:
         return str(runs[0].info.run_id)
     cut = {key: value[:LONGEST_TAG] for key, value in tags.items()}
-    return str(client.create_run(experiment, int(started * 1000), cut, name).info.run_id)
+    with never_twice():
+        return str(client.create_run(experiment, int(started * 1000), cut, name).info.run_id)
 
 
 def open_child(book: Book, entry: str, name: str, started: float, parent: str, tags: Mapping[str, str]) -> str:

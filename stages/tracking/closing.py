@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,22 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
     rows = [_row(book, name, runs.get(name), locked) for name in dict.fromkeys((*stages, *runs))]
     _check_digests(book, runs, locked)
     if rows:
-        book.client.log_table(book.parent, {key: [row[key] for row in rows] for key in rows[0]}, "stages.json")
+        _log_table(book, rows, "stages.json")
     status = _status(code, [run.info.status for run in runs.values()])
-    describe(book, cwd, stages, rows, locked, good=status == "FINISHED")
     ends = [run.info.end_time for run in runs.values() if run.info.end_time]
     end = int(ended * 1000) if ended else max(ends, default=None)
+    when = end / 1000 if end else book.opened["started"]
+    describe(book, cwd, stages, rows, locked, when, good=status == "FINISHED")
     book.client.set_terminated(book.parent, status, end)
     name = book.client.get_run(book.parent).info.run_name
     return {"experiment": book.opened["experiment"], "name": name, "uri": book.opened["uri"]}
+
+
+def _log_table(book: Book, rows: list[Row], name: str) -> None:
+    """Log a table that MLflow's page shows as one; its own `log_table` adds to what a try before has left."""
+    columns = list(rows[0])
+    book.client.log_dict(book.parent, {"columns": columns, "data": [[row[c] for c in columns] for row in rows]}, name)
+    book.client.set_tag(book.parent, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
 
 
 def write_off(book: Book | None, why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +40,9 @@ class Facts:
 
 
 def describe(
-    book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, *, good: bool
+    book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, when: float, *, good: bool
 ) -> None:
-    """Write tags, source datasets, final metrics and the note onto the parent run."""
+    """Write tags, source datasets, final metrics as of `when` and the note onto the parent run."""
     facts = _gather(book, cwd, stages, rows, locked, good)
     if facts.sources:
         book.client.log_inputs(book.parent, datasets=list(datasets(facts.sources, {}, "source")))
@@ -62,7 +61,7 @@ def describe(
         numbers, _ = read_numbers({out: path for out, path in final.items() if path.is_file()})
         share_view(book, numbers)
     identity = params_of({"base.identity": tags["base"]}.items())
-    book.client.log_batch(book.parent, metrics_of(numbers, time.time()), identity, tags_of(tags))
+    book.client.log_batch(book.parent, metrics_of(numbers, when), identity, tags_of(tags))
 
 
 def _gather(book: Book, cwd: Path, stages: Mapping[str, Stage], rows: list[Row], locked: Locked, good: bool) -> Facts:

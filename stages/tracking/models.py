@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from knowtune.checkpoints.cards import CARD
 from knowtune.registry import member_class
 from knowtune.serving import MAX_NEW_TOKENS
 from knowtune.tasks import TASKS
-from stages.core.pipeline import quick_yaml
+from stages.core.pipeline import flatten, quick_yaml
+from stages.tracking.book import params_of
+from stages.tracking.store import never_twice
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
 
     from stages.tracking.numbers import Seed
@@ -26,7 +29,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "panda
 
 
 def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: Mapping[str, Any]) -> None:
-    """Log an adapter's folder as a model, unless the run has one already.
+    """Log an adapter's folder as a model, once: what a try before has begun is gone on with.
 
     Args:
         client: of the store.
@@ -37,39 +40,69 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
     """
     if seed.adapter is None or not isinstance(seed.card.get("example"), Mapping):
         return
-    import mlflow
-    import pandas as pd
-    from mlflow.models import Model
-
     size = sum(file.stat().st_size for file in seed.adapter.rglob("*") if file.is_file())
     if size > LARGEST:
         client.set_tag(run_id, "model", f"{size / 1e9:.1f} GB, too large to copy; DVC's cache holds it (dvc.json)")
         return
+    config = _config(Path(note["cwd"]), note["deps"])
+    client.log_batch(run_id, params=params_of((key.replace(".", "/"), str(value)) for key, value in flatten(config)))
+    model = _open_model(client, run_id, name, seed, note["ended"])
+    if model.status != "READY":
+        with tempfile.TemporaryDirectory() as folder:
+            _save(Path(folder) / "model", model, run_id, seed, config)
+            client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        client.finalize_logged_model(model.model_id, "READY")
+    client.set_tag(run_id, "model", f"models:/{model.model_id}")
+
+
+def _open_model(client: MlflowClient, run_id: str, name: str, seed: Seed, when: float) -> LoggedModel:
+    """Return the model of a run, which may be without its files yet; MLflow's own `log_model` makes one each time."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
     run = client.get_run(run_id)
-    if run.outputs is not None and run.outputs.model_outputs:
-        return
-    cwd = Path(note["cwd"])
+    experiment = run.info.experiment_id
+    begun = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    if begun:
+        model = begun[0]
+    else:
+        tags = {key: str(seed.card[key]) for key in SAID if key in seed.card}
+        with never_twice():
+            model = client.create_logged_model(experiment, name, run_id, tags=tags, params=run.data.params)
+    if not (run.outputs and run.outputs.model_outputs):
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    named = {"model_id": model.model_id, "run_id": run_id}
+    client.log_batch(run_id, [Metric(key, value, int(when * 1000), 0, **named) for key, value in seed.metrics.items()])
+    return model
+
+
+def _save(folder: Path, model: LoggedModel, run_id: str, seed: Seed, config: Mapping[str, Any]) -> None:
+    """Write a model's files. The example is not tried out: that would load the base, seconds for each seed."""
+    import mlflow
+    import pandas as pd
+    from mlflow.models import Model
+
     example = {key: value for key, value in seed.card["example"].items() if value}  # most tasks have no second text
-    mlflow.set_tracking_uri(client.tracking_uri)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        info = Model.log(
-            artifact_path=None,
-            name=name,
-            flavor=SimpleNamespace(__name__="mlflow.pyfunc", save_model=_save),
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"adapter": str(seed.adapter)},
-            signature=_signature(example, "double" if _is_numeric(seed.card) else "string"),
-            input_example=pd.DataFrame([example]),
-            pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
-            model_config={
-                "base": str(base_folder(cwd, note["deps"])),
-                "compute": compute_of(cwd),
-                "columns": quick_yaml(cwd / "params.yaml")["source"].get("columns"),
-            },
-            tags={key: str(seed.card[key]) for key in SAID if key in seed.card},
-            validate_serving_input=False,
-        )
-    client.set_tag(run_id, "model", info.model_uri)
+    place: dict[str, Any] = {
+        "artifact_path": model.artifact_location,
+        "model_uuid": model.model_id,
+        "model_id": model.model_id,
+    }
+    mlflow.pyfunc.save_model(
+        path=str(folder),
+        mlflow_model=Model(**place, run_id=run_id),
+        python_model=str(Path(__file__).with_name("served.py")),
+        artifacts={"adapter": str(seed.adapter)},
+        signature=_signature(example, "double" if _is_numeric(seed.card) else "string"),
+        input_example=pd.DataFrame([example]),
+        pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
+        model_config=config,
+    )
+
+
+def _config(cwd: Path, deps: Iterable[str]) -> dict[str, Any]:
+    """Return what the model is loaded with."""
+    columns = quick_yaml(cwd / "params.yaml")["source"].get("columns")
+    return {"base": str(base_folder(cwd, deps)), "compute": compute_of(cwd), "columns": columns}
 
 
 def base_folder(cwd: Path, deps: Iterable[str]) -> Path:
@@ -84,13 +117,6 @@ def compute_of(cwd: Path) -> dict[str, Any]:
     """Return where models run, as `knowtune.models.compute.Compute` takes it."""
     params = quick_yaml(cwd / "params.yaml")
     return {**params["compute"], "threads": params["threads"]}
-
-
-def _save(validate_serving_input: bool, **settings: Any) -> None:
-    """Save as MLflow does. Trying the example out would load the base and torch, seconds for every seed."""
-    import mlflow
-
-    mlflow.pyfunc.save_model(**settings)
 
 
 def _is_numeric(card: Mapping[str, Any]) -> bool:

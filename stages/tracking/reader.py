@@ -21,7 +21,7 @@ from stages.tracking.closing import close_book, write_off
 from stages.tracking.reproduction import is_alive, marker, markers, read_marker, word_file
 from stages.tracking.spool import pending_notes, process_of, read_note
 from stages.tracking.stage_run import begin_stage, record_stage
-from stages.tracking.store import in_words, open_experiment
+from stages.tracking.store import in_words, is_passing, open_experiment
 
 PAUSE = 0.5  # seconds between two looks at the spool
 TRIES = 3  # of a store that does not answer; the next stage starts another tracker
@@ -31,6 +31,9 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 class Reader:
     """Reads a store's notes in their order.
+
+    What fails by the note's own fault is put aside; what fails though the store answers waits, with all of its
+    reproduction, for the next tracker, and others go on; where the store does not answer, all waits.
 
     Args:
         store: its name: its address without secrets.
@@ -42,6 +45,7 @@ class Reader:
         self.books: dict[str, Book] = {}
         self.begun: set[str] = set()
         self.stuck: set[str] = set()  # what cannot even be put aside
+        self.later: set[str] = set()  # reproductions that wait for the next tracker
         self.attempts: Counter[str] = Counter()
         self.failures = 0
         self.lines: list[str] = []  # for whoever waits at the end of a reproduction
@@ -86,6 +90,8 @@ class Reader:
                 continue
             try:
                 note = read_note(path)
+                if note.get("reproduction") in self.later:
+                    continue
                 opened = read_marker(marker(note["reproduction"])) if note else None
             except FileNotFoundError as error:
                 if path.suffix == ".ended":
@@ -110,7 +116,7 @@ class Reader:
             except (OSError, ValueError) as error:
                 self.put_aside(path, f"cannot be read: {error}")
                 continue
-            if opened["uri"] == self.store:
+            if opened["uri"] == self.store and opened["key"] not in self.later:
                 reproductions.append((path, opened))
         return reproductions
 
@@ -120,7 +126,7 @@ class Reader:
         return any(".started" not in path.name or is_alive(process_of(path)) for path in paths)
 
     def attempt(self, action: Callable[[Path, dict[str, Any]], None], path: Path, note: dict[str, Any]) -> bool:
-        """Do something with a note or marker; what fails though the store answers is put aside, so that others go on.
+        """Do something with a note or marker; where it fails, see that others go on if they can.
 
         Returns:
             Whether to go on.
@@ -134,28 +140,39 @@ class Reader:
             if not isinstance(error, StoreError):
                 traceback.print_exc()
             self.attempts[path.name] += 1
-            if not isinstance(error, StoreError) and self.is_notes_fault(error, path, key):
+            to_blame = self.to_blame(error, key)
+            if to_blame == "note":
                 self.put_aside(path, f"cannot be recorded: {in_words(error)}", key)
                 return True
+            if to_blame == "moment" and self.attempts[path.name] >= self.tries:
+                self.later.add(key)
+                self.tell(key, {"error": f"{self.store}: {in_words(error)}; {self.kept()}"})
+                return True
             self.failures += 1
-            self.complain(f"{self.store}: {in_words(error)}")
+            why = f"{self.store}: {in_words(error)}"
+            print(why, flush=True)
+            if isinstance(error, StoreError) or self.failures >= self.tries:  # else it may well be recorded yet
+                self.complain(why)
             return False
 
-    def is_notes_fault(self, error: Exception, path: Path, key: str) -> bool:
-        """Say whether a note is at fault: the store answers and takes a small write, and no disk is full."""
-        if isinstance(error, OSError) and error.errno in DISK:
-            return False
+    def to_blame(self, error: Exception, key: str) -> str:
+        """Say what is at fault.
+
+        Returns:
+            "store" where it takes not even a small write, or a disk is full; "moment" where it may take the same thing
+            later; else "note".
+        """
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in DISK):
+            return "store"
         try:
             opened = read_marker(marker(key))
             client = open_client(opened)
             client.set_experiment_tag(open_experiment(client, opened["experiment"]), "knowtune.writable", "yes")
         except (FileNotFoundError, ValueError):
-            return True  # without its reproduction's marker a note cannot be recorded anywhere
+            return "note"  # without its reproduction's marker it cannot be recorded anywhere
         except Exception:
-            return False
-        status = getattr(error, "get_http_status_code", lambda: 400)()
-        passing = status >= 500 or (isinstance(error, OSError) and error.errno is None)
-        return not passing or self.attempts[path.name] >= self.tries
+            return "store"
+        return "moment" if is_passing(error) else "note"
 
     def put_aside(self, path: Path, why: str, key: str = "") -> None:
         """Take what cannot be recorded out of the way, and say so."""
@@ -172,10 +189,13 @@ class Reader:
 
     def complain(self, why: str) -> None:
         """Tell all who wait for this store that it takes nothing."""
-        who = "the next run with the same MLFLOW_TRACKING_URI" if HIDDEN in self.store else "the next run"
-        print(why, flush=True)
         for _, opened in self.markers():
-            self.tell(opened["key"], {"error": f"{why}; nothing is lost: {who} records it once the store answers"})
+            self.tell(opened["key"], {"error": f"{why}; {self.kept()}"})
+
+    def kept(self) -> str:
+        """Say what becomes of what waits."""
+        who = "the next run with the same MLFLOW_TRACKING_URI" if HIDDEN in self.store else "the next run"
+        return f"nothing is lost: {who} records it once the store answers"
 
     def tell(self, key: str, what: dict[str, Any]) -> None:
         """Leave word for the root of a reproduction, which may wait for it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from knowtune.common.secrets import mask
@@ -18,10 +20,13 @@ NOTE = (
     "One run per reproduction. Open it for data, base, params and what came out; unfold it for its stages and seeds. "
     "Compare two of them to see which number was changed."
 )
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+PASSING = (408, 429)  # codes below 500 of a server that may take the same thing later
 CAUSE = re.compile(r"\((?:\w+\.)+\w*Error\) ([^\n]*)")
+CAUSED_BY = re.compile(r"\(Caused by (.*)\)$")
 QUIET = {  # no telemetry; a server that does not answer is reported in seconds
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    RETRIES: "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
@@ -48,6 +53,19 @@ def open_store(uri: str | None = None) -> MlflowClient:
     return client
 
 
+@contextmanager
+def never_twice() -> Iterator[None]:
+    """Let MLflow send what makes something new once only: where the answer is lost, we look for it before a new try."""
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(RETRIES)
+        if before is not None:
+            os.environ[RETRIES] = before
+
+
 def open_experiment(client: MlflowClient, name: str) -> str:
     """Return an experiment's id; it is made when missing, with the artifacts beside the project's own store."""
     with hold_lock(lock_of("store", mask(client.tracking_uri)), wait=True):
@@ -59,12 +77,20 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         own = client.tracking_uri == f"sqlite:///{project_root() / 'mlflow.db'}"
         artifacts = (project_root() / "mlartifacts").as_uri() if own else None
         tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+        with never_twice():
+            return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+
+
+def is_passing(error: Exception) -> bool:
+    """Say whether a store may take later what it has refused now: it was busy, broken inside, or out of reach."""
+    status = getattr(error, "get_http_status_code", lambda: 400)()
+    return status >= 500 or status in PASSING or (isinstance(error, OSError) and error.errno is None)
 
 
 def in_words(error: Exception) -> str:
     """Say in one line what a store stumbled over."""
-    cause = CAUSE.search(str(error))  # of a database; MLflow's and SQLAlchemy's own words stand around it
+    # of a database, or of a request; MLflow's, SQLAlchemy's and urllib3's own words stand around it
+    cause = CAUSE.search(str(error)) or CAUSED_BY.search(str(error))
     first = cause[1] if cause else str(error).strip().partition("\n")[0][:300]
     if "database schema" in str(error) or "Can't locate revision" in str(error):
         heal = "`.venv/bin/mlflow db upgrade ADDRESS` brings it up to date"

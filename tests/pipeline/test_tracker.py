@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.between import Between
 from tests.pipeline.conftest import ENVIRONMENT, ROOT
 
 with warnings.catch_warnings():
@@ -168,8 +170,45 @@ def test_a_store_that_is_gone_holds_no_other_one_up(project: Project, tmp_path: 
         assert "tracked: experiment e" in project.reproduce(0.3)  # a run to another store looks after it too
         project.settle()
         assert project.losses(gone) == [0.1]
+        check_that_all_is_recorded_once(project, port)
     assert project.losses() == [0.2, 0.3]
     assert project.waiting() == []
+
+
+def check_that_all_is_recorded_once(project: Project, port: int) -> None:
+    """A server that does what it is asked for and whose answers are lost; one that answers 503; one that hangs."""
+    with Between(port) as between:
+        uri, seen = f"http://127.0.0.1:{between.port}", Counter[str]()
+
+        def fault(_method: str, path: str) -> str:
+            seen[path] += 1
+            losing = path.endswith(("runs/create", "log-batch")) and seen[path] == 1
+            return "lose" if losing else "503" if path.endswith("runs/update") and seen[path] in (2, 3) else ""
+
+        between.fault = fault
+        assert "tracked: experiment e" in project.reproduce(0.4, MLFLOW_TRACKING_URI=uri)
+        project.settle()
+        assert [struck.split()[0] for struck in between.struck] == ["lose"] * 2 + ["503"] * 2, between.struck
+        impatient = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+        between.fault = lambda _, path: "hang" if path.endswith("runs/search") else ""
+        told = project.reproduce(0.5, MLFLOW_TRACKING_URI=uri, **impatient)
+        assert "nothing is lost: the next run records it" in told
+        project.settle()
+        assert len(project.waiting()) == 3
+        between.fault = lambda *_: ""
+        assert "tracked: experiment e" in project.reproduce(0.6, MLFLOW_TRACKING_URI=uri)
+        project.settle()
+    runs = project.runs(f"http://127.0.0.1:{port}")
+    assert project.losses(f"http://127.0.0.1:{port}") == [0.1, 0.4, 0.5, 0.6]
+    assert len(runs) == 8  # a reproduction and its stage, each
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    for run in runs:
+        for key in run.data.metrics:
+            assert len(client.get_metric_history(run.info.run_id, key)) == 1
+        if run.data.tags["kind"] == "reproduction":
+            table = json.loads(Path(client.download_artifacts(run.info.run_id, "stages.json")).read_text())
+            assert [row[:2] for row in table["data"]] == [["work", "ran"]]
 
 
 class server:  # noqa: N801  a context, as below it reads

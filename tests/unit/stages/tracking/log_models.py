@@ -4,9 +4,10 @@
 
 Standard input: `kept`, for each logged model its folder, the base and rows; `store` (an empty folder), `base` and
 `adapters` (folder and rows of each trained seed, which is logged); `older`: files of older versions, each of which is
-put in place of the first model's served.py. Standard output: what is predicted for `kept` and `logged`; `first`, the id
-of the first model; `older`: for each file what the model says with it, what `stages.tracking.renew` has renewed, and
-what it says then. An error is its line.
+put in place of the first model's served.py. The first time there is no room for files, so that the first model is
+logged half, and then gone on with. Standard output: what is predicted for `kept` and `logged`; `first`, the id of the
+first model; `statuses` of all models that the store then has; `older`: for each file what the model says with it, what
+`stages.tracking.renew` has renewed, and what it says then. An error is its line.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ def log(store: Path, base: Path, adapters: list[Path]) -> list[Path]:
     YAML().dump(params, store / "params.yaml")
     experiment = client.create_experiment("knowtune", artifact_location=(store / "artifacts").as_uri())
     folders = []
+    room = store / "artifacts/models"
+    room.parent.mkdir()
+    room.write_text("a file, where a folder has to be")
     for adapter in adapters:
         run = client.create_run(experiment).info.run_id
         seed = Seed(adapter=adapter, card=json.loads((adapter / "knowtune.json").read_text()))
-        log_adapter(client, run, "seed-0", seed, {"cwd": str(store), "deps": []})
+        if room.is_file():
+            with contextlib.suppress(OSError):
+                log_adapter(client, run, "seed-0", seed, {"cwd": str(store), "deps": [], "ended": 1.0})
+            room.unlink()
+            log_adapter(client, run, "seed-0", seed, {"cwd": str(store), "deps": [], "ended": 1.0})
+        log_adapter(client, run, "seed-0", seed, {"cwd": str(store), "deps": [], "ended": 1.0})
         model = client.get_logged_model(client.get_run(run).data.tags["model"].removeprefix("models:/"))
         folders.append(Path(model.artifact_location.removeprefix("file://")))
     return folders
@@ -70,8 +79,10 @@ def main() -> None:
             before = predict(models[0], base, what["adapters"][0][1])
             renewed = renew(MlflowClient(f"sqlite:///{store / 'mlflow.db'}"), "knowtune")
             older.append([before, renewed, predict(models[0], base, what["adapters"][0][1])])
+        client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+        statuses = [str(model.status.value) for model in client.search_logged_models(["1"])]
     first = models[0].parent.name
-    print(json.dumps({"kept": kept, "logged": logged, "first": first, "older": older}))
+    print(json.dumps({"kept": kept, "logged": logged, "first": first, "statuses": statuses, "older": older}))
 
 
 if __name__ == "__main__":

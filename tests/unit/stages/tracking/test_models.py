@@ -75,6 +75,10 @@ def test_a_model_of_each_task_goes_through_the_store(loaded: dict[str, Any], bas
     assert len(set(loaded["logged"][0])) > 1
 
 
+def test_a_model_that_was_logged_half_is_gone_on_with(loaded: dict[str, Any], trained: Trained) -> None:
+    assert loaded["statuses"] == ["READY"] * len(trained)
+
+
 def test_models_that_older_versions_logged_are_renewed(loaded: dict[str, Any]) -> None:
     flat, rooms = loaded["older"]
     assert flat[0] == "ModuleNotFoundError: No module named 'knowtune.artefacts'"

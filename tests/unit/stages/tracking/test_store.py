@@ -14,6 +14,9 @@ from stages.tracking.store import in_words
     [
         (StoreError("no answer within 5 s"), "no answer within 5 s"),
         (ValueError("one\ntwo"), "ValueError: one"),
+        (RuntimeError("API request to x failed with exception HTTPConnectionPool(host='h', port=1): Max retries "
+                      "exceeded with url: /y (Caused by ResponseError('too many 503 error responses'))"),
+         "RuntimeError: ResponseError('too many 503 error responses')"),
         (RuntimeError("(raised by X)\n(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: ..."),
          "RuntimeError: attempt to write a readonly database"),
         (RuntimeError("Detected out-of-date database schema (found version a, but expected b)"),
