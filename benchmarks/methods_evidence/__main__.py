@@ -23,10 +23,10 @@ TASKS = ("embedded", "pararel", "sst2")
 
 def run_task(name: str, args: argparse.Namespace) -> None:
     """Do what is left of a task."""
-    from benchmarks.evidence.materials import material
     from benchmarks.methods_evidence.bench import MethodsBench
+    from benchmarks.methods_evidence.materials import material_of
 
-    MethodsBench(material(name, args.project, args.data or Path()), args.work, args.seeds).run()
+    MethodsBench(material_of(name, args.project, args.data or Path()), args.work, args.seeds).run()
 
 
 def write_page(work: Path, docs: Path) -> None:
