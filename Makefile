@@ -60,8 +60,8 @@ compare: $(READY)         ## A=lora B=kasa: what each lost and gained, fact by f
 
 # The value of a variable of the command line, as the shell finds it in the environment: whatever signs it has.
 given = $(if $(filter command,$(origin $(1))),$(if $($(1)),--$(2) "$$$(1)"))
-lineage: $(READY)         ## ROW=id-or-text: what became of a row, and who learned it; MODEL=lora: what made a model (JSON=1)
-	@$(CLI) lineage $(ON) $(call given,ROW,row) $(call given,MODEL,model) $(if $(JSON),--json)
+lineage: $(READY)         ## ROW=id-or-text: what became of a row, and who learned it; MODEL=lora: what made a model (QUICK=1, JSON=1)
+	@$(CLI) lineage $(ON) $(call given,ROW,row) $(call given,MODEL,model) $(if $(QUICK),--quick) $(if $(JSON),--json)
 
 ROLES = $(call given,PROMPT,prompt) $(call given,TARGET,target) $(call given,MESSAGES,messages) $(call given,TEXT,text) \
 	$(call given,PAIR,pair) $(call given,LABEL,label) $(call given,FACT,fact) $(call given,TASK,task)

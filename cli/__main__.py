@@ -86,7 +86,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         show(folder)
         return 0
     if args.command == "lineage":
-        return tracing.lineage(folder, args.row, args.model, as_json=args.json)
+        return tracing.lineage(folder, args.row, args.model, quick=args.quick, as_json=args.json)
     if args.command == "compare":
         return comparing.compare_models(folder, args.a, args.b, args.set, args.limit, as_json=args.json)
     return asking.ask(folder, args.run, question, args.seed, raw=args.raw, show=args.show)

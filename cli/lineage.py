@@ -1,48 +1,51 @@
-"""Where a model comes from, and where a row went: from what DVC and the stages recorded, checked against the files."""
+"""Where a model comes from, and where a row went: from what DVC, MLflow and the stages recorded, checked."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.checkpoints.cards import ADAPTER_CARD, MERGED
-from knowtune.common.errors import UserError, unknown
-from knowtune.common.files import read_json
-from knowtune.lineage.artefacts import make_graph
-from knowtune.lineage.graph import Graph, Node
-from knowtune.lineage.row import Rows
-from knowtune.lineage.words import chain_rows, row_lines
-from stages.lineage.checks import check_graph, paths_of
-from stages.lineage.objects import Objects
-from stages.lineage.recorded import LOCK, Recorded, layout, read_recorded
+from knowtune.common.errors import UserError
+from knowtune.lineage.words import row_lines, table_of, version_line
+from stages.core.params import PARAMS
+from stages.core.pipeline import quick_yaml
+from stages.lineage.back import models_named, trace_models
+from stages.lineage.known import Known, known_here, known_of
+from stages.lineage.recorded import LOCK
 
 if TYPE_CHECKING:
     import argparse
 
-MODELS = ("adapter", "merged", "mixture")
-EXAMPLE = 'make lineage ROW="capital:Chile:5", make lineage ROW="Chile", make lineage MODEL=lora'
+    from stages.tracking.origin import Registry
+
+SCHEME = "models:/"
+EXAMPLES = 'make lineage ROW="capital:Chile:5", make lineage ROW="of Chile", make lineage MODEL=lora/seed-0'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--row", metavar="ID", help="a row's id, or a piece of its text that no other row has")
     parser.add_argument(
-        "--model", metavar="NAME", help="a run or mixture, one seed of it (lora/seed-0), or the folder of a model"
+        "--model",
+        metavar="NAME",
+        help="a run or mixture, one seed of it (lora/seed-0), the folder of a model, or models:/NAME@ALIAS",
     )
+    parser.add_argument("--quick", action="store_true", help="look into the folder alone, and do not ask MLflow")
     parser.add_argument("--json", action="store_true", help="print JSON, with all that is known")
 
 
-def lineage(folder: Path, row: str | None, model: str | None, *, as_json: bool) -> int:
+def lineage(folder: Path, row: str | None, model: str | None, *, quick: bool, as_json: bool) -> int:
     """Print where a model comes from, or where a row went.
 
     Args:
         folder: the project or a workspace.
         row: an id or a piece of text.
-        model: a run, a mixture, one of their seeds, or a folder.
+        model: a run, a mixture, one of their seeds, a folder, or the address of a registered model.
+        quick: do not ask MLflow.
         as_json: print plain data.
 
     Returns:
@@ -52,107 +55,95 @@ def lineage(folder: Path, row: str | None, model: str | None, *, as_json: bool) 
         UserError: neither or both are given, or the name is unknown.
     """
     if bool(row) == bool(model):
-        raise UserError(f"got {'both ROW and MODEL' if row else 'neither ROW nor MODEL'}; give one of them: {EXAMPLE}")
+        got = "both ROW and MODEL" if row else "neither ROW nor MODEL"
+        raise UserError(f"got {got}; give one of them: {EXAMPLES}")
     start = Path.cwd()
     os.chdir(folder)
-    recorded = read_recorded(Path())
-    objects = Objects(Path(), recorded.outs)
-    graph = make_graph(recorded.params, layout(), objects.find)
     if row:
-        answer = trace_row(graph, objects, row)
-        lines = [*row_lines(answer)]
+        answer = _row(row, quick=quick, as_json=as_json)
     else:
-        answer = trace_model(graph, recorded, objects, models_named(graph, str(model), start))
-        lines = [*model_lines(answer, graph)]
-    objects.remember()
-    faults: list[str] = answer["faults"]
+        answer = _model(str(model), start, quick=quick)
+        if not as_json:
+            print("\n".join(model_lines(answer)))
     if as_json:
         print(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*lines, *(f"FAULT: {fault}" for fault in faults)]))
-    return 1 if faults else 0
+        print("\n".join(f"FAULT: {fault}" for fault in answer["faults"]), end="\n" if answer["faults"] else "")
+    return 1 if answer["faults"] else 0
 
 
-def trace_row(graph: Graph, objects: Objects, wanted: str) -> dict[str, Any]:
-    """Say what became of a row; `faults` are what was looked for and is gone."""
-    rows = Rows(graph, layout(), objects.find)
-    return {**rows.trace(rows.look_up(wanted)), "faults": list(objects.gone.values())}
+def _row(wanted: str, *, quick: bool, as_json: bool) -> dict[str, Any]:
+    """Trace a row here and through the registered versions; what is known at once is printed at once."""
+    from stages.lineage.forward import trace_row, versions_with
+
+    known = known_here(Path())
+    answer: dict[str, Any] = {"id": wanted, "faults": []}
+    problem = None
+    try:
+        answer = trace_row(known, wanted)
+    except UserError as error:
+        problem = error
+    known.objects.remember()
+    if problem is None and not as_json:
+        print("\n".join(row_lines(answer)), flush=True)
+    registry = None if quick else _registry()
+    versions = [] if registry is None else list(versions_with(registry, Path(), answer["id"]))
+    if problem is not None and not any(version["saw"] for version in versions):
+        raise problem
+    if versions and not as_json:
+        print("\n".join(["\nregistered versions", *map(version_line, versions)]))
+    answer["versions"] = versions
+    answer["faults"] += [fault for version in versions for fault in version["faults"]]
+    return answer
 
 
-def models_named(graph: Graph, name: str, start: Path) -> list[Node]:
-    """Return the models that a name means: the last that was made of each seed.
+def _model(name: str, start: Path, *, quick: bool) -> dict[str, Any]:
+    """Trace a model of this folder, or a registered one."""
+    if name.startswith(SCHEME):
+        from stages.tracking.origin import Registry
 
-    Args:
-        graph: of the pipeline.
-        name: of a run or mixture, with or without a seed, or a folder.
-        start: the folder that a path is seen from.
-
-    Raises:
-        UserError: there is none.
-    """
-    models = [node for kind in MODELS for node in graph.of(kind)]
-    if (start / name).is_dir():
-        return _models_at(models, (start / name).resolve(), name)
-    member, _, seed = name.partition("/")
-    wanted = member if not seed else f"{member}/seed-{seed.removeprefix('seed-')}"
-    for kind in reversed(MODELS):
-        named = [node for node in graph.of(kind) if wanted in (node.member, node.name)]
-        if named:
-            return named
-    raise unknown("run, mixture or folder", name, dict.fromkeys(node.member for node in models))
+        origin = Registry().origin(name)
+        known, node = known_of(origin, Path())
+        models, runs = [node], origin.runs
+    else:
+        known = known_here(Path())
+        models = models_named(known.graph, name, start)
+        runs = {} if quick else _runs(known)
+    answer = trace_models(known, models, runs)
+    known.objects.remember()
+    return answer
 
 
-def _models_at(models: list[Node], folder: Path, name: str) -> list[Node]:
-    """Find the models of a folder: those that lie in it, else those whose weights its card names."""
-    inside = [node for node in models if (here := Path(node.path).resolve()) == folder or here.parent == folder]
-    if inside:
-        return inside
-    card = next((folder / card for card in (MERGED, ADAPTER_CARD) if (folder / card).is_file()), None)
-    if card is None:
-        raise UserError(f"MODEL: got the folder {name}; allowed: a model's, with {MERGED} or {ADAPTER_CARD} in it")
-    weights = read_json(card).get("weights_digest")
-    same = [node for node in models if weights and node.facts.get("weights_digest") == weights]
-    if not same:
-        raise UserError(f"{name}: its card says weights {str(weights)[:8]}, which nothing here has made")
-    return [same[-1]]
+def _registry() -> Registry | None:
+    """Open the project's store; None where there is none, or where it does not answer, which is said."""
+    from stages.tracking.addresses import StoreError, address
+    from stages.tracking.store import in_words
+
+    uri = address()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
+        return None
+    from stages.tracking.origin import Registry
+
+    try:
+        return Registry()
+    except StoreError as error:
+        print(
+            f"no registered versions and no commits of runs, for MLflow is out of reach: {in_words(error)}",
+            file=sys.stderr,
+        )
+        return None
 
 
-def trace_model(graph: Graph, recorded: Recorded, objects: Objects, models: list[Node]) -> dict[str, Any]:
-    """Say what models were made of: nodes and arrows, params and code, and what is wrong with them."""
-    chain = graph.back(models)
-    check_graph(chain, recorded, objects)
-    stages = dict.fromkeys(node.stage for node in chain.nodes.values() if node.stage in recorded.stages)
-    plain = chain.as_dict()
-    for node in plain["nodes"]:
-        node["md5"] = paths_of(node["stage"], recorded, node["path"])
-    return {
-        "models": [node.id for node in models],
-        **plain,
-        "stages": {
-            name: {
-                "cmd": recorded.commands[name],
-                "params": recorded.of_stage[name],
-                "deps": {path: entry["md5"] for path, entry in recorded.stages[name]["deps"].items()},
-                "outs": {path: entry["md5"] for path, entry in recorded.stages[name]["outs"].items()},
-            }
-            for name in stages
-        },
-        "commits": {name: _commit(recorded, name) for name in dict.fromkeys(node.stage for node in models)},
-        "faults": list(dict.fromkeys(fault for node in chain.nodes.values() for fault in node.faults)),
-    }
+def _runs(known: Known) -> dict[str, dict[str, str]]:
+    """Find the runs that made what lies here; none where there is no store."""
+    registry = _registry()
+    experiment = str(quick_yaml(PARAMS)["tracking"]["experiment"])
+    return {} if registry is None else registry.runs_of(experiment, known.recorded.stages)
 
 
-def model_lines(answer: Mapping[str, Any], graph: Graph) -> Iterable[str]:
-    """Tell a model's chain as lines of text: the table, params of its members, the commit, whether all links hold."""
-    md5s = {node["id"]: node["md5"] for node in answer["nodes"]}
-    chain = Graph({name: graph.nodes[name] for name in md5s}, [])
-    table = [("what", "name", "says", "md5", "where")]
-    table += [
-        (kind, name, words, md5s[f"{kind} {name}".strip()][:8], path) for kind, name, words, path in chain_rows(chain)
-    ]
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    for row in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def model_lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Tell a model's chain as lines of text: the table, params of its members, the code, whether all links hold."""
+    yield from table_of(answer["nodes"])
     yield "\nparams"
     shown = {
         key: value
@@ -162,21 +153,13 @@ def model_lines(answer: Mapping[str, Any], graph: Graph) -> Iterable[str]:
     }
     yield from (f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in shown.items())
     yield "\ncode"
-    for stage, commit in answer["commits"].items():
-        yield f"  {stage}: recorded in {LOCK} since commit {commit[:12]}" if commit else f"  {stage}: in no commit yet"
+    groups: dict[str, list[str]] = {}
+    for stage, code in answer["code"].items():
+        commit = f"commit {code['commit'][:8]}" if code.get("commit") else "no commit is known of its run"
+        changed = " with changed files" if code.get("dirty") == "true" else ""
+        since = f"; what it wrote stands in {LOCK} since commit {code['locked'][:8]}" if code["locked"] else ""
+        groups.setdefault(f"{commit}{changed}{since}", []).append(stage)
+    yield from (f"  {', '.join(stages)}: {words}" for words, stages in groups.items())
     if not answer["faults"]:
         outs = sum(len(stage["outs"]) for stage in answer["stages"].values())
         yield f"\nall links hold: {outs} outs of {len(answer['stages'])} stages are what was recorded"
-
-
-def _commit(recorded: Recorded, stage: str) -> str:
-    """Return the first commit whose dvc.lock holds what a stage wrote; "" where none does."""
-    md5 = next((str(entry["md5"]) for entry in recorded.stages.get(stage, {"outs": {}})["outs"].values()), "")
-    if not md5:
-        return ""
-    command = ["git", "log", "--reverse", "--format=%H", f"-S{md5}", "--", LOCK]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
-        return ""
-    return done.stdout.partition("\n")[0]

@@ -5,7 +5,7 @@ Every step reads one line of one file (`knowtune.lineage.row_files`), so that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from knowtune.common.errors import UserError
@@ -84,7 +84,7 @@ class Rows:
         trained = tables.get("train", [])
         row = next((rows[0] for rows in tables.values()), {})
         selections = [self._selection(node, name) for node in self.graph.of("selection")]
-        runs = [self._run(node, name, {s["name"]: s for s in selections}) for node in self.graph.of("adapter")]
+        runs = [self.run_of(node, name) for node in self.graph.of("adapter")]
         saw = [self.graph.nodes[f"adapter {run['name']}"] for run in runs if run["saw"]]
         helped = [s["name"] for s in selections if s["score"] is not None]
         indirect = [
@@ -140,10 +140,10 @@ class Rows:
             "score": score,
         }
 
-    def _run(self, node: Node, name: str, selections: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    def run_of(self, node: Node, name: str) -> dict[str, Any]:
         """Say whether an adapter saw the row, how, and with which weight."""
         above = self.graph.back([node])
-        chosen = next((selections[s.name] for s in above.of("selection")), {})
+        chosen = next((self._selection(selection, name) for selection in above.of("selection")), {})
         ways = []
         if chosen.get("read") and (node.facts["train_on"] == "all" or chosen.get("chosen")):
             ways.append(TRAINED)

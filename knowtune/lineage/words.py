@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from knowtune.lineage.graph import Graph, Node
+from knowtune.lineage.graph import Node
 from knowtune.lineage.row import text_of
 
 SHORT = 8  # digits of a digest
-HOLDERS = {"adapter": "adapters", "merged": "merged models", "mixture": "mixtures", "version": "registered versions"}
+HOLDERS = {"adapter": "adapters", "merged": "merged models", "mixture": "mixtures"}
 
 
 def says(node: Node) -> str:
@@ -17,9 +17,19 @@ def says(node: Node) -> str:
     return SAYS[node.kind](node.facts) if node.kind in SAYS else ""
 
 
-def chain_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
-    """Give a model's table, from the model back to its sources: what, name, what it says, where it lies."""
-    return [(node.kind, node.name, says(node), node.path) for node in reversed(graph.nodes.values())]
+def table_of(nodes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Tell a chain as a table, from the model back to its sources.
+
+    Args:
+        nodes: as `Graph.as_dict` gives them, each with the `md5` that was recorded for it where there is one.
+    """
+    table = [("what", "name", "says", "md5", "where")]
+    for node in reversed(list(nodes)):
+        plain = Node(node["kind"], node["name"], facts=node["facts"])
+        table.append((node["kind"], node["name"], says(plain), node.get("md5", "")[:SHORT], node["path"]))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def row_lines(trace: Mapping[str, Any]) -> Iterator[str]:
@@ -62,12 +72,18 @@ def _conclusion(trace: Mapping[str, Any]) -> Iterator[str]:
         mixed = [model["name"] for model in models if model["kind"] == "mixture"]
         if mixed:
             yield f"mixtures of them: {', '.join(members_of(mixed))}"
-        yield from (f"registered: {model['name']}" for model in models if model["kind"] == "version")
     else:
         yield "no model learned this row: none has to be trained again if it goes"
     if trace["chosen_with"]:
         chosen = ", ".join(members_of(trace["chosen_with"]))
         yield f"not learned, but rows or parameters were chosen with its help: {chosen}"
+
+
+def version_line(version: Mapping[str, Any]) -> str:
+    """Say whether a registered version holds the row."""
+    aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+    told = f"saw it ({', '.join(version['saw'])})" if version["saw"] else "did not see it"
+    return f"  {version['name']}{aliases}  {'unknown' if version['faults'] else told}"
 
 
 def members_of(names: list[str]) -> list[str]:
@@ -176,6 +192,12 @@ def _mixture(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _version(facts: Mapping[str, Any]) -> str:
+    """Describe a registered version."""
+    aliases = ", ".join(facts.get("aliases", [])) or "no alias"
+    return f"{aliases}; commit {_short(facts.get('commit'))}, run {_short(facts.get('run'))}"
+
+
 def _kept(facts: Mapping[str, Any]) -> str:
     """Say what a run keeps of its base, and from what."""
     parts = [part for part in ("replay", "distill", "anchor") if part in facts]
@@ -197,4 +219,5 @@ SAYS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "adapter": _adapter,
     "merged": _merged,
     "mixture": _mixture,
+    "version": _version,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from knowtune.lineage.graph import Graph, Node
 from stages.lineage.objects import Objects
@@ -13,10 +12,26 @@ from stages.tracking.digests import digest
 RECORD = "outputs.safetensors"  # beside an adapter's weights, and none of them (knowtune.training.outputs)
 
 
-def check_graph(graph: Graph, recorded: Recorded, objects: Objects) -> None:
-    """Write onto the nodes what is wrong with them."""
+def check_graph(graph: Graph, recorded: Recorded, objects: Objects, *, past: bool = False) -> None:
+    """Write onto the nodes what is wrong with them.
+
+    Args:
+        graph: the part of it that is asked for.
+        recorded: what it was made of.
+        objects: the bytes.
+        past: whether the folder may hold something else by now; then DVC's cache is enough, and sources are git's.
+    """
     for node in graph.nodes.values():
-        node.faults += [fault for fault in _faults(node, graph, recorded, objects) if fault not in node.faults]
+        found = _past_faults(node, recorded, objects) if past else _faults(node, graph, recorded, objects)
+        node.faults += [fault for fault in found if fault not in node.faults]
+
+
+def _past_faults(node: Node, recorded: Recorded, objects: Objects) -> Iterator[str]:
+    """Check a node of a model's past: its bytes are somewhere, and every link to them was recorded."""
+    if node.stage and node.stage not in recorded.stages:
+        yield f"{node.stage}: MLflow holds no run of it that wrote what was read, so nothing says what it was made of"
+    for out in recorded.stages.get(node.stage, {"outs": {}})["outs"]:
+        yield from objects.lost(out)
 
 
 def _faults(node: Node, graph: Graph, recorded: Recorded, objects: Objects) -> Iterator[str]:
@@ -76,12 +91,3 @@ def _card_faults(node: Node, graph: Graph, objects: Objects) -> Iterator[str]:
         made_from = adapter.facts.get("weights_digest") if adapter else None
         if weights and made_from and weights != made_from:
             yield f"{node.path}: merged from the weights {weights[:8]}, and the adapter has {made_from[:8]}"
-
-
-def paths_of(stage: str, recorded: Recorded, folder: str) -> str:
-    """Return the recorded digest of the out that a folder is or lies in, "" where there is none."""
-    outs = recorded.stages.get(stage, {"outs": {}})["outs"]
-    for name in (folder, *map(str, Path(folder).parents)):
-        if name in outs:
-            return str(outs[name]["md5"])
-    return ""

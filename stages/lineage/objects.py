@@ -91,6 +91,14 @@ class Objects:
             else []
         )
 
+    def lost(self, out: str) -> list[str]:
+        """Say that the recorded bytes of an out are neither in the folder nor in the cache; nothing where they are."""
+        md5 = str(self.outs[out]["md5"])
+        listing = self._listing(md5) if md5.endswith(".dir") else {"": md5}
+        if (listing is not None and all(map(self._is_stored, listing.values()))) or self._found(out) == md5:
+            return []
+        return [f"{out}: what was recorded ({md5[:8]}) is neither here nor in DVC's cache; `dvc pull` may fetch it"]
+
     def weights_digest(self, out_folder: str, without: str) -> str:
         """Digest the safetensors of a folder as cards of adapters do; "" where there are none."""
         from knowtune.common.files import text_digest

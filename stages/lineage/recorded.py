@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
 from knowtune.lineage.artefacts import Layout
 from stages.core.pipeline import project_out, quick_yaml, read_stages
 from stages.tracking.lineage import Digest, Locked, digests_of
 
+if TYPE_CHECKING:
+    from stages.tracking.origin import Origin
+
 LOCK = "dvc.lock"
+FAMILIES = {"filter": ("filters",), "select": ("selections",), "train": ("runs",), "mix": ("mixtures",)}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Recorded:
     def outs(self) -> dict[str, Digest]:
         """Path to digest of all that was written."""
         return {path: digest for stage in self.stages.values() for path, digest in stage["outs"].items()}
+
+    def md5_of(self, stage: str, path: str) -> str:
+        """Return the digest of the out of a stage that a path is or lies in, "" where there is none."""
+        outs = self.stages.get(stage, {"outs": {}})["outs"]
+        return next((str(outs[name]["md5"]) for name in (path, *map(str, Path(path).parents)) if name in outs), "")
 
     def producer(self, path: str) -> str:
         """Return the stage that wrote a path; "" where none did."""
@@ -80,6 +89,21 @@ def as_recorded(lock: Mapping[str, Any], wanted: list[str] | None = None) -> Rec
         for key, value in flat.items():
             _put(params, key.split("."), value)
     return Recorded(stages, params, own, commands, tuple(name for name in wanted or () if name not in entries))
+
+
+def from_origin(origin: Origin) -> Recorded:
+    """Take what a store of runs knows of a model."""
+    params = origin.params
+    own = {name: _sections(name, params) for name in origin.stages}
+    return Recorded(origin.stages, params, own, origin.commands)
+
+
+def _sections(stage: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of params.yaml that a stage's member has."""
+    member = stage.partition("@")[2]
+    families = ("filters", "selections", "runs", "mixtures")
+    sections = FAMILIES.get(stage.partition("@")[0], ())
+    return {f"{key}.{member}": params[key][member] for key in families if key in sections and member in params[key]}
 
 
 def layout() -> Layout:

@@ -95,11 +95,11 @@ def params_of(flat: Any) -> list[Param]:
     ]
 
 
-def metrics_of(numbers: Mapping[str, float], when: float, step: int = 0) -> list[Metric]:
-    """Make MLflow metrics of one moment, in seconds since 1970."""
+def metrics_of(numbers: Mapping[str, float], when: float, step: int = 0, model: str | None = None) -> list[Metric]:
+    """Make MLflow metrics of one moment, in seconds since 1970, of a model where its id is given."""
     from mlflow.entities import Metric
 
-    return [Metric(key, value, int(when * 1000), step) for key, value in numbers.items()]
+    return [Metric(key, value, int(when * 1000), step, model_id=model) for key, value in numbers.items()]
 
 
 def tags_of(values: Mapping[str, Any]) -> list[RunTag]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from stages.core.pipeline import flatten
 from stages.tracking.book import LINE, Book, metrics_of, open_child, params_of, tags_of
+from stages.tracking.chain import link_models
 from stages.tracking.digests import joint_md5
-from stages.tracking.lineage import Lineage, datasets, is_code, md5s, read_lineage
+from stages.tracking.lineage import Digest, Lineage, datasets, is_code, md5s, read_lineage
 from stages.tracking.models import log_adapter
 from stages.tracking.numbers import Seed, read_numbers
 from stages.tracking.spool import INTERRUPTED
@@ -54,8 +55,11 @@ def record_stage(book: Book, note: Mapping[str, Any], folder: Path) -> None:
     )
     _log_lineage(book, run_id, note, lineage)
     _log_pages(book, run_id, note, lineage.out_paths())
-    for name, seed in seeds.items():
-        _record_seed(book, note, run_id, name, seed)
+    runs = {name: (_record_seed(book, note, run_id, name, seed, lineage), seed) for name, seed in seeds.items()}
+    if good:
+        link_models(book, note, folder, lineage, {"": (run_id, Seed()), **runs})
+    for seed_run, _ in runs.values():
+        book.client.set_terminated(seed_run, "FINISHED", int(note["ended"] * 1000))
     book.client.set_terminated(run_id, status_of(note["code"]), int(note["ended"] * 1000))
 
 
@@ -66,13 +70,17 @@ def status_of(code: int) -> str:
 
 def _log_lineage(book: Book, run_id: str, note: Mapping[str, Any], lineage: Lineage) -> None:
     """Log data as datasets, and everything, code too, as one file."""
-    cwd, code_files = Path(note["cwd"]), note.get("code_files", ())
-    data = {name: d for name, d in lineage.deps.items() if name not in code_files and not is_code(cwd, name)}
-    inputs = [*datasets(data, lineage.paths, "dep"), *datasets(lineage.outs, lineage.paths, "out")]
+    inputs = [*datasets(data_of(note, lineage), lineage.paths, "dep"), *datasets(lineage.outs, lineage.paths, "out")]
     if inputs:
         book.client.log_inputs(run_id, datasets=inputs)
     everything = {"stage": note["stage"], "cmd": note["command"], "deps": lineage.deps, "outs": lineage.outs}
     book.client.log_dict(run_id, everything, "dvc.json")
+
+
+def data_of(note: Mapping[str, Any], lineage: Lineage) -> dict[str, Digest]:
+    """Return what a stage read, without code."""
+    cwd, code_files = Path(note["cwd"]), note.get("code_files", ())
+    return {name: d for name, d in lineage.deps.items() if name not in code_files and not is_code(cwd, name)}
 
 
 def _log_pages(book: Book, run_id: str, note: Mapping[str, Any], written: Mapping[str, Path]) -> None:
@@ -90,8 +98,8 @@ def _log_pages(book: Book, run_id: str, note: Mapping[str, Any], written: Mappin
                 book.client.log_artifacts(book.parent, folder)
 
 
-def _record_seed(book: Book, note: Mapping[str, Any], stage_run: str, name: str, seed: Seed) -> None:
-    """Record what belongs to one seed below its stage."""
+def _record_seed(book: Book, note: Mapping[str, Any], stage_run: str, name: str, seed: Seed, lineage: Lineage) -> str:
+    """Record what belongs to one seed below its stage, and return its run."""
     member = note["stage"].rpartition("@")[2]
     tags = {"kind": "seed", "dvc.stage": note["stage"], "seed": name.removeprefix("seed-")}
     tags |= {key: seed.card[key] for key in DIGESTS if key in seed.card}
@@ -102,5 +110,7 @@ def _record_seed(book: Book, note: Mapping[str, Any], stage_run: str, name: str,
     book.client.log_batch(
         run_id, [*curve, *metrics_of(seed.metrics, note["ended"])], params_of({"seed": tags["seed"], **card}.items())
     )
+    if read := list(datasets(data_of(note, lineage), lineage.paths, "dep")):
+        book.client.log_inputs(run_id, datasets=read)
     log_adapter(book.client, run_id, f"{member}-{name}", seed, note)
-    book.client.set_terminated(run_id, "FINISHED", int(note["ended"] * 1000))
+    return run_id

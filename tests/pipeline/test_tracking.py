@@ -119,6 +119,66 @@ def another(small: Project, tmp_path: Path) -> Project:
     return project
 
 
+def test_models_lead_from_run_to_run(store: Store) -> None:
+    """Adapter, merged model, mixture: each is an output of the run that made it and an input of those that read it."""
+    models = {m.model_id: m for m in store.client.search_logged_models([store.experiment], max_results=200)}
+    named = {model.name: model for model in models.values()}
+    seeds = {name: store.client.get_run(run.info.run_id) for name, run in store.runs("seed").items()}
+
+    def links(name: str) -> tuple[list[str], list[str]]:
+        read, made = seeds[name].inputs.model_inputs, seeds[name].outputs.model_outputs
+        return [models[model.model_id].name for model in read], [models[model.model_id].name for model in made]
+
+    assert links("train@lora seed-0") == ([], ["lora-seed-0"])
+    assert links("merge@lora seed-0") == (["lora-seed-0"], ["lora-seed-0-folded"])
+    assert links("merge@prefix seed-1") == (["prefix-seed-1"], ["prefix-seed-1-composed"])
+    read, made = links("mix@soup seed-0")
+    assert (sorted(read), made) == (["full-seed-0-folded", "lora-seed-0-folded"], ["soup-seed-0-mixed"])
+    assert links("evaluate-mixture@soup seed-0") == (made, [])
+    assert named["lora-seed-0-folded"].tags["dvc.path"] == "data/merged/lora/seed-0"
+    assert {"parity.largest", "reliability"} <= {metric.key for metric in named["lora-seed-0-folded"].metrics or []}
+    rows = {data.dataset.name: data.dataset.digest for data in seeds["train@lora seed-0"].inputs.dataset_inputs}
+    assert rows["data/selected/clean"].endswith(".dir")
+
+
+def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_on(project: Project) -> None:
+    store, data = own_store(project), project.folder / "data"
+    models = {m.name: m for m in store.client.search_logged_models([store.experiment], max_results=200)}
+    store.client.create_registered_model("toy")
+    for number, name in enumerate(("lora-seed-0", "prefix-seed-0"), 1):
+        model = models[name]
+        where = model.artifact_location, model.source_run_id
+        store.client.create_model_version("toy", *where, model_id=model.model_id)
+        store.client.set_registered_model_alias("toy", ("champion", "candidate")[number - 1], str(number))
+    row = json.loads((data / "filtered/clean/kept.jsonl").read_text().splitlines()[0])["id"]
+    learned = {json.loads(line)["id"] for line in (data / "selected/some/seed-3/rows.jsonl").read_text().splitlines()
+               if json.loads(line)["chosen"]}  # fmt: skip
+    lock = project.folder / "dvc.lock"
+    entries = quick_yaml(lock)["stages"]["prepare"]["outs"]
+    digests = {Path(entry["path"]).name: entry["md5"] for entry in entries}
+    text = lock.read_text()
+    for table in ("train", "test"):  # as if other rows had been prepared since
+        text = text.replace(digests[f"{table}.jsonl"], digests["rejected.jsonl"])
+    lock.write_text(text)
+    shutil.rmtree(data / "selected")
+    (data / "prepared/train.jsonl").unlink()
+
+    done = project.command("cli", "lineage", "--json", "--row", row)
+    versions = {version["name"]: version for version in json.loads(done.stdout)["versions"]}
+    assert versions["toy/1"] == {
+        "name": "toy/1", "aliases": ["champion"], "path": "data/adapters/lora/seed-0", "saw": ["trained"], "faults": []
+    }  # fmt: skip
+    assert bool(versions["toy/2"]["saw"]) == (row in learned)
+    done = project.command("cli", "lineage", "--json", "--model", "models:/toy@champion")
+    answer = json.loads(done.stdout)
+    assert answer["faults"] == []
+    assert [node["id"] for node in answer["nodes"]][-2:] == ["adapter lora/seed-0", "version toy/1"]
+    assert answer["stages"]["prepare"]["outs"]["data/prepared/train.jsonl"] == digests["train.jsonl"]
+    assert answer["stages"]["train@lora"]["params"]["runs.lora"]["options"] == {"rank": 2, "alpha": 4}
+    runs, stages = store.runs("stage"), ("base", "prepare", "answers", "filter@clean", "select@clean", "train@lora")
+    assert {name: code["run"] for name, code in answer["code"].items()} == {n: runs[n].info.run_id for n in stages}
+
+
 def test_one_parent_and_a_child_per_stage_and_seed(recorded: Project, store: Store) -> None:
     (parent,) = store.parents()
     stages = store.runs("stage", parent.info.run_id)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from knowtune.lineage.artefacts import Layout, make_graph
 from knowtune.lineage.graph import Graph
-from knowtune.lineage.words import chain_rows
+from knowtune.lineage.words import table_of
 from tests.unit.lineage.conftest import LAYOUT, PARAMS
 
 
@@ -16,9 +16,11 @@ def test_a_model_leads_back_to_all_that_made_it_and_to_nothing_else(graph: Graph
         "kept keeps", "adapter keeps/seed-0", "merged keeps/seed-0",
     ]  # fmt: skip
     assert all({a, b} <= set(back.nodes) for a, b in back.arrows)
-    said = {name: words for _, name, words, _ in chain_rows(back)}
-    assert said["clean"] == "2 of 3 rows kept; dropped: 1 by clean"
-    assert said["some/seed-0"] == "fish on clean: 1 rows, mask of 7 parameters"
+    table = list(table_of(back.as_dict()["nodes"]))
+    assert [line.split()[0] for line in (table[1], table[-1])] == ["merged", "source"]
+    said = "\n".join(" ".join(line.split()) for line in table)
+    assert "filter clean 2 of 3 rows kept; dropped: 1 by clean" in said
+    assert "fish on clean: 1 rows, mask of 7 parameters" in said
 
 
 def test_a_runs_seed_works_on_the_selections_seed_that_training_takes(graph: Graph) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.lineage import models_named
 from knowtune.common.errors import UserError
 from knowtune.common.files import write_json
 from knowtune.lineage.graph import Graph, Node
+from stages.lineage.back import models_named
 
 
 @pytest.fixture
