@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError
-from knowtune.common.files import file_digest, read_card, read_rows, write_json, write_rows
+from knowtune.common.files import file_digest, read_card, read_rows, whole, write_json, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,13 +65,19 @@ def write_champion(folder: Path, card: Mapping[str, Any], results: pd.DataFrame)
     write_json(folder / CARD, {**card, "results": file_digest(folder / RESULTS)})
 
 
-def copy_champion(source: Path, folder: Path) -> None:
-    """Put a champion's files in the place of those that are there, the card last."""
+def install_champion(source: Path, folder: Path, model: str, version: str) -> None:
+    """Put what a version's record says of it in the place of the champion that is there; the card comes last.
+
+    Args:
+        source: folder of the record, as `write_champion` left it.
+        folder: the champion's.
+        model: name in the registry.
+        version: its number there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS, CARD):
-        part = folder / f".{name}.part"
-        shutil.copyfile(source / name, part)
-        part.replace(folder / name)
+    with whole(folder / RESULTS) as part:
+        shutil.copyfile(source / RESULTS, part)
+    write_json(folder / CARD, {**read_card(source / CARD, {}), "model": model, "version": version})
 
 
 def compact(examples: pd.DataFrame, *, numeric: bool) -> pd.DataFrame:

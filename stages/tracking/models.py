@@ -46,13 +46,40 @@ def log_adapter(client: MlflowClient, run_id: str, name: str, seed: Seed, note: 
         return
     config = _config(Path(note["cwd"]), note["deps"])
     client.log_batch(run_id, params=params_of((key.replace(".", "/"), str(value)) for key, value in flatten(config)))
-    model = _open_model(client, run_id, name, seed, note["ended"])
+    uri = log_model(client, run_id, name, {"adapter": seed.adapter}, seed, config, note["ended"])
+    client.set_tag(run_id, "model", uri)
+
+
+def log_model(
+    client: MlflowClient,
+    run_id: str,
+    name: str,
+    folders: Mapping[str, Path],
+    seed: Seed,
+    config: Mapping[str, Any],
+    when: float,
+) -> str:
+    """Log a model with signature and example, once: what a try before has begun is gone on with.
+
+    Args:
+        client: of the store.
+        run_id: the run that it belongs to.
+        name: of the model.
+        folders: the model's, and those that travel with it, by the name that `served.py` knows them by.
+        seed: its card and metrics.
+        config: what `served.py` opens it with: base, compute, columns.
+        when: in seconds since 1970.
+
+    Returns:
+        Its address.
+    """
+    model = _open_model(client, run_id, name, seed, when)
     if model.status != "READY":
         with tempfile.TemporaryDirectory() as folder:
-            _save(Path(folder) / "model", model, run_id, seed, config)
+            _save(Path(folder) / "model", model, run_id, folders, seed.card, config)
             client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         client.finalize_logged_model(model.model_id, "READY")
-    client.set_tag(run_id, "model", f"models:/{model.model_id}")
+    return f"models:/{model.model_id}"
 
 
 def _open_model(client: MlflowClient, run_id: str, name: str, seed: Seed, when: float) -> LoggedModel:
@@ -75,13 +102,20 @@ def _open_model(client: MlflowClient, run_id: str, name: str, seed: Seed, when: 
     return model
 
 
-def _save(folder: Path, model: LoggedModel, run_id: str, seed: Seed, config: Mapping[str, Any]) -> None:
+def _save(
+    folder: Path,
+    model: LoggedModel,
+    run_id: str,
+    folders: Mapping[str, Path],
+    card: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> None:
     """Write a model's files. The example is not tried out: that would load the base, seconds for each seed."""
     import mlflow
     import pandas as pd
     from mlflow.models import Model
 
-    example = {key: value for key, value in seed.card["example"].items() if value}  # most tasks have no second text
+    example = {key: value for key, value in card["example"].items() if value}  # most tasks have no second text
     place: dict[str, Any] = {
         "artifact_path": model.artifact_location,
         "model_uuid": model.model_id,
@@ -91,8 +125,8 @@ def _save(folder: Path, model: LoggedModel, run_id: str, seed: Seed, config: Map
         path=str(folder),
         mlflow_model=Model(**place, run_id=run_id),
         python_model=str(Path(__file__).with_name("served.py")),
-        artifacts={"adapter": str(seed.adapter)},
-        signature=_signature(example, "double" if _is_numeric(seed.card) else "string"),
+        artifacts={key: str(path) for key, path in folders.items()},
+        signature=_signature(example, "double" if _is_numeric(card) else "string"),
         input_example=pd.DataFrame([example]),
         pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
         model_config=config,
@@ -101,8 +135,13 @@ def _save(folder: Path, model: LoggedModel, run_id: str, seed: Seed, config: Map
 
 def _config(cwd: Path, deps: Iterable[str]) -> dict[str, Any]:
     """Return what the model is loaded with."""
-    columns = quick_yaml(cwd / "params.yaml")["source"].get("columns")
-    return {"base": str(base_folder(cwd, deps)), "compute": compute_of(cwd), "columns": columns}
+    return {"base": str(base_folder(cwd, deps)), "compute": compute_of(cwd), "columns": columns_of(cwd)}
+
+
+def columns_of(cwd: Path) -> dict[str, Any] | None:
+    """Return the mapping of the training data."""
+    columns: dict[str, Any] | None = quick_yaml(cwd / "params.yaml")["source"].get("columns")
+    return columns
 
 
 def base_folder(cwd: Path, deps: Iterable[str]) -> Path:

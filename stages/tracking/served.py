@@ -6,7 +6,7 @@ alone, the one module that never moves, so a model that is logged today loads wi
     mlflow.pyfunc.load_model(uri, model_config={"base": "/models/my-base"})
 
 `base` is a model folder in transformers layout, or one that the base stage wrote. Another base than the adapter's own
-is refused.
+is refused. A model of the registry travels whole: merged, or as an adapter with its base beside it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Tuned(PythonModel):  # type: ignore[misc]
         """Open the base, refuse a wrong one, put the adapter on."""
         from knowtune.serving import load
 
-        config = context.model_config
-        self.served = load(
-            context.artifacts["adapter"], config["base"], columns=config.get("columns"), compute=config["compute"]
-        )
+        config, folders = context.model_config, context.artifacts
+        model = folders["model"] if "model" in folders else folders["adapter"]
+        base = folders.get("base", config["base"])
+        self.served = load(model, base, columns=config.get("columns"), compute=config["compute"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
