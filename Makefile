@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
+.PHONY: help run flow serve gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,6 +30,15 @@ flow: $(READY)            ## the same as `run` with Prefect: independent stages 
 
 serve: $(READY)           ## serve Prefect's and MLflow's pages until Ctrl-C
 	@$(BIN)/python -m flows.serve
+
+gate: $(READY)            ## show which model is to be shipped and why; ends with an error where none is (JSON=1)
+	@$(CLI) gate $(ON) $(if $(JSON),--json)
+
+promote: $(READY)         ## make what the gate ships the champion of MLflow's registry (DRY=1, ROLLBACK=1, TO=version, WAIT=1)
+	@$(BIN)/python -m flows.promote $(ON) $(if $(DRY),--dry-run) $(if $(ROLLBACK),--rollback) $(if $(TO),--to "$(TO)") $(if $(WAIT),--wait)
+
+audit: $(READY)           ## measure the champion again, and say what differs from what was recorded (RECORD=1: record it)
+	@$(BIN)/python -m flows.audit $(ON) $(if $(RECORD),--record)
 
 plan: $(READY)            ## list what would run, with time and disk space
 	@$(CLI) plan $(ON)
@@ -50,8 +59,8 @@ override ASK := $(value ASK)
 export ASK
 endif
 
-ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer (ASK=file, SEED, RAW=1, SHOW=1)
-	@$(CLI) ask $(ON) --run "$(RUN)" $(if $(SEED),--seed "$(SEED)") $(if $(RAW),--raw) $(if $(SHOW),--show) \
+ask: $(READY)             ## RUN=lora Q="The capital of Chile is": the base's and the tuned model's answer (MODEL=champion, ASK=file, SEED, RAW=1, SHOW=1)
+	@$(CLI) ask $(ON) $(if $(MODEL),--model "$(MODEL)",--run "$(RUN)") $(if $(SEED),--seed "$(SEED)") $(if $(RAW),--raw) $(if $(SHOW),--show) \
 		$(if $(ASK),--file "$$ASK") $(if $(filter undefined,$(origin Q)),,-- "$$Q")
 
 compare: $(READY)         ## A=lora B=kasa: what each lost and gained, fact by fact, with tests; A=base too (SET, LIMIT=20, JSON=1)

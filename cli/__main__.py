@@ -8,6 +8,7 @@ import sys
 
 from cli import ask as asking
 from cli import compare as comparing
+from cli import gate as gating
 from cli import lineage as tracing
 from cli import new
 from cli.workspace import add_arguments, open_workspace, params_file
@@ -30,6 +31,8 @@ def main() -> int:
     commands.add_parser("show", parents=[shared], help="show the leaderboard of the last run")
     ask = commands.add_parser("ask", parents=[shared], help="ask the base and a tuned model, and compare their answers")
     asking.add_arguments(ask)
+    gate = commands.add_parser("gate", parents=[shared], help="show which model is to be shipped and why")
+    gating.add_arguments(gate)
     compare = commands.add_parser("compare", parents=[shared], help="compare two models, example by example")
     comparing.add_arguments(compare)
     lineage = commands.add_parser(
@@ -87,8 +90,12 @@ def _dispatch(args: argparse.Namespace) -> int:
         return 0
     if args.command == "lineage":
         return tracing.lineage(folder, args.row, args.model, quick=args.quick, as_json=args.json)
+    if args.command == "gate":
+        return gating.show_verdict(folder, as_json=args.json)
     if args.command == "compare":
         return comparing.compare_models(folder, args.a, args.b, args.set, args.limit, as_json=args.json)
+    if args.model:
+        return asking.ask_registered(folder, args.model, question, raw=args.raw, show=args.show)
     return asking.ask(folder, args.run, question, args.seed, raw=args.raw, show=args.show)
 
 

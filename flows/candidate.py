@@ -14,7 +14,7 @@ from knowtune.common.files import file_digest, read_card, read_json, read_rows, 
 from knowtune.evaluation.model_card import Facts, licence_of, lost_facts, model_card
 from stages.core.champion import compact, write_champion
 from stages.core.params import load_params
-from stages.core.pipeline import CHECK, Stage, read_stages
+from stages.core.pipeline import CHECK, PROJECT, Stage, read_stages
 from stages.core.schema import Params
 from stages.tracking.digests import digest, hidden_by
 from stages.tracking.lineage import locked_stages
@@ -180,13 +180,14 @@ def card_of(candidate: Candidate, uri: str) -> str:
     base = folder / stages["base"].outs[0]
     described = read_json(base / CARD)
     baseline = next(folder / out for out in stages["baseline"].outs if out.endswith("metrics.json"))
+    built = params.base.model == "embedded"  # from the authored facts, which have the project's licence
     rows, dropped = _rows_of(candidate, stages)
     return model_card(
         Facts(
             title=f"{params.promote.model if params.promote else 'model'}: {candidate.run}, seed {candidate.seed}",
             method=_method_of(candidate),
             base=described["identity"],
-            licence=licence_of(base_folder(folder, stages["base"].outs)),
+            licence=licence_of(PROJECT if built else base_folder(folder, stages["base"].outs)),
             rows=rows,
             dropped=dropped,
             summary=metrics["summary"],

@@ -82,7 +82,8 @@ def lost_facts(examples: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def model_card(of: Facts) -> str:
     """Write the card."""
-    head = ["---", f"license: {json.dumps(of.licence)}", f"base_model: {json.dumps(of.base)}", "---"]
+    licence = "unknown" if of.licence == NOT_SAID else of.licence
+    head = ["---", f"license: {json.dumps(licence)}", f"base_model: {json.dumps(of.base)}", "---"]
     rows = ", ".join(f"{count} {what}" for what, count in of.rows.items())
     reasons = [f"- {count} dropped: {reason}" for reason, count in of.dropped.items()]
     return "\n".join(
