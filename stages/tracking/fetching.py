@@ -67,7 +67,7 @@ def fetch(registry: Registry, version: Version, place: Path) -> Fetched:
     Raises:
         UserError: the version has lost files, or one has other bytes than when it was registered.
     """
-    folder = place / version.name / version.number
+    folder = place / version.name / f"{version.number}-{version.source[-8:]}"  # a store may be made anew
     if not folder.is_dir():
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
