@@ -1,4 +1,4 @@
-"""`python -m flows.restore VERSION`: bring a version's code, params, lock and artefacts back into a work tree of its own.
+"""`python -m flows.restore VERSION`: bring a version's code, params, lock and artefacts back, into a new work tree.
 
 The code comes from git (the version's commit, and what differed from it), params and lock from the version's record,
 artefacts from DVC's cache, or from its remote where the cache has lost them. Then every digest of the lock is compared.

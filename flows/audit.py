@@ -1,0 +1,202 @@
+"""`python -m flows.audit`: measure the champion again, and say what differs from what was recorded of it.
+
+Its files are compared with the digests of its record, and the model is evaluated as a run's is: on the examples, the
+general texts and every set of `evaluate.retention`, beside the base. What was recorded is its metrics when it was
+promoted. With --record, what is measured now takes the place of what the gate compares with: a later model is then
+judged on the same examples, where these have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from cli.claim import claim_folder
+from cli.workspace import add_arguments, open_workspace, params_file
+from flows.promote import quiet
+from knowtune.common.errors import UserError
+from knowtune.common.files import read_card, read_json, read_rows, write_json
+from knowtune.common.secrets import mask_output
+from stages.core.champion import CARD, FOLDER, RESULTS, compact, read_champion, write_champion
+from stages.core.params import PARAMS, load_params
+from stages.core.pipeline import read_stages
+from stages.tracking.reproduction import OFF, VARIABLE
+
+if TYPE_CHECKING:
+    from stages.tracking.fetching import Fetched
+
+EXAMPLE = "python -m flows.audit\n  python -m flows.audit --record"
+PLACE, LAST = Path(".work/registered"), Path(".work/audit.json")
+TOLERANCE = 1e-6  # of metrics; equal bytes on one kind of CPU, see docs/guide/reproducing.md
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found of the champion.
+
+    Args:
+        version: its address.
+        metrics: as measured now.
+        recorded: as measured when it was promoted.
+        differ: what is not as it was, in sentences; none where all is.
+        equal: how many metrics are.
+    """
+
+    version: str
+    metrics: Mapping[str, float]
+    recorded: Mapping[str, float]
+    differ: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> int:
+        """Count the metrics that are as they were."""
+        return sum(not _differs(self.metrics.get(name), value) for name, value in self.recorded.items())
+
+
+def audit(project: Path, *, record: bool = False, wait: bool = False) -> Audit:
+    """Measure the champion again and compare.
+
+    Args:
+        project: the project's folder or a workspace's.
+        record: let what is measured now be what the gate compares with.
+        wait: until a reproduction under way there has ended.
+
+    Raises:
+        UserError: there is no champion, it has lost its files, the registry cannot be reached, or the folder lacks what
+            a model is evaluated with.
+    """
+    from stages.tracking.fetching import fetch, find_version
+
+    folder = project.resolve()
+    params = load_params(folder / PARAMS)
+    registry, version = find_version("champion", params.promote.model if params.promote is not None else "knowtune")
+    shutil.rmtree(folder / PLACE / version.name, ignore_errors=True)  # what the registry has today is to be compared
+    found = fetch(registry, version, folder / PLACE)
+    recorded = read_json(found.record / FOLDER / CARD)
+    with claim_folder(folder, wait=wait), TemporaryDirectory(dir=_work(folder)) as top:
+        evaluated = _evaluate(folder, found, recorded, Path(top))
+        metrics = read_json(evaluated / "metrics.json")["seeds"][str(recorded["seed"])]
+        examples = read_rows(evaluated / "examples.jsonl")
+        differ = [*_differences_here(folder, found, recorded), *_compare(metrics, recorded["metrics"])]
+        if record:
+            now = {**recorded, "metrics": metrics, "model": version.name, "version": version.number}
+            write_champion(folder / FOLDER, now, compact(examples, numeric=params.task.kind == "regression"))
+    done = Audit(version.uri, metrics, recorded["metrics"], differ)
+    write_json(folder / LAST, {"version": done.version, "metrics": dict(metrics), "differ": differ})
+    return done
+
+
+def _work(folder: Path) -> Path:
+    """Return the folder for what is left behind by nobody."""
+    work = folder / ".work"
+    work.mkdir(exist_ok=True)
+    return work
+
+
+def _evaluate(folder: Path, found: Fetched, recorded: Mapping[str, Any], top: Path) -> Path:
+    """Evaluate the champion by the stage that evaluates a run, outside of DVC.
+
+    Returns:
+        The folder of results.
+
+    Raises:
+        UserError: it cannot be evaluated; says why, in the stage's words.
+    """
+    merged = top / "merged"
+    merged.mkdir()
+    (merged / f"seed-{recorded['seed']}").symlink_to(found.model.resolve())
+    stages = read_stages(folder)
+    outs = {Path(out).stem: out for out in stages["prepare"].outs}
+    baseline = str(Path(stages["baseline"].outs[0]).parent)
+    places = {
+        "--name": recorded["run"],
+        "--merged": str(merged),
+        "--base": stages["base"].outs[0],
+        "--test": outs["test"],
+        "--retention": outs["retention"],
+        "--baseline": baseline,
+        "--out": str(top / "evaluated"),
+    }
+    absent = [path for path in (*outs.values(), stages["base"].outs[0], baseline) if not (folder / path).exists()]
+    if absent:
+        raise UserError(f"{absent[0]}: is not here; `dvc pull` or `make run` brings what a model is evaluated with")
+    command = [sys.executable, "-m", "stages.evaluate", *(word for pair in places.items() for word in pair)]
+    environment = {**os.environ, VARIABLE: OFF}
+    done = subprocess.run(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError(f"{found.version.uri} cannot be measured: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return top / "evaluated"
+
+
+def _differences_here(folder: Path, found: Fetched, recorded: Mapping[str, Any]) -> Iterator[str]:
+    """Say where this folder is not what the champion was made with, and what the gate compares with is not it."""
+    try:
+        known = read_champion(folder / FOLDER)
+    except UserError as error:
+        yield str(error)
+        known = None
+    compared = None if known is None else known["version"]
+    if compared != found.version.number:
+        yield f"{FOLDER}/ says version {compared or '(none)'}, and the registry's champion is {found.version.number}"
+    base = read_card(folder / read_stages(folder)["base"].outs[0] / "base.json", {"digest": str})["digest"]
+    if base != recorded["base_digest"]:
+        yield f"the base has the digest {base[:12]}, and the champion's had {recorded['base_digest'][:12]}"
+    measured = read_rows(found.record / FOLDER / RESULTS)["id"]
+    test = next(out for out in read_stages(folder)["prepare"].outs if Path(out).stem == "test")
+    now = read_rows(folder / test)
+    ids = set(now[now["kind"] != "locality"]["id"])
+    if ids != set(measured):
+        fewer, more = len(set(measured) - ids), len(ids - set(measured))
+        yield f"it was promoted on other examples: {more} are new, {fewer} are gone; --record measures it on these"
+
+
+def _compare(metrics: Mapping[str, float], recorded: Mapping[str, float]) -> Iterator[str]:
+    """Say which metrics are not as they were."""
+    for name, value in recorded.items():
+        now = metrics.get(name)
+        if now is None:
+            yield f"{name} was {value:.4f} and is not measured any more"
+        elif _differs(now, value):
+            yield f"{name} was {value:.4f} and is {now:.4f}"
+
+
+def _differs(now: float | None, before: float) -> bool:
+    """Tell whether a metric is another one."""
+    return now is None or abs(now - before) > TOLERANCE
+
+
+def main() -> int:
+    """Parse the command line; errors of the user's are printed without a traceback."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.audit",
+        description=__doc__,
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.add_argument("--record", action="store_true", help="let the gate compare with what is measured now")
+    parser.add_argument("--wait", action="store_true", help="wait until a reproduction in this folder has ended")
+    args = parser.parse_args()
+    mask_output()
+    quiet()
+    try:
+        done = audit(open_workspace(params_file(args), args.data, wait=args.wait), record=args.record, wait=args.wait)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{done.version}: {done.equal} of {len(done.recorded)} metrics are as they were when it was promoted")
+    for line in done.differ:
+        print(f"differs: {line}")
+    return 1 if done.differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
