@@ -15,7 +15,7 @@ from stages.core.schema import Params, RunParams
 from stages.runner import command
 
 if TYPE_CHECKING:
-    from knowtune.evaluation.report import Baseline, Model, Prepared
+    from knowtune.evaluation.report.contents import Baseline, Model, Prepared
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
 
@@ -34,20 +34,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, params: Params) -> None:
     """Report on what params.yaml names, and nothing else."""
     from knowtune.common.files import read_json, read_rows
-    from knowtune.evaluation.compute_metrics import reads_answers
-    from knowtune.evaluation.report import make_report
-    from knowtune.evaluation.write_report import write_report
+    from knowtune.evaluation.report.contents import make_report
+    from knowtune.evaluation.report.write import write_report
     from stages.core.models import task_of
 
-    metrics = params.evaluate.metrics
     filters = {name: args.filtered / name for name in params.filters}
     report = make_report(
-        metrics,
+        params.evaluate.metrics,
         params.task.kind,
         task_of(params),
         _read_prepared(args.prepared),
         _baseline(args.baseline, params),
-        _models(args, params, with_examples=reads_answers(metrics) or any(_only(params, run) for run in params.runs)),
+        _models(args, params),
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
         _selection_plots(args.selected, params),
         _run_plots(args.adapters, params),
@@ -59,7 +57,7 @@ def _read_prepared(folder: Path) -> Prepared:
     """Read what `prepare` wrote."""
     from knowtune.common.files import read_json, read_rows
     from knowtune.data.label_noise import NOISE_COLUMNS
-    from knowtune.evaluation.report import Prepared
+    from knowtune.evaluation.report.contents import Prepared
 
     train, test = (read_rows(folder / f"{table}.jsonl") for table in ("train", "test"))
     injected = read_rows(folder / "label_noise.jsonl", NOISE_COLUMNS)
@@ -69,47 +67,63 @@ def _read_prepared(folder: Path) -> Prepared:
 def _baseline(folder: Path, params: Params) -> Baseline:
     """Read what `baseline` and `retention` wrote."""
     from knowtune.common.files import read_json
-    from knowtune.evaluation.report import Baseline
+    from knowtune.evaluation.report.contents import Baseline
 
     sets = {name: read_json(folder / "retention" / name / "metrics.json") for name in params.evaluate.retention}
     return Baseline(read_json(folder / "metrics.json"), **read_json(folder / "notes.json"), sets=sets)
 
 
-def _models(args: argparse.Namespace, params: Params, *, with_examples: bool) -> list[Model]:
+def _models(args: argparse.Namespace, params: Params) -> list[Model]:
     """Read what was trained, mixed and evaluated: the runs, then the mixtures."""
+    return [
+        *(_run(args, params, name) for name in params.runs),
+        *(_mixture(args.evaluated / "mixtures" / name, params, name) for name in params.mixtures),
+    ]
+
+
+def _run(args: argparse.Namespace, params: Params, name: str) -> Model:
+    """Read a run."""
     import pandas as pd
 
     from knowtune.checkpoints.cards import ADAPTER_CARD
     from knowtune.common.files import read_card, read_json, read_rows
     from knowtune.evaluation.leaderboard import Entry
-    from knowtune.evaluation.report import Model
+    from knowtune.evaluation.report.contents import Cost, Model
 
-    def examples(folder: Path) -> pd.DataFrame | None:
-        return read_rows(folder / "examples.jsonl") if with_examples else None
+    run, folder = params.runs[name], args.evaluated / "runs" / name
+    seeds = {seed: args.adapters / name / f"seed-{seed}" for seed in run.seeds}
+    metrics, first = read_json(folder / "metrics.json"), seeds[run.seeds[0]]
+    counts = dict.fromkeys(("num_trainable", "num_steps", "num_rows", "num_parameters"), int)
+    card = read_card(first / ADAPTER_CARD, counts, "train")
+    parts = [part for part in ("replay", "distill", "anchor") if getattr(run.preserve, part, None) is not None]
+    about = ", ".join([f"{_method_of(run)} on {run.selection}", *(["reweight"] if run.reweight else []), *parts])
+    entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
+    curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
+    size = sum(path.stat().st_size for path in first.rglob("*") if path.is_file())
+    return Model(
+        entry,
+        read_rows(folder / "examples.jsonl"),
+        pd.concat(curves, ignore_index=True),
+        retained=metrics.get("retention", {}),
+        only=_only(params, name),
+        params=run.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        cost=Cost(card["num_steps"], card["num_rows"], card["num_parameters"], size),
+    )
 
-    models = []
-    for name, run in params.runs.items():
-        folder, seeds = (
-            args.evaluated / "runs" / name,
-            {seed: args.adapters / name / f"seed-{seed}" for seed in run.seeds},
-        )
-        metrics = read_json(folder / "metrics.json")
-        card = read_card(seeds[run.seeds[0]] / ADAPTER_CARD, {"num_trainable": int}, "train")
-        parts = [part for part in ("replay", "distill", "anchor") if getattr(run.preserve, part, None) is not None]
-        about = ", ".join([f"{_method_of(run)} on {run.selection}", *(["reweight"] if run.reweight else []), *parts])
-        entry = Entry(name, about, card["num_trainable"], metrics["parity"], metrics["summary"])
-        curves = [pd.read_csv(adapter / "curve.csv").assign(seed=seed) for seed, adapter in seeds.items()]
-        losses = pd.concat(curves, ignore_index=True)
-        retained = metrics.get("retention", {})
-        models.append(Model(entry, examples(folder), losses, retained=retained, only=_only(params, name)))
-    for name, mixture in params.mixtures.items():
-        folder = args.evaluated / "mixtures" / name
-        about = f"{mixture.strategy} of {', '.join(mixture.runs)}"
-        metrics = read_json(folder / "metrics.json")
-        entry, curve = Entry(name, about, None, None, metrics["summary"]), metrics.get("curve")
-        chosen = None if curve is None else pd.DataFrame(curve)
-        models.append(Model(entry, examples(folder), None, chosen, metrics.get("retention", {})))
-    return models
+
+def _mixture(folder: Path, params: Params, name: str) -> Model:
+    """Read a mixture."""
+    import pandas as pd
+
+    from knowtune.common.files import read_json, read_rows
+    from knowtune.evaluation.leaderboard import Entry
+    from knowtune.evaluation.report.contents import Model
+
+    mixture, metrics = params.mixtures[name], read_json(folder / "metrics.json")
+    entry = Entry(name, f"{mixture.strategy} of {', '.join(mixture.runs)}", None, None, metrics["summary"])
+    chosen = pd.DataFrame(metrics["curve"]) if "curve" in metrics else None
+    given = mixture.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return Model(entry, read_rows(folder / "examples.jsonl"), None, chosen, metrics.get("retention", {}), params=given)
 
 
 def _method_of(run: RunParams) -> str:

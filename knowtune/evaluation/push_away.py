@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from knowtune.common.statistics import interval_text, mean_interval
-from knowtune.common.svg import svg_text
 from knowtune.data.contract import EXAMPLE_KINDS
 from knowtune.evaluation.distance_change import PUSHED, distance_changes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WORST = 20  # rows that are shown of a model
 SHOWN = 200  # characters of a prompt or an answer that are shown
@@ -36,12 +32,12 @@ class PushAway:
     Args:
         rows: a line per model and kind: see `by_kind`.
         worst: per model, see `farthest`; models that push none of these away are missing.
-        plot: SVG.
+        curves: per model and group, see `_ordered`.
     """
 
     rows: Sequence[Mapping[str, Any]]
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    plot: str
+    curves: Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def push_away(examples: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) -> PushAway | None:
@@ -59,8 +55,8 @@ def push_away(examples: Mapping[str, pd.DataFrame], prompts: Mapping[str, str]) 
         return None
     rows = [{"model": name, **line} for name, table in measured.items() for line in by_kind(table)]
     worst = {name: farthest(table, prompts) for name, table in measured.items()}
-    plot = svg_text(_curves(measured), bbox_inches="tight")
-    return PushAway(rows, {name: lines for name, lines in worst.items() if lines}, plot)
+    curves = {name: _ordered(table) for name, table in measured.items()}
+    return PushAway(rows, {name: lines for name, lines in worst.items() if lines}, curves)
 
 
 def by_kind(examples: pd.DataFrame) -> list[dict[str, Any]]:
@@ -131,24 +127,14 @@ def shorten(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-def _curves(measured: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw each model's changes in order, the farthest first: from where its line meets 0, none is pushed away."""
-    import numpy as np
-    from matplotlib.figure import Figure
 
-    kinds = {kind for table in measured.values() for kind in table["kind"]}
-    groups = [name for name, members in GROUPS.items() if kinds.intersection(members)]
-    figure = Figure(figsize=(6.4 * len(groups), 4.2))
+def _ordered(table: pd.DataFrame) -> dict[str, list[float]]:
+    """Return a model's changes in order by group, the farthest first: from where they meet 0, none is pushed away.
+
+    They are quantiles at the steps of `GRID`, so that a million examples are no million points.
+    """
+    import numpy as np
+
+    changes = {group: table.loc[table["kind"].isin(kinds), "change"] for group, kinds in GROUPS.items()}
     grid = np.linspace(0, 1, GRID + 1)
-    for axes, group in zip(figure.subplots(1, len(groups), squeeze=False, sharey=True)[0], groups, strict=True):
-        axes.axhline(0, color="0.5", linewidth=1)
-        for number, (name, table) in enumerate(measured.items(), start=1):  # C0 is the base's, as in the leaderboard
-            change = table.loc[table["kind"].isin(GROUPS[group]), "change"]
-            if len(change):
-                axes.plot(100 * grid, np.quantile(change, 1 - grid), color=f"C{number}", label=name)
-        axes.set_title(group)
-        axes.set_xlabel("examples, %, those pushed away farthest first")
-        axes.set_ylabel("distance to the target, after - before")
-        axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return figure
+    return {group: np.quantile(of_group, 1 - grid).tolist() for group, of_group in changes.items() if len(of_group)}

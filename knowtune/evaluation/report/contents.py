@@ -49,24 +49,45 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a seed of a run took, as far as it is the same each time.
+
+    Args:
+        num_steps: of the optimiser.
+        num_rows: that it read, each epoch.
+        num_parameters: of the model with what was attached.
+        num_bytes: that its adapter or checkpoint fills.
+    """
+
+    num_steps: int
+    num_rows: int
+    num_parameters: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
 class Model:
     """One run or mixture, all seeds.
 
     Args:
         entry: its line of the leaderboard.
-        examples: its results; None where no metric reads answers and no run learned relations alone.
+        examples: its results, of all seeds.
         curves: seed, split, step, loss; None of a mixture.
         interpolation: of a mixture that chose its alpha: seed, alpha, learned, forgotten, chosen; else None.
         retained: retention set -> its changes over seeds, see `knowtune.evaluation.retention.changes`.
         only: of a run on a filter `relations`, what it learned alone.
+        params: what params.yaml says of it.
+        cost: of the lowest seed; None of a mixture.
     """
 
     entry: Entry
-    examples: pd.DataFrame | None
+    examples: pd.DataFrame
     curves: pd.DataFrame | None
     interpolation: pd.DataFrame | None = None
     retained: Mapping[str, Any] = field(default_factory=dict)
     only: Sequence[str] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,9 @@ class Report:
         sets: columns of the retention sets.
         retained: model -> what it lost and gained on them, see `Model`.
         interference: between relations that runs learned alone; None where there are none.
+        models: runs and mixtures.
+        prompts: of the evaluation examples, by id.
+        verdict: what the gate decided, and why; None where there is no gate.
     """
 
     entries: Sequence[Entry]
@@ -108,6 +132,9 @@ class Report:
     sets: Sequence[SetColumn] = ()
     retained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     interference: Interference | None = None
+    models: Sequence[Model] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    verdict: Mapping[str, Any] | None = None
 
 
 def make_report(
@@ -120,6 +147,7 @@ def make_report(
     filters: Mapping[str, tuple[pd.DataFrame, Mapping[str, Any]]],
     selection_plots: Mapping[str, str],
     run_plots: Mapping[str, str] | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> Report:
     """Put the report together.
 
@@ -133,7 +161,11 @@ def make_report(
         filters: per filter, the rows that it dropped and its summary.
         selection_plots: see `Report`.
         run_plots: see `Report`.
+        verdict: see `Report`.
     """
+    prompts = (prepared.test["prompt"] + "\n" + prepared.test["text_pair"]).str.rstrip("\n")
+    prompt_of = dict(zip(prepared.test["id"], prompts, strict=True))
+    examples = {model.entry.name: model.examples for model in models}
     sets = [SetColumn(name, about) for name, about in baseline.sets.items()]
     of_base = over_seeds({"0": {**baseline.metrics, **dict.fromkeys(baseline.sets, 0.0)}})
     entries = [Entry("base", "pristine", None, None, of_base)]
@@ -154,22 +186,15 @@ def make_report(
         summary=prepared.summary,
         selection_plots=selection_plots,
         filter_plots={name: plot for name, plot in plots.items() if plot is not None},
-        pushed=_push_away_of(models, prepared.test) if reads_answers(metrics) else None,
+        pushed=push_away(examples, prompt_of) if reads_answers(metrics) else None,
         known=baseline.known,
         cautions=[*prepared.summary["cautions"], *baseline.cautions, *filter(None, (one.caution() for one in sets))],
         interpolations={m.entry.name: m.interpolation for m in models if m.interpolation is not None},
         run_plots=run_plots or {},
         sets=sets,
         retained={model.entry.name: model.retained for model in models},
-        interference=interference(
-            {model.entry.name: model.examples for model in models if model.examples is not None},
-            {model.entry.name: model.only for model in models if model.only},
-        ),
+        interference=interference(examples, {model.entry.name: model.only for model in models if model.only}),
+        models=models,
+        prompts=prompt_of,
+        verdict=verdict,
     )
-
-
-def _push_away_of(models: Sequence[Model], test: pd.DataFrame) -> PushAway | None:
-    """Gather which answers moved away from their targets, of all models."""
-    examples = {model.entry.name: model.examples for model in models if model.examples is not None}
-    prompts = (test["prompt"] + "\n" + test["text_pair"]).str.rstrip("\n")
-    return push_away(examples, dict(zip(test["id"], prompts, strict=True)))

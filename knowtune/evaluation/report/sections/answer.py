@@ -1,0 +1,94 @@
+"""Section: the answer. Which model to ship and why, what it learned and what it lost.
+
+The gate decides. Where there is none, the page says what the numbers alone can say, and how to set a gate up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from knowtune.evaluation.leaderboard import Entry, metric_class
+from knowtune.evaluation.report.contents import Report
+from knowtune.evaluation.report.section import Section
+from knowtune.evaluation.report.sections.leaderboard import Column, columns_of
+
+SHIP = "ship"
+TILES = 4  # numbers that are shown large
+
+
+def show(report: Report) -> Mapping[str, Any] | None:
+    """Say what to ship, with the numbers of that model beside the base's and the champion's."""
+    verdict, by_name = report.verdict, {entry.name: entry for entry in report.entries}
+    run = verdict["run"] if verdict else suggest(report)
+    champion = ((verdict or {}).get("champion") or {}).get("run")
+    beside = {"base": report.entries[0]}
+    if champion in by_name and champion != run:
+        beside[f"champion ({champion})"] = by_name[champion]
+    return {
+        "verdict": verdict,
+        "ships": bool(verdict) and verdict["verdict"] == SHIP,
+        "run": run,
+        "about": by_name[run].about if run in by_name else "",
+        "tiles": _tiles(report, by_name[run], beside) if run in by_name else [],
+        "readings": [] if verdict else read(report),
+        "failed": [one for one in (verdict or {}).get("candidates", []) if not one["passed"]],
+    }
+
+
+def suggest(report: Report) -> str | None:
+    """Name the model with the largest learned minus lost; None where these cannot be subtracted."""
+    lost, learned = report.axes
+    both = [entry for entry in _tuned(report) if {lost, learned} <= set(entry.summary)]
+    if not both or {metric_class(lost).unit, metric_class(learned).unit} != {"share"}:
+        return None
+    return max(both, key=lambda e: e.summary[learned]["mean"] - e.summary[lost]["mean"]).name
+
+
+def read(report: Report) -> list[str]:
+    """Say in sentences what the leaderboard shows where no gate decides."""
+    lost, learned = report.axes
+    both = [entry for entry in _tuned(report) if {lost, learned} <= set(entry.summary)]
+    if not both:
+        return []
+    sign = 1 if metric_class(learned).higher_is_better else -1
+    most = max(both, key=lambda entry: sign * entry.summary[learned]["mean"])
+    least = min(both, key=lambda entry: entry.summary[lost]["mean"])
+    return [
+        f"Learned most: {most.name}, {learned} {most.cell(learned)}, with {lost} {most.cell(lost)}.",
+        f"Lost least: {least.name}, {lost} {least.cell(lost)}, with {learned} {least.cell(learned)}.",
+    ]
+
+
+def _tuned(report: Report) -> list[Entry]:
+    """Return the runs and mixtures."""
+    return [entry for entry in report.entries[1:] if not entry.constant]
+
+
+def _tiles(report: Report, entry: Entry, beside: Mapping[str, Entry]) -> list[dict[str, Any]]:
+    """Give the numbers that matter most: what was learned, what was lost, then others in the leaderboard's order."""
+    lost, learned = report.axes
+    columns = {column.name: column for column in columns_of(report)}
+    titles = {learned: "learned", lost: "lost"}
+    names = [name for name in (learned, lost, *(one.name for one in report.sets), *columns) if name in columns]
+    chosen = [name for name in dict.fromkeys(names) if name in entry.summary][:TILES]
+    return [
+        {
+            "title": titles.get(name, name),
+            "name": name,
+            "value": _with_unit(columns[name], entry),
+            "about": columns[name].about,
+            "beside": {
+                who: _with_unit(columns[name], other) for who, other in beside.items() if name in other.summary
+            },
+        }
+        for name in chosen
+    ]
+
+
+def _with_unit(column: Column, entry: Entry) -> str:
+    """Write a model's number with its unit."""
+    return f"{column.cell(entry)['text']} {column.unit}"
+
+
+SECTION = Section("answer", "What to ship", "answer.html.j2", show, unfolded=True)
