@@ -17,7 +17,7 @@ from stages.runner import command
 if TYPE_CHECKING:
     from knowtune.evaluation.report.contents import Baseline, Model, Prepared
 
-EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated --out data/report"  # noqa: E501
+EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated \\\n    --verdict data/gate/verdict.json --out data/report"  # noqa: E501
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--selected", type=Path, required=True, help="all selections, for their pictures")
     parser.add_argument("--adapters", type=Path, required=True, help="all runs' trained seeds, for cards and curves")
     parser.add_argument("--evaluated", type=Path, required=True, help="all evaluations, runs/ and mixtures/")
+    parser.add_argument("--verdict", type=Path, required=True, help="what the gate decided")
     parser.add_argument("--out", type=Path, required=True, help="folder for the report")
 
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         {name: (read_rows(at / "dropped.jsonl"), read_json(at / "summary.json")) for name, at in filters.items()},
         _selection_plots(args.selected, params),
         _run_plots(args.adapters, params),
+        read_json(args.verdict),
     )
     print(f"report: {write_report(report, args.out)}")
 

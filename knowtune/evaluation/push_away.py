@@ -127,7 +127,6 @@ def shorten(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
-
 def _ordered(table: pd.DataFrame) -> dict[str, list[float]]:
     """Return a model's changes in order by group, the farthest first: from where they meet 0, none is pushed away.
 

@@ -149,7 +149,7 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
     assert all((example["distance"] == 0) == example["correct"] for example in examples)
     answers = read_yaml(classifier.folder / "workspaces/reviews/dvc.lock")["stages"]["answers"]
     assert "data/hub/encoder" in {dep["path"] for dep in answers["deps"]}
-    assert "Pushed away" in (data / "report/index.html").read_text()
+    assert "pushed away" in (data / "report/index.html").read_text()
     assert (data / "hub/reviews/train.jsonl").read_text().count("\n") == 48
     assert "accuracy" in (data / "report/leaderboard.md").read_text()
     dropped = (data / "filtered/clean/dropped.jsonl").read_text()

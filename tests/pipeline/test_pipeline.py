@@ -36,7 +36,7 @@ def test_whole_run_ends_with_a_leaderboard(finished: Project) -> None:
     assert "data/report/index.html" in output
     page = (finished.folder / "data/report/index.html").read_text()
     assert "imsm of lora on clean" in page
-    assert "sk_tuning on some" in page and "<h2>Virtual tokens and their words</h2>" in page
+    assert "sk_tuning on some" in page and "<h3>Virtual tokens and their words</h3>" in page
     similarity = (finished.folder / "data/report/curves/prefix.similarity.csv").read_text().splitlines()
     assert similarity[0] == "step,loss" and 0 < float(similarity[-1].partition(",")[2]) < 1
 
@@ -56,7 +56,7 @@ def test_every_answer_stands_beside_the_bases(finished: Project) -> None:
         assert all(0 <= example["distance"] <= 2 for example in found)
         assert any(example["answer"] != example["base_answer"] for example in found)
     page = (finished.folder / "data/report/index.html").read_text()
-    assert "<h2>Pushed away</h2>" in page
+    assert "<h2>Answers that were pushed away</h2>" in page
     assert "soup: the answers to new facts that it pushed away farthest" in page
 
 
@@ -73,7 +73,7 @@ def test_every_model_is_measured_on_further_sets_row_by_row(finished: Project) -
     assert found["parts"]["numbers"]["facts"] == 4
     assert found["seeds"] == [[], [0, 1]]
     page = (finished.folder / "data/report/index.html").read_text()
-    assert "<h2>What was forgotten of further sets</h2>" in page
+    assert "<h3>What was forgotten of further sets</h3>" in page
     stages = ran(finished.first_run())
     assert stages.index("retention@numbers") < min(i for i, name in enumerate(stages) if name.startswith("train@"))
 

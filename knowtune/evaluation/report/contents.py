@@ -161,7 +161,7 @@ def make_report(
         filters: per filter, the rows that it dropped and its summary.
         selection_plots: see `Report`.
         run_plots: see `Report`.
-        verdict: see `Report`.
+        verdict: of the gate, see `knowtune.evaluation.gate.give_verdict`; one without candidates is none.
     """
     prompts = (prepared.test["prompt"] + "\n" + prepared.test["text_pair"]).str.rstrip("\n")
     prompt_of = dict(zip(prepared.test["id"], prompts, strict=True))
@@ -196,5 +196,5 @@ def make_report(
         interference=interference(examples, {model.entry.name: model.only for model in models if model.only}),
         models=models,
         prompts=prompt_of,
-        verdict=verdict,
+        verdict=verdict if verdict and verdict["candidates"] else None,
     )

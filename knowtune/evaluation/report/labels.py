@@ -49,7 +49,7 @@ def place_labels(
     placed: list[Box] = []
     offsets = []
     for (x, y), size in zip(points, sizes, strict=True):
-        offset, box = min(_candidates(x, y, *size), key=lambda place: _cost(*place, placed, marks, frame))
+        offset, box = min(_candidates(x, y, *size), key=lambda place: _cost(place[0], place[1], placed, marks, frame))
         placed.append(box)
         offsets.append(offset)
     return offsets

@@ -12,7 +12,7 @@ from knowtune.common.svg import svg_text
 from knowtune.evaluation.leaderboard import leaderboard_markdown
 from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.page import render_page
-from knowtune.evaluation.report.plots import draw_frontier
+from knowtune.evaluation.report.plane import draw_frontier
 
 
 def write_report(report: Report, folder: Path) -> Path:

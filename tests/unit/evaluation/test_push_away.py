@@ -104,13 +104,15 @@ class TestPushAway:
     def test_twice_the_same_picture_with_both_groups(self) -> None:
         one, two = self.whole(), self.whole()
         assert one is not None and two is not None
-        assert one.plot == two.plot
-        assert all(text in one.plot for text in ("new facts", "known facts", "lora", "full"))
+        assert one.curves == two.curves
+        assert {name: list(groups) for name, groups in one.curves.items()} == {
+            name: ["new facts", "known facts"] for name in ("lora", "full")
+        }
 
     def test_a_group_without_examples_is_not_drawn(self) -> None:
         found = push_away({"lora": pd.DataFrame([example("a", 0.5, 1.0)])}, Prompts())
         assert found is not None
-        assert "known facts" not in found.plot
+        assert "known facts" not in found.curves["lora"]
 
     @pytest.mark.parametrize(
         "examples",

@@ -20,15 +20,16 @@ TILES = 4  # numbers that are shown large
 def show(report: Report) -> Mapping[str, Any] | None:
     """Say what to ship, with the numbers of that model beside the base's and the champion's."""
     verdict, by_name = report.verdict, {entry.name: entry for entry in report.entries}
-    run = verdict["run"] if verdict else suggest(report)
+    run = verdict["judged"] if verdict else suggest(report)
     champion = ((verdict or {}).get("champion") or {}).get("run")
     beside = {"base": report.entries[0]}
     if champion in by_name and champion != run:
-        beside[f"champion ({champion})"] = by_name[champion]
+        beside["the champion's run"] = by_name[champion]
     return {
         "verdict": verdict,
-        "ships": bool(verdict) and verdict["verdict"] == SHIP,
+        "ships": verdict is not None and verdict["verdict"] == SHIP,
         "run": run,
+        "why": verdict["summary"].partition(": ")[2] if verdict else "",
         "about": by_name[run].about if run in by_name else "",
         "tiles": _tiles(report, by_name[run], beside) if run in by_name else [],
         "readings": [] if verdict else read(report),
@@ -78,9 +79,7 @@ def _tiles(report: Report, entry: Entry, beside: Mapping[str, Entry]) -> list[di
             "name": name,
             "value": _with_unit(columns[name], entry),
             "about": columns[name].about,
-            "beside": {
-                who: _with_unit(columns[name], other) for who, other in beside.items() if name in other.summary
-            },
+            "beside": {who: _with_unit(columns[name], other) for who, other in beside.items() if name in other.summary},
         }
         for name in chosen
     ]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from knowtune.evaluation.report.contents import Report
-from knowtune.evaluation.report.plots import FRONT, INK, Line, draw_panels
+from knowtune.evaluation.report.looks import FRONT, INK
+from knowtune.evaluation.report.panels import Line, draw_panels
 from knowtune.evaluation.report.section import Section
 from knowtune.evaluation.report.themed import themed
 
@@ -21,8 +22,8 @@ def show(report: Report) -> Mapping[str, Any] | None:
     runs = {str(name): run for name, run in report.curves.groupby("run", sort=False)}
     if not runs:
         return None
-    lines = {name: [_mean(run, "train"), _mean(run, "validation", "--", INK)] for name, run in runs.items()}
-    followed = {name: _mean(run, SIMILARITY, first=1.0) for name, run in runs.items()}
+    lines = {name: [mean_line(run, "train"), mean_line(run, "validation", "--", INK)] for name, run in runs.items()}
+    followed = {name: mean_line(run, SIMILARITY, first=1.0) for name, run in runs.items()}
     followed = {name: line for name, line in followed.items() if len(line.x) > 1}
     return {
         "losses": draw_panels(lines, "optimiser step", "curve", log=True),
@@ -31,7 +32,7 @@ def show(report: Report) -> Mapping[str, Any] | None:
     }
 
 
-def _mean(run: pd.DataFrame, split: str, style: str = "-", colour: str = FRONT, first: float | None = None) -> Line:
+def mean_line(run: pd.DataFrame, split: str, style: str = "-", colour: str = FRONT, first: float | None = None) -> Line:
     """Return the mean over seeds of one of a run's curves; `first` is what it was before the first step."""
     mean = run[run["split"] == split].groupby("step")["loss"].mean()
     start = ([], []) if first is None else ([0.0], [first])

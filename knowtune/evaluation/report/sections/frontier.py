@@ -9,7 +9,7 @@ from knowtune.common.svg import svg_text
 from knowtune.evaluation.interpolation import interpolation_rows
 from knowtune.evaluation.leaderboard import arrow
 from knowtune.evaluation.report.contents import Report
-from knowtune.evaluation.report.plots import draw_frontier, find_points, scales
+from knowtune.evaluation.report.plane import draw_frontier, find_points, scales
 from knowtune.evaluation.report.section import Section
 from knowtune.evaluation.report.themed import themed
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from knowtune.evaluation.push_away import KNOWN, LEARNED
 from knowtune.evaluation.report.contents import Report
-from knowtune.evaluation.report.plots import FRONT, INK, Line, draw_panels
+from knowtune.evaluation.report.looks import FRONT, INK
+from knowtune.evaluation.report.panels import Line, draw_panels
 from knowtune.evaluation.report.section import Section
 
 STYLES = {LEARNED: ("-", FRONT), KNOWN: ("--", INK)}

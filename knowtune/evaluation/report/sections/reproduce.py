@@ -14,7 +14,7 @@ from knowtune.evaluation.report.sections.answer import suggest
 def show(report: Report) -> Mapping[str, Any] | None:
     """Name the model that the answer is about, or the first."""
     by_name = {model.entry.name: model for model in report.models}
-    run = (report.verdict or {}).get("run") or suggest(report)
+    run = report.verdict["judged"] if report.verdict else suggest(report)
     chosen = by_name.get(run or "") or next(iter(by_name.values()), None)
     if chosen is None:
         return None

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from knowtune.evaluation.leaderboard import Entry
-from knowtune.evaluation.report import Baseline, Model, Prepared, Report, make_report
+from knowtune.evaluation.report.contents import Baseline, Model, Prepared, Report, make_report
 from tests.unit.helpers import REVIEWS, TASK
 
 ROWS = pd.DataFrame({"id": ["a", "b"], "prompt": ["p", "q"], "text_pair": ["", "pair"], "target": ["good", "good"]})

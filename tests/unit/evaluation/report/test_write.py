@@ -9,8 +9,8 @@ import pandas as pd
 from knowtune.evaluation.filter_scores import score_filter
 from knowtune.evaluation.leaderboard import Entry
 from knowtune.evaluation.push_away import PushAway
-from knowtune.evaluation.report import Report
-from knowtune.evaluation.write_report import write_report
+from knowtune.evaluation.report.contents import Report
+from knowtune.evaluation.report.write import write_report
 from tests.unit.evaluation.test_filter_scores import INJECTED, trained
 from tests.unit.evaluation.test_interpolation import CURVE as CURVE_OF_ALPHA
 from tests.unit.evaluation.test_leaderboard import ENTRIES, METRICS
@@ -70,14 +70,14 @@ class TestPage:
         outside = re.findall(r"[^\s\"'<>]*https?://[^\s\"'<>]*", re.sub(r"xmlns(:\w+)?=\"[^\"]*\"", "", text))
         assert outside == []
         assert not re.search(r"\b(src|href)=\"(?!#)", text)
-        assert "<script" not in text
+        assert "@import" not in text
         assert "url(http" not in text
-        for path in (str(tmp_path), str(Path(__file__).parents[3]), "/tmp", "/home"):
+        for path in (str(tmp_path), str(Path(__file__).parents[4]), "/tmp", "/home"):
             assert path not in text
 
     def test_what_a_method_draws_of_a_run_is_on_it(self, tmp_path: Path) -> None:
         text = self.page(tmp_path, run_plots={"kasa": "<svg>singular values</svg>"})
-        assert '<h2>What kasa trained</h2>\n<div class="whole"><svg>singular values</svg></div>' in text
+        assert '<h3>What kasa trained</h3>\n<div class="whole"><svg>singular values</svg></div>' in text
         assert "kasa trained" not in self.page(tmp_path)
 
     def test_no_clock(self, tmp_path: Path) -> None:
@@ -88,26 +88,24 @@ class TestPage:
     def test_cautions_stand_below_the_leaderboard(self, tmp_path: Path) -> None:
         text = self.page(tmp_path, known=(3, 8), cautions=["label '<b>' has no row"])
         assert "<li>Caution: label &#39;&lt;b&gt;&#39; has no row.</li>" in text
-        assert "those lost; the base has 3 of 8 right (share)" in text
+        assert "those lost; the base has 3 of 8 right (%)" in text
         assert "Caution" not in self.page(tmp_path)
 
     def test_a_constant_answer_is_a_line_and_no_point(self, tmp_path: Path) -> None:
         constant = Entry("majority", "always 'good'", None, None, ENTRIES[0].summary, constant=True)
         text = self.page(tmp_path, entries=[ENTRIES[0], constant, *ENTRIES[1:]])
-        assert "<td>majority</td><td>always &#39;good&#39;</td>" in text
-        assert len(re.findall("majority", text)) == 1  # in no legend of a picture
+        assert ">majority<small>always &#39;good&#39;</small></td>" in text
+        assert "majority" not in "".join(re.findall("<svg.*?</svg>", text, flags=re.DOTALL))
 
     def test_numbers_and_names_are_on_it(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
         assert "5 new facts; 20 training rows (3 of them with\ninjected label noise); 1 rows rejected." in text
         assert "7\ngeneralisation, 8\nlocality examples and 3 texts" in text
-        assert "<td>50.0 % ± 1.2</td>" in text
-        assert (
-            "<td>clean</td><td>empty</td><td>2</td><td>1</td>\n  <td>50 %</td>\n  <td>25 %</td>\n  <td>20.0 %</td>"
-            in text
-        )
-        assert "<td>(sound rows)</td><td>6</td><td>2</td>" in text
-        assert text.count("<svg") == 4
+        assert re.search(r'<td data-value="0.5"( class="best")?>50.0 ± 1.2</td>', text)
+        cells = ["empty</td>", "2</td>", "1</td>", "50 %</td>", "25 %</td>", "20.0 %</td>"]
+        assert f'<td>clean</td><td class="left">{"<td>".join(cells)}' in text
+        assert '<td class="left">(sound rows)</td><td>6</td><td>2</td>' in text
+        assert text.count("<svg") == 5  # the frontier, two learning curves, a selection, a filter
 
     def test_text_is_escaped_and_drawings_are_not(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
@@ -116,16 +114,22 @@ class TestPage:
         assert "&lt;svg" not in text
 
     def test_what_was_pushed_away(self, tmp_path: Path) -> None:
-        row = {"model": "lora", "kind": "reliability", "count": 7, "before": "0.500"}
+        row: dict[str, Any] = {"model": "lora", "kind": "reliability", "count": 7, "before": "0.500"}
         row |= {"change": "-0.100", "pushed": "14.3 %", "by": "0.200 ± 0.100"}
-        line = {"fact": "f<1>", "kind": "reliability", "prompt": "Rome is", "target": "old", "base_answer": "new"}
+        line: dict[str, Any] = {
+            "fact": "f<1>",
+            "kind": "reliability",
+            "prompt": "Rome is",
+            "target": "old",
+            "base_answer": "new",
+        }
         line |= {"answer": "blue", "before": "0.300", "after": "1.300", "seed": 2}
-        text = self.page(tmp_path, pushed=PushAway([row], {"lora": [line]}, "<svg>how far</svg>"))
+        text = self.page(tmp_path, pushed=PushAway([row], {"lora": [line]}, {"lora": {"new facts": [0.5, -0.5]}}))
         cells = ["lora", "reliability", 7, "0.500", "-0.100", "14.3 %", "0.200 ± 0.100"]
-        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text.replace(' class="left"', "")
         cells = ["f&lt;1&gt;", "Rome is (reliability)", "old", "new", "blue", "0.300", "1.300", 2]
-        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
-        assert "<svg>how far</svg>" in text
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text.replace(' class="text"', "")
+        assert text.count("<svg") == 6
 
     def test_without_answers_there_is_no_word_of_them(self, tmp_path: Path) -> None:
         assert "ushed" not in self.page(tmp_path)
@@ -133,12 +137,12 @@ class TestPage:
     def test_what_every_alpha_learned_and_forgot(self, tmp_path: Path) -> None:
         text = self.page(tmp_path, interpolations={"w<i>se": CURVE_OF_ALPHA})
         cells = ["w&lt;i&gt;se", "0.25", "50.0 % ± 0.0", "0.0 % ± 0.0", "seed 0, seed 1"]
-        assert "".join(f"<td>{cell}</td>" for cell in cells) in text
-        assert "interpolation</h2>" not in self.page(tmp_path)
+        assert "".join(f"<td>{cell}</td>" for cell in cells) in text.replace(' class="left"', "")
+        assert "interpolation</h3>" not in self.page(tmp_path)
 
     def test_runs_without_a_curve(self, tmp_path: Path) -> None:
         none = pd.DataFrame({"run": [], "seed": [], "step": [], "split": [], "loss": []})
-        assert self.page(tmp_path, none).count("<svg") == 4
+        assert self.page(tmp_path, none).count("<svg") == 3
 
     def test_metrics_that_were_not_measured(self, tmp_path: Path) -> None:
-        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 4
+        assert self.page(tmp_path, entries=[ENTRIES[2]]).count("<svg") == 4  # no point, so no frontier

@@ -93,7 +93,7 @@ def test_a_killed_run_resumes_to_the_same_bits(base: Base, tmp_path: Path) -> No
 
 
 def test_the_curve_follows_how_like_its_words_it_is(base: Base, tmp_path: Path) -> None:
-    from knowtune.evaluation.plots import plot_similarity
+    from knowtune.evaluation.report.sections.curves import SIMILARITY, mean_line
 
     fitted = train(base, SkTuning(text=TEXT), fact_rows().head(6), tmp_path, batch_size=2, learning_rate=0.02)
     curve = pd.DataFrame(fitted.curve)
@@ -102,10 +102,8 @@ def test_the_curve_follows_how_like_its_words_it_is(base: Base, tmp_path: Path) 
         fitted.model
     )
     assert 1.0 > followed["loss"].iloc[0] > followed["loss"].iloc[-1]
-    shown = plot_similarity(curve.assign(run="words"))
-    assert shown is not None and len(shown.axes[0].lines) == 1
-    assert shown.axes[0].lines[0].get_ydata()[0] == 1.0  # type: ignore[index]
-    assert plot_similarity(curve[curve["split"] == "train"].assign(run="lora")) is None
+    shown = mean_line(curve, SIMILARITY, first=1.0)
+    assert list(shown.x) == [0, 1, 2, 3] and shown.y[0] == 1.0
 
 
 def test_the_chosen_entries_of_its_adapter_move_and_no_others(base: Base, tmp_path: Path) -> None:

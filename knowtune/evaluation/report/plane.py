@@ -1,15 +1,14 @@
-"""Pictures of the report: learned against kept, and small panels of curves, one for each model."""
+"""The picture of the report: what each model kept against what it learned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from knowtune.common.svg import svg_text
 from knowtune.evaluation.leaderboard import Entry, metric_class
 from knowtune.evaluation.report.labels import Box, place_labels
-from knowtune.evaluation.report.themed import themed
+from knowtune.evaluation.report.looks import CHOSEN, FONT, FRONT, GRID, INK, OTHER, style_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
     from knowtune.evaluation.report.contents import Report
 
-INK, OTHER, FRONT, CHOSEN, GRID = "#000000", "#7f7f7f", "#1f77b4", "#2ca02c", "#b0b0b0"
 LETTER = 0.58  # mean width of a letter, of the font's size
-FONT = 9.0
 
 
 @dataclass(frozen=True)
@@ -74,18 +71,25 @@ def plot_frontier(
     figure.subplots_adjust(left=0.13, right=0.98, top=0.98, bottom=0.13)
     right, up = scales(lost, learned)
     points = find_points(entries, right, up)
-    _style(axes, f"{right.label} →", f"{up.label} {'→' if up.kept else '←'}")
+    style_axes(axes, f"{right.label} →", f"{up.label} {'→' if up.kept else '←'}")
     axes.yaxis.set_inverted(not up.kept)
     for point in points:
-        colour = _colour(point, chosen)
-        mark = {"fmt": "s" if point.number == 0 else "o", "markersize": 7 if point.name == chosen else 5}
         axes.errorbar(
-            point.x[0], point.y[0], xerr=point.x[1], yerr=point.y[1], capsize=2, elinewidth=1, color=colour,
-            label=point.name, zorder=3, **mark,
-        )  # fmt: skip
+            point.x[0],
+            point.y[0],
+            xerr=point.x[1],
+            yerr=point.y[1],
+            fmt="s" if point.number == 0 else "o",
+            markersize=7 if point.name == chosen else 5,
+            capsize=2,
+            elinewidth=1,
+            color=_colour(point, chosen),
+            label=point.name,
+            zorder=3,
+        )
     _draw_steps(axes, points)
-    for name, curve in (interpolations or {}).items():
-        _draw_interpolation(axes, curve, right, up, f"C{1 + list(interpolations or {}).index(name)}")
+    for number, curve in enumerate((interpolations or {}).values(), start=1):
+        _draw_interpolation(axes, curve, right, up, f"C{number}")
     axes.margins(0.08)
     _name(figure, axes, points, chosen)
     for point in points:  # what a pointer meets: larger than the point, and seen by nobody
@@ -143,9 +147,7 @@ def _name(figure: Figure, axes: Axes, points: Sequence[Point], chosen: str | Non
     marks = []
     for point in points:
         for reach in ((point.x[1], 0.0), (0.0, point.y[1])):
-            low, high = (
-                at(point.x[0] + sign * reach[0], point.y[0] + sign * reach[1]) for sign in (-1, 1)
-            )
+            low, high = (at(point.x[0] + sign * reach[0], point.y[0] + sign * reach[1]) for sign in (-1, 1))
             across, along = sorted((low[0], high[0])), sorted((low[1], high[1]))
             marks.append(Box(across[0] - 4, along[0] - 4, across[1] + 4, along[1] + 4))
     sizes = [(LETTER * FONT * len(point.name), 1.2 * FONT) for point in points]
@@ -189,75 +191,3 @@ class Scale:
 def scales(lost: str, learned: str) -> tuple[Scale, Scale]:
     """Return the axes, across and up, of two metrics."""
     return Scale(learned), Scale(lost, kept=metric_class(lost).unit == "share")
-
-
-@dataclass(frozen=True)
-class Line:
-    """A curve of a panel."""
-
-    x: Sequence[float]
-    y: Sequence[float]
-    style: str = "-"
-    colour: str = FRONT
-
-
-def draw_panels(
-    panels: Mapping[str, Sequence[Line]], label: str, name: str, *, log: bool = False, zero: bool = False
-) -> dict[str, str]:
-    """Draw a small picture for each model, all on the same axes; the first line of each is grey behind the others.
-
-    Args:
-        panels: of each model its lines.
-        label: of the axis across.
-        name: of the pictures on the page.
-        log: whether values stand on a logarithmic axis.
-        zero: whether a line marks 0.
-
-    Returns:
-        SVG for the page, by model.
-    """
-    from matplotlib.figure import Figure
-
-    every = [line for lines in panels.values() for line in lines if len(line.y)]
-    pictures = {}
-    for number, (model, lines) in enumerate(panels.items()):
-        figure = Figure(figsize=(2.7, 1.9))
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.17, right=0.98, top=0.97, bottom=0.22)
-        _style(axes, label, "")
-        if log and every:
-            axes.set_yscale("log")
-        if zero:
-            axes.axhline(0, color=OTHER, linewidth=0.8)
-        for other, behind in panels.items():
-            if other != model and behind:
-                axes.plot(behind[0].x, behind[0].y, color=GRID, linewidth=0.6, alpha=0.7)
-        for line in lines:
-            axes.plot(line.x, line.y, line.style, color=line.colour, linewidth=1.6)
-        _same_limits(axes, every, log=log)
-        pictures[model] = themed(svg_text(figure), f"{name}{number}")
-    return pictures
-
-
-def _same_limits(axes: Any, every: Sequence[Line], *, log: bool) -> None:
-    """Give all panels the limits of all lines."""
-    xs, ys = ([float(v) for line in every for v in values(line)] for values in (lambda o: o.x, lambda o: o.y))
-    if not ys:
-        return
-    low, high = min(ys), max(ys)
-    axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
-    if log and low > 0:
-        axes.set_ylim(low / 1.2, high * 1.2)
-    elif high > low:
-        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
-
-
-def _style(axes: Axes, across: str, up: str) -> None:
-    """Give a picture the looks of the page: no frame, a faint grid, small letters."""
-    axes.set_xlabel(across, fontsize=FONT)
-    axes.set_ylabel(up, fontsize=FONT)
-    axes.tick_params(labelsize=FONT - 1, length=2, color=GRID)
-    axes.grid(color=GRID, alpha=0.35, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in axes.spines.values():
-        side.set_visible(False)
