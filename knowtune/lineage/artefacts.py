@@ -14,7 +14,7 @@ from knowtune.lineage.graph import Graph, Node
 Find = Callable[[str], Path | None]
 SELECTION, MASK, PARITY, NORMS = "selection.json", "mask.safetensors", "parity.json", "norms.json"
 OF_ADAPTER = (
-    "method", "options", "task", "reweight", "num_rows", "num_steps", "num_trainable", "validation_loss",
+    "base", "method", "options", "task", "reweight", "num_rows", "num_steps", "num_trainable", "validation_loss",
     "base_digest", "weights_digest",
 )  # fmt: skip
 
@@ -66,6 +66,9 @@ class _Maker:
             self.add_run(name, run)
         for name, mixture in self.section("mixtures").items():
             self.add_mixture(name, mixture)
+        for adapter in self.graph.of("adapter")[:1] if not self.at.base else []:  # whose card names it too
+            known = {"identity": "base", "digest": "base_digest"}
+            self.base.facts |= {key: adapter.facts[own] for key, own in known.items() if own in adapter.facts}
 
     def section(self, key: str) -> Mapping[str, Mapping[str, Any]]:
         """Return a family's members."""

@@ -33,6 +33,7 @@ class Rows:
 
     def __init__(self, graph: Graph, layout: Layout, find: Find) -> None:
         self.graph, self.at, self.find = graph, layout, find
+        self._known: dict[tuple[str, str], list[Row] | None] = {}  # seeds of a run ask the same file
 
     def look_up(self, wanted: str) -> str:
         """Return the id that is meant: an id, or a piece of text that one row alone contains.
@@ -111,8 +112,10 @@ class Rows:
 
     def _in(self, path: str, name: str) -> list[Row] | None:
         """Return the rows of a file that carry an id; None where the file's bytes are gone."""
-        found = self.find(path)
-        return None if found is None else list(rows_where(found, "id", name))
+        if (path, name) not in self._known:
+            found = self.find(path)
+            self._known[path, name] = None if found is None else list(rows_where(found, "id", name))
+        return self._known[path, name]
 
     def _filter(self, node: Node, name: str) -> dict[str, Any]:
         """Say what a filter decided."""

@@ -17,6 +17,20 @@ def says(node: Node) -> str:
     return SAYS[node.kind](node.facts) if node.kind in SAYS else ""
 
 
+def brief(node: Node) -> str:
+    """Say it in a few words."""
+    facts = node.facts
+    if node.kind == "filter" and "rows" in facts:
+        return f"{facts['rows']['kept']:,} of {facts['rows']['read']:,} rows kept"
+    if node.kind == "selection" and "num_rows" in facts:
+        mask = f"{facts['num_parameters']:,} params" if facts.get("mask") else "all params"
+        return f"{facts['num_rows']:,} rows, {mask}"
+    if node.kind == "rows" and "train" in facts:
+        return f"{facts['train']:,} rows, {facts['facts']:,} facts"
+    short = {"base": "identity", "adapter": "method", "mixture": "strategy"}
+    return str(facts.get(short[node.kind], "")) if node.kind in short else says(node)
+
+
 def table_of(nodes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Tell a chain as a table, from the model back to its sources.
 
@@ -202,7 +216,7 @@ def _kept(facts: Mapping[str, Any]) -> str:
     """Say what a run keeps of its base, and from what."""
     parts = [part for part in ("replay", "distill", "anchor") if part in facts]
     sources = ", ".join(f"{count} of {name}" for name, count in facts.get("sources", {}).items())
-    return f"{', '.join(parts)}: {sources or 'no sequence is read'}"
+    return f"{', '.join(parts)}{': ' if sources else ''}{sources}"
 
 
 def _short(value: Any) -> str:
