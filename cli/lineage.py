@@ -20,7 +20,7 @@ from stages.lineage.recorded import LOCK
 if TYPE_CHECKING:
     import argparse
 
-    from stages.tracking.origin import Registry
+    from stages.tracking.origin import Origins
 
 SCHEME = "models:/"
 EXAMPLES = 'make lineage ROW="capital:Chile:5", make lineage ROW="of Chile", make lineage MODEL=lora/seed-0'
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="a run or mixture, one seed of it (lora/seed-0), the folder of a model, or models:/NAME@ALIAS",
+        help="a run or mixture, one seed of it (lora/seed-0), the folder of a model, models:/NAME@ALIAS, or a version, "
+        "e.g. champion or 3",
     )
     parser.add_argument("--quick", action="store_true", help="look into the folder alone, and do not ask MLflow")
     parser.add_argument("--json", action="store_true", help="print JSON, with all that is known")
@@ -86,8 +87,8 @@ def _row(wanted: str, *, quick: bool, as_json: bool) -> dict[str, Any]:
     known.objects.remember()
     if problem is None and not as_json:
         print("\n".join(row_lines(answer)), flush=True)
-    registry = None if quick else _registry()
-    versions = [] if registry is None else list(versions_with(registry, Path(), answer["id"]))
+    origins = None if quick else _origins()
+    versions = [] if origins is None else list(versions_with(origins, Path(), answer["id"]))
     if problem is not None and not any(version["saw"] for version in versions):
         raise problem
     if versions and not as_json:
@@ -99,12 +100,16 @@ def _row(wanted: str, *, quick: bool, as_json: bool) -> dict[str, Any]:
 
 def _model(name: str, start: Path, *, quick: bool) -> dict[str, Any]:
     """Trace a model of this folder, or a registered one."""
+    name = _address(name)
     if name.startswith(SCHEME):
-        from stages.tracking.origin import Registry
+        from stages.tracking.origin import Origins
 
-        origin = Registry().origin(name)
+        origins = Origins()
+        origin = origins.of(name)
         known, node = known_of(origin, Path())
-        models, runs = [node], origin.runs
+        models, runs = [node], origin.runs or {}
+        if origin.lock is not None:
+            runs |= _runs(known, origins)
     else:
         known = known_here(Path())
         models = models_named(known.graph, name, start)
@@ -114,7 +119,20 @@ def _model(name: str, start: Path, *, quick: bool) -> dict[str, Any]:
     return answer
 
 
-def _registry() -> Registry | None:
+def _address(name: str) -> str:
+    """Write a version's number or alias as the address of the model that params.yaml promotes."""
+    from stages.core.params import load_params
+    from stages.tracking.registry import CANDIDATE, CHAMPION, PREVIOUS
+
+    params = load_params(PARAMS)
+    if params.promote is None or name in {*params.runs, *params.mixtures}:
+        return name
+    if name.isdigit():
+        return f"{SCHEME}{params.promote.model}/{name}"
+    return f"{SCHEME}{params.promote.model}@{name}" if name in (CANDIDATE, CHAMPION, PREVIOUS) else name
+
+
+def _origins() -> Origins | None:
     """Open the project's store; None where there is none, or where it does not answer, which is said."""
     from stages.tracking.addresses import StoreError, address
     from stages.tracking.store import in_words
@@ -122,10 +140,10 @@ def _registry() -> Registry | None:
     uri = address()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file():
         return None
-    from stages.tracking.origin import Registry
+    from stages.tracking.origin import Origins
 
     try:
-        return Registry()
+        return Origins()
     except StoreError as error:
         print(
             f"no registered versions and no commits of runs, for MLflow is out of reach: {in_words(error)}",
@@ -134,11 +152,11 @@ def _registry() -> Registry | None:
         return None
 
 
-def _runs(known: Known) -> dict[str, dict[str, str]]:
-    """Find the runs that made what lies here; none where there is no store."""
-    registry = _registry()
+def _runs(known: Known, origins: Origins | None = None) -> dict[str, dict[str, str]]:
+    """Find the runs that made what is known; none where there is no store."""
+    origins = origins or _origins()
     experiment = str(quick_yaml(PARAMS)["tracking"]["experiment"])
-    return {} if registry is None else registry.runs_of(experiment, known.recorded.stages)
+    return {} if origins is None else origins.runs_of(experiment, known.recorded.stages)
 
 
 def model_lines(answer: Mapping[str, Any]) -> Iterator[str]:

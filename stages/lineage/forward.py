@@ -8,7 +8,7 @@ from typing import Any
 
 from knowtune.common.errors import UserError
 from stages.lineage.known import Known, known_of
-from stages.tracking.origin import Registry
+from stages.tracking.origin import Origins
 
 
 def trace_row(known: Known, wanted: str) -> dict[str, Any]:
@@ -21,20 +21,20 @@ def trace_row(known: Known, wanted: str) -> dict[str, Any]:
     return {**rows.trace(rows.look_up(wanted)), "faults": list(known.objects.gone.values())}
 
 
-def versions_with(registry: Registry, folder: Path, wanted: str) -> Iterator[dict[str, Any]]:
+def versions_with(origins: Origins, folder: Path, wanted: str) -> Iterator[dict[str, Any]]:
     """Say of each registered version whether it learned a row.
 
     Args:
-        registry: that holds them.
+        origins: of the store that holds them.
         folder: the project or a workspace.
         wanted: the row's id.
 
     Yields:
         `name`, `aliases`, `path`; `saw`, see `knowtune.lineage.row`; `faults`, why that is not known.
     """
-    for uri in registry.versions():
+    for uri in origins.versions():
         try:
-            known, node = known_of(registry.origin(uri), folder)
+            known, node = known_of(origins.of(uri), folder)
         except UserError as error:
             yield {"name": uri, "aliases": [], "path": "", "saw": [], "faults": [str(error)]}
             continue

@@ -61,8 +61,8 @@ def known_of(origin: Origin, folder: Path) -> tuple[Known, Node]:
     made_of = next((node for node in known.graph.nodes.values() if node.path and node.path == origin.path), None)
     if made_of is None:
         raise UserError(f"{origin.name}: it was made as {origin.path or 'nothing that is known'}, no model of a run")
-    facts = {"aliases": origin.aliases, "path": origin.path, **origin.runs.get(made_of.stage, {})}
-    return known, known.graph.add(Node("version", origin.name, facts=facts, faults=list(origin.faults)), [made_of])
+    facts = {"aliases": origin.aliases, "path": origin.path, **origin.runs.get("", {})}
+    return known, known.graph.add(Node("version", origin.name, facts=facts), [made_of])
 
 
 def _known(recorded: Recorded, folder: Path) -> Known:

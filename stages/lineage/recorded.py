@@ -93,6 +93,8 @@ def as_recorded(lock: Mapping[str, Any], wanted: list[str] | None = None) -> Rec
 
 def from_origin(origin: Origin) -> Recorded:
     """Take what a store of runs knows of a model."""
+    if origin.lock is not None:
+        return as_recorded(origin.lock)
     params = origin.params
     own = {name: _sections(name, params) for name in origin.stages}
     return Recorded(origin.stages, params, own, origin.commands)

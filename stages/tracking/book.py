@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
 
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000  # characters, MLflow's bounds
+Rows = tuple[str | None, str | None]
 LINE = 250  # characters of an error that are shown as a tag; the whole of it is an artifact
 
 
@@ -95,11 +96,22 @@ def params_of(flat: Any) -> list[Param]:
     ]
 
 
-def metrics_of(numbers: Mapping[str, float], when: float, step: int = 0, model: str | None = None) -> list[Metric]:
-    """Make MLflow metrics of one moment, in seconds since 1970, of a model where its id is given."""
+def metrics_of(
+    numbers: Mapping[str, float], when: float, step: int = 0, model: str | None = None, rows: Rows = (None, None)
+) -> list[Metric]:
+    """Make MLflow metrics.
+
+    Args:
+        numbers: by name.
+        when: of that moment, in seconds since 1970.
+        step: of training.
+        model: the id of the model that they are of.
+        rows: name and digest of the dataset that they were measured on.
+    """
     from mlflow.entities import Metric
 
-    return [Metric(key, value, int(when * 1000), step, model_id=model) for key, value in numbers.items()]
+    of = {"model_id": model, "dataset_name": rows[0], "dataset_digest": rows[1]}
+    return [Metric(key, value, int(when * 1000), step, **of) for key, value in numbers.items()]
 
 
 def tags_of(values: Mapping[str, Any]) -> list[RunTag]:

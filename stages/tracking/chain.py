@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.checkpoints.cards import ADAPTER_CARD, MERGED
 from stages.core.pipeline import flatten
-from stages.tracking.book import Book, metrics_of
+from stages.tracking.book import Book, metrics_of, params_of
 from stages.tracking.lineage import Digest, Lineage, locked_outs
 from stages.tracking.numbers import Seed, whole_json
 from stages.tracking.spool import LOCK
+from stages.tracking.store import never_twice
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
 OUT, PATH, SEED = "dvc.out", "dvc.path", "seed"  # tags of a model: the digest of its out, its folder, its seed
@@ -39,13 +41,15 @@ def link_models(
     """
     from mlflow.entities import LoggedModelInput, LoggedModelOutput
 
-    read = list(_read_models(book, note, folder, lineage))
+    read, member = list(_read_models(book, note, folder, lineage)), note["stage"].rpartition("@")[2]
+    own = ((key, value) for key, value in note["params"].items() if member in key.split("."))
+    params = {param.key: param.value for param in params_of(own)}
     made: dict[str, list[LoggedModel]] = {}
     for out, path in lineage.out_paths().items():
         for name, (run, _) in runs.items():
             card = _card(path / name) if name else None
             if card is not None:
-                model = _model_of(book, run, f"{note['stage'].rpartition('@')[2]}-{name}", card)
+                model = _model_of(book, run, f"{member}-{name}", card, params)
                 tags = {OUT: lineage.outs[out]["md5"], PATH: f"{out}/{name}", SEED: name}
                 book.client.set_logged_model_tags(model.model_id, tags)
                 made.setdefault(name, []).append(model)
@@ -61,8 +65,20 @@ def link_models(
         if outputs:
             book.client.log_outputs(run, outputs)
         judged = made.get(name) or inputs
-        if name and len(judged) == 1 and seed.metrics:  # so the model's own page shows them too
-            book.client.log_batch(run, metrics_of(seed.metrics, note["ended"], model=judged[0].model_id))
+        if name and len(judged) == 1 and seed.metrics:  # so the model's own page shows them too, with what it was on
+            rows = next(((d, e["md5"]) for d, e in lineage.deps.items() if d.endswith(".jsonl")), (None, None))
+            numbers = metrics_of(seed.metrics, note["ended"], model=judged[0].model_id, rows=rows)
+            book.client.log_batch(run, numbers)
+
+
+def link_source(client: MlflowClient, experiment: str, run: str, weights_digest: str) -> None:
+    """Write onto a promotion's run which merged model it takes, the newest with these weights, where it is known."""
+    from mlflow.entities import LoggedModelInput
+
+    same = client.search_logged_models([experiment], f"tags.weights_digest = '{weights_digest}'", max_results=100)
+    made = [model for model in same if OUT in model.tags and "kind" in model.tags]
+    if made:
+        client.log_inputs(run, models=[LoggedModelInput(made[0].model_id)])
 
 
 def _read_models(book: Book, note: Mapping[str, Any], folder: Path, lineage: Lineage) -> Iterator[LoggedModel]:
@@ -95,7 +111,7 @@ def _card(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _model_of(book: Book, run: str, name: str, card: Mapping[str, Any]) -> LoggedModel:
+def _model_of(book: Book, run: str, name: str, card: Mapping[str, Any], params: dict[str, str]) -> LoggedModel:
     """Return the model of a seed's run: the one that can be loaded, else an entry without files, made once."""
     found = book.client.search_logged_models([book.experiment], f"source_run_id = '{run}'", max_results=1)
     if found:
@@ -103,5 +119,6 @@ def _model_of(book: Book, run: str, name: str, card: Mapping[str, Any]) -> Logge
     tags = {key: str(card[key]) for key in CARRIED if key in card}
     tags["mlflow.model.isExternal"] = "true"  # so that MLflow says that it has no files
     kind = str(card.get("kind", "adapter"))
-    model = book.client.create_logged_model(book.experiment, f"{name}-{kind}", run, tags, model_type=kind)
+    with never_twice():
+        model = book.client.create_logged_model(book.experiment, f"{name}-{kind}", run, tags, params, kind)
     return book.client.finalize_logged_model(model.model_id, "READY")

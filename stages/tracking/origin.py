@@ -1,7 +1,7 @@
 """From a model of the store back to what was recorded when it was made: runs, commits, params, digests of every stage.
 
-What a run read is found among what other runs wrote, by DVC's digest. So a model leads back to its rows even when the
-project has moved on since.
+A promoted version brings the dvc.lock of its time. Of any other model, what a run read is found among what other runs
+wrote, by DVC's digest. So a model leads back to its rows even when the project has moved on since.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knowtune.common.errors import UserError, unknown
-from stages.core.pipeline import quick_yaml
+from stages.core.pipeline import project_out, quick_yaml
 from stages.tracking.chain import PATH
 from stages.tracking.digests import joint_md5
 from stages.tracking.lineage import Digest, Locked, md5s
+from stages.tracking.registry import RECORD as RECORDED
+from stages.tracking.registry import Registry, Version
+from stages.tracking.spool import LOCK
 from stages.tracking.store import open_store
 
 if TYPE_CHECKING:
@@ -38,23 +41,23 @@ class Origin:
         aliases: of the version.
         path: the folder that the model was, seen from the project's.
         params: the whole params.yaml of the reproduction that made it.
+        lock: the dvc.lock that a promoted version has in its record; None of another model.
         stages: name to digests of deps and outs, of all that led to it.
         commands: name to `cmd`.
-        runs: name to the run's id, its commit, and whether files differed from that.
-        faults: links that lead nowhere.
+        runs: name to the run's id, its commit, and whether files differed from that; "" is the model's own run.
     """
 
     name: str
     aliases: list[str] = field(default_factory=list)
     path: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    lock: dict[str, Any] | None = None
     stages: dict[str, dict[str, dict[str, Digest]]] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
     runs: dict[str, dict[str, str]] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
 
 
-class Registry:
+class Origins:
     """The project's store, asked where models come from.
 
     Raises:
@@ -69,7 +72,7 @@ class Registry:
         versions = self._client.search_model_versions(order_by=["last_updated_timestamp DESC"])
         return [f"{SCHEME}{version.name}/{version.version}" for version in versions]
 
-    def origin(self, uri: str) -> Origin:
+    def of(self, uri: str) -> Origin:
         """Follow a model back.
 
         Args:
@@ -86,6 +89,10 @@ class Registry:
         name = f"{version.name}/{version.version}" if version is not None else str(model and model.model_id)
         origin = Origin(name, list(version.aliases) if version is not None else [])
         run = client.get_run(run_id)
+        origin.runs[""] = _about(run)
+        if version is not None and {"run", "seed"} <= set(version.tags):
+            self._read_record(version, origin)
+            return origin
         if run.data.tags.get("kind") == "seed":
             origin.path = (model.tags if model is not None else {}).get(PATH, "")
             seed, run = run.data.tags["seed"], client.get_run(run.data.tags["mlflow.parentRunId"])
@@ -96,6 +103,16 @@ class Registry:
         origin.params = _artifact(client, reproduction, PARAMS)
         _follow(client, run, origin)
         return origin
+
+    def _read_record(self, version: ModelVersion, origin: Origin) -> None:
+        """Take params and dvc.lock from the record that a promotion leaves with a version."""
+        known = Version(version.name, str(version.version), dict(version.tags), source=str(version.source))
+        with tempfile.TemporaryDirectory() as folder:
+            record = Registry(self._client, version.name).fetch(known, RECORDED, Path(folder))
+            origin.params, origin.lock = quick_yaml(record / PARAMS), quick_yaml(record / LOCK)
+        run, seed = known.tags["run"], known.tags["seed"]
+        verb = "mix" if run in (origin.params.get("mixtures") or {}) else "merge"
+        origin.path = f"{project_out(verb, run)}/seed-{seed}"
 
     def runs_of(self, experiment: str, stages: Locked) -> dict[str, dict[str, str]]:
         """Find the runs that wrote what stages have as outs: their ids and commits. A stage without one is left out."""

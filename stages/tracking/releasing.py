@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from knowtune.common.files import file_digest, read_json, write_json
 from stages.tracking.book import open_run, tags_of
+from stages.tracking.chain import link_source
 from stages.tracking.links import link
 from stages.tracking.models import columns_of, compute_of, log_model
 from stages.tracking.numbers import Seed
@@ -66,6 +67,7 @@ def log_release(registry: Registry, of: Contents) -> Release:
         title, entry = f"promote {of.title}", f"promotion/{of.key}"
         own = {"kind": "promotion", "entry": entry, "mlflow.note.content": of.text, **of.tags}
         run = open_run(client, experiment, title, time.time(), own)
+        link_source(client, experiment, run, str(of.card["weights_digest"]))
         uri = _log(client, run, of)
         client.log_batch(run, tags=tags_of({"model": uri}))
         client.set_terminated(run)

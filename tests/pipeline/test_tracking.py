@@ -136,7 +136,8 @@ def test_models_lead_from_run_to_run(store: Store) -> None:
     assert (sorted(read), made) == (["full-seed-0-folded", "lora-seed-0-folded"], ["soup-seed-0-mixed"])
     assert links("evaluate-mixture@soup seed-0") == (made, [])
     assert named["lora-seed-0-folded"].tags["dvc.path"] == "data/merged/lora/seed-0"
-    assert {"parity.largest", "reliability"} <= {metric.key for metric in named["lora-seed-0-folded"].metrics or []}
+    numbers = {metric.key: metric.dataset_name for metric in named["lora-seed-0-folded"].metrics or []}
+    assert numbers["parity.largest"] == numbers["reliability"] == "data/prepared/test.jsonl"
     rows = {data.dataset.name: data.dataset.digest for data in seeds["train@lora seed-0"].inputs.dataset_inputs}
     assert rows["data/selected/clean"].endswith(".dir")
 
