@@ -16,6 +16,7 @@ from stages.runner import command
 
 if TYPE_CHECKING:
     from knowtune.evaluation.report.contents import Baseline, Model, Prepared
+    from knowtune.lineage.graph import Graph
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated \\\n    --verdict data/gate/verdict.json --out data/report"  # noqa: E501
 
@@ -51,8 +52,18 @@ def run(args: argparse.Namespace, params: Params) -> None:
         _selection_plots(args.selected, params),
         _run_plots(args.adapters, params),
         read_json(args.verdict),
+        _lineage(args, params),
     )
     print(f"report: {write_report(report, args.out)}")
+
+
+def _lineage(args: argparse.Namespace, params: Params) -> Graph:
+    """Read what each model was made of, from the cards beside what is reported on."""
+    from knowtune.lineage.artefacts import Layout, make_graph
+
+    families = params.model_dump(mode="json", by_alias=True, include={"filters", "selections", "runs", "mixtures"})
+    folders = {name: str(getattr(args, name)) for name in ("prepared", "filtered", "selected", "adapters")}
+    return make_graph(families, Layout(**folders), lambda path: Path(path) if Path(path).is_file() else None)
 
 
 def _read_prepared(folder: Path) -> Prepared:

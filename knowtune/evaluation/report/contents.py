@@ -18,6 +18,7 @@ from knowtune.evaluation.retention_columns import SetColumn
 from knowtune.filters.plot import draw_filter
 
 if TYPE_CHECKING:
+    from knowtune.lineage.graph import Graph
     from knowtune.tasks.base import Task
 
 
@@ -114,6 +115,7 @@ class Report:
         models: runs and mixtures.
         prompts: of the evaluation examples, by id.
         verdict: what the gate decided, and why; None where there is no gate.
+        lineage: what each model was made of, from the rows on.
     """
 
     entries: Sequence[Entry]
@@ -135,6 +137,7 @@ class Report:
     models: Sequence[Model] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     verdict: Mapping[str, Any] | None = None
+    lineage: Graph | None = None
 
 
 def make_report(
@@ -148,6 +151,7 @@ def make_report(
     selection_plots: Mapping[str, str],
     run_plots: Mapping[str, str] | None = None,
     verdict: Mapping[str, Any] | None = None,
+    lineage: Graph | None = None,
 ) -> Report:
     """Put the report together.
 
@@ -162,6 +166,7 @@ def make_report(
         selection_plots: see `Report`.
         run_plots: see `Report`.
         verdict: of the gate, see `knowtune.evaluation.gate.give_verdict`; one without candidates is none.
+        lineage: see `Report`.
     """
     prompts = (prepared.test["prompt"] + "\n" + prepared.test["text_pair"]).str.rstrip("\n")
     prompt_of = dict(zip(prepared.test["id"], prompts, strict=True))
@@ -197,4 +202,5 @@ def make_report(
         models=models,
         prompts=prompt_of,
         verdict=verdict if verdict and verdict["candidates"] else None,
+        lineage=lineage,
     )

@@ -11,6 +11,7 @@ from knowtune.evaluation.report.sections import (
     filters,
     frontier,
     leaderboard,
+    lineage,
     pushed,
     reproduce,
     selections,
@@ -26,5 +27,6 @@ SECTIONS: tuple[Section, ...] = (
     filters.SECTION,
     selections.SECTION,
     cost.SECTION,
+    lineage.SECTION,
     reproduce.SECTION,
 )

@@ -11,6 +11,7 @@ from knowtune.evaluation.leaderboard import Entry
 from knowtune.evaluation.push_away import PushAway
 from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.write import write_report
+from knowtune.lineage.graph import Graph, Node
 from tests.unit.evaluation.test_filter_scores import INJECTED, trained
 from tests.unit.evaluation.test_interpolation import CURVE as CURVE_OF_ALPHA
 from tests.unit.evaluation.test_leaderboard import ENTRIES, METRICS
@@ -79,6 +80,18 @@ class TestPage:
         text = self.page(tmp_path, run_plots={"kasa": "<svg>singular values</svg>"})
         assert '<h3>What kasa trained</h3>\n<div class="whole"><svg>singular values</svg></div>' in text
         assert "kasa trained" not in self.page(tmp_path)
+
+    def test_where_each_model_comes_from(self, tmp_path: Path) -> None:
+        assert 'id="lineage"' not in self.page(tmp_path)
+        graph = Graph()
+        rows = graph.add(Node("rows", "", facts={"train": 20, "facts": 5, "rejected": 1}))
+        kept = graph.add(Node("filter", "clean", facts={"rows": {"read": 20, "kept": 17, "dropped": {}}}), [rows])
+        graph.add(Node("adapter", "lora/seed-0", facts={"method": "lora", "weights_digest": "abcdefghi"}), [kept])
+        text = self.page(tmp_path, lineage=graph).partition('id="lineage"')[2].partition("</details>")[0]
+        assert "17 of 20 rows kept" in text
+        assert '<td class="left">clean</td>' in text
+        assert "<code>abcdefgh</code>" in text
+        assert "make lineage MODEL=lora " in text
 
     def test_no_clock(self, tmp_path: Path) -> None:
         text = self.page(tmp_path)
