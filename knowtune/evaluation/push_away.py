@@ -20,7 +20,7 @@ from knowtune.evaluation.distance_change import PUSHED, distance_changes
 
 WORST = 20  # rows that are shown of a model
 SHOWN = 200  # characters of a prompt or an answer that are shown
-GRID = 200  # steps of a curve
+GRID = 100  # steps of a curve
 LEARNED, KNOWN = "new facts", "known facts"
 GROUPS = {LEARNED: ("reliability", "generalisation"), KNOWN: ("locality",)}
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 DISTANCES = (7, 14, 24, 38, 54)
 ANGLES = (0, 180, 90, 270, 35, 145, 215, 325)  # to the right is read most easily
-OUTSIDE, ON_A_LABEL = 50.0, 5.0  # how much worse these are than covering a point
+OUTSIDE, ON_A_LABEL, ON_A_MARK = 50.0, 5.0, 2.0  # how bad it is to cover so many squared points
 
 
 class Box(NamedTuple):
@@ -49,7 +49,8 @@ def place_labels(
     placed: list[Box] = []
     offsets = []
     for (x, y), size in zip(points, sizes, strict=True):
-        offset, box = min(_candidates(x, y, *size), key=lambda place: _cost(place[0], place[1], placed, marks, frame))
+        places = enumerate(_candidates(x, y, *size))
+        _, (offset, box) = min(places, key=lambda place: place[0] + _cost(place[1][1], placed, marks, frame))
         placed.append(box)
         offsets.append(offset)
     return offsets
@@ -64,11 +65,9 @@ def _candidates(x: float, y: float, width: float, height: float) -> Iterator[tup
             yield (dx, dy), Box(x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
 
 
-def _cost(
-    offset: tuple[float, float], box: Box, placed: Sequence[Box], marks: Sequence[Box], frame: Box
-) -> float:  # fmt: skip
-    """Return how bad a place is: what it covers in squared points, and how far it is."""
+def _cost(box: Box, placed: Sequence[Box], marks: Sequence[Box], frame: Box) -> float:
+    """Return how bad a place is: what it covers, in squared points; a place further down the list costs one more."""
     outside = box.area - box.overlap(frame)
     on_labels = sum(box.overlap(other) for other in placed)
     on_marks = sum(box.overlap(mark) for mark in marks)
-    return OUTSIDE * outside + ON_A_LABEL * on_labels + on_marks + math.hypot(*offset)
+    return OUTSIDE * outside + ON_A_LABEL * on_labels + ON_A_MARK * on_marks

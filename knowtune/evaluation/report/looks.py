@@ -16,6 +16,7 @@ def style_axes(axes: Axes, across: str, up: str) -> None:
     axes.set_xlabel(across, fontsize=FONT)
     axes.set_ylabel(up, fontsize=FONT)
     axes.tick_params(labelsize=FONT - 1, length=2, color=GRID)
+    axes.tick_params(which="minor", length=0)
     axes.grid(color=GRID, alpha=0.35, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in axes.spines.values():

@@ -64,7 +64,8 @@
   };
   const verdicts = (name) => {
     const model = facts.models[name];
-    return facts.rows.map((row, index) => {
+    return facts.rows.map(([relation, kind, prompt, target, base, answer], index) => {
+      const row = { relation: facts.relations[relation], kind: facts.kinds[kind], prompt, target, base, answer };
       const right = parseInt(model.right[index], 36);
       const now = 2 * right > model.seeds;
       const what = row.base ? (now ? "kept" : "lost") : now ? "learned" : "not learned";
@@ -93,7 +94,7 @@
     more.textContent = `Show ${Math.min(100, chosen.length - limit)} more`;
   };
   if (facts && form) {
-    for (const name of [...new Set(facts.rows.map((row) => row.relation))].sort()) form.elements.relation.add(new Option(name || "(none)", name));
+    for (const name of facts.relations) form.elements.relation.add(new Option(name || "(none)", name));
     form.addEventListener("input", () => { limit = 50; list(); });
     form.addEventListener("submit", (event) => event.preventDefault());
     document.getElementById("rows-more").addEventListener("click", () => { limit += 100; list(); });

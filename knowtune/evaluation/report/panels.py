@@ -43,10 +43,11 @@ def draw_panels(
     for number, (model, lines) in enumerate(panels.items()):
         figure = Figure(figsize=(2.7, 1.9))
         axes = figure.subplots()
-        figure.subplots_adjust(left=0.17, right=0.98, top=0.97, bottom=0.22)
+        figure.subplots_adjust(left=0.17, right=0.96, top=0.97, bottom=0.22)
         style_axes(axes, label, "")
         if log and every:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
         if zero:
             axes.axhline(0, color=OTHER, linewidth=0.8)
         for other, behind in panels.items():

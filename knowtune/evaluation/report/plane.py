@@ -93,7 +93,9 @@ def plot_frontier(
     axes.margins(0.08)
     _name(figure, axes, points, chosen)
     for point in points:  # what a pointer meets: larger than the point, and seen by nobody
-        axes.plot(point.x[0], point.y[0], "o", markersize=16, alpha=0.0, color=INK, gid=f"model-{point.number}")
+        axes.plot(
+            point.x[0], point.y[0], "o", markersize=16, alpha=0.0, color=INK, zorder=5, gid=f"model-{point.number}"
+        )
     return figure
 
 

@@ -15,6 +15,7 @@ class Section:
 
     Args:
         name: its anchor on the page.
+        label: what leads to it at the top of the page, a word.
         title: its heading.
         template: its file, beside the module that makes it. The module names it, so that the stage depends on it.
         show: what the template finds as `it`; None where there is nothing to show, and the page has no such section.
@@ -22,6 +23,7 @@ class Section:
     """
 
     name: str
+    label: str
     title: str
     template: str
     show: Callable[[Report], Mapping[str, Any] | None]

@@ -7,6 +7,10 @@ default becomes a variable of the page's style, and other colours stay.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from knowtune.evaluation.report.legends import Key, Legend, take_legends
 
 COLOURS = {
     "#000000": "--ink",
@@ -23,6 +27,7 @@ COLOURS = {
 COLOUR = re.compile("|".join(COLOURS))
 ID = re.compile(r' id="([^"]*)"')
 USED = re.compile(r'(url\(#|href="#)([^)"]+)')
+LONG = re.compile(r"(\.\d\d)\d{3,}")  # a hundredth of a point is less than anybody sees
 MODEL = re.compile(r"model-(\d+)$")  # the group of a point that stands for a model
 
 
@@ -41,4 +46,29 @@ def themed(svg: str, name: str) -> str:
         return f' id="{name}-{match[1]}"' if match[1] in used else ""
 
     prefixed = USED.sub(rf"\1{name}-\2", ID.sub(renamed, svg))
-    return COLOUR.sub(lambda match: f"var({COLOURS[match[0]]})", prefixed)
+    return _coloured(LONG.sub(r"\1", prefixed))
+
+
+def _coloured(text: str) -> str:
+    """Replace literal colours by the page's."""
+    return COLOUR.sub(lambda match: f"var({COLOURS[match[0]]})", text)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a stage or a method drew, as a part of the page.
+
+    Args:
+        svg: without its legends.
+        legends: of its panels.
+    """
+
+    svg: str
+    legends: Sequence[Legend]
+
+
+def as_picture(svg: str, name: str) -> Picture:
+    """Return a picture for the page with its legends as text; see `themed`."""
+    plain, legends = take_legends(svg)
+    keys = [Legend(panels, [Key(_coloured(key.colour), key.label) for key in some]) for panels, some in legends]
+    return Picture(themed(plain, name), keys)

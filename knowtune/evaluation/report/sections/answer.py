@@ -15,6 +15,7 @@ from knowtune.evaluation.report.sections.leaderboard import Column, columns_of
 
 SHIP = "ship"
 TILES = 4  # numbers that are shown large
+FACTS = ("generalisation", "forgotten")
 
 
 def show(report: Report) -> Mapping[str, Any] | None:
@@ -29,12 +30,28 @@ def show(report: Report) -> Mapping[str, Any] | None:
         "verdict": verdict,
         "ships": verdict is not None and verdict["verdict"] == SHIP,
         "run": run,
-        "why": verdict["summary"].partition(": ")[2] if verdict else "",
+        "plainly": _plainly(report, by_name[run]) if run in by_name else "",
+        "folder": f"data/{'merged' if by_name[run].num_trainable is not None else 'mixed'}/{run}"
+        if run in by_name
+        else "",
         "about": by_name[run].about if run in by_name else "",
         "tiles": _tiles(report, by_name[run], beside) if run in by_name else [],
         "readings": [] if verdict else read(report),
         "failed": [one for one in (verdict or {}).get("candidates", []) if not one["passed"]],
     }
+
+
+def _plainly(report: Report, entry: Entry) -> str:
+    """Say what a model learned and lost in a sentence that needs no knowledge of the metrics; of facts alone."""
+    base = report.entries[0]
+    numbers = [one.summary[name]["mean"] for name in FACTS for one in (entry, base) if name in one.summary]
+    if set(report.axes) != set(FACTS) or len(numbers) < 4:
+        return ""
+    right, before, lost, _ = (round(100 * number) for number in numbers)
+    return (
+        f"It answers {right} of 100 new facts in wordings that it never saw (the base: {before}), "
+        f"and has lost {lost} of 100 facts that the base knew."
+    )
 
 
 def suggest(report: Report) -> str | None:
@@ -77,7 +94,8 @@ def _tiles(report: Report, entry: Entry, beside: Mapping[str, Entry]) -> list[di
         {
             "title": titles.get(name, name),
             "name": name,
-            "value": _with_unit(columns[name], entry),
+            "value": columns[name].cell(entry)["text"],
+            "unit": columns[name].unit,
             "about": columns[name].about,
             "beside": {who: _with_unit(columns[name], other) for who, other in beside.items() if name in other.summary},
         }
@@ -90,4 +108,4 @@ def _with_unit(column: Column, entry: Entry) -> str:
     return f"{column.cell(entry)['text']} {column.unit}"
 
 
-SECTION = Section("answer", "What to ship", "answer.html.j2", show, unfolded=True)
+SECTION = Section("answer", "Answer", "What to ship", "answer.html.j2", show, unfolded=True)

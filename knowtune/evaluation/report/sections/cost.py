@@ -15,4 +15,4 @@ def show(report: Report) -> Mapping[str, Any] | None:
     return {"rows": rows} if rows else None
 
 
-SECTION = Section("cost", "What each run cost", "cost.html.j2", show)
+SECTION = Section("cost", "Cost", "What each run cost", "cost.html.j2", show)

@@ -9,7 +9,7 @@ from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.looks import FRONT, INK
 from knowtune.evaluation.report.panels import Line, draw_panels
 from knowtune.evaluation.report.section import Section
-from knowtune.evaluation.report.themed import themed
+from knowtune.evaluation.report.themed import as_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def show(report: Report) -> Mapping[str, Any] | None:
     return {
         "losses": draw_panels(lines, "optimiser step", "curve", log=True),
         "similarities": draw_panels({n: [line] for n, line in followed.items()}, "optimiser step", "similarity"),
-        "pictures": {name: themed(svg, f"run{i}") for i, (name, svg) in enumerate(report.run_plots.items())},
+        "pictures": {name: as_picture(svg, f"run{i}") for i, (name, svg) in enumerate(report.run_plots.items())},
     }
 
 
@@ -39,4 +39,4 @@ def mean_line(run: pd.DataFrame, split: str, style: str = "-", colour: str = FRO
     return Line([*start[0], *mean.index.astype(float)], [*start[1], *mean], style, colour)
 
 
-SECTION = Section("curves", "How training went", "curves.html.j2", show)
+SECTION = Section("curves", "Training", "How training went", "curves.html.j2", show)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from knowtune.evaluation.push_away import shorten
 from knowtune.evaluation.report.contents import Model, Report
 from knowtune.evaluation.report.section import Section
+from knowtune.evaluation.report.sections.answer import suggest
 from knowtune.evaluation.retention_columns import set_rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def show(report: Report) -> Mapping[str, Any] | None:
         _table(report.models, NEW, "learned"),
         _table(report.models, KNOWN, "lost"),
     ]
+    judged = report.verdict["judged"] if report.verdict else suggest(report)
     return {
+        "judged": judged,
         "tables": [table for table in tables if table],
         "rows": rows_of(report.models, report.prompts),
         "retained": set_rows(report.sets, report.retained),
@@ -71,7 +74,8 @@ def rows_of(models: Sequence[Model], prompts: Mapping[str, str]) -> dict[str, An
         prompts: of the evaluation examples, by id.
 
     Returns:
-        `rows`: relation, kind, prompt, target, whether the base is right and what it answers; `models`: of each its
+        `rows`: numbers of relation and kind, prompt, target, whether the base is right and what it answers; `relations`
+        and `kinds`: their names; `models`: of each its
         number of seeds, how many are right on each row (a digit a row, to the base 36) and the answer of its first
         seed that is wrong, by the row's number; `total`: how many rows there are.
     """
@@ -79,19 +83,23 @@ def rows_of(models: Sequence[Model], prompts: Mapping[str, str]) -> dict[str, An
         return None
     first = models[0].examples.drop_duplicates("id")
     total, first = len(first), first[:MOST_ROWS]
+    relations = sorted(first["relation"].unique())
+    kinds = list(first["kind"].unique())
     rows = [
-        {
-            "relation": row["relation"],
-            "kind": KINDS.get(row["kind"], row["kind"]),
-            "prompt": shorten(prompts.get(row["id"], row["id"])),
-            "target": shorten(row["target"]),
-            "base": bool(row["base_correct"]),
-            "answer": shorten(str(row.get("base_answer") or "")),
-        }
+        [
+            relations.index(row["relation"]),
+            kinds.index(row["kind"]),
+            shorten(prompts.get(row["id"], row["id"])),
+            shorten(row["target"]),
+            int(row["base_correct"]),
+            shorten(str(row.get("base_answer") or "")),
+        ]
         for row in first.to_dict("records")
     ]
     ids = first["id"].tolist()
-    return {"rows": rows, "total": total, "models": {m.entry.name: _verdicts(m.examples, ids) for m in models}}
+    verdicts = {model.entry.name: _verdicts(model.examples, ids) for model in models}
+    about = {"relations": relations, "kinds": [KINDS.get(kind, kind) for kind in kinds]}
+    return {"rows": rows, "total": total, "models": verdicts, **about}
 
 
 def _verdicts(examples: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
@@ -106,4 +114,4 @@ def _verdicts(examples: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
     return {"seeds": num_seeds, "right": digits, "answers": answers}
 
 
-SECTION = Section("facts", "What was learned and forgotten, fact by fact", "facts.html.j2", show)
+SECTION = Section("facts", "Facts", "What was learned and forgotten, fact by fact", "facts.html.j2", show)

@@ -7,14 +7,16 @@ from typing import Any
 
 from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.section import Section
-from knowtune.evaluation.report.themed import themed
+from knowtune.evaluation.report.themed import as_picture
 
 
 def show(report: Report) -> Mapping[str, Any] | None:
     """Take the filters' pictures and scores."""
     if not report.filters:
         return None
-    return {"pictures": {name: themed(svg, f"filter{i}") for i, (name, svg) in enumerate(report.filter_plots.items())}}
+    return {
+        "pictures": {name: as_picture(svg, f"filter{i}") for i, (name, svg) in enumerate(report.filter_plots.items())}
+    }
 
 
-SECTION = Section("filters", "What the filters dropped", "filters.html.j2", show)
+SECTION = Section("filters", "Filters", "What the filters dropped", "filters.html.j2", show)

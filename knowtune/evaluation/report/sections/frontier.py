@@ -42,4 +42,6 @@ def show(report: Report) -> Mapping[str, Any] | None:
     }
 
 
-SECTION = Section("frontier", "What each model learned, and what it kept", "frontier.html.j2", show, unfolded=True)
+SECTION = Section(
+    "frontier", "Frontier", "What each learned, and what it kept", "frontier.html.j2", show, unfolded=True
+)

@@ -111,4 +111,4 @@ def _tip(report: Report, entry: Entry, columns: Sequence[Column]) -> str:
     return "\n".join([entry.name, entry.about, *(f"{c.name}: {c.cell(entry)['text']} {c.unit}" for c in shown)])
 
 
-SECTION = Section("leaderboard", "Leaderboard", "leaderboard.html.j2", show, unfolded=True)
+SECTION = Section("leaderboard", "Leaderboard", "Leaderboard", "leaderboard.html.j2", show, unfolded=True)

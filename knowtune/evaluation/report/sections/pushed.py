@@ -28,4 +28,4 @@ def show(report: Report) -> Mapping[str, Any] | None:
     return {"panels": draw_panels(panels, "examples, %", "pushed", zero=True)}
 
 
-SECTION = Section("pushed", "Answers that were pushed away", "pushed.html.j2", show)
+SECTION = Section("pushed", "Push-away", "Answers that were pushed away", "pushed.html.j2", show)

@@ -28,4 +28,4 @@ def show(report: Report) -> Mapping[str, Any] | None:
     }
 
 
-SECTION = Section("reproduce", "How to make these numbers again", "reproduce.html.j2", show)
+SECTION = Section("reproduce", "Reproduce", "How to make these numbers again", "reproduce.html.j2", show)

@@ -7,13 +7,13 @@ from typing import Any
 
 from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.section import Section
-from knowtune.evaluation.report.themed import themed
+from knowtune.evaluation.report.themed import as_picture
 
 
 def show(report: Report) -> Mapping[str, Any] | None:
     """Take the pictures of selections that choose parameters."""
-    pictures = {name: themed(svg, f"selection{i}") for i, (name, svg) in enumerate(report.selection_plots.items())}
+    pictures = {name: as_picture(svg, f"selection{i}") for i, (name, svg) in enumerate(report.selection_plots.items())}
     return {"pictures": pictures} if pictures else None
 
 
-SECTION = Section("selections", "What the selections chose", "selections.html.j2", show)
+SECTION = Section("selections", "Selections", "What the selections chose", "selections.html.j2", show)

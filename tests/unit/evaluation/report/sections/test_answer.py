@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from knowtune.evaluation.report.sections.answer import read, show, suggest
+from tests.unit.evaluation.report.whole import NAMES, whole_report
+
+WHOLE = whole_report()
+
+
+def test_the_gate_decides() -> None:
+    shown = show(WHOLE)
+    assert shown is not None
+    assert (shown["ships"], shown["run"], shown["folder"]) == (True, NAMES[1], f"data/merged/{NAMES[1]}")
+    assert shown["plainly"].startswith("It answers 18 of 100 new facts in wordings that it never saw (the base: 0), ")
+    assert [tile["title"] for tile in shown["tiles"][:2]] == ["learned", "lost"]
+    assert list(shown["tiles"][0]["beside"]) == ["base", "the champion's run"]
+    assert [one["run"] for one in shown["failed"]] == [name for name in NAMES if name != NAMES[1]]
+
+
+def test_where_none_is_shipped_the_best_candidate_is_shown() -> None:
+    assert WHOLE.verdict is not None
+    shown = show(replace(WHOLE, verdict={**WHOLE.verdict, "verdict": "none", "run": None, "seed": None}))
+    assert shown is not None and (shown["ships"], shown["run"]) == (False, NAMES[1])
+
+
+def test_without_a_gate_numbers_alone_speak() -> None:
+    ungated = replace(WHOLE, verdict=None)
+    shown = show(ungated)
+    assert shown is not None and not shown["ships"] and shown["run"] == suggest(ungated)
+    most, least = read(ungated)
+    assert most.startswith(f"Learned most: {NAMES[9]}, ") and least.startswith(f"Lost least: {NAMES[0]}, ")
+    drifted = replace(ungated, axes=("drift", "accuracy"))
+    assert (suggest(drifted), read(drifted)) == (None, [])
