@@ -18,4 +18,4 @@ def show(report: Report) -> Mapping[str, Any] | None:
     return {"picture": draw_graph(report.lineage), "table": table, "name": table[0]["run"] if table else "RUN"}
 
 
-SECTION = Section("lineage", "Where each model comes from", "lineage.html.j2", show)
+SECTION = Section("lineage", "Lineage", "Where each model comes from", "lineage.html.j2", show)
