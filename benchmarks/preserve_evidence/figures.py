@@ -24,7 +24,7 @@ def draw_frontier(results: Sequence[TaskResults], path: Path, methods: Iterable[
     for ax, (result, method) in zip(axes, panels, strict=True):
         for arm in of_method(result, method):
             parts = arm.partition(": ")[2]
-            _draw_arm(ax, result.comparison, arm, parts, names.index(parts))
+            draw_arm(ax, result.comparison, arm, parts, names.index(parts))
         ax.set_title(f"{result.name}, {method}", fontsize=8)
         ax.set_xlabel(f"{LOST} (less is better)", fontsize=8)
         ax.set_ylabel(LEARNED, fontsize=8)
@@ -37,14 +37,16 @@ def of_method(result: TaskResults, method: str) -> list[str]:
     return [arm for arm in result.arms if arm.startswith(f"{method}: ")]
 
 
-def _draw_arm(ax: Any, comparison: Comparison, arm: str, label: str, number: int) -> None:
-    """Draw an arm's means over seeds, rate after rate."""
+def draw_arm(ax: Any, comparison: Comparison, arm: str, label: str, number: int) -> None:
+    """Draw an arm's means over seeds, rate after rate; number gives colour and mark."""
     seeds = comparison.seeds(arm)
     points = []
     for rate in sorted({rate for rates in seeds.values() for rate in rates}):
         own = [rates[rate] for rates in seeds.values() if rate in rates]
         if len(own) >= MIN_SEEDS:
-            points.append([mean_interval([metrics[name] for metrics in own]) for name in (LOST, LEARNED)])
+            points.append(
+                [mean_interval([metrics[name] for metrics in own]) for name in (comparison.lost, comparison.learned)]
+            )
     lost, learned = zip(*points, strict=True)
     style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[(number // 3 + number) % len(MARKS)]}
     ax.errorbar(

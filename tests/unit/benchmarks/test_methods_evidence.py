@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.evidence.store import read_latest
+from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.store import Store, read_latest
+from benchmarks.methods_evidence import page
 from benchmarks.methods_evidence.arms import ARMS, Arm
 from benchmarks.methods_evidence.bench import MethodsBench, Setting
+from benchmarks.methods_evidence.texts import CLAIMS
 from benchmarks.preserve_evidence.materials import Task
 
 METRICS = ("generalisation", "reliability", "forgotten", "text_drift")
@@ -58,3 +63,43 @@ def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: MethodsBench)
         bench.add("training", bench.key(setting), metrics=scores)
     assert [each.learning_rate for each in bench.of_seed(arm, 1)] == [2e-3, 4e-3]
     assert bench.left() == (len(bench.arms) - 1) * (3 + 2 * 5) + 2 * 5
+
+
+def trained(arm: str, learned: float, lost: float) -> Iterator[dict[str, Any]]:
+    """Yield equal trainings for every seed, but for a thousandth."""
+    for seed in (GRID_SEED, 0, 1, 2):
+        for rate, share in ((1e-3, 0.5), (2e-3, 1.0)):
+            scores = {"generalisation": learned, "reliability": learned, "forgotten": lost, "text_drift": lost}
+            metrics = {name: value * share + seed % 7 * 1e-3 for name, value in scores.items()}
+            costs = {"cpu": 2.0, "wall": 2.0, "memory": 2e6, "num_trainable": 10, "steps": 4}
+            yield {
+                "what": "training", "key": f"{arm}{seed}{rate}", "arm": arm, "seed": seed, "learning_rate": rate,
+                "metrics": metrics | ({"forgotten_of_truncated": 0.1} if arm == "KaSA" else {}), **costs,
+            }  # fmt: skip
+
+
+def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> None:
+    sizes = {"items": {"locality": 3}, "parameters": 9, "rows": 9, "steps": 4, "batch_size": 2, "texts": 1}
+    for task in ("embedded", "pararel"):
+        store = Store(tmp_path, task)
+        base = dict.fromkeys(METRICS, 0.0)
+        pieces = [
+            {"what": "base", "key": "base", "metrics": base, "sizes": {**sizes, "virtual_tokens": 5}},
+            {"what": "truncated", "key": "truncated", "metrics": base | {"forgotten": 0.25}},
+            *trained("LoRA", 0.6, 0.5),
+            *trained("KaSA", 0.8, 0.3),
+        ]
+        for piece in pieces:
+            store.add({"identity": "a", **piece})
+    (tmp_path / "images").mkdir()
+    page.write_page(tmp_path, tmp_path)
+    text = (tmp_path / "evidence-methods.md").read_text(encoding="utf-8")
+    assert "| KaSA is better than LoRA | **too few comparisons**: 2 wins, 0 losses, 0 undecided |" in text
+    assert "| embedded | truncated, not trained | 25.0 | – |" in text
+    assert "| embedded | KaSA | 30.1 ± 0.2 | 10.0 ± 0.0 |" in text
+    assert "- **sst2**: not finished when this page was made." in text
+
+
+def test_every_claim_is_of_arms_that_are_trained() -> None:
+    names = {arm.name for arm in ARMS}
+    assert {name for claim in CLAIMS for name in (claim.one, claim.other)} <= names

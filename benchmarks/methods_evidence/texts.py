@@ -1,0 +1,89 @@
+"""What the page says in words; every number that was measured is put in by `page`."""
+
+from __future__ import annotations
+
+from benchmarks.evidence.tables import Claim
+from benchmarks.methods_evidence.arms import ARMS
+
+TITLES = {
+    "embedded": "Embedded: invented facts, a model of 3 layers",
+    "pararel": "stories3m-facts: new ParaRel facts, a story model that knows others",
+    "sst2": "SST-2: 2,000 reviews, all-MiniLM-L6-v2",
+}
+INTRO = """\
+# Evidence: KaSA and SK-Tuning beside methods of their kind
+
+[KaSA](guide/kasa.md) (Wang et al., [arXiv 2412.06071](https://arxiv.org/abs/2412.06071)) is held against
+other adapters of equal rank, [SK-Tuning](guide/sk-tuning.md) (Prottasha et al.,
+[arXiv 2410.08598](https://arxiv.org/abs/2410.08598)) against other virtual tokens of equal number. MiLoRA,
+which KaSA's paper has as well, is not in PEFT.
+
+All of it is made by
+
+    python -m benchmarks.methods_evidence --help
+
+What this page rests on:""".split("\n")
+
+LEARNING = """\
+Each arm at the learning rate, of one grid for all adapters of its kind, that learns most with seed 100,
+which no result has. Forgetting at these rates is at unequal learning: the verdicts below are not.""".split("\n")
+
+RULES = """\
+Counted over tasks: a win or a loss where the 95 % interval of the differences by seed leaves out zero. A
+verdict needs three intervals, and a task that no arm learns is in no count. **Learning** is compared at
+each arm's chosen rate, **forgetting at equal learning only**: each seed's trainings are a curve over
+learning rates, and two arms are compared where both have learned the same.""".split("\n")
+
+KASA = """\
+KaSA's abstract says that it outperforms full fine-tuning and the other methods of its kind.""".split("\n")
+
+SK = """\
+SK-Tuning's abstract says that it performs better than other tuning methods, trains faster and needs fewer
+parameters. The first is here; time and parameters are under costs.""".split("\n")
+
+TRUNCATED = """\
+PEFT's published comparison of methods (its MetaMathQA board) has KaSA with little forgetting. PEFT's KaSA
+drops the smallest singular values of the base for good, and what it forgets is measured against that
+truncated base. Here both are measured: against the pristine base, which is what a user had before, and
+against the truncated one. The first line is the truncated base itself, before any training.""".split("\n")
+
+COSTS = """\
+Medians over an arm's trainings: trainable parameters, CPU seconds, and the largest memory that model,
+gradients, optimiser and activations take.""".split("\n")
+
+EQUAL = """\
+Differences by seed, over levels of learning that both arms reach; never below what either learns at its
+lowest rate. A pair without a line has no common level in three seeds, or is not trained.""".split("\n")
+
+LIMITS = """\
+- Small models, few rows, one set of rows a task: intervals cover seeds, not other data or models.
+- A learning rate comes from three, and may lie at the grid's edge; seeds train at it and the next lower one.
+- Parameters are as equal as the methods allow: of equal rank, and OFT by blocks of 32; virtual tokens are
+  of equal number, while what is trained around them differs by method.
+- PEFT has no MiLoRA. Prefix tuning is for the language models alone: PEFT's does not run on this encoder.
+- SST-2 is trained for one epoch of 2,000 rows.""".split("\n")
+
+KASA_CLAIMS = [
+    *(Claim("KaSA", other, f"KaSA is better than {other}") for other in ("LoRA", "PiSSA", "DoRA", "OFT")),
+    Claim("KaSA", "PEFT's KaSA", "KaSA on a base that stays is better than PEFT's KaSA"),
+]
+PART_CLAIMS = [
+    Claim("KaSA", "KaSA without truncation", "dropping the smallest singular values helps"),
+    Claim("KaSA", "KaSA without singular values", "singular values of its own help"),
+    Claim("KaSA", "KaSA without penalty on ds", "the penalty on the singular values helps"),
+    Claim("KaSA", "KaSA without penalty on A and B", "the penalty on A and B helps"),
+]
+SK_CLAIMS = [
+    *(
+        Claim("SK prefix", other, f"SK prefix is better than {other}")
+        for other in ("prefix tuning", "prefix tuning from text", "SK prefix, released", "LoRA")
+    ),
+    *(
+        Claim("SK prompt", other, f"SK prompt is better than {other}")
+        for other in ("prompt tuning", "prompt tuning from text", "p-tuning", "SK prompt, released")
+    ),
+    Claim("prompt tuning from text", "prompt tuning", "prompt tuning is better from text than from a random start"),
+    Claim("prefix tuning from text", "prefix tuning", "prefix tuning is better from text than from a random start"),
+]
+CLAIMS = [*KASA_CLAIMS, *PART_CLAIMS, *SK_CLAIMS]
+NAMES = {arm.name: arm.name for arm in ARMS}
