@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow serve gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
+.PHONY: help run flow sweep serve gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,9 @@ run: $(READY)             ## run what has changed, then show the leaderboard (PA
 
 flow: $(READY)            ## the same as `run` with Prefect: independent stages run side by side (WORKERS=2, STAGES="report", WAIT=1)
 	@$(BIN)/python -m flows $(ON) $(if $(WAIT),--wait) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
+
+sweep: $(READY)           ## GRID=rank.yaml: run the pipeline at many values, in workspaces side by side (DRY=1, WORKERS=2)
+	@$(BIN)/python -m flows.sweep "$(GRID)" $(if $(WORKERS),--workers $(WORKERS)) $(if $(DRY),--dry)
 
 serve: $(READY)           ## serve Prefect's and MLflow's pages until Ctrl-C
 	@$(BIN)/python -m flows.serve

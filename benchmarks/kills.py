@@ -103,10 +103,12 @@ def main() -> int:
 
 
 def plan(stages: list[str], number: int, seed: int) -> list[Kill]:
-    """Choose the kills: each stage once as far as the number goes, at least a quarter of them the flow."""
+    """Choose the kills: one stage of each family, then more as far as the number goes; a quarter of them the flow."""
     numbers = random.Random(seed)
     of_flow = max(number // 4, number - len(stages))
-    order = numbers.sample(stages, len(stages))[: number - of_flow]
+    mixed = numbers.sample(stages, len(stages))
+    families = {name.partition("@")[0]: name for name in reversed(mixed)}
+    order = sorted(mixed, key=lambda name: name not in families.values())[: number - of_flow]
     by_stage = [Kill(stage, numbers.random(), i % 2 == 1) for i, stage in enumerate(order)]
     return [*by_stage, *(Kill("", numbers.random(), i % 2 == 0) for i in range(of_flow))]
 

@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -59,6 +60,18 @@ def plan(folder: Path) -> int:
         embedded = read_yaml(folder / "params.yaml").get("base", {}).get("model") == "embedded"
         print(how_rough(len(elsewhere), len(stages), embedded=embedded))
     return 0
+
+
+def known_seconds(folder: Path) -> Callable[[str], float | None]:
+    """Return what says how long a stage takes: as it did here, else as in the reference; None where nobody knows."""
+    own = _read_costs(folder / COSTS)
+    reference = json.loads(REFERENCE.read_text()) if REFERENCE.is_file() else {}
+
+    def seconds(stage: str) -> float | None:
+        measured = _about(stage, own)
+        return measured if measured is not None else _about(stage, reference)
+
+    return seconds
 
 
 def how_rough(guessed: int, stages: int, *, embedded: bool) -> str:

@@ -21,10 +21,10 @@ from stages.core.champion import FOLDER as CHAMPION
 from stages.core.champion import ensure_champion
 from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
-from stages.core.params import load_params
+from stages.core.params import load_params, read_yaml
 from stages.core.pipeline import project_out
 from stages.runner.warm import SOCKET, warm_process
-from stages.tracking import drain, reproduction_environment, why_untracked
+from stages.tracking import drain, open_point, reproduction_environment, why_untracked
 from stages.validate import prune
 
 INTERRUPTED = 130
@@ -131,6 +131,8 @@ def _prepare(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
         environment |= reproduction_environment()
         if why := why_untracked():
             print(f"tracking: {why}; nothing is recorded", file=sys.stderr)
+        else:
+            open_point(params.tracking.experiment, read_yaml(folder / "params.yaml"), folder)
     with ExitStack() as stack:
         stack.enter_context(sound_objects(folder))
         if cold:

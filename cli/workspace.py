@@ -23,7 +23,7 @@ from knowtune.common.errors import UserError, raise_gathered, unknown
 from knowtune.common.files import whole
 from stages.core.params import PARAMS, read_yaml, write_yaml
 
-PRESETS = Path("presets")
+PRESETS, WORKSPACES = Path("presets"), Path("workspaces")
 LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
 NO_GIT = "no_scm"  # DVC's own setting
 
@@ -73,7 +73,7 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
     if params.resolve() == PARAMS.resolve():
         follow_git(Path.cwd())
         return Path.cwd()
-    folder = Path("workspaces") / params.stem
+    folder = folder_of(params)
     origin = folder / "origin.json"
     known: dict[str, Any] = {"params": str(params.resolve())}
     with suppress(OSError, ValueError):  # none yet, or damaged
@@ -99,6 +99,14 @@ def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False
         with claim_folder(folder, wait=wait):
             write_yaml(path, value)
     return folder.resolve()
+
+
+def folder_of(params: Path) -> Path:
+    """Return the workspace of a params file: named after it; beside it where it lies below `workspaces/` itself."""
+    top, file = WORKSPACES.resolve(), params.resolve()
+    if file.is_relative_to(top):
+        return WORKSPACES / file.relative_to(top).with_suffix("")
+    return WORKSPACES / params.stem
 
 
 def _make(folder: Path) -> None:

@@ -6,5 +6,7 @@ one that imports MLflow; it turns notes into runs. Without it, or when MLflow fa
 
 from stages.tracking.ending import drain
 from stages.tracking.reproduction import reproduction_environment, why_untracked
+from stages.tracking.sweep_notes import open_point, open_sweep
+from stages.tracking.sweeps import point_environment
 
-__all__ = ["drain", "reproduction_environment", "why_untracked"]
+__all__ = ["drain", "open_point", "open_sweep", "point_environment", "reproduction_environment", "why_untracked"]

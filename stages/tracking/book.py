@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core.pipeline import flatten
 from stages.tracking.addresses import address_of
 from stages.tracking.store import never_twice, open_experiment, open_store
+from stages.tracking.sweeps import entry_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,10 +41,14 @@ def open_book(opened: Mapping[str, Any]) -> Book:
     client = open_client(opened)
     experiment = open_experiment(client, opened["experiment"])
     when = datetime.fromtimestamp(opened["started"], UTC)
-    changed = opened["changed"]
+    changed, sweep = opened["changed"], opened.get("sweep")
+    above = _open_sweep(client, experiment, sweep, opened["started"]) if sweep else ""
+    if sweep and "point" not in sweep:  # the process of the sweep itself
+        client.update_run(above, status="RUNNING")
+        return Book(client, experiment, above, opened)
     tags = {
         "kind": "reproduction",
-        "entry": opened["key"],
+        "entry": entry_of(sweep) if sweep else opened["key"],
         "command": " ".join(opened["command"]),
         "git.commit": opened["commit"] or "no git here",
         "git.dirty": "unknown" if changed is None else str(bool(changed)).lower(),
@@ -51,11 +56,20 @@ def open_book(opened: Mapping[str, Any]) -> Book:
         "mlflow.source.name": " ".join(opened["command"][-2:]) or "dvc repro",
         "mlflow.source.type": "LOCAL",
         **({"mlflow.source.git.commit": opened["commit"]} if opened["commit"] else {}),
+        **({"sweep": sweep["name"], "mlflow.parentRunId": above} if sweep else {}),
     }
-    parent = open_run(client, experiment, f"reproduce {when:%Y-%m-%d %H:%M:%S}", opened["started"], tags)
+    name = sweep["label"][:LINE] if sweep else f"reproduce {when:%Y-%m-%d %H:%M:%S}"
+    parent = open_run(client, experiment, name, opened["started"], tags)
     client.log_batch(parent, params=params_of(flatten(opened["params"])))
     client.log_dict(parent, dict(opened["params"]), "params.yaml")
     return Book(client, experiment, parent, opened)
+
+
+def _open_sweep(client: MlflowClient, experiment: str, sweep: Mapping[str, str], started: float) -> str:
+    """Return the run of a sweep, the same one for all its points and after an interruption."""
+    name = f"sweep {sweep['name']}"
+    tags = {"kind": "sweep", "entry": entry_of({"id": sweep["id"]}), "mlflow.source.name": name}
+    return open_run(client, experiment, name, started, tags)
 
 
 def open_run(client: MlflowClient, experiment: str, name: str, started: float, tags: Mapping[str, str]) -> str:

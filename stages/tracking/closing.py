@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.pipeline import Stage, quick_yaml, resolve
-from stages.tracking.book import Book
+from stages.tracking.book import Book, metrics_of
 from stages.tracking.description import Row, describe
 from stages.tracking.digests import joint_md5
 from stages.tracking.lineage import Locked, locked_stages, md5s
+from stages.tracking.numbers import whole_json
 from stages.tracking.paths import project_root
 from stages.tracking.stage_run import status_of
+from stages.tracking.sweeps import entry_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+RESULTS = "results.json"  # what each point of a sweep came to
+SWEPT = ("table.csv", "picture.svg", RESULTS, "sweep.yaml")
 UNKNOWN = "not tracked here"
 HAPPENED = {"FINISHED": "ran", "FAILED": "failed", "KILLED": "interrupted"}
 
@@ -34,6 +39,9 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
     Returns:
         What to tell: experiment, name of the run, store.
     """
+    sweep = book.opened.get("sweep")
+    if sweep and "point" not in sweep:
+        return _close_sweep(book, ended or time.time(), code)
     cwd = Path(book.opened["cwd"])
     if not (cwd / "dvc.yaml").is_file():  # an experiment's folder, which DVC has taken away
         cwd = project_root()
@@ -49,6 +57,29 @@ def close_book(book: Book, ended: float | None, code: int) -> dict[str, Any]:
     when = end / 1000 if end else book.opened["started"]
     describe(book, cwd, stages, rows, locked, when, good=status == "FINISHED")
     book.client.set_terminated(book.parent, status, end)
+    return _word(book)
+
+
+def _close_sweep(book: Book, ended: float, code: int) -> dict[str, Any]:
+    """Close the run of a sweep: files and counts onto it, what points were measured at onto their runs."""
+    folder, sweep = Path(book.opened["cwd"]), book.opened["sweep"]
+    for name in SWEPT:
+        if (folder / name).is_file():
+            book.client.log_artifact(book.parent, str(folder / name))
+    found = whole_json(folder / RESULTS) if (folder / RESULTS).is_file() else None
+    results = found if isinstance(found, list) else []
+    for one in results:
+        clause = f"tags.entry = '{entry_of({**sweep, 'point': one['run']})}'"
+        for run in book.client.search_runs([book.experiment], clause, max_results=1):
+            book.client.log_batch(run.info.run_id, metrics_of(one["metrics"], one["ended"]))
+    states = [one["state"] for one in results]
+    book.client.log_batch(book.parent, metrics_of({f"points.{s}": float(states.count(s)) for s in set(states)}, ended))
+    book.client.set_terminated(book.parent, status_of(code), int(ended * 1000))
+    return _word(book)
+
+
+def _word(book: Book) -> dict[str, Any]:
+    """Return what to tell whoever waits."""
     name = book.client.get_run(book.parent).info.run_name
     return {"experiment": book.opened["experiment"], "name": name, "uri": book.opened["uri"]}
 

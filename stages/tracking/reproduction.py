@@ -85,8 +85,17 @@ def word_file(key: str) -> Path:
     return room() / "words" / marker(key).name
 
 
-def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, Any]:
+def open_once(
+    key: str, experiment: str, params: dict[str, Any], *, cwd: str = "", sweep: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Note how things stood when a reproduction's first stage began: commit, changed files, command, params.
+
+    Args:
+        key: of the reproduction.
+        experiment: in which it is recorded.
+        params: params.yaml as it is.
+        cwd: its folder; that of this process by default.
+        sweep: which this is the process of; else the one that the environment names, if any.
 
     Returns:
         What has been noted, by this stage or an earlier one; without secrets.
@@ -98,17 +107,19 @@ def open_once(key: str, experiment: str, params: dict[str, Any]) -> dict[str, An
     import time
 
     from stages.tracking.addresses import name_of
+    from stages.tracking.sweeps import sweep_of_environment
 
     opened = {
         "key": key,
         "started": time.time(),
         "command": _command(key),
-        "cwd": str(Path.cwd()),
+        "cwd": cwd or str(Path.cwd()),
         "commit": _git("rev-parse", "HEAD"),
         "changed": _git("status", "--porcelain"),
         "uri": name_of(),
         "experiment": experiment,
         "params": params,
+        "sweep": sweep or sweep_of_environment(),
     }
     room()
     opened = dict(mask_values(opened))
