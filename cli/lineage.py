@@ -173,10 +173,10 @@ def model_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield "\ncode"
     groups: dict[str, list[str]] = {}
     for stage, code in answer["code"].items():
-        commit = f"commit {code['commit'][:8]}" if code.get("commit") else "no commit is known of its run"
         changed = " with changed files" if code.get("dirty") == "true" else ""
-        since = f"; what it wrote stands in {LOCK} since commit {code['locked'][:8]}" if code["locked"] else ""
-        groups.setdefault(f"{commit}{changed}{since}", []).append(stage)
+        ran = f"ran at commit {code['commit'][:8]}{changed}" if code.get("commit") else ""
+        since = f"in {LOCK} since commit {code['locked'][:8]}" if code["locked"] else "not committed"
+        groups.setdefault(", ".join(filter(None, (ran, since))), []).append(stage)
     yield from (f"  {', '.join(stages)}: {words}" for words, stages in groups.items())
     if not answer["faults"]:
         outs = sum(len(stage["outs"]) for stage in answer["stages"].values())

@@ -8,6 +8,7 @@ from typing import Any
 from knowtune.lineage.graph import Node
 from knowtune.lineage.row import text_of
 
+UNSEEN = "did not see it"
 SHORT = 8  # digits of a digest
 HOLDERS = {"adapter": "adapters", "merged": "merged models", "mixture": "mixtures"}
 
@@ -68,6 +69,8 @@ def row_lines(trace: Mapping[str, Any]) -> Iterator[str]:
         ("adapters", "runs", _run),
     ):
         told = _by_member([(entry["name"], line(entry)) for entry in trace[key]])
+        if {words for _, words in told} == {UNSEEN}:
+            told = [("none", "of them saw it")]
         if told:
             yield f"\n{title}"
             width = max(len(name) for name, _ in told)
@@ -80,7 +83,8 @@ def _conclusion(trace: Mapping[str, Any]) -> Iterator[str]:
     """Say which models would have to be trained again without the row."""
     models = trace["models"]
     if models:
-        yield f"if this row goes, train again: {', '.join(members_of(trace['retrain']))}"
+        whole = [run["name"] for run in trace["runs"]]
+        yield f"if this row goes, train again: {', '.join(members_of(trace['retrain'], whole))}"
         counts = {title: sum(model["kind"] == kind for model in models) for kind, title in HOLDERS.items()}
         yield f"it is held by {', '.join(f'{count} {title}' for title, count in counts.items() if count)}"
         mixed = [model["name"] for model in models if model["kind"] == "mixture"]
@@ -89,24 +93,33 @@ def _conclusion(trace: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield "no model learned this row: none has to be trained again if it goes"
     if trace["chosen_with"]:
-        chosen = ", ".join(members_of(trace["chosen_with"]))
+        chosen = ", ".join(members_of(trace["chosen_with"], [run["name"] for run in trace["runs"]]))
         yield f"not learned, but rows or parameters were chosen with its help: {chosen}"
 
 
 def version_line(version: Mapping[str, Any]) -> str:
     """Say whether a registered version holds the row."""
     aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
-    told = f"saw it ({', '.join(version['saw'])})" if version["saw"] else "did not see it"
+    told = f"saw it ({', '.join(version['saw'])})" if version["saw"] else UNSEEN
     return f"  {version['name']}{aliases}  {'unknown' if version['faults'] else told}"
 
 
-def members_of(names: list[str]) -> list[str]:
-    """Join names of seeds by member, e.g. "lora (seeds 0, 1)"."""
+def members_of(names: Iterable[str], among: Iterable[str] = ()) -> list[str]:
+    """Join names of seeds by member, e.g. "lora (seeds 0, 1)"; "lora" where these are all that there are of it."""
+    seeds, there = _seeds(names), _seeds(among)
+    return [
+        member if not own or own == there.get(member) else f"{member} (seed{'s' * (len(own) > 1)} {', '.join(own)})"
+        for member, own in seeds.items()
+    ]
+
+
+def _seeds(names: Iterable[str]) -> dict[str, list[str]]:
+    """List the seeds of each member."""
     seeds: dict[str, list[str]] = {}
     for name in names:
         member, _, seed = name.partition("/seed-")
         seeds.setdefault(member, []).extend([seed] if seed else [])
-    return [f"{member} (seed{'s' * (len(s) > 1)} {', '.join(s)})" if s else member for member, s in seeds.items()]
+    return seeds
 
 
 def _by_member(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -114,7 +127,8 @@ def _by_member(told: list[tuple[str, str]]) -> list[tuple[str, str]]:
     names: dict[tuple[str, str], list[str]] = {}
     for name, words in told:
         names.setdefault((name.partition("/")[0], words), []).append(name)
-    return [(members_of(same)[0], words) for (_, words), same in names.items()]
+    there = [name for name, _ in told]
+    return [(members_of(same, there)[0], words) for (_, words), same in names.items()]
 
 
 def _filter(entry: Mapping[str, Any]) -> str:
@@ -142,7 +156,7 @@ def _run(entry: Mapping[str, Any]) -> str:
     weight = "" if entry["weight"] is None else f"  weight {_number(entry['weight'])}"
     if entry["saw"]:
         return f"saw it ({', '.join(entry['saw'])}){weight}"
-    return "unknown: its selection is gone" if entry["unknown"] else "did not see it"
+    return "unknown: its selection is gone" if entry["unknown"] else UNSEEN
 
 
 def _number(value: Any) -> str:

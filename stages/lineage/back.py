@@ -73,7 +73,7 @@ def trace_models(known: Known, models: list[Node], runs: Mapping[str, Mapping[st
     stages = dict.fromkeys(node.stage for node in chain.nodes.values() if node.stage in recorded.stages)
     plain = chain.as_dict()
     for node in plain["nodes"]:
-        node["md5"] = recorded.md5_of(node["stage"], node["path"])
+        node["md5"] = recorded.md5_of(node["stage"], node["path"]) or recorded.read_as(node["path"])
     return {
         "models": [node.id for node in models],
         **plain,

@@ -47,6 +47,11 @@ class Recorded:
         outs = self.stages.get(stage, {"outs": {}})["outs"]
         return next((str(outs[name]["md5"]) for name in (path, *map(str, Path(path).parents)) if name in outs), "")
 
+    def read_as(self, source: str) -> str:
+        """Return the digest with which a source was read, "" where none did."""
+        read = (stage["deps"][source]["md5"] for stage in self.stages.values() if source in stage["deps"])
+        return str(next(read, ""))
+
     def producer(self, path: str) -> str:
         """Return the stage that wrote a path; "" where none did."""
         return next((name for name, stage in self.stages.items() if path in stage["outs"]), "")

@@ -23,6 +23,9 @@ from typing import Any
 import pytest
 
 from stages.core.pipeline import flatten, quick_yaml, read_stages
+from stages.tracking.origin import Origins
+from stages.tracking.registry import Registry
+from stages.tracking.releasing import Contents, log_release
 from tests.pipeline.conftest import ENVIRONMENT, ROOT, SET, Project, copy_project
 
 with warnings.catch_warnings():
@@ -142,8 +145,29 @@ def test_models_lead_from_run_to_run(store: Store) -> None:
     assert rows["data/selected/clean"].endswith(".dir")
 
 
-def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_on(project: Project) -> None:
+def promoted(project: Project, store: Store, folder: Path) -> None:
+    """Register a merged model with its record, as a promotion does; the toys learn nothing that a gate lets through."""
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copyfile(project.folder / name, folder / name)
+    model = project.folder / "data/merged/full/seed-0"
+    card = json.loads((model / "merged.json").read_text())
+    tags = {"run": "full", "seed": "0", "git.commit": "c" * 40}
+    registry = Registry(store.client, "knowtune")
+    told = {"text": "", "metrics": {}, "card": card, "tags": tags}
+    of = Contents(project.folder, "knowtune", "key", "full seed-0", model=model, base=None, record=folder, **told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of MLflow, which misses type hints in what it saves
+        version = registry.register(log_release(registry, of))
+    registry.point("champion", version.number)
+
+
+def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_on(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, data = own_store(project), project.folder / "data"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder / 'mlflow.db'}")
+    (tmp_path / "record").mkdir()
+    promoted(project, store, tmp_path / "record")
     models = {m.name: m for m in store.client.search_logged_models([store.experiment], max_results=200)}
     store.client.create_registered_model("toy")
     for number, name in enumerate(("lora-seed-0", "prefix-seed-0"), 1):
@@ -170,14 +194,17 @@ def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_
         "name": "toy/1", "aliases": ["champion"], "path": "data/adapters/lora/seed-0", "saw": ["trained"], "faults": []
     }  # fmt: skip
     assert bool(versions["toy/2"]["saw"]) == (row in learned)
-    done = project.command("cli", "lineage", "--json", "--model", "models:/toy@champion")
-    answer = json.loads(done.stdout)
+    assert versions["knowtune/1"]["saw"] == ["trained"]
+    answer = json.loads(project.command("cli", "lineage", "--json", "--model", "champion").stdout)
     assert answer["faults"] == []
-    assert [node["id"] for node in answer["nodes"]][-2:] == ["adapter lora/seed-0", "version toy/1"]
-    assert answer["stages"]["prepare"]["outs"]["data/prepared/train.jsonl"] == digests["train.jsonl"]
-    assert answer["stages"]["train@lora"]["params"]["runs.lora"]["options"] == {"rank": 2, "alpha": 4}
+    ends = [(node["id"], node["facts"].get("commit")) for node in answer["nodes"]][-2:]
+    assert ends == [("merged full/seed-0", None), ("version knowtune/1", "c" * 40)]
+    origin = Origins().of("models:/toy@champion")  # not promoted: followed from run to run
+    assert (origin.name, origin.aliases, origin.path) == ("toy/1", ["champion"], "data/adapters/lora/seed-0")
+    assert origin.stages["prepare"]["outs"]["data/prepared/train.jsonl"]["md5"] == digests["train.jsonl"]
+    assert origin.params["runs"]["lora"]["options"] == {"rank": 2, "alpha": 4}
     runs, stages = store.runs("stage"), ("base", "prepare", "answers", "filter@clean", "select@clean", "train@lora")
-    assert {name: code["run"] for name, code in answer["code"].items()} == {n: runs[n].info.run_id for n in stages}
+    assert {name: origin.runs[name]["run"] for name in stages} == {name: runs[name].info.run_id for name in stages}
 
 
 def test_one_parent_and_a_child_per_stage_and_seed(recorded: Project, store: Store) -> None:
