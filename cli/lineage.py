@@ -91,6 +91,8 @@ def _row(wanted: str, *, quick: bool, as_json: bool) -> dict[str, Any]:
     versions = [] if origins is None else list(versions_with(origins, Path(), answer["id"]))
     if problem is not None and not any(version["saw"] for version in versions):
         raise problem
+    if problem is not None and not as_json:
+        print(f"{wanted}: no row here any more, but models that were registered have learned it")
     if versions and not as_json:
         print("\n".join(["\nregistered versions", *map(version_line, versions)]))
     answer["versions"] = versions
