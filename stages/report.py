@@ -119,7 +119,7 @@ def _run(args: argparse.Namespace, params: Params, name: str) -> Model:
         pd.concat(curves, ignore_index=True),
         retained=metrics.get("retention", {}),
         only=_only(params, name),
-        params=run.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        params=run.model_dump(mode="json", by_alias=True, exclude_unset=True),
         cost=Cost(card["num_steps"], card["num_rows"], card["num_parameters"], size),
     )
 
@@ -135,7 +135,7 @@ def _mixture(folder: Path, params: Params, name: str) -> Model:
     mixture, metrics = params.mixtures[name], read_json(folder / "metrics.json")
     entry = Entry(name, f"{mixture.strategy} of {', '.join(mixture.runs)}", None, None, metrics["summary"])
     chosen = pd.DataFrame(metrics["curve"]) if "curve" in metrics else None
-    given = mixture.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    given = mixture.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return Model(entry, read_rows(folder / "examples.jsonl"), None, chosen, metrics.get("retention", {}), params=given)
 
 

@@ -18,13 +18,22 @@ def show(report: Report) -> Mapping[str, Any] | None:
     chosen = by_name.get(run or "") or next(iter(by_name.values()), None)
     if chosen is None:
         return None
-    is_run = chosen.cost is not None
+    name, family = chosen.entry.name, "runs" if chosen.cost else "mixtures"
+    stage = f"evaluate-{family.removesuffix('s')}@{name}"
+    commands = {
+        "dvc pull": "where a remote is set up: fetches what was made, and nothing runs",
+        "make run": "makes what is missing, and this page; without changes it runs nothing",
+        f"dvc repro {stage}": f"{name} alone, with all it needs",
+        **({f'make ask RUN={name} Q="..."': f"the base's answer and {name}'s, side by side"} if chosen.cost else {}),
+        f"make compare A=base B={name}": "what it lost and gained, fact by fact, with tests",
+    }
+    longest = max(map(len, commands))
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in chosen.params.items()]
     return {
-        "name": chosen.entry.name,
-        "stage": f"{'evaluate-run' if is_run else 'evaluate-mixture'}@{chosen.entry.name}",
-        "is_run": is_run,
-        "params": json.dumps(chosen.params, indent=2, ensure_ascii=False) if chosen.params else None,
-        "family": "runs" if is_run else "mixtures",
+        "name": name,
+        "family": family,
+        "commands": "\n".join(f"{command:{longest}}  # {about}" for command, about in commands.items()),
+        "params": "\n".join([f"{name}:", *(f"  {line}" for line in lines)]) if lines else None,
     }
 
 
