@@ -18,9 +18,9 @@ def changes_of(folder: Path) -> str:
     return _ask(folder, "diff", "HEAD", "--binary", strip=False)
 
 
-def untracked_in(folder: Path) -> list[str]:
-    """Name the files that git does not know and does not ignore."""
-    return [line[3:] for line in _ask(folder, "status", "--porcelain").splitlines() if line.startswith("??")]
+def untracked_in(folder: Path, *below: str) -> list[str]:
+    """Name the files below some paths that git does not know and does not ignore."""
+    return _ask(folder, "ls-files", "--others", "--exclude-standard", "--", *below).splitlines()
 
 
 def add_worktree(project: Path, target: Path, commit: str) -> None:

@@ -30,7 +30,7 @@ from flows.candidate import (
     tags_of,
     write_champion_of,
 )
-from flows.git import changes_of, commit_of
+from flows.git import changes_of, commit_of, untracked_in
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
 from knowtune.common.secrets import mask_output
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "python -m flows.promote\n  python -m flows.promote --rollback"
 KEPT = ("params.yaml", "dvc.lock", "dvc.yaml")  # of a record
-VERDICT, CARD, PATCH, WORKSPACE = "verdict.json", "README.md", "changes.patch", "workspaces"
+VERDICT, CARD, PATCH, TREE, WORKSPACE = "verdict.json", "README.md", "changes.patch", "tree", "workspaces"
+CODE = ("knowtune", "stages")  # that stages run
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def promote(project: Path, *, dry_run: bool = False, wait: bool = False) -> Prom
             return Promotion(False, number, _number(registry, "previous"), verdict["summary"])
         candidate = read_candidate(folder, verdict)
         known = registry.by_key(candidate.key)
+        if known is not None and known.rolled_back and number != known.number:
+            reason = f"{candidate.title} is version {known.number}, which was rolled back; --to {known.number} takes it"
+            return Promotion(False, number, _number(registry, "previous"), reason)
         if known is not None and number == known.number:
             if not dry_run:
                 _crown(registry, known, folder)  # of a promotion that was cut short, the rest
@@ -126,6 +130,10 @@ def move_champion(project: Path, number: str = "", *, dry_run: bool = False, wai
         require_files(registry, target)
         if dry_run:
             return Promotion(False, old, _number(registry, "previous"), f"would make version {target.number} champion")
+        if not number and old is not None:
+            registry.mark(old, rolled_back=True)  # so that the next verdict does not bring it back
+        if target.rolled_back:
+            registry.mark(target.number, rolled_back=False)
         _crown(registry, target, folder)
         reason = f"version {target.number} is the champion" + (" already" if old == target.number else "")
         return Promotion(old != target.number, target.number, _number(registry, "previous"), reason)
@@ -215,13 +223,20 @@ def _register(registry: Registry, candidate: Candidate) -> Version:
 
 
 def _write_record(candidate: Candidate, record: Path, text: str, patch: str) -> None:
-    """Write what tells a version's story, and brings it back: params, lock, verdict, results, card, changed code."""
+    """Write what tells a version's story and brings it back: params, lock, verdict, results, card, changed code.
+
+    Below TREE lies what git does not have: new files of code, and the champion that the gate compared with.
+    """
     for name in KEPT:
         shutil.copyfile(candidate.folder / name, record / name)
     (record / VERDICT).write_text(json.dumps(dict(candidate.verdict), indent=2, sort_keys=True), encoding="utf-8")
     (record / CARD).write_text(text, encoding="utf-8")
     if patch:
         (record / PATCH).write_text(patch, encoding="utf-8")
+    for name in untracked_in(candidate.folder, *CODE):
+        (record / TREE / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(candidate.folder / name, record / TREE / name)
+    shutil.copytree(candidate.folder / FOLDER, record / TREE / FOLDER)
     write_champion_of(candidate, record / FOLDER)
 
 

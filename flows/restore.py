@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from cli.workspace import add_arguments, open_workspace, params_file
 from flows.git import add_worktree, apply_patch
-from flows.promote import PATCH, quiet
+from flows.promote import PATCH, TREE, quiet
 from knowtune.common.errors import UserError
 from knowtune.common.secrets import mask, mask_output
 from stages.core.params import PARAMS, load_params
@@ -76,6 +76,7 @@ def restore(project: Path, spec: str, into: Path | None = None) -> Restored:
             apply_patch(folder, record / PATCH)
         for name in (PARAMS, LOCK):
             shutil.copyfile(record / name, folder / name)
+        shutil.copytree(record / TREE, folder, dirs_exist_ok=True)
     _share_cache(project, folder)
     _check_out(folder)
     equal, differ = _compare(folder)
@@ -108,15 +109,15 @@ def _missing(folder: Path) -> Iterator[str]:
 def _compare(folder: Path) -> tuple[list[str], list[str]]:
     """Compare all that the lock names with what lies there: paths that are equal, and what is wrong with the others."""
     hidden, equal, differ = hidden_by(folder), list[str](), list[str]()
-    stages = locked_stages(folder / LOCK).values()
-    wanted = {
-        name: entry["md5"] for stage in stages for kind in ("deps", "outs") for name, entry in stage[kind].items()
-    }
-    for name, md5 in sorted(wanted.items()):
+    wanted: dict[str, set[str]] = {}  # several where a stage has not run since another wrote what it reads
+    for stage in locked_stages(folder / LOCK).values():
+        for name, entry in (*stage["deps"].items(), *stage["outs"].items()):
+            wanted.setdefault(name, set()).add(str(entry["md5"]))
+    for name, md5s in sorted(wanted.items()):
         path = folder / name
         if not path.exists():
             differ.append(f"{name}: missing")
-        elif digest(path, name, hidden)["md5"] != md5:
+        elif digest(path, name, hidden)["md5"] not in md5s:
             differ.append(f"{name}: other bytes than the lock says")
         else:
             equal.append(name)

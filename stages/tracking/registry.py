@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-KEY, VERDICT = "promotion.key", "gate.verdict"
+KEY, VERDICT, ROLLED_BACK = "promotion.key", "gate.verdict", "promotion.rolled_back"
 RECORD, MODEL, BASE = "record", "model", "base"  # folders of a version's files
 LONGEST_CARD = 4500  # characters of a version's description
 
@@ -56,6 +56,11 @@ class Version:
     def has_verdict(self) -> bool:
         """Tell whether the gate let it through."""
         return self.tags.get(VERDICT) == "ship"
+
+    @property
+    def rolled_back(self) -> bool:
+        """Tell whether somebody took it out of use, so that no verdict alone brings it back."""
+        return self.tags.get(ROLLED_BACK) == "true"
 
 
 @dataclass(frozen=True)
@@ -142,10 +147,10 @@ class Registry:
         with in_our_words():
             self.client.set_registered_model_alias(self.name, alias, number)
 
-    def unpoint(self, alias: str) -> None:
-        """Take an alias away."""
+    def mark(self, number: str, *, rolled_back: bool) -> None:
+        """Note whether a version was taken out of use."""
         with in_our_words():
-            self.client.delete_registered_model_alias(self.name, alias)
+            self.client.set_model_version_tag(self.name, number, ROLLED_BACK, str(rolled_back).lower())
 
     def fetch(self, version: Version, part: str, folder: Path) -> Path:
         """Copy a part of a version's files into a folder.
@@ -214,7 +219,7 @@ def lost(version: Version, what: str) -> UserError:
     """Make the error of a version whose files are not all there."""
     return UserError(
         f"{version.uri}: its files are lost ({mask(what)}); "
-        f"`python -m flows.restore {version.number} --model {version.name}` brings back what DVC has"
+        f"as long as its record is there, `python -m flows.restore {version.uri}` brings back what DVC has"
     )
 
 
