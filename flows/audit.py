@@ -94,6 +94,22 @@ def audit(project: Path, *, record: bool = False, wait: bool = False) -> Audit:
     return done
 
 
+def refresh(project: Path, *, wait: bool = False) -> bool:
+    """Measure the champion on the examples that lie there now, if the gate would compare with its results on others.
+
+    Returns:
+        Whether it was measured, so that the gate has to judge again.
+
+    Raises:
+        UserError: see `audit`.
+    """
+    folder = project.resolve()
+    if read_champion(folder / FOLDER) is None or not any(_other_examples(folder, folder / FOLDER / RESULTS)):
+        return False
+    audit(folder, record=True, wait=wait)
+    return True
+
+
 def _work(folder: Path) -> Path:
     """Return the folder for what is left behind by nobody."""
     work = folder / ".work"
@@ -149,13 +165,17 @@ def _differences_here(folder: Path, found: Fetched, recorded: Mapping[str, Any])
     base = read_card(folder / read_stages(folder)["base"].outs[0] / "base.json", {"digest": str})["digest"]
     if base != recorded["base_digest"]:
         yield f"the base has the digest {base[:12]}, and the champion's had {recorded['base_digest'][:12]}"
-    measured = read_rows(found.record / FOLDER / RESULTS)["id"]
+    new, gone = _other_examples(folder, found.record / FOLDER / RESULTS)
+    if new or gone:
+        yield f"it was promoted on other examples: {new} are new, {gone} are gone; --record measures it on these"
+
+
+def _other_examples(folder: Path, results: Path) -> tuple[int, int]:
+    """Count the examples to be learned that results do not have, and those that only the results have."""
     test = next(out for out in read_stages(folder)["prepare"].outs if Path(out).stem == "test")
-    now = read_rows(folder / test)
+    now, measured = read_rows(folder / test), set(read_rows(results)["id"])
     ids = set(now[now["kind"] != "locality"]["id"])
-    if ids != set(measured):
-        fewer, more = len(set(measured) - ids), len(ids - set(measured))
-        yield f"it was promoted on other examples: {more} are new, {fewer} are gone; --record measures it on these"
+    return len(ids - measured), len(measured - ids)
 
 
 def _compare(metrics: Mapping[str, float], recorded: Mapping[str, float]) -> Iterator[str]:

@@ -139,7 +139,12 @@ def _forgotten(lost: pd.DataFrame) -> Sequence[str]:
     of_relations = ", ".join(f"{name or 'no relation'} {count}" for name, count in counts.items())
     named = [f"- {row.id}: {row.target}" for row in lost.head(MOST_LOST).itertuples()]
     more = [f"- and {len(lost) - MOST_LOST} more"] if len(lost) > MOST_LOST else []
-    return [f"{len(lost)} known facts that the base has right ({of_relations}), e.g.", "", *named, *more]
+    return [
+        f"{len(lost)} known fact{'s' if len(lost) > 1 else ''} that the base has right ({of_relations}), e.g.",
+        "",
+        *named,
+        *more,
+    ]
 
 
 def _loading(of: Facts) -> list[str]:

@@ -14,16 +14,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cli.ask import ask_registered
-from flows.audit import audit
+from flows.audit import audit, refresh
 from flows.promote import Promotion, move_champion, promote, quiet
 from flows.restore import restore
 from knowtune.common.errors import UserError
+from stages.core.champion import read_champion, read_results, write_champion
 from stages.tracking.registry import Registry, open_registry
 
 HERE = Path()
@@ -132,7 +134,12 @@ def use(registry: Registry) -> None:
     DONE["answered"] = answered.read_text()
     DONE["tags"] = dict(version.tags)
     DONE["description"] = registry.client.get_model_version("knowtune", version.number).description
-    found = audit(HERE, record=True)
+    found = audit(HERE)
+    rows = (HERE / "champion/results.jsonl").read_text().splitlines(keepends=True)
+    DONE["refreshed"] = [refresh(HERE)]
+    fewer = pd.read_json(StringIO("".join(rows[1:])), lines=True)
+    write_champion(HERE / "champion", read_champion(HERE / "champion") or {}, fewer)
+    DONE["refreshed"] += [refresh(HERE), refresh(HERE), len(read_results(HERE / "champion")) == len(rows)]
     DONE["audit state"] = state(registry)["champion"]
     DONE["audit"] = {"differ": found.differ, "equal": found.equal, "all": len(found.recorded)}
     back = restore(HERE, "champion", HERE / "restored")
