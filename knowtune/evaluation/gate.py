@@ -23,6 +23,7 @@ from knowtune.common.errors import UserError
 from knowtune.evaluation.paired import Comparison, Results, compare
 
 SHIP, NONE = "ship", "none"
+NEW = "new"
 SOUND = ("parity", "planted", "unreviewed")  # rules that say nothing of what was learned or lost
 
 
@@ -138,7 +139,7 @@ def check_candidate(of: Candidate, rules: Rules, rival: Rival, unreviewed: float
     """
     known = of.weights == rival.weights
     return [
-        Check("new", not known, f"it is {'' if known else 'not '}{rival.name}{' already' if known else ''}"),
+        Check(NEW, not known, f"it is {'' if known else 'not '}{rival.name}{' already' if known else ''}"),
         _check_learned(of, rules, rival),
         *(_check_bound(of, name, bound, rules.measured) for name, bound in rules.bounds.items()),
         _check_parity(of.parity),
@@ -187,13 +188,14 @@ def no_verdict(reason: str) -> dict[str, Any]:
 
 
 def _failed(checks: Sequence[Check]) -> list[Check]:
-    """Pick the rules that do not hold."""
-    return [check for check in checks if not check.passed]
+    """Pick the rules that do not hold; of a model that is the champion already, no other rule says anything."""
+    failed = [check for check in checks if not check.passed]
+    return [check for check in failed if check.name == NEW] or failed
 
 
 def _praise(checks: Sequence[Check]) -> str:
     """Say why a model is to be shipped: what it learned, and that nothing is beyond its bound."""
-    return "; ".join(check.text for check in checks if check.name not in ("new", *SOUND))
+    return "; ".join(check.text for check in checks if check.name not in (NEW, *SOUND))
 
 
 def _check_learned(of: Candidate, rules: Rules, rival: Rival) -> Check:

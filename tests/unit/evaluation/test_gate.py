@@ -111,6 +111,12 @@ def test_the_first_of_the_named_that_passes_is_shipped() -> None:
         {"run": "full", "passed": False, "failed": ["forgotten 60.0 % (at most 10.0 %)"]},
         {"run": "kept", "passed": True, "failed": []},
     ]
+    crowned = {
+        "kept": check_candidate(GOOD, RULES, Rival("the champion (kept, version 3)", GOOD.results, "", "w1"), 0.0)
+    }
+    assert give_verdict(crowned, candidates, ["kept"])["summary"] == (
+        "ship none: kept, seed 1: it is the champion (kept, version 3) already"
+    )
     none = give_verdict(checked, candidates, ["full"])
     assert (none["verdict"], none["run"], none["judged"]) == ("none", None, "full")
     assert none["summary"] == "ship none: full, seed 1: forgotten 60.0 % (at most 10.0 %)"
