@@ -62,8 +62,8 @@ def _warm(warm: dict[str, str]) -> None:
 class Runner:
     """Starts flows in a project, against the one server of the tests."""
 
-    def __init__(self, api: str, home: Path) -> None:
-        self.api = api
+    def __init__(self, api: str, home: Path, mlflow: str = "") -> None:
+        self.api, self.home, self.mlflow = api, home, mlflow
         self.environment = {**ENVIRONMENT, "PREFECT_API_URL": api, "PREFECT_HOME": str(home)}
 
     def __call__(
@@ -109,6 +109,7 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
         "PREFECT_SERVER_API_PORT": str(prefect),
         "MLFLOW_PORT": str(mlflow),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(home / "artifacts"),
     }
     serve = [sys.executable, "-m", "flows.serve"]
     server = subprocess.Popen(serve, cwd=ROOT, env={**ENVIRONMENT, **settings}, stdout=subprocess.PIPE, text=True)
@@ -120,7 +121,7 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     shown = httpx.get(f"http://127.0.0.1:{prefect}/ui-settings", timeout=60).json()
     assert shown["api_url"] == f"http://127.0.0.1:{prefect}/api"
     below = psutil.Process(server.pid).children(recursive=True)
-    yield Runner(shown["api_url"], home)
+    yield Runner(shown["api_url"], home, f"127.0.0.1:{mlflow}")
     server.send_signal(signal.SIGINT)
     assert server.wait() == 0
     server.stdout.close()
