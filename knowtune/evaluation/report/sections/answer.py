@@ -14,6 +14,7 @@ from knowtune.evaluation.report.section import Section
 from knowtune.evaluation.report.sections.leaderboard import Column, columns_of
 
 SHIP = "ship"
+BOUND = 0.15  # of the example
 TILES = 4  # numbers that are shown large
 FACTS = ("generalisation", "forgotten")
 
@@ -36,8 +37,10 @@ def show(report: Report) -> Mapping[str, Any] | None:
         else "",
         "about": by_name[run].about if run in by_name else "",
         "tiles": _tiles(report, by_name[run], beside) if run in by_name else [],
+        "example": _example(report, run or "RUN"),
         "readings": [] if verdict else read(report),
-        "failed": [one for one in (verdict or {}).get("candidates", []) if not one["passed"]],
+        "broken": [check["text"] for check in (verdict or {}).get("checks", []) if not check["passed"]],
+        "failed": [one for one in (verdict or {}).get("candidates", []) if not one["passed"] and one["run"] != run],
     }
 
 
@@ -51,6 +54,16 @@ def _plainly(report: Report, entry: Entry) -> str:
     return (
         f"It answers {right} of 100 new facts in wordings that it never saw (the base: {before}), "
         f"and has lost {lost} of 100 facts that the base knew."
+    )
+
+
+def _example(report: Report, run: str) -> str:
+    """Write a section of params.yaml that sets a gate up."""
+    lost, learned = report.axes
+    bounds = ", ".join(f"{name}: {BOUND}" for name in (lost, *(one.name for one in report.sets)))
+    return (
+        f"promote:\n  run: {run}  # or the best by a rule: best: {{by: {learned}}}\n"
+        f"  bounds: {{{bounds}}}  # no worse than this\n  rejects: {{planted: 0.1, unreviewed: 0.0}}"
     )
 
 

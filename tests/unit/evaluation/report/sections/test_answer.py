@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ruamel.yaml import YAML
+
 from knowtune.evaluation.report.sections.answer import read, show, suggest
+from stages.core.schema import Promote
 from tests.unit.evaluation.report.whole import NAMES, whole_report
 
 WHOLE = whole_report()
@@ -22,6 +25,13 @@ def test_where_none_is_shipped_the_best_candidate_is_shown() -> None:
     assert WHOLE.verdict is not None
     shown = show(replace(WHOLE, verdict={**WHOLE.verdict, "verdict": "none", "run": None, "seed": None}))
     assert shown is not None and (shown["ships"], shown["run"]) == (False, NAMES[1])
+
+
+def test_the_example_of_a_gate_is_one_that_params_may_hold() -> None:
+    shown = show(replace(WHOLE, verdict=None))
+    assert shown is not None
+    written = YAML(typ="safe").load(shown["example"])["promote"]
+    assert Promote.model_validate(written).run == suggest(WHOLE)
 
 
 def test_without_a_gate_numbers_alone_speak() -> None:
