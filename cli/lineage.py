@@ -114,7 +114,7 @@ def _model(name: str, start: Path, *, quick: bool) -> dict[str, Any]:
             runs |= _runs(known, origins)
     else:
         known = known_here(Path())
-        models = models_named(known.graph, name, start)
+        models = models_named(known.graph, name, start, known.recorded.missing)
         runs = {} if quick else _runs(known)
     answer = trace_models(known, models, runs)
     known.objects.remember()

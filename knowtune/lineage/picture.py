@@ -6,7 +6,7 @@ pointed at tells the whole of its line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -40,9 +40,18 @@ class Box:
     y: float = 0.0
 
 
-def draw_graph(graph: Graph) -> str:
-    """Draw a graph as SVG; equal graphs give equal bytes."""
+def draw_graph(graph: Graph, run: str = "") -> str:
+    """Draw a graph as SVG; equal graphs give equal bytes.
+
+    Args:
+        graph: of the pipeline.
+        run: a run or mixture whose way stands out.
+    """
     boxes = _boxes(graph)
+    chosen = [
+        node for node in graph.nodes.values() if run and node.member == run and node.kind in ("adapter", "mixture")
+    ]
+    lit = {_key(node) for node in graph.back(chosen).nodes.values()}
     columns = [[box for box in boxes.values() if box.node.kind in kinds] for kinds in COLUMNS]
     shown = [(title, column) for title, column in zip(TITLES, columns, strict=True) if column]
     tallest = max((len(column) for _, column in shown), default=1)
@@ -55,8 +64,8 @@ def draw_graph(graph: Graph) -> str:
         f'aria-label="Where each model comes from" font-family="inherit" font-size="12">'
     ]
     parts += [_text(i * (WIDTH + BETWEEN), 14, title, "--muted") for i, (title, _) in enumerate(shown)]
-    parts += [arrow for box in boxes.values() for arrow in _arrows(box, boxes)]
-    parts += [_draw(box) for box in boxes.values()]
+    parts += [arrow for box in boxes.values() for arrow in _arrows(box, boxes, lit)]
+    parts += [_draw(box, 3.0 if key in lit else 1.5) for key, box in boxes.items()]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -110,8 +119,8 @@ def _place(column: list[Box], boxes: Mapping[str, Box], number: int, height: flo
         box.x, box.y = number * (WIDTH + BETWEEN), start + i * (HEIGHT + GAP)
 
 
-def _arrows(box: Box, boxes: Mapping[str, Box]) -> Iterator[str]:
-    """Draw what leads to a box."""
+def _arrows(box: Box, boxes: Mapping[str, Box], lit: Collection[str]) -> Iterator[str]:
+    """Draw what leads to a box; what leads from one lit box to another stands out."""
     for key in box.above:
         source = boxes[key]
         x1, y1, x2, y2 = source.x + WIDTH, source.y + HEIGHT / 2, box.x, box.y + HEIGHT / 2
@@ -119,10 +128,11 @@ def _arrows(box: Box, boxes: Mapping[str, Box]) -> Iterator[str]:
             continue
         bend = (x1 + x2) / 2
         path = f"M{x1:.0f} {y1:.0f}C{bend:.0f} {y1:.0f} {bend:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
-        yield f'<path d="{path}" fill="none" stroke="var(--line)" stroke-width="1.3"/>'
+        ink, width = ("--accent", 2.6) if {key, _key(box.node)} <= set(lit) else ("--line", 1.3)
+        yield f'<path d="{path}" fill="none" stroke="var({ink})" stroke-width="{width}"/>'
 
 
-def _draw(box: Box) -> str:
+def _draw(box: Box, width: float) -> str:
     """Draw a box: its name, what its card says as far as it fits, and all of it as a tip."""
     words, name = says(box.node), box.node.member or box.node.kind
     name = box.node.name if box.node.kind in ("source", "version") else name
@@ -133,7 +143,7 @@ def _draw(box: Box) -> str:
         [
             f'<g tabindex="0"><title>{escape(tip)}</title>',
             f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="var(--card)" '
-            f'stroke="var({ink})" stroke-width="1.5"/>',
+            f'stroke="var({ink})" stroke-width="{width}"/>',
             _text(box.x + 9, box.y + 18, _cut(name + seeds), "--ink", bold=True),
             _text(box.x + 9, box.y + 35, _cut(brief(box.node)), "--muted"),
             "</g>",

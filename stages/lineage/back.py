@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from stages.lineage.recorded import LOCK, Recorded
 MODELS = ("adapter", "merged", "mixture")
 
 
-def models_named(graph: Graph, name: str, start: Path) -> list[Node]:
+def models_named(graph: Graph, name: str, start: Path, missing: Iterable[str] = ()) -> list[Node]:
     """Return the models that a name means: the last that was made of each seed.
 
     Args:
         graph: of the pipeline.
         name: of a run or mixture, with or without a seed, or a folder.
         start: the folder that a path is seen from.
+        missing: stages that have not run yet.
 
     Raises:
         UserError: there is none.
@@ -38,6 +39,9 @@ def models_named(graph: Graph, name: str, start: Path) -> list[Node]:
         named = [node for node in graph.of(kind) if wanted in (node.member, node.name)]
         if named:
             return named
+    waiting = [stage for stage in missing if stage.partition("@")[2] == member]
+    if waiting:
+        raise UserError(f"{name}: not made yet, {', '.join(waiting)} has not run; `make run` does it")
     raise unknown("run, mixture or folder", name, dict.fromkeys(node.member for node in models))
 
 

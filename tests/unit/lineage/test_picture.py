@@ -47,6 +47,20 @@ def test_boxes_do_not_lie_over_each_other_and_arrows_lead_from_left_to_right(gra
     assert all(float(start) < float(end) for start, end in ends)
 
 
+def test_the_way_of_a_run_stands_out(graph: Graph) -> None:
+    svg = draw_graph(graph, "keeps")
+    bold = ElementTree.fromstring(svg.replace("<svg", f'<svg xmlns="{SVG[1:-1]}"', 1)).findall(f"{SVG}g")
+    tips = [
+        group.findtext(f"{SVG}title", "") for group in bold if 'stroke-width="3.0"' in str(ElementTree.tostring(group))
+    ]
+    assert [tip.partition(":")[0] for tip in tips] == [
+        "source raw", "source raw/text.jsonl", "base base", "rows rows", "filter clean", "selection some, 2 seeds",
+        "kept keeps", "adapter keeps",
+    ]  # fmt: skip
+    assert 'stroke="var(--accent)" stroke-width="2.6"' in svg
+    assert "2.6" not in draw_graph(graph)
+
+
 def test_names_are_escaped(find: Callable[[str], Path | None]) -> None:
     params = {**PARAMS, "filters": {**PARAMS["filters"], "<b>": {"strategy": ["clean"]}}}
     svg = draw_graph(make_graph(params, Layout(), find))

@@ -14,8 +14,16 @@ def show(report: Report) -> Mapping[str, Any] | None:
     """Draw the graph."""
     if report.lineage is None:
         return None
-    table = lineage_table(report.lineage)
-    return {"picture": draw_graph(report.lineage), "table": table, "name": table[0]["run"] if table else "RUN"}
+    table, verdict = lineage_table(report.lineage), report.verdict or {}
+    ships, champion = verdict.get("run"), (verdict.get("champion") or {}).get("run")
+    lit = str(ships or champion or "")
+    return {
+        "picture": draw_graph(report.lineage, lit),
+        "table": table,
+        "lit": lit,
+        "why": "the one to ship" if ships else "the champion's run",
+        "name": lit or (table[0]["run"] if table else "RUN"),
+    }
 
 
 SECTION = Section("lineage", "Lineage", "Where each model comes from", "lineage.html.j2", show)

@@ -53,6 +53,10 @@ def test_a_folder_elsewhere_is_known_by_the_weights_that_its_card_names(graph: G
 def test_other_names_and_folders_are_told(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run, mixture or folder is called 'lorra'.*did you mean 'lora'"):
         models_named(graph, "lorra", tmp_path)
+    with pytest.raises(
+        UserError, match="fresh: not made yet, train@fresh, merge@fresh has not run; `make run` does it"
+    ):
+        models_named(graph, "fresh", tmp_path, ("train@fresh", "merge@fresh", "train@other"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"allowed: a model's, with merged.json or knowtune.json in it"):
         models_named(graph, "empty", tmp_path)

@@ -114,3 +114,13 @@ def test_the_cache_that_dvc_is_told_of(tmp_path: Path) -> None:
     assert cache_of(tmp_path).resolve() == (tmp_path / "shared").resolve()
     (tmp_path / ".dvc/config.local").write_text("[cache]\n    dir = /elsewhere\n")
     assert cache_of(tmp_path) == Path("/elsewhere")
+
+
+def test_what_is_neither_here_nor_in_the_cache_is_lost(objects: Objects) -> None:
+    (objects.folder / "table.jsonl").unlink()
+    assert [objects.lost(out) for out in objects.outs] == [[], []]  # the cache has it
+    cached(objects, "rows").unlink()
+    assert objects.lost("out") == []  # the folder has it
+    (objects.folder / "out/card.json").write_text("[]")
+    (fault,) = objects.lost("out")
+    assert "is neither here nor in DVC's cache; `dvc pull` may fetch it" in fault
