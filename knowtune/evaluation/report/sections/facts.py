@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from knowtune.evaluation.leaderboard import metric_class
 from knowtune.evaluation.push_away import shorten
 from knowtune.evaluation.report.contents import Model, Report
 from knowtune.evaluation.report.section import Section
@@ -27,17 +28,16 @@ KINDS = {"reliability": "new, as trained", NEW: "new, other wording", KNOWN: "kn
 
 def show(report: Report) -> Mapping[str, Any] | None:
     """Make a table of relations for what was learned and for what was lost, and the rows to look through."""
-    tables = [
-        _table(report.models, NEW, "learned"),
-        _table(report.models, KNOWN, "lost"),
-    ]
-    judged = report.verdict["judged"] if report.verdict else suggest(report)
-    return {
-        "judged": judged,
-        "tables": [table for table in tables if table],
-        "rows": rows_of(report.models, report.prompts),
+    is_counted = metric_class(report.axes[1]).unit == "share"  # a regression's rows are not right or wrong
+    models = report.models if is_counted else []
+    tables = [table for table in (_table(models, NEW, "learned"), _table(models, KNOWN, "lost")) if table]
+    shown = {
+        "judged": report.verdict["judged"] if report.verdict else suggest(report),
+        "tables": tables,
+        "rows": rows_of(models, report.prompts),
         "retained": set_rows(report.sets, report.retained),
     }
+    return shown if shown["tables"] or shown["rows"] or shown["retained"] or report.interference else None
 
 
 def _table(models: Sequence[Model], kind: str, what: str) -> dict[str, Any] | None:
@@ -98,7 +98,8 @@ def rows_of(models: Sequence[Model], prompts: Mapping[str, str]) -> dict[str, An
     ]
     ids = first["id"].tolist()
     verdicts = {model.entry.name: _verdicts(model.examples, ids) for model in models}
-    about = {"relations": relations, "kinds": [KINDS.get(kind, kind) for kind in kinds]}
+    names = ["held out"] if kinds == [NEW] else [KINDS.get(kind, kind) for kind in kinds]
+    about = {"relations": relations, "kinds": names}
     return {"rows": rows, "total": total, "models": verdicts, **about}
 
 
