@@ -118,5 +118,7 @@ def _describe(command: str, number: int) -> str:
 
 def _own_command() -> str:
     """Return how this command was called."""
+    if run := os.environ.get("PREFECT__FLOW_RUN_ID"):  # a worker's command says nothing of what it runs
+        return f"a deployed run ({run})"
     words = " ".join(["python", *sys.orig_argv[1:]]).split()  # on one line
     return mask(" ".join(words))[:LONGEST]

@@ -55,6 +55,14 @@ def preset_file(name: str) -> Path:
     return path
 
 
+def known_workspace(name: str) -> Path | None:
+    """Return the params file of a workspace that was opened before; None where there is none of this name."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        path = Path(json.loads((Path("workspaces") / name / "origin.json").read_text(encoding="utf-8"))["params"])
+        return path if path.is_file() else None
+    return None
+
+
 def open_workspace(params: Path, data: Path | None = None, *, wait: bool = False) -> Path:
     """Return the folder to work in: the project itself for params.yaml, else a workspace named after the file.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,15 @@ def default_workers(folder: Path) -> int:
     return max(1, min(2, fitting)) if params.compute.device == "cpu" else 1
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a reproduction ended."""
+
+    code: int  # 0; 1 when a stage failed; 130 when interrupted
+    message: str
+    worked: bool  # whether there was anything to do
+
+
 def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool, wait: bool = False) -> int:
     """Reproduce a project, or some of its stages and what they need, and show the result.
 
@@ -41,27 +51,76 @@ def run(folder: Path, targets: Sequence[str], *, workers: int, force: bool, wait
     Raises:
         UserError: DVC cannot read the pipeline, or the Prefect server that is asked for does not answer.
     """
-    from flows.server import ServerLostError, find_server
+    ended = reproduce(folder, targets, workers=workers, force=force, wait=wait)
+    if ended.code != 0:
+        print(f"\n{ended.message}", file=sys.stderr)
+        return ended.code
+    if not ended.worked:
+        print(ended.message)
+    if not targets:
+        show(folder)  # the leaderboard of a whole run, as `cli run` does
+    return 0
+
+
+def reproduce(
+    folder: Path,
+    targets: Sequence[str],
+    *,
+    workers: int,
+    force: bool = False,
+    wait: bool = False,
+    brief: bool = False,
+    before: Callable[[], object] | None = None,
+    after: Callable[[], object] | None = None,
+) -> Ended:
+    """Reproduce a project, or some of its stages and what they need.
+
+    Args:
+        folder: the project or a workspace.
+        targets: stages or families; all when empty.
+        workers: how many stages may run at a time.
+        force: run stages though nothing has changed.
+        wait: until another reproduction in this folder has ended.
+        brief: make no page for a run in which nothing has changed.
+        before: done first of all, once nobody else is at work here.
+        after: done last, if all went well, before anybody else may work here.
+
+    Raises:
+        UserError: DVC cannot read the pipeline, or the Prefect server that is asked for does not answer.
+    """
+    from flows.server import find_server
 
     with surroundings(folder, wait=wait) as environment:
-        known = lock_entries(folder)
+        if before:
+            before()
         nodes = read_graph(folder, targets)
         server = find_server(folder)
-        if server is None and not force and not any(node.changed for node in nodes):
-            print(f"stages: {len(nodes)} up to date")  # nobody watches, and nothing is worth starting a server for
-            return _end(folder, targets)
-        try:
-            state = _run_flow(folder, nodes, environment, server, workers, force)
-        except ServerLostError:
-            state = _run_flow(folder, nodes, environment, None, workers, force)  # what has been run is up to date now
-        finally:
-            sort_lock(folder, known, [node.address for node in nodes])
+        if not force and (brief or server is None) and not any(node.changed for node in nodes):
+            ended = Ended(0, f"stages: {len(nodes)} up to date", worked=False)  # nothing is worth starting a server for
+        else:
+            ended = _work(folder, nodes, environment, server, workers, force)
+        if after and ended.code == 0:
+            after()
+    if ended.worked:
+        drain(folder, code=ended.code)
+    return ended
+
+
+def _work(
+    folder: Path, nodes: Sequence[Node], environment: dict[str, str], server: str | None, workers: int, force: bool
+) -> Ended:
+    """Run the flow, and leave dvc.lock in its order however that ends."""
+    from flows.server import ServerLostError
+
+    known = lock_entries(folder)
+    try:
+        state = _run_flow(folder, nodes, environment, server, workers, force)
+    except ServerLostError:
+        state = _run_flow(folder, nodes, environment, None, workers, force)  # what has been run is up to date now
+    finally:
+        sort_lock(folder, known, [node.address for node in nodes])
     code = 0 if state.is_completed() else 130 if state.is_cancelled() else 1
-    drain(folder, code=code)
-    if code != 0:
-        print(f"\n{state.message}", file=sys.stderr)
-        return code
-    return _end(folder, targets)
+    return Ended(code, state.message or "", worked=True)
 
 
 def _run_flow(
@@ -75,13 +134,6 @@ def _run_flow(
         from flows.processes import Processes
 
         return run_flow(folder, nodes, Processes(folder, environment), workers, force, page=server is not None)
-
-
-def _end(folder: Path, targets: Sequence[str]) -> int:
-    """Show the leaderboard of a whole run, as `cli run` does."""
-    if not targets:
-        show(folder)
-    return 0
 
 
 def would_run(nodes: Sequence[Node], *, force: bool) -> list[tuple[str, str]]:

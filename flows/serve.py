@@ -1,7 +1,8 @@
-"""`python -m flows.serve`: the pages to watch, Prefect's and MLflow's, side by side until Ctrl-C.
+"""`python -m flows.serve`: the pages to watch, Prefect's and MLflow's, and a worker for deployed runs, until Ctrl-C.
 
 Addresses and ports are the tools' own settings: PREFECT_SERVER_API_HOST, PREFECT_SERVER_API_PORT, MLFLOW_HOST,
 MLFLOW_PORT. Where MLFLOW_TRACKING_URI is a server's address, that server has a page already, and none is started.
+A worker that ends by itself is started again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
 
+import psutil
+
+from flows.schedules import POOL
 from flows.server import QUIET, home_fault
 from flows.temporary import answers
 from knowtune.common.errors import UserError
-from knowtune.common.secrets import mask_output
+from knowtune.common.secrets import mask, mask_output
+from stages.tracking.addresses import address
 
 MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jobs that nothing here asks for
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -27,30 +33,47 @@ MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jo
     "PYTHONWARNINGS": "ignore",
 }
 MLFLOW = ("mlflow", "server", "--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri")
+WORKER = ("prefect", "--no-prompt", "worker", "start", "--type", "process", "--pool", POOL, "--limit", "4")
+PREFECT = {
+    # slots of concurrency limits outlive the server that gave them; in its memory they would be taken for ever
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    # on a busy machine SQLite is locked for longer than Prefect's own 5 and 10 seconds
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+}
 PATIENCE = 120.0  # seconds that a server has to start
+GRACE = 10.0  # seconds that each has to end
+PAUSE = 5.0  # seconds before a worker that has ended is started again
 
 
 def main() -> int:
-    """Start both, print where they are, and end both when one ends or on Ctrl-C."""
-    argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
+    """Start all, print where they are, and end all when a server ends or on Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser.add_argument("--no-worker", action="store_true", help="serve the pages alone")
+    args = parser.parse_args()
     mask_output()
-    environment = {**QUIET, **MLFLOW_QUIET, **os.environ}
+    environment = {**QUIET, **PREFECT, **MLFLOW_QUIET, **os.environ}
     signal.signal(signal.SIGTERM, _interrupt)
     servers: list[subprocess.Popen[bytes]] = []
     try:
         if fault := home_fault():
             raise UserError(f"{fault}; set it to a folder that you may write")
         prefect = f"http://{_address(environment, 'PREFECT_SERVER_API', 4200)}"
-        servers.append(_start({"PREFECT_UI_API_URL": f"{prefect}/api", **environment}, "prefect", "server", "start"))
-        mlflow = _store(environment)
+        own = {"PREFECT_UI_API_URL": f"{prefect}/api", "PREFECT_UI_URL": prefect}  # the latter is in notifications
+        servers.append(_start({**own, **environment}, "prefect", "server", "start"))
+        mlflow, page = address(), _runs_page(environment)
         if not mlflow.startswith("http"):
             servers.append(_start(environment, *MLFLOW, mlflow))
             mlflow = f"http://{_address(environment, 'MLFLOW', 5000)}"
         for api in (f"{prefect}/api", mlflow):
             _wait(api, servers)
-        print(f"Prefect: {prefect}\nMLflow:  {mlflow}\nCtrl-C ends both.", flush=True)
-        while all(server.poll() is None for server in servers):
-            time.sleep(0.5)
+        print(f"Prefect: {prefect}", flush=True)
+        # what `mask_output` takes for a key in it is the name of a view
+        print(f"MLflow:  {mask(mlflow).rstrip('/')}/{page}", file=sys.__stdout__, flush=True)
+        if not args.no_worker:
+            print(f"Worker:  pool {POOL}, for what `make deploy` deploys", flush=True)
+        print("Ctrl-C ends all.", flush=True)
+        _keep(servers, {} if args.no_worker else {"PREFECT_API_URL": f"{prefect}/api", **environment})
         raise UserError("a server ended by itself; its messages stand above. Is its port taken?")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,13 +100,31 @@ def _address(environment: Mapping[str, str], prefix: str, port: int) -> str:
     return f"{environment.get(f'{prefix}_HOST', '127.0.0.1')}:{environment.get(f'{prefix}_PORT', port)}"
 
 
-def _store(environment: Mapping[str, str]) -> str:
-    """Make the store of the runs ready and return its address.
+def _keep(servers: list[subprocess.Popen[bytes]], environment: Mapping[str, str]) -> None:
+    """Keep a worker beside the servers until one of these ends.
+
+    Args:
+        servers: the servers; the worker joins them, so that it is ended with them.
+        environment: of the worker; none is started where it is empty.
+    """
+    count = len(servers)
+    while all(server.poll() is None for server in servers[:count]):
+        if environment and (len(servers) == count or servers[-1].poll() is not None):
+            if len(servers) > count:
+                print("the worker ended by itself; another one is started", file=sys.stderr, flush=True)
+                servers.pop()
+                time.sleep(PAUSE)
+            servers.append(_start(environment, *WORKER))
+        time.sleep(0.5)
+
+
+def _runs_page(environment: Mapping[str, str]) -> str:
+    """Make the store of the runs ready and return the path of their table on its server.
 
     Raises:
         UserError: it cannot be opened.
     """
-    command = [sys.executable, "-m", "stages.tracking"]
+    command = [sys.executable, "-m", "stages.tracking", "--page"]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise UserError("MLflow's store cannot be opened; its messages stand above")
@@ -98,15 +139,23 @@ def _wait(api: str, servers: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _end(servers: list[subprocess.Popen[bytes]]) -> None:
-    """End the servers and all they have started."""
-    for server in servers:
+    """End all and what they have started, the worker first: its runs can still say how they ended."""
+    for server in reversed(servers):
+        below = []
+        with suppress(psutil.Error):
+            below = psutil.Process(server.pid).children(recursive=True)
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)
-    for server in servers:
         try:
-            server.wait(10)
+            server.wait(GRACE)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
+        for process in below:  # runs, which have sessions of their own
+            with suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(below, GRACE)[1]:
+            with suppress(psutil.Error):
+                process.kill()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main() -> int:
         client = open_store()
         experiment = str(quick_yaml(PARAMS)["tracking"]["experiment"]) if args.page or args.renew else ""
         if args.page:
-            print(page(open_experiment(client, experiment)))
+            print(page(client, open_experiment(client, experiment)))
         elif args.renew:
             print("".join(f"renewed models:/{model}\n" for model in renew(client, experiment)) or "nothing to renew")
         else:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from stages.tracking.book import Book
 
 NAME = "results"
@@ -42,6 +44,8 @@ def share_view(book: Book, keys: Iterable[str]) -> None:
     book.client.set_experiment_tag(book.experiment, f"mlflow.sharedViewState.{NAME}", json.dumps(state))
 
 
-def page(experiment: str) -> str:
-    """Return the table's address below a server's."""
-    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={NAME}"
+def page(client: MlflowClient, experiment: str) -> str:
+    """Return the table's address below a server's; in our view once there is one, after a first reproduction."""
+    shared = f"mlflow.sharedViewState.{NAME}" in client.get_experiment(experiment).tags
+    view = f"&viewStateShareKey={NAME}" if shared else ""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning{view}"

@@ -62,8 +62,9 @@ def _warm(warm: dict[str, str]) -> None:
 class Runner:
     """Starts flows in a project, against the one server of the tests."""
 
-    def __init__(self, api: str, home: Path, mlflow: str = "") -> None:
+    def __init__(self, api: str, home: Path, mlflow: str = "", served_by: int = 0) -> None:
         self.api, self.home, self.mlflow = api, home, mlflow
+        self.served_by = served_by  # the process of `make serve`
         self.environment = {**ENVIRONMENT, "PREFECT_API_URL": api, "PREFECT_HOME": str(home)}
 
     def __call__(
@@ -110,18 +111,19 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
         "MLFLOW_PORT": str(mlflow),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(home / "artifacts"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     serve = [sys.executable, "-m", "flows.serve"]
     server = subprocess.Popen(serve, cwd=ROOT, env={**ENVIRONMENT, **settings}, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    lines = [server.stdout.readline() for _ in range(3)]
+    lines = [server.stdout.readline() for _ in range(4)]
     assert lines[0] == f"Prefect: http://127.0.0.1:{prefect}\n"
-    assert lines[1] == f"MLflow:  http://127.0.0.1:{mlflow}\n"
+    assert lines[1] == f"MLflow:  http://127.0.0.1:{mlflow}/#/experiments/1/runs?workflowType=machine_learning\n"
     assert httpx.get(f"http://127.0.0.1:{mlflow}/health", timeout=60).text == "OK"
     shown = httpx.get(f"http://127.0.0.1:{prefect}/ui-settings", timeout=60).json()
     assert shown["api_url"] == f"http://127.0.0.1:{prefect}/api"
+    yield Runner(shown["api_url"], home, f"127.0.0.1:{mlflow}", server.pid)
     below = psutil.Process(server.pid).children(recursive=True)
-    yield Runner(shown["api_url"], home, f"127.0.0.1:{mlflow}")
     server.send_signal(signal.SIGINT)
     assert server.wait() == 0
     server.stdout.close()

@@ -5,17 +5,24 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.deploy import differing
 from flows.pipeline import project_name
+from flows.schedules import Deployment, read_deployments
 from stages.core.params import read_yaml
 from tests.flows.conftest import ROOT, Flow, Flown, Runner, is_stage
+from tests.flows.deployed import Deployed, deploy, kill_worker, listener, make_block, until
 from tests.pipeline.conftest import Project
 
 
@@ -178,3 +185,59 @@ def test_flows_name_no_stage(path: Any) -> None:
     stages = set(read_yaml(ROOT / "dvc.yaml")["stages"])
     texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
     assert not {text for text in texts if isinstance(text, str) and text.partition("@")[0] in stages}
+
+
+def change_much(params: dict[str, Any]) -> None:
+    params["tracking"]["store"] = "mlflow"
+    params["runs"]["short"]["seeds"] = [5]
+    params["runs"]["long"] = {**params["runs"]["long"], "seeds": [5], "training": {"epochs": 40}}
+
+
+def test_deployments_run_by_a_worker_that_is_killed_once(
+    flows: Runner, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schedule seconds away, its worker killed half-way, the next run, one that waits for it, and one that fails."""
+    project.change(change_much)
+    deployed = Deployed(flows.api, project_name(project.folder))
+    with listener() as (url, bodies):
+        output = deploy(flows, project, "--notify", make_block(flows.api, url))
+        assert re.search(r"^  nightly      next 20\S+ \S+ .*every 1 day", output, re.MULTILINE), output
+        assert f"on-demand    when asked: prefect deployment run '{deployed.name}/on-demand'" in output
+        killed = deployed.first()
+        kill_worker(flows, project)
+
+        nightly = deployed.ask("nightly")
+        until(lambda: deployed.run(nightly)["state_type"] == "RUNNING")
+        second = deployed.ask("on-demand")
+        failing = deployed.ask("on-demand", params={"runs.lnog.seeds": [1]})
+        assert deployed.end(nightly) == ("Completed", deployed.inner(nightly).run()["state"]["message"])
+        states = deployed.inner(nightly).states()
+        assert (states["train@short"], states["train@long"]) == ("Skipped", "Completed")
+        assert states["prepare"] == "Skipped"
+        assert deployed.end(second) == ("Completed", f"nothing has changed; stages: {len(states)} up to date")
+        until(lambda: deployed.log(second).count("no DVC remote is configured") == 1)  # logs come in batches
+        assert f"waiting for a deployed run ({nightly})" in deployed.log(second)
+        fault = "params: runs.lnog.seeds: nothing is called 'lnog' in runs; did you mean 'long'?"
+        assert deployed.end(failing) == ("Failed", fault)
+        until(lambda: bodies)
+        assert fault in bodies[0]
+        assert f"runs/flow-run/{failing}" in bodies[0]
+    assert deployed.run(killed)["state"]["name"] == "Running"  # nobody could tell; the automation will, in ten minutes
+    tracked = httpx.post(f"http://{flows.mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}).json()["runs"]
+    assert {run["info"]["status"] for run in tracked} == {"FINISHED"}
+    check_ghosts(flows, project, monkeypatch)
+
+
+def check_ghosts(flows: Runner, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule and a deployment that were taken out of the file go on, and are named."""
+    monkeypatch.chdir(project.folder)
+    wanted = read_deployments()
+    with temporary_settings({PREFECT_API_URL: flows.api}), get_client(sync_client=True) as client:
+        assert differing(client, wanted) == []
+        del wanted["on-demand"]
+        wanted["nightly"] = Deployment({}, "knowtune")
+        ghosts = differing(client, wanted)
+    name = project_name(project.folder)
+    assert ghosts[0].startswith("nightly: schedule soon: a ghost (every 1 day, 0:00:00, counted from")
+    assert f"prefect deployment schedule delete '{name}/nightly'" in ghosts[0]
+    assert ghosts[1].endswith(f"remove it: prefect deployment delete '{name}/on-demand'")
