@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow sweep serve gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
+.PHONY: help run flow sweep serve deploy gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,8 +31,11 @@ flow: $(READY)            ## the same as `run` with Prefect: independent stages 
 sweep: $(READY)           ## GRID=rank.yaml: run the pipeline at many values, in workspaces side by side (DRY=1, WORKERS=2)
 	@$(BIN)/python -m flows.sweep "$(GRID)" $(if $(WORKERS),--workers $(WORKERS)) $(if $(DRY),--dry)
 
-serve: $(READY)           ## serve Prefect's and MLflow's pages until Ctrl-C
-	@$(BIN)/python -m flows.serve
+serve: $(READY)           ## serve Prefect's and MLflow's pages, with a worker for deployed runs, until Ctrl-C (WORKER=0: without)
+	@$(BIN)/python -m flows.serve $(if $(filter 0,$(WORKER)),--no-worker)
+
+deploy: $(READY)          ## deploy all of prefect.yaml and say when each runs next (CHECK=1: compare only; NOTIFY=slack-webhook/team)
+	@$(BIN)/python -m flows.deploy $(if $(CHECK),--check) $(if $(NOTIFY),--notify "$(NOTIFY)")
 
 gate: $(READY)            ## show which model is to be shipped and why; ends with an error where none is (JSON=1)
 	@$(CLI) gate $(ON) $(if $(JSON),--json)

@@ -62,7 +62,7 @@ def _deploy(file: Path, notify: str | None) -> int:
         if done.returncode != 0:
             raise UserError(f"prefect deploy failed:\n{mask(done.stdout + done.stderr)}")
         watch(client, _project(), block)
-        _say_when(client, wanted)
+        _saywhen(client, wanted)
         lines = differing(client, wanted)
         print(*lines, sep="\n", end="\n" if lines else "")
     return 0
@@ -122,7 +122,7 @@ def _pools(client: SyncPrefectClient, names: set[str]) -> None:
             client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
-def _say_when(client: SyncPrefectClient, wanted: dict[str, Deployment]) -> None:
+def _saywhen(client: SyncPrefectClient, wanted: dict[str, Deployment]) -> None:
     """Let the server plan the next run of each deployment now, and print when it is."""
     print(f"deployed to {mask(str(client.api_url))}, as {_project()}/NAME:")
     pools = {deployment.pool for deployment in wanted.values()}
@@ -130,7 +130,7 @@ def _say_when(client: SyncPrefectClient, wanted: dict[str, Deployment]) -> None:
         there = client.read_deployment_by_name(f"{_project()}/{name}")
         client.request("POST", "/deployments/{id}/schedule", path_params={"id": there.id}, json={"max_runs": 1})
         runs = client.get_scheduled_flow_runs_for_deployments([there.id], limit=1)
-        print(f"  {name:12} {_when(name, deployment, [run.next_scheduled_start_time for run in runs])}")
+        print(f"  {name:12} {when(name, deployment, [run.next_scheduled_start_time for run in runs])}")
     for pool in sorted(pools):
         workers = client.read_workers_for_work_pool(pool)
         if not any(worker.status == "ONLINE" for worker in workers):
@@ -138,7 +138,7 @@ def _say_when(client: SyncPrefectClient, wanted: dict[str, Deployment]) -> None:
             print(f"no worker looks after pool {pool!r}, so nothing will run: {start}")
 
 
-def _when(name: str, deployment: Deployment, starts: list[Any]) -> str:
+def when(name: str, deployment: Deployment, starts: list[Any]) -> str:
     """Say when a deployment runs next.
 
     Args:

@@ -188,6 +188,7 @@ def test_flows_name_no_stage(path: Any) -> None:
 
 
 def change_much(params: dict[str, Any]) -> None:
+    params["promote"] = {**read_yaml(ROOT / "params.yaml")["promote"], "run": "short"}
     params["tracking"]["store"] = "mlflow"
     params["runs"]["short"]["seeds"] = [5]
     params["runs"]["long"] = {**params["runs"]["long"], "seeds": [5], "training": {"epochs": 40}}
@@ -210,7 +211,9 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
         until(lambda: deployed.run(nightly)["state_type"] == "RUNNING")
         second = deployed.ask("on-demand")
         failing = deployed.ask("on-demand", params={"runs.lnog.seeds": [1]})
-        assert deployed.end(nightly) == ("Completed", deployed.inner(nightly).run()["state"]["message"])
+        verdict = json.loads((project.folder / "data/gate/verdict.json").read_text()) if deployed.end(nightly) else {}
+        inner = deployed.inner(nightly).run()["state"]["message"]
+        assert deployed.end(nightly) == ("Completed", f"{inner}; there is no champion: {verdict['summary']}")
         states = deployed.inner(nightly).states()
         assert (states["train@short"], states["train@long"]) == ("Skipped", "Completed")
         assert states["prepare"] == "Skipped"

@@ -1,0 +1,103 @@
+"""prefect.yaml, checked whole before anything is deployed, and compared with what a server holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.deploy import when
+from flows.schedules import Deployment, Schedule, differences, read_deployments
+from knowtune.common.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+BAD = """\
+deployments:
+- name: nightly
+  entrypoint: flows.deployments.nightly
+  parameters: {updat: []}
+  schedulles: []
+  work_pool: {name: knowtune}
+  schedules:
+  - {slug: a, cron: "99 * * *", timezone: UTC}
+  - {slug: a, interval: 3, timezone: Berlin}
+  - {cron: "0 2 * * *", activ: true}
+  - {slug: b, cron: "0 2 * * *", interval: 3}
+  - {slug: c, active: "soon", rrule: FREQ=SOMETIMES}
+- name: nightly
+  entrypoint: flows.deployments.nope
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_file_as_it_is_shipped_is_right_and_says_when_each_runs() -> None:
+    found = read_deployments()
+    assert list(found) == ["nightly", "on-demand", "sweep", "audit"]
+    assert found["nightly"].schedules == {"every-night": Schedule("cron '0 2 * * *', UTC", True)}
+    week = "every 7 days, 0:00:00, counted from 2026-01-04 12:00:00 UTC, UTC"
+    assert found["audit"].schedules == {"every-week": Schedule(week, True)}
+    assert not found["sweep"].schedules["every-month"].active
+    assert found["on-demand"] == Deployment({}, "knowtune")
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "prefect.yaml"
+    path.write_text(BAD)
+    with pytest.raises(UserError) as caught:
+        read_deployments(path)
+    text = str(caught.value)
+    for line in (
+        "schedulles: got a key that Prefect passes over; allowed: no such key; did you mean 'schedules'?",
+        "nightly.parameters: got 'updat'; allowed: the flow's parameters: update; did you mean 'update'?",
+        "schedules.a.cron: got '99 * * *'; allowed: minute, hour, day, month, weekday, such as '0 2 * * *'",
+        "schedules.a.timezone: got 'Berlin'; allowed: a name of the IANA list, such as 'Europe/Berlin'",
+        "schedules.a.anchor_date: got nothing; allowed: a time to count from",
+        "schedules.a.slug: got 'a' twice; allowed: a name of its own",
+        "schedules.2.slug: got nothing; allowed: a name of its own",
+        "schedules.2.activ: got a key that this kind does not have; allowed: active, cron, ",
+        "schedules.b: got cron and interval; allowed: one of cron, interval, rrule",
+        "schedules.c.active: got 'soon'; allowed: true or false",
+        "schedules.c.rrule: got 'FREQ=SOMETIMES'; allowed: a rule of RFC 5545",
+        "entrypoint: got 'flows.deployments.nope' (",
+        "nightly.work_pool.name: got nothing; allowed: the name of a work pool",
+        "deployments: got 'nightly' twice; allowed: names of their own",
+    ):
+        assert line in text
+
+
+def test_ghosts_and_other_differences_are_named_with_what_to_do() -> None:
+    night, day = Schedule("cron '0 2 * * *', UTC", True), Schedule("cron '0 9 * * *', UTC", True, "id-1")
+    wanted = {
+        "a": Deployment({"x": night, "y": night}, "p"),
+        "b": Deployment({}, "p"),
+        "c": Deployment({"x": night}, "p"),
+    }
+    present = {
+        "a": Deployment({"x": day, "old": day}, "p", paused=True),
+        "c": Deployment({"x": Schedule(night.when, False, "id-2")}, "p"),
+        "gone": Deployment({"x": day}, "p"),
+    }
+    assert differences("me", wanted, present) == [
+        "a: paused on the server; `prefect deployment resume 'me/a'`",
+        "a: schedule old: a ghost (cron '0 9 * * *', UTC): the server runs it, prefect.yaml does not have it; "
+        "remove it: prefect deployment schedule delete 'me/a' id-1",
+        "a: schedule x: the server has cron '0 9 * * *', UTC; prefect.yaml has cron '0 2 * * *', UTC; `make deploy`",
+        "a: schedule y: the server does not have it; `make deploy`",
+        "b: the server does not have it; `make deploy`",
+        "c: schedule x: the server has cron '0 2 * * *', UTC, inactive; prefect.yaml has cron '0 2 * * *', UTC; "
+        "`make deploy`",
+        "gone: a ghost: the server runs it, prefect.yaml does not have it; remove it: "
+        "prefect deployment delete 'me/gone'",
+    ]
+    assert differences("me", wanted, wanted) == []
+
+
+def test_an_active_schedule_without_a_planned_run_is_no_good_news() -> None:
+    active = Deployment({"x": Schedule("cron", True)}, "p")
+    assert when("a", active, []).startswith("no run is planned, though its schedule is active (cron)")
+    assert "set `active: true`" in when("a", Deployment({"x": Schedule("cron", False)}, "p"), [])
+    assert when("a", Deployment({}, "p"), []).startswith("when asked: prefect deployment run '")
