@@ -226,7 +226,9 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
         assert fault in bodies[0]
         assert f"runs/flow-run/{failing}" in bodies[0]
     assert deployed.run(killed)["state"]["name"] == "Running"  # nobody could tell; the automation will, in ten minutes
-    tracked = httpx.post(f"http://{flows.mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}).json()["runs"]
+    tracked = httpx.post(f"http://{flows.mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}).json()[
+        "runs"
+    ]
     assert {run["info"]["status"] for run in tracked} == {"FINISHED"}
     check_ghosts(flows, project, monkeypatch)
 
