@@ -65,13 +65,14 @@ class Runner:
 
     Args:
         folder: of the sweep.
-        name: of the sweep.
+        said: its file.
         identity: of the sweep in tracking.
         environment: of the processes.
     """
 
-    def __init__(self, folder: Path, name: str, identity: str, environment: Mapping[str, str]) -> None:
-        self.folder, self.name, self.identity = folder, name, identity
+    def __init__(self, folder: Path, said: Sweep, identity: str, environment: Mapping[str, str]) -> None:
+        self.folder, self.name, self.identity = folder, said.name, identity
+        self._data = ["--data", said.said.data] if said.said.data else []
         self._environment = dict(environment)
         self._running: set[subprocess.Popen[str]] = set()
         self._guard = threading.Lock()
@@ -92,7 +93,17 @@ class Runner:
             The exit code, and the last lines of output.
         """
         write_yaml(self.params_file(point), dict(point.params))
-        command = [sys.executable, "-m", "cli", "run", "--wait", "--params", str(self.params_file(point)), *targets]
+        command = [
+            sys.executable,
+            "-m",
+            "cli",
+            "run",
+            "--wait",
+            "--params",
+            str(self.params_file(point)),
+            *self._data,
+            *targets,
+        ]
         tail: deque[str] = deque(maxlen=LAST_LINES)
         with self._guard:
             if self._stopped:
@@ -168,7 +179,7 @@ def _sweep(file: Path, workers: int | None) -> State[Any]:
     folder.mkdir(parents=True, exist_ok=True)
     workers = workers or default_workers(PROJECT)
     with claim_folder(folder, wait=True), warm_process(PROJECT) as warm:
-        runner = Runner(folder, said.name, _identity(folder), {**os.environ, **warm})
+        runner = Runner(folder, said, _identity(folder), {**os.environ, **warm})
         write_yaml(folder / "sweep.yaml", said.said.model_dump(mode="json", exclude_none=True))
         tracked = said.shared["tracking"]["store"] != "none" and not why_untracked()
         if tracked:

@@ -25,6 +25,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from cli.checks import say_all
+from cli.paths import settle_paths
+from cli.sets import faults_of_sets
 from knowtune.common.errors import Problem, UserError, nearest, raise_gathered
 from knowtune.common.files import text_digest
 from stages.core.faults import faults_of
@@ -64,6 +67,7 @@ class SweepFile(Section):
     """The shape of the file."""
 
     params: Line = str(PARAMS)
+    data: Line | None = None  # the folder that DATA/ stands for in a preset
     grid: Annotated[dict[str, Values], Field(min_length=1)] | None = None
     study: StudyOptions | None = None
     space: Annotated[dict[str, Range | Values], Field(min_length=1)] | None = None
@@ -145,6 +149,8 @@ def read_sweep(path: Path) -> Sweep:
     said = SweepFile.model_validate(raw)
     shared = read_yaml(Path(said.params))
     raise_gathered(said.params, faults_of(shared, deep=False))
+    settled = settle_paths(say_all(shared), Path.cwd(), Path(said.data) if said.data else None, said.params)
+    raise_gathered(said.params, faults_of_sets(settled, Path.cwd()))
     sweep = Sweep(path.stem, Path(said.params), shared, said)
     unknown = _unknown_paths(sweep)
     rest = _faults_of_values(sweep, without={problem.where for problem in unknown})
@@ -268,6 +274,10 @@ def refuse_name(path: Path) -> None:
     Raises:
         UserError: it has other signs than letters, digits, - and _.
     """
+    if not path.name:
+        raise UserError(
+            "no file of a sweep is named: make sweep GRID=rank.yaml; docs/guide/sweeps.md says what it holds"
+        )
     if not path.stem.replace("-", "").replace("_", "").isalnum():
         raise UserError(
             f"{path}: got the name {path.stem!r}; allowed: letters, digits, - and _, for a folder is named so"

@@ -68,6 +68,7 @@ objective: lora.generalization
         ("study: {trials: 2}\nspace: {threads: {low: 2, high: 1}}\nobjective: lora.known", "low below high"),
         ("study: {trials: 0}\nspace: {threads: [1]}\nobjective: lora.known", "study.trials: got 0"),
         ("grid: {threads: [1]}\nparams: nowhere.yaml", "nowhere.yaml: no such file"),
+        ("grid: {threads: [1]}\nparams: presets/pararel.yaml", "say which: DATA=folder"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(sweep: Callable[[str], Sweep], text: str, words: str) -> None:
@@ -86,6 +87,11 @@ def test_what_an_anchor_shares_is_each_places_own() -> None:
 def test_a_path_is_called_by_as_little_as_tells_it_apart() -> None:
     paths = ["runs.a.options.rank", "runs.b.options.rank", "threads", "training.epochs"]
     assert list(short_names(paths).values()) == ["a.options.rank", "b.options.rank", "threads", "epochs"]
+
+
+def test_no_name_at_all_is_answered_by_an_example() -> None:
+    with pytest.raises(UserError, match="make sweep GRID=rank"):
+        refuse_name(Path())
 
 
 def test_a_name_that_is_no_folders_is_refused() -> None:
