@@ -104,7 +104,12 @@ def refresh(project: Path, *, wait: bool = False) -> bool:
         UserError: see `audit`.
     """
     folder = project.resolve()
-    if read_champion(folder / FOLDER) is None or not any(_other_examples(folder, folder / FOLDER / RESULTS)):
+    promote = load_params(folder / PARAMS).promote
+    if (
+        promote is None
+        or read_champion(folder / FOLDER, promote.model) is None
+        or not any(_other_examples(folder, folder / FOLDER / RESULTS))
+    ):
         return False
     audit(folder, record=True, wait=wait)
     return True
@@ -155,7 +160,7 @@ def _evaluate(folder: Path, found: Fetched, recorded: Mapping[str, Any], top: Pa
 def _differences_here(folder: Path, found: Fetched, recorded: Mapping[str, Any]) -> Iterator[str]:
     """Say where this folder is not what the champion was made with, and what the gate compares with is not it."""
     try:
-        known = read_champion(folder / FOLDER)
+        known = read_champion(folder / FOLDER, found.version.name)
     except UserError as error:
         yield str(error)
         known = None

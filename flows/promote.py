@@ -95,7 +95,7 @@ def promote(project: Path, *, dry_run: bool = False, wait: bool = False) -> Prom
                 _crown(registry, known, folder)  # of a promotion that was cut short, the rest
             reason = f"{candidate.title} is the champion already, version {number}"
             return Promotion(False, number, _number(registry, "previous"), reason)
-        _require_same(champion, folder)
+        _require_same(champion, registry.name, folder)
         require_sound(folder)
         if dry_run:
             what = f"version {known.number}" if known else "a new version"
@@ -173,9 +173,9 @@ def _require_right(version: Version, params: Params) -> None:
         )
 
 
-def _require_same(champion: Version | None, folder: Path) -> None:
+def _require_same(champion: Version | None, model: str, folder: Path) -> None:
     """Refuse a verdict that is on another champion than the registry's."""
-    known = read_champion(folder / FOLDER)
+    known = read_champion(folder / FOLDER, model)
     compared = None if known is None else known["version"]
     if compared != (champion.number if champion else None):
         heal = (
@@ -253,8 +253,8 @@ def _crown(registry: Registry, version: Version, folder: Path) -> None:
             registry.point("champion", version.number)
         known: Mapping[str, Any] = {}
         with suppress(UserError):  # a damaged one is written anew
-            known = read_champion(folder / FOLDER) or {}
-        if (known.get("model"), known.get("version")) != (registry.name, version.number):
+            known = read_champion(folder / FOLDER, registry.name) or {}
+        if known.get("version") != version.number:
             install_champion(record / FOLDER, folder / FOLDER, registry.name, version.number)
 
 

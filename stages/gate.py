@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.evaluation.gate import NONE, no_verdict
     from stages.core.champion import read_champion
 
-    champion = read_champion(args.champion)
+    champion = None if params.promote is None else read_champion(args.champion, params.promote.model)
     if params.promote is None:
         verdict = no_verdict("params.yaml has no section `promote`")
     else:

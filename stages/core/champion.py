@@ -30,14 +30,18 @@ def ensure_champion(folder: Path) -> None:
         write_json(folder / CARD, {})
 
 
-def read_champion(folder: Path) -> dict[str, Any] | None:
-    """Read the champion's card; None where there is no champion.
+def read_champion(folder: Path, model: str) -> dict[str, Any] | None:
+    """Read the champion's card; None where there is no champion of this model.
+
+    Args:
+        folder: the champion's.
+        model: name in the registry: that of another model is no champion here.
 
     Raises:
         UserError: the folder is damaged.
     """
     card = read_card(folder / CARD, {})
-    if not card:
+    if not card or card.get("model") != model:
         return None
     try:
         card = read_card(folder / CARD, SHAPE)

@@ -138,7 +138,7 @@ def use(registry: Registry) -> None:
     rows = (HERE / "champion/results.jsonl").read_text().splitlines(keepends=True)
     DONE["refreshed"] = [refresh(HERE)]
     fewer = pd.read_json(StringIO("".join(rows[1:])), lines=True)
-    write_champion(HERE / "champion", read_champion(HERE / "champion") or {}, fewer)
+    write_champion(HERE / "champion", read_champion(HERE / "champion", "knowtune") or {}, fewer)
     DONE["refreshed"] += [refresh(HERE), refresh(HERE), len(read_results(HERE / "champion")) == len(rows)]
     DONE["audit state"] = state(registry)["champion"]
     DONE["audit"] = {"differ": found.differ, "equal": found.equal, "all": len(found.recorded)}

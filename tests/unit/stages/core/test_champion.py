@@ -46,18 +46,19 @@ def test_results_come_back_but_for_what_is_not_to_be_learned(numeric: bool, tmp_
 
 def test_there_is_none_at_first_and_a_version_is_installed_over_another(tmp_path: Path) -> None:
     ensure_champion(tmp_path / "champion")
-    assert read_champion(tmp_path / "champion") is None
+    assert read_champion(tmp_path / "champion", "knowtune") is None
     for version in ("1", "2"):
         write_champion(tmp_path / version, CARD, compact(evaluated().head(int(version) * 2), numeric=False))
         install_champion(tmp_path / version, tmp_path / "champion", "knowtune", version)
-        card = read_champion(tmp_path / "champion")
+        card = read_champion(tmp_path / "champion", "knowtune")
         assert card is not None and (card["model"], card["version"]) == ("knowtune", version)
         assert len(read_results(tmp_path / "champion")) == 2 * int(version)
     ensure_champion(tmp_path / "champion")
-    assert read_champion(tmp_path / "champion") == card
+    assert read_champion(tmp_path / "champion", "knowtune") == card
+    assert read_champion(tmp_path / "champion", "another") is None
     (tmp_path / "champion" / RESULTS).write_text("")
     with pytest.raises(UserError, match=r"damaged; `python -m flows.promote --to 2` writes it again"):
-        read_champion(tmp_path / "champion")
+        read_champion(tmp_path / "champion", "knowtune")
 
 
 def test_names_that_stand_twice_are_the_same() -> None:
