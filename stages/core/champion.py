@@ -40,15 +40,16 @@ def read_champion(folder: Path, model: str) -> dict[str, Any] | None:
     Raises:
         UserError: the folder is damaged.
     """
-    card = read_card(folder / CARD, {})
-    if not card or card.get("model") != model:
-        return None
+    card: dict[str, Any] = {}
     try:
+        card = read_card(folder / CARD, {})
+        if not card or card.get("model") != model:
+            return None
         card = read_card(folder / CARD, SHAPE)
-        whole = file_digest(folder / RESULTS) == card["results"]
+        whole_results = file_digest(folder / RESULTS) == card["results"]
     except (UserError, OSError):
-        whole = False
-    if not whole:
+        whole_results = False
+    if not whole_results:
         again = f"`python -m flows.promote --to {card.get('version', 'VERSION')}` writes it again"
         raise UserError(f"{folder}: damaged; {again}")
     return card

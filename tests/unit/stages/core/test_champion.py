@@ -8,6 +8,7 @@ import pytest
 from knowtune.common.errors import UserError
 from knowtune.merging.parity import PARITY
 from stages.core.champion import (
+    CARD,
     FOLDER,
     RESULTS,
     compact,
@@ -21,7 +22,7 @@ from stages.core.pipeline import read_stages
 from stages.gate import PARITY as OF_THE_GATE
 
 ROOT = Path(__file__).resolve().parents[4]
-CARD = {"run": "kept", "seed": 1, "task": {"kind": "knowledge"}, "base_digest": "b", "weights_digest": "w"}
+KEPT = {"run": "kept", "seed": 1, "task": {"kind": "knowledge"}, "base_digest": "b", "weights_digest": "w"}
 
 
 def evaluated() -> pd.DataFrame:
@@ -35,7 +36,7 @@ def evaluated() -> pd.DataFrame:
 
 @pytest.mark.parametrize("numeric", [False, True])
 def test_results_come_back_but_for_what_is_not_to_be_learned(numeric: bool, tmp_path: Path) -> None:
-    write_champion(tmp_path, CARD, compact(evaluated(), numeric=numeric))
+    write_champion(tmp_path, KEPT, compact(evaluated(), numeric=numeric))
     column = "loss" if numeric else "correct"
     wanted = evaluated()[lambda rows: rows["kind"] != "locality"][["id", "fact", "kind", "seed", column]]
     found = read_results(tmp_path)[["id", "fact", "kind", "seed", column]]
@@ -48,7 +49,7 @@ def test_there_is_none_at_first_and_a_version_is_installed_over_another(tmp_path
     ensure_champion(tmp_path / "champion")
     assert read_champion(tmp_path / "champion", "knowtune") is None
     for version in ("1", "2"):
-        write_champion(tmp_path / version, CARD, compact(evaluated().head(int(version) * 2), numeric=False))
+        write_champion(tmp_path / version, KEPT, compact(evaluated().head(int(version) * 2), numeric=False))
         install_champion(tmp_path / version, tmp_path / "champion", "knowtune", version)
         card = read_champion(tmp_path / "champion", "knowtune")
         assert card is not None and (card["model"], card["version"]) == ("knowtune", version)
@@ -58,6 +59,9 @@ def test_there_is_none_at_first_and_a_version_is_installed_over_another(tmp_path
     assert read_champion(tmp_path / "champion", "another") is None
     (tmp_path / "champion" / RESULTS).write_text("")
     with pytest.raises(UserError, match=r"damaged; `python -m flows.promote --to 2` writes it again"):
+        read_champion(tmp_path / "champion", "knowtune")
+    (tmp_path / "champion" / CARD).write_text("{")
+    with pytest.raises(UserError, match=r"damaged; `python -m flows.promote --to VERSION` writes it again"):
         read_champion(tmp_path / "champion", "knowtune")
 
 
