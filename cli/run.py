@@ -17,8 +17,6 @@ import psutil
 
 from cli.claim import claim_folder, dvc_at_work
 from cli.objects import sound_objects
-from stages.core.champion import FOLDER as CHAMPION
-from stages.core.champion import ensure_champion
 from stages.core.code import refresh_code
 from stages.core.lock import keep_lock, mend_lock
 from stages.core.params import load_params, read_yaml
@@ -121,7 +119,6 @@ def _prepare(folder: Path, cold: bool) -> Iterator[dict[str, str]]:
     # The validate stage prunes too, but DVC does not run it after a checkout of an earlier params.yaml and dvc.lock.
     prune(folder / "dvc.yaml", folder / "dvc.lock", params)
     refresh_code(folder, params)
-    ensure_champion(folder / CHAMPION)
     print(
         f"{params.threads} threads on {platform.machine()}: equal bytes on this kind of CPU with as many threads; "
         "other CPUs and GPUs give equal metrics within the intervals shown"

@@ -22,6 +22,8 @@ from pydantic import BaseModel
 
 from knowtune.common.errors import UserError
 from knowtune.common.files import parse_json, text_digest, write_json
+from stages.core.champion import FOLDER as CHAMPION
+from stages.core.champion import ensure_champion
 from stages.core.members import FAMILIES, OPTIONAL, REGISTRIES, Section
 from stages.core.pipeline import CHECK, Stage, read_stages
 from stages.core.schema import Params
@@ -122,7 +124,11 @@ class Sources:
 
 
 def refresh_code(folder: Path, params: Params) -> None:
-    """Write the code files of a project or workspace where DVC finds them, before it is asked what has changed."""
+    """Write the code files of a project or workspace where DVC finds them, before it is asked what has changed.
+
+    The champion's folder is no stage's out either, and is made where it is missing.
+    """
+    ensure_champion(folder / CHAMPION)
     (out,) = read_stages(folder)[CHECK].outs
     write_code(folder, folder / out, params)
 

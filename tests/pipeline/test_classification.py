@@ -103,6 +103,9 @@ def classifier(project: Project, tmp_path: Path) -> Project:
         params["filters"] = {"clean": params["filters"]["clean"]}
         params["selections"] = {"clean": params["selections"]["clean"]}
         params["mixtures"] = {"half": {"from": ["lora"], "strategy": "interpolate", "options": {"alpha": 0.5}}}
+        params["promote"] = {
+            "run": "full", "bounds": {"drift": 2.0, "f1": 0.0}, "rejects": {"planted": 1.0, "unreviewed": 0.0},
+        }  # fmt: skip
 
     own = (project.folder / "params.yaml").read_bytes()
     project.change(edit)
@@ -128,6 +131,12 @@ def test_an_encoder_learns_labels(classifier: Project) -> None:
     board = json.loads((data / "report/leaderboard.json").read_text())
     assert board["base"]["drift"]["mean"] == pytest.approx(0, abs=1e-9)
     assert board["base"]["similarity_order"]["mean"] == pytest.approx(1)
+    verdict = json.loads((data / "gate/verdict.json").read_text())
+    assert [check["name"] for check in verdict["checks"]] == [
+        "new", "learned", "drift", "f1", "parity", "planted", "unreviewed",
+    ]  # fmt: skip
+    assert verdict["checks"][1]["text"].startswith("accuracy ")
+    assert {candidate["run"] for candidate in verdict["candidates"]} == {"lora", "full", "half"}
     label, share = majority(data)
     assert list(board) == ["base", "full", "half", "lora", "majority"]
     assert board["majority"]["accuracy"] == {"mean": pytest.approx(share), "half_width": None, "n": 1}
