@@ -169,13 +169,12 @@ def run_flow(
         lines = list(way.lines.values())
         last.append(whole(lines))
         get_run_logger().info(summary(lines))
-        if LOST.is_set():
-            stack.enter_context(
-                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
-            )  # the engine still tries to tell it
-            return last[-1]
         with suppress(httpx.HTTPError, PrefectHTTPStatusError):  # a server that dies now changes no result
-            publish(folder, nodes, lines)
+            if not LOST.is_set():
+                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+                    publish(folder, nodes, lines)
+                return last[-1]
+        stack.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))  # the engine still tries to tell it
         return last[-1]
 
     try:

@@ -28,6 +28,7 @@ RUNS = ("prefect.flow_runs", "prefect.task_runs")
 TRIES = "prefect._internal.concurrency"  # tells how each try to reach a dead server ends
 PATIENCE = 10.0  # seconds for the last lines to reach the server
 PAUSE, MISSES = 2.0, 3  # seconds between questions, and how many without an answer mean that a server has died
+READY, REQUEST = 5.0, 20.0  # seconds that it has to say that it is ready, and to answer a request of Prefect's
 LOST = threading.Event()  # a server has died while a flow ran
 
 
@@ -93,6 +94,7 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
             print(f"no page to watch: no Prefect server answers; {hint}", flush=True)
             url = stack.enter_context(temporary_server(folder))
         updates: dict[Any, Any] = {settings.PREFECT_API_URL: url, settings.PREFECT_CLIENT_MAX_RETRIES: 2}
+        updates[settings.PREFECT_API_REQUEST_TIMEOUT] = REQUEST
         stack.enter_context(settings.temporary_settings(updates))
         stack.enter_context(_quiet_console())
         stack.enter_context(_watch(url))
@@ -116,7 +118,7 @@ def _watch(url: str) -> Iterator[None]:
     def watch() -> None:
         missed = 0
         while missed < MISSES and not ended.wait(PAUSE):
-            missed = 0 if answers(url) else missed + 1
+            missed = 0 if answers(url, "ready", READY) else missed + 1
         if missed == MISSES or not answers(url):  # a flow that ends sooner says it too
             LOST.set()
             logging.getLogger(TRIES).addFilter(lambda record: False)

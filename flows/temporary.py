@@ -76,9 +76,12 @@ def temporary_server(folder: Path) -> Iterator[str]:
                 server.wait()
 
 
-def answers(url: str) -> bool:
-    """Tell whether a Prefect server answers at an API address."""
-    with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+def answers(url: str, question: str = "health", seconds: float = 2) -> bool:
+    """Tell whether a Prefect server answers at an API address; the question "ready" asks its database too."""
+    with (
+        suppress(OSError, urllib.error.URLError),
+        urllib.request.urlopen(f"{url}/{question}", timeout=seconds) as answer,
+    ):
         return bool(answer.status == 200)
     return False
 
