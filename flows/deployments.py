@@ -23,7 +23,7 @@ from prefect.states import Completed, Failed
 
 from cli.overrides import override
 from cli.workspace import PRESETS, known_workspace, open_workspace
-from flows.audit import audit
+from flows.audit import audit, refresh
 from flows.pipeline import RETRY_AFTER, project_name
 from flows.promote import promote
 from flows.remote import bring, find_remote, send
@@ -32,6 +32,7 @@ from flows.states import interruption, worth_another_try
 from flows.sweep import sweep as sweep_flow
 from knowtune.common.errors import TransientError, UserError, unknown
 from knowtune.common.files import text_digest
+from stages.core.champion import FOLDER as CHAMPION
 from stages.core.champion import read_champion
 from stages.core.params import PARAMS, load_params, read_yaml, write_yaml
 
@@ -74,6 +75,8 @@ def nightly(update: list[str] | None = None) -> str:
     """
     folder = Path.cwd()
     text = _finished(_reproduce(folder, (), update=tuple(update or ()), remote=True))
+    if refresh(folder, wait=True):  # the examples are others than the champion was measured on: the gate judges again
+        text = _finished(_reproduce(folder, (), remote=True))
     return f"{text}; {_good(crown(folder, return_state=True)).message}"
 
 
@@ -85,7 +88,8 @@ def weekly(record: bool = False) -> str:
         record: let what is measured now be what the gate compares with.
     """
     folder = Path.cwd()
-    if read_champion(folder) is None:
+    rules = load_params(folder / PARAMS).promote
+    if rules is None or read_champion(folder / CHAMPION, rules.model) is None:
         return "there is no champion yet; `nightly` makes one once the gate lets a model through"
     audited = audit(folder, record=record, wait=True)
     if audited.differ:

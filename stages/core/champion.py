@@ -40,6 +40,8 @@ def read_champion(folder: Path, model: str) -> dict[str, Any] | None:
     Raises:
         UserError: the folder is damaged.
     """
+    if not (folder / CARD).is_file():
+        return None
     card: dict[str, Any] = {}
     try:
         card = read_card(folder / CARD, {})
