@@ -22,16 +22,16 @@ from tests.flows.conftest import ROOT, Flow, Runner, is_stage
 from tests.pipeline.conftest import Project
 
 PATIENCE = 240.0  # seconds
-SOON = 8  # seconds until the schedule of a test fires, counted from before it is deployed
+SOON = 10  # seconds until the schedule of a test fires, counted from before it is deployed; else a minute later
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def deploy(flows: Runner, project: Project, *arguments: str) -> str:
-    """Deploy the project's own prefect.yaml, its nightly run once a day from a few seconds on."""
+    """Deploy the project's own prefect.yaml, its nightly run once a minute from a few seconds on."""
     wanted = read_yaml(ROOT / "prefect.yaml")
     (nightly,) = (one for one in wanted["deployments"] if one["name"] == "nightly")
     start = datetime.now(UTC) + timedelta(seconds=SOON)
-    nightly["schedules"] = [{"slug": "soon", "interval": 86400, "anchor_date": start.isoformat(), "timezone": "UTC"}]
+    nightly["schedules"] = [{"slug": "soon", "interval": 60, "anchor_date": start.isoformat(), "timezone": "UTC"}]
     write_yaml(project.folder / "prefect.yaml", wanted)
     command = [sys.executable, "-m", "flows.deploy", *arguments]
     done = subprocess.run(
@@ -75,14 +75,16 @@ class Deployed:
         return dict(httpx.get(f"{self.api}/flow_runs/{run}").json())
 
     def first(self) -> str:
-        """Wait until a schedule has started a run, and return its id."""
+        """Wait until a schedule has started a run, pause its deployment, and return the run's id."""
         body = {"flows": {"name": {"any_": [self.name]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
 
         def running() -> list[dict[str, Any]]:
             runs = httpx.post(f"{self.api}/flow_runs/filter", json=body).json()
             return [run for run in runs if run["deployment_id"]]
 
-        return str(until(running)[0]["id"])
+        run = until(running)[0]
+        until(lambda: post_again(f"{self.api}/deployments/{run['deployment_id']}/pause_deployment", {}))
+        return str(run["id"])
 
     def end(self, run: str) -> tuple[str, str]:
         """Wait until a run has ended; return its state and what it says."""

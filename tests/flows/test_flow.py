@@ -188,7 +188,8 @@ def test_flows_name_no_stage(path: Any) -> None:
 
 
 def change_much(params: dict[str, Any]) -> None:
-    params["promote"] = {**read_yaml(ROOT / "params.yaml")["promote"], "run": "short"}
+    promote = read_yaml(ROOT / "params.yaml")["promote"]
+    params["promote"] = {**promote, "run": "short", "bounds": {**promote["bounds"], "numbers": 0.3}}
     params["tracking"]["store"] = "mlflow"
     params["runs"]["short"]["seeds"] = [5]
     params["runs"]["long"] = {**params["runs"]["long"], "seeds": [5], "training": {"epochs": 40}}
@@ -202,7 +203,7 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
     deployed = Deployed(flows.api, project_name(project.folder))
     with listener() as (url, bodies):
         output = deploy(flows, project, "--notify", make_block(flows.api, url))
-        assert re.search(r"^  nightly      next 20\S+ \S+ .*every 1 day", output, re.MULTILINE), output
+        assert re.search(r"^  nightly      next 20\S+ \S+ .*every 0:01:00", output, re.MULTILINE), output
         assert f"on-demand    when asked: prefect deployment run '{deployed.name}/on-demand'" in output
         killed = deployed.first()
         kill_worker(flows, project)
@@ -226,23 +227,23 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
         assert fault in bodies[0]
         assert f"runs/flow-run/{failing}" in bodies[0]
     assert deployed.run(killed)["state"]["name"] == "Running"  # nobody could tell; the automation will, in ten minutes
-    tracked = httpx.post(f"http://{flows.mlflow}/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"]}).json()[
-        "runs"
-    ]
-    assert {run["info"]["status"] for run in tracked} == {"FINISHED"}
+    search = f"http://{flows.mlflow}/api/2.0/mlflow/runs/search"
+    tracked = httpx.post(search, json={"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}).json()
+    assert "train@long seed-5" in {run["info"]["run_name"] for run in tracked["runs"]}
     check_ghosts(flows, project, monkeypatch)
 
 
 def check_ghosts(flows: Runner, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A schedule and a deployment that were taken out of the file go on, and are named."""
     monkeypatch.chdir(project.folder)
-    wanted = read_deployments()
+    wanted, name = read_deployments(), project_name(project.folder)
     with temporary_settings({PREFECT_API_URL: flows.api}), get_client(sync_client=True) as client:
-        assert differing(client, wanted) == []
+        assert differing(client, wanted) == [
+            f"nightly: paused on the server; `prefect deployment resume '{name}/nightly'`"
+        ]
         del wanted["on-demand"]
         wanted["nightly"] = Deployment({}, "knowtune")
         ghosts = differing(client, wanted)
-    name = project_name(project.folder)
-    assert ghosts[0].startswith("nightly: schedule soon: a ghost (every 1 day, 0:00:00, counted from")
-    assert f"prefect deployment schedule delete '{name}/nightly'" in ghosts[0]
-    assert ghosts[1].endswith(f"remove it: prefect deployment delete '{name}/on-demand'")
+    assert ghosts[1].startswith("nightly: schedule soon: a ghost (every 0:01:00, counted from")
+    assert f"prefect deployment schedule delete '{name}/nightly'" in ghosts[1]
+    assert ghosts[2].endswith(f"remove it: prefect deployment delete '{name}/on-demand'")
