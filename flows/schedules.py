@@ -164,7 +164,8 @@ def described(schedule: Any) -> str:
     if hasattr(schedule, "interval"):
         anchor = schedule.anchor_date.astimezone(UTC)
         return f"every {schedule.interval}, counted from {anchor:%Y-%m-%d %H:%M:%S} UTC, {zone}"
-    return f"{schedule.rrule}, {zone}"
+    rules = [line for line in str(schedule.rrule).splitlines() if not line.startswith("DTSTART")]  # the server adds one
+    return f"{' '.join(rules)}, {zone}"
 
 
 def differences(project: str, wanted: Mapping[str, Deployment], present: Mapping[str, Deployment]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flows.deploy import when
-from flows.schedules import Deployment, Schedule, differences, read_deployments
+from flows.schedules import Deployment, Schedule, described, differences, read_deployments
 from knowtune.common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +68,12 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "deployments: got 'nightly' twice; allowed: names of their own",
     ):
         assert line in text
+
+
+def test_a_rule_is_told_as_the_file_has_it_though_the_server_adds_a_start() -> None:
+    rule = "FREQ=MONTHLY;BYMONTHDAY=1"
+    sent, kept = (SimpleNamespace(rrule=text, timezone="UTC") for text in (rule, f"DTSTART:20200101T000000\n{rule}"))
+    assert described(sent) == described(kept) == f"{rule}, UTC"
 
 
 def test_ghosts_and_other_differences_are_named_with_what_to_do() -> None:
