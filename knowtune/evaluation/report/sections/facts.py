@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_RELATIONS = 40  # lines of a table
-MOST_ROWS = 2000  # that can be looked through; all are in data/evaluated
+MOST_ROWS = 2000  # that can be looked through; all are in what the evaluation wrote
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # seeds that are right, of at most 35
 NEW, KNOWN = "generalisation", "locality"
 KINDS = {"reliability": "new, as trained", NEW: "new, other wording", KNOWN: "known before"}
