@@ -22,6 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the verdict as it is on disk")
 
 
+def summary(folder: Path) -> str | None:
+    """Read the verdict's sentence; None where no gate has judged a model.
+
+    Args:
+        folder: the project or a workspace.
+    """
+    path = folder / project_out(STAGE)
+    verdict = read_card(path, SHAPE, STAGE) if path.is_file() else {"candidates": []}
+    return str(verdict["summary"]) if verdict["candidates"] else None
+
+
 def show_verdict(folder: Path, *, as_json: bool) -> int:
     """Print the verdict.
 

@@ -145,7 +145,7 @@ def report_folder() -> Path:
 
 
 def show(folder: Path) -> None:
-    """Print the leaderboard of the last finished run and where its report lies.
+    """Print the leaderboard of the last finished run, what the gate says of it, and where its report lies.
 
     Raises:
         UserError: nothing has been run here yet.
@@ -154,6 +154,7 @@ def show(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from cli.gate import summary
     from knowtune.common.errors import UserError
 
     report = folder / report_folder()
@@ -175,6 +176,8 @@ def show(folder: Path) -> None:
     print("mean ± 95 % interval over seeds" + (f"; {rest} more columns in the report" if rest else ""))
     for caution in (line for line in lines if line.startswith(CAUTION)):
         print(caution)
+    if (answer := summary(folder)) is not None:
+        print(answer)
     print(f"report: {os.path.relpath(report / 'index.html')}")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from knowtune.common.errors import UserError
 from knowtune.common.secrets import mask
 from stages.tracking.addresses import name_of
-from stages.tracking.store import in_words, open_store
+from stages.tracking.store import at_home, in_words, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -137,9 +137,11 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             card = release.card if len(release.card) <= LONGEST_CARD else f"{release.card[:LONGEST_CARD]}…"
-            made = self.client.create_model_version(
-                self.name, release.model, release.run, tags, description=card, model_id=release.model.rpartition("/")[2]
-            )
+            number = release.model.rpartition("/")[2]
+            with at_home(self.client):
+                made = self.client.create_model_version(
+                    self.name, release.model, release.run, tags, description=card, model_id=number
+                )
             return self._version(made, self._aliases())
 
     def point(self, alias: str, number: str) -> None:

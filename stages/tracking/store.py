@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from knowtune.common.secrets import mask
@@ -53,17 +53,27 @@ def open_store(uri: str | None = None) -> MlflowClient:
     return client
 
 
-@contextmanager
-def never_twice() -> Iterator[None]:
+def never_twice() -> AbstractContextManager[None]:
     """Let MLflow send what makes something new once only: where the answer is lost, we look for it before a new try."""
-    before = os.environ.get(RETRIES)
-    os.environ[RETRIES] = "0"
+    return _setting(RETRIES, "0")
+
+
+def at_home(client: MlflowClient) -> AbstractContextManager[None]:
+    """Let MLflow look up `models:/` addresses in a client's store: else it takes the one of the working folder."""
+    return _setting("MLFLOW_TRACKING_URI", str(client.tracking_uri))
+
+
+@contextmanager
+def _setting(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment inside the context."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        os.environ.pop(RETRIES)
+        os.environ.pop(name)
         if before is not None:
-            os.environ[RETRIES] = before
+            os.environ[name] = before
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:

@@ -165,9 +165,9 @@ def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, data = own_store(project), project.folder / "data"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder / 'mlflow.db'}")
     (tmp_path / "record").mkdir()
-    promoted(project, store, tmp_path / "record")
+    promoted(project, store, tmp_path / "record")  # into the client's store, not the one of the working folder
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.folder / 'mlflow.db'}")
     models = {m.name: m for m in store.client.search_logged_models([store.experiment], max_results=200)}
     store.client.create_registered_model("toy")
     for number, name in enumerate(("lora-seed-0", "prefix-seed-0"), 1):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,12 @@ def test_show_prints_cautions_and_cells_as_they_are(tmp_path: Path, capsys: pyte
     row = "| majority | always '[red]a\\|b' | – | 4 % | – |\n"
     text = f"{table}{row}\n- one: a metric\n\nCaution: it says little.\n"
     (tmp_path / "data/report/leaderboard.md").write_text(text, encoding="utf-8")
+    (tmp_path / "data/gate").mkdir()
+    verdict = {"verdict": "ship", "summary": "ship it", "checks": [], "candidates": [{"run": "it"}]}
+    (tmp_path / "data/gate/verdict.json").write_text(json.dumps(verdict))
     show(tmp_path)
     output = capsys.readouterr().out
+    assert "\nship it\nreport: " in output
     assert "always '[red]a|b'" in output
     assert "\nCaution: it says little.\n" in output
 
