@@ -6,31 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowtune.common.errors import UserError
-from knowtune.common.files import read_card
-from stages.core.pipeline import project_out
+from stages.promotion.verdict import SHIP, read_verdict
 
 if TYPE_CHECKING:
     import argparse
-
-STAGE, SHIP = "gate", "ship"
-SHAPE = {"verdict": str, "summary": str, "checks": list, "candidates": list}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("--json", action="store_true", help="print the verdict as it is on disk")
-
-
-def summary(folder: Path) -> str | None:
-    """Read the verdict's sentence; None where no gate has judged a model.
-
-    Args:
-        folder: the project or a workspace.
-    """
-    path = folder / project_out(STAGE)
-    verdict = read_card(path, SHAPE, STAGE) if path.is_file() else {"candidates": []}
-    return str(verdict["summary"]) if verdict["candidates"] else None
 
 
 def show_verdict(folder: Path, *, as_json: bool) -> int:
@@ -46,10 +30,7 @@ def show_verdict(folder: Path, *, as_json: bool) -> int:
     Raises:
         UserError: there is no verdict yet.
     """
-    path = folder / project_out(STAGE)
-    if not path.is_file():
-        raise UserError(f"{path}: no verdict yet; `make run` makes it")
-    verdict = read_card(path, SHAPE, STAGE)
+    verdict = read_verdict(folder)
     if as_json:
         print(json.dumps(verdict, indent=2, ensure_ascii=False))
     else:

@@ -154,8 +154,8 @@ def show(folder: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from cli.gate import summary
     from knowtune.common.errors import UserError
+    from stages.promotion.verdict import answer
 
     report = folder / report_folder()
     path = report / "leaderboard.md"
@@ -176,8 +176,8 @@ def show(folder: Path) -> None:
     print("mean ± 95 % interval over seeds" + (f"; {rest} more columns in the report" if rest else ""))
     for caution in (line for line in lines if line.startswith(CAUTION)):
         print(caution)
-    if (answer := summary(folder)) is not None:
-        print(answer)
+    if (verdict := answer(folder)) is not None:
+        print(verdict)
     print(f"report: {os.path.relpath(report / 'index.html')}")
 
 

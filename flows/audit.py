@@ -9,9 +9,7 @@ judged on the same examples, where these have changed.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +21,11 @@ from cli.claim import claim_folder
 from cli.workspace import add_arguments, open_workspace, params_file
 from flows.promote import quiet
 from knowtune.common.errors import UserError
-from knowtune.common.files import read_card, read_json, read_rows, write_json
+from knowtune.common.files import read_json, read_rows, write_json
 from knowtune.common.secrets import mask_output
 from stages.core.champion import CARD, FOLDER, RESULTS, compact, read_champion, write_champion
 from stages.core.params import PARAMS, load_params
-from stages.core.pipeline import read_stages
-from stages.tracking.reproduction import OFF, VARIABLE
+from stages.promotion.measuring import base_digest, evaluate, other_examples
 
 if TYPE_CHECKING:
     from stages.tracking.fetching import Fetched
@@ -82,7 +79,7 @@ def audit(project: Path, *, record: bool = False, wait: bool = False) -> Audit:
     found = fetch(registry, version, folder / PLACE)
     recorded = read_json(found.record / FOLDER / CARD)
     with claim_folder(folder, wait=wait), TemporaryDirectory(dir=_work(folder)) as top:
-        evaluated = _evaluate(folder, found, recorded, Path(top))
+        evaluated = evaluate(folder, found, recorded, Path(top))
         metrics = read_json(evaluated / "metrics.json")["seeds"][str(recorded["seed"])]
         examples = read_rows(evaluated / "examples.jsonl")
         differ = [*_differences_here(folder, found, recorded), *_compare(metrics, recorded["metrics"])]
@@ -108,7 +105,7 @@ def refresh(project: Path, *, wait: bool = False) -> bool:
     if (
         promote is None
         or read_champion(folder / FOLDER, promote.model) is None
-        or not any(_other_examples(folder, folder / FOLDER / RESULTS))
+        or not any(other_examples(folder, folder / FOLDER / RESULTS))
     ):
         return False
     audit(folder, record=True, wait=wait)
@@ -122,41 +119,6 @@ def _work(folder: Path) -> Path:
     return work
 
 
-def _evaluate(folder: Path, found: Fetched, recorded: Mapping[str, Any], top: Path) -> Path:
-    """Evaluate the champion by the stage that evaluates a run, outside of DVC.
-
-    Returns:
-        The folder of results.
-
-    Raises:
-        UserError: it cannot be evaluated; says why, in the stage's words.
-    """
-    merged = top / "merged"
-    merged.mkdir()
-    (merged / f"seed-{recorded['seed']}").symlink_to(found.model.resolve())
-    stages = read_stages(folder)
-    outs = {Path(out).stem: out for out in stages["prepare"].outs}
-    baseline = str(Path(stages["baseline"].outs[0]).parent)
-    places = {
-        "--name": recorded["run"],
-        "--merged": str(merged),
-        "--base": stages["base"].outs[0],
-        "--test": outs["test"],
-        "--retention": outs["retention"],
-        "--baseline": baseline,
-        "--out": str(top / "evaluated"),
-    }
-    absent = [path for path in (*outs.values(), stages["base"].outs[0], baseline) if not (folder / path).exists()]
-    if absent:
-        raise UserError(f"{absent[0]}: is not here; `dvc pull` or `make run` brings what a model is evaluated with")
-    command = [sys.executable, "-m", "stages.evaluate", *(word for pair in places.items() for word in pair)]
-    environment = {**os.environ, VARIABLE: OFF}
-    done = subprocess.run(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"{found.version.uri} cannot be measured: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return top / "evaluated"
-
-
 def _differences_here(folder: Path, found: Fetched, recorded: Mapping[str, Any]) -> Iterator[str]:
     """Say where this folder is not what the champion was made with, and what the gate compares with is not it."""
     try:
@@ -167,20 +129,12 @@ def _differences_here(folder: Path, found: Fetched, recorded: Mapping[str, Any])
     compared = None if known is None else known["version"]
     if compared != found.version.number:
         yield f"{FOLDER}/ says version {compared or '(none)'}, and the registry's champion is {found.version.number}"
-    base = read_card(folder / read_stages(folder)["base"].outs[0] / "base.json", {"digest": str})["digest"]
+    base = base_digest(folder)
     if base != recorded["base_digest"]:
         yield f"the base has the digest {base[:12]}, and the champion's had {recorded['base_digest'][:12]}"
-    new, gone = _other_examples(folder, found.record / FOLDER / RESULTS)
+    new, gone = other_examples(folder, found.record / FOLDER / RESULTS)
     if new or gone:
         yield f"it was promoted on other examples: {new} are new, {gone} are gone; --record measures it on these"
-
-
-def _other_examples(folder: Path, results: Path) -> tuple[int, int]:
-    """Count the examples to be learned that results do not have, and those that only the results have."""
-    test = next(out for out in read_stages(folder)["prepare"].outs if Path(out).stem == "test")
-    now, measured = read_rows(folder / test), set(read_rows(results)["id"])
-    ids = set(now[now["kind"] != "locality"]["id"])
-    return len(ids - measured), len(measured - ids)
 
 
 def _compare(metrics: Mapping[str, float], recorded: Mapping[str, float]) -> Iterator[str]:

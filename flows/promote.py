@@ -21,15 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from cli.claim import claim_folder
 from cli.workspace import add_arguments, open_workspace, params_file
-from flows.candidate import (
-    Candidate,
-    card_of,
-    read_candidate,
-    read_verdict,
-    require_sound,
-    tags_of,
-    write_champion_of,
-)
 from flows.git import changes_of, commit_of, untracked_in
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_json
@@ -37,6 +28,15 @@ from knowtune.common.secrets import mask_output
 from stages.core.champion import FOLDER, install_champion, read_champion
 from stages.core.params import load_params
 from stages.core.schema import Params
+from stages.promotion.candidate import (
+    Candidate,
+    card_of,
+    read_candidate,
+    require_sound,
+    tags_of,
+    write_champion_of,
+)
+from stages.promotion.verdict import read_verdict
 from stages.runner.warm import QUIET
 
 if TYPE_CHECKING:

@@ -126,7 +126,7 @@ def check_failure(flow: Flow) -> None:
     assert message == f"{message.partition(chr(10))[0]}\n\n{tasks['train@bad']['state']['message']}\n\n" + (
         "What is finished is kept: mend this, and run the same command again."
     )
-    assert "1 failed, 3 not run" in message
+    assert "1 failed, 4 not run" in message
     assert "NotADirectoryError" in message
     assert "exited with 1" in message
     assert message in flow.output

@@ -260,8 +260,8 @@ def test_a_newcomer_finds_data_base_params_and_results(recorded: Project, store:
     assert parent.data.params["runs.lora.options.rank"] == "2"
     sources = {found.dataset.name: found.dataset.digest for found in parent.inputs.dataset_inputs}
     stages = locked(recorded)
-    read = md5s(stages["prepare"]["deps"]) | md5s(stages["retention@numbers"]["deps"])
-    assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl", SET)}
+    read = md5s(stages["prepare"]["deps"]) | md5s(stages["retention@numbers"]["deps"]) | md5s(stages["gate"]["deps"])
+    assert sources == {name: read[name] for name in ("data/raw", "data/raw/text.jsonl", SET, "champion")}
     card = json.loads((recorded.folder / "data/base/base.json").read_text())
     assert (parent.data.tags["base"], parent.data.tags["base_digest"]) == (card["identity"], card["digest"])
     assert (recorded.folder / "data/report/leaderboard.md").read_text() in parent.data.tags["mlflow.note.content"]

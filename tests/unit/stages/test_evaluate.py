@@ -54,7 +54,7 @@ def test_a_mixture_stands_beside_the_base_with_its_curve(base: Base, folder: Pat
     assert metrics["curve"] == CURVE.to_dict("records")
     assert metrics["summary"]["kl_to_base"]["mean"] > 0
     assert {"kl", "num_tokens", "seed"} <= set(read_rows(out / "texts.jsonl"))
-    (model,) = report._models(argparse.Namespace(evaluated=folder / "evaluated"), params, with_examples=False)
+    (model,) = report._models(argparse.Namespace(evaluated=folder / "evaluated"), params)
     assert model.interpolation is not None
     assert model.interpolation[CURVE.columns].equals(CURVE)
 

@@ -138,7 +138,7 @@ def test_every_model_is_measured_and_an_added_set_costs_that_set_alone(base: Bas
 def test_the_report_has_a_column_of_each(base: Base, folder: Path) -> None:
     params = settings()
     run_all(base, params)
-    (model,) = report._models(argparse.Namespace(evaluated=folder / "data/evaluated"), params, with_examples=False)
+    (model,) = report._models(argparse.Namespace(evaluated=folder / "data/evaluated"), params)
     assert set(model.entry.summary) > set(SETS)
     assert set(model.retained) == set(SETS)
     of_base = report._baseline(folder / "data/baseline", params)

@@ -16,11 +16,11 @@ from stages.core.champion import compact, write_champion
 from stages.core.params import load_params
 from stages.core.pipeline import CHECK, PROJECT, Stage, read_stages
 from stages.core.schema import Params
+from stages.promotion.verdict import GATE
 from stages.tracking.digests import digest, hidden_by
 from stages.tracking.lineage import locked_stages
 from stages.tracking.models import base_folder
 
-GATE = "gate"
 AGAIN = "`make run` brings all up to date and judges again"
 
 
@@ -65,18 +65,6 @@ class Candidate:
         if not (self.model / COMPOSED).is_file():
             return None
         return base_folder(self.folder, read_stages(self.folder)["base"].outs)
-
-
-def read_verdict(folder: Path) -> dict[str, Any]:
-    """Read the gate's verdict.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = folder / read_stages(folder)[GATE].outs[0]
-    if not path.is_file():
-        raise UserError(f"{path}: no verdict yet; `make run` makes it")
-    return read_card(path, {"verdict": str, "summary": str, "checks": list}, GATE)
 
 
 def read_candidate(folder: Path, verdict: Mapping[str, Any]) -> Candidate:
