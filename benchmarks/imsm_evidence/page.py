@@ -36,12 +36,17 @@ from knowtune.common.statistics import mean_interval
 
 def write_page(work: Path, docs: Path) -> None:
     """Write the page."""
-    results = read_results(work, PARTS, METHODS)
+    results = results_in(work)
     if not results:
         raise SystemExit(f"{work}: no comparison is finished yet; three seeds are needed")
     draw_frontier(results, docs / "images" / "evidence-imsm.svg", METHODS)
     draw_gates(results, DRAWN, docs / "images" / "evidence-imsm-gates.svg")
     markdown.write_page(docs / "evidence-imsm.md", lines(results))
+
+
+def results_in(work: Path) -> list[TaskResults]:
+    """Read what is finished."""
+    return read_results(work, PARTS, METHODS)
 
 
 def lines(results: Sequence[TaskResults]) -> Iterator[str]:

@@ -19,6 +19,9 @@ from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.markdown import page_text
 from benchmarks.evidence.materials import Material
 from benchmarks.evidence.store import read_latest
+from benchmarks.imsm_evidence import page as imsm_page
+from benchmarks.methods_evidence import page as methods_page
+from benchmarks.methods_evidence import results as methods_results
 from benchmarks.preserve_evidence import page as preserve_page
 from benchmarks.preserve_evidence import results as preserve_results
 from benchmarks.selection_evidence import bench as selection_bench
@@ -52,19 +55,24 @@ def test_the_page_on_selections_follows_from_the_records() -> None:
     assert without_versions(without_overlaps(text)) == without_versions(without_overlaps(written))
 
 
-def test_the_page_on_beacons_follows_from_the_records() -> None:
-    work = ROOT / "benchmarks/beacons_evidence/finished"
-    text = page_text(beacons_page.lines(beacons_results.read_results(work)))
-    assert without_versions(text) == without_versions((ROOT / "docs/evidence-beacons.md").read_text(encoding="utf-8"))
+PAGES = {  # docs/PAGE.md -> what writes it
+    "evidence-beacons": ("beacons", lambda at: beacons_page.lines(beacons_results.read_results(at))),
+    "evidence-preserve": ("preserve", lambda at: preserve_page.lines(preserve_results.read_results(at))),
+    "evidence-methods": ("methods", lambda at: methods_page.lines(methods_results.read_results(at))),
+    "evidence-imsm": ("imsm", lambda at: imsm_page.lines(imsm_page.results_in(at))),
+}
 
 
-def test_the_page_on_preservation_follows_from_the_records() -> None:
-    work = ROOT / "benchmarks/preserve_evidence/finished"
-    text = page_text(preserve_page.lines(preserve_results.read_results(work)))
-    assert without_versions(text) == without_versions((ROOT / "docs/evidence-preserve.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_follows_from_the_records(name: str) -> None:
+    bench, lines = PAGES[name]
+    text = page_text(lines(ROOT / f"benchmarks/{bench}_evidence/finished"))
+    assert without_versions(text) == without_versions((ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["selection_evidence", "beacons_evidence"])
+@pytest.mark.parametrize(
+    "name", ["selection_evidence", "beacons_evidence", "preserve_evidence", "methods_evidence", "imsm_evidence"]
+)
 def test_help(name: str) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

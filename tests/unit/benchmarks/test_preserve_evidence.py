@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -269,9 +267,3 @@ def test_the_peak_counts_what_is_freed_again() -> None:
         held = torch.ones(size, dtype=torch.uint8)
         del held
         assert peak() > 0.9 * size
-
-
-def test_help() -> None:
-    command = [sys.executable, "-m", "benchmarks.preserve_evidence", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "python -m benchmarks.preserve_evidence --work W --page" in done.stdout
