@@ -93,11 +93,11 @@ def main() -> int:
         for i, kill in chosen:
             project = fresh(Path(place) / f"killed-{i}")
             seconds = took(whole)[kill.stage] if kill.stage else total
-            told = killed(project, kill, seconds)
+            outcome = killed(project, kill, seconds)
             fault = run_again(project) if not kill.stage else run_again(project, RUN)
             fault = fault or compare(whole, project)
             good += not fault
-            print(f"{i:3} {kill!s:52} {told:44} {'DIFFERS: ' + fault if fault else 'equal'}", flush=True)
+            print(f"{i:3} {kill!s:52} {outcome:44} {'DIFFERS: ' + fault if fault else 'equal'}", flush=True)
         print(f"equal hashes, and all recorded: {good} of {len(chosen)} (seed {args.seed})")
     return 0 if good == len(chosen) else 1
 
@@ -178,8 +178,8 @@ def below(root: int) -> list[int]:
 def name_of(number: int) -> str:
     """Return the module that a process runs."""
     with suppress(psutil.Error):
-        found = re.search(r" -m (\S+)", " ".join(psutil.Process(number).cmdline()))
-        return found[1] if found else psutil.Process(number).name()
+        module = re.search(r" -m (\S+)", " ".join(psutil.Process(number).cmdline()))
+        return module[1] if module else psutil.Process(number).name()
     return "gone"
 
 

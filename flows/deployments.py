@@ -112,10 +112,10 @@ def on_demand(params: dict[str, Any] | None = None, targets: list[str] | None = 
             the preset of this name, else as params.yaml.
     """
     folder = asked_workspace(params or {}, workspace)
-    asked = (folder / PARAMS).read_bytes()
+    wanted = (folder / PARAMS).read_bytes()
 
     def unchanged() -> None:
-        if (folder / PARAMS).read_bytes() != asked:
+        if (folder / PARAMS).read_bytes() != wanted:
             raise UserError(f"{folder}: while this run waited, another one gave the workspace other params; run again")
 
     return _finished(_reproduce(folder, targets or (), remote=folder == Path.cwd(), check=unchanged))
@@ -244,8 +244,8 @@ def asked_workspace(params: dict[str, Any], workspace: str) -> Path:
     name = workspace or ON_DEMAND.format(text_digest(json.dumps(params, sort_keys=True))[:6])
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"workspace: got {name!r}; allowed: letters, digits, - and _")
-    asked = override(read_yaml(preset if preset.is_file() else PARAMS), params, "params")
+    wanted = override(read_yaml(preset if preset.is_file() else PARAMS), params, "params")
     path = ASKED / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, asked)
+    write_yaml(path, wanted)
     return open_workspace(path, wait=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,21 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from cli.claim import claim_folder
 from cli.workspace import add_arguments, open_workspace, params_file
-from flows.git import changes_of, commit_of, untracked_in
+from flows.record import register
 from knowtune.common.errors import UserError
-from knowtune.common.files import read_json
 from knowtune.common.secrets import mask_output
 from stages.core.champion import FOLDER, install_champion, read_champion
 from stages.core.params import load_params
 from stages.core.schema import Params
-from stages.promotion.candidate import (
-    Candidate,
-    card_of,
-    read_candidate,
-    require_sound,
-    tags_of,
-    write_champion_of,
-)
+from stages.promotion.candidate import read_candidate, require_sound
 from stages.promotion.verdict import read_verdict
 from stages.runner.warm import QUIET
 
@@ -43,9 +34,6 @@ if TYPE_CHECKING:
     from stages.tracking.registry import Registry, Version
 
 EXAMPLE = "python -m flows.promote\n  python -m flows.promote --rollback"
-KEPT = ("params.yaml", "dvc.lock", "dvc.yaml")  # of a record
-VERDICT, CARD, PATCH, TREE, WORKSPACE = "verdict.json", "README.md", "changes.patch", "tree", "workspaces"
-CODE = ("knowtune", "stages")  # that stages run
 
 
 @dataclass(frozen=True)
@@ -100,7 +88,7 @@ def promote(project: Path, *, dry_run: bool = False, wait: bool = False) -> Prom
         if dry_run:
             what = f"version {known.number}" if known else "a new version"
             return Promotion(False, number, _number(registry, "previous"), f"would promote {candidate.title} as {what}")
-        version = known or _register(registry, candidate)
+        version = known or register(registry, candidate)
         registry.point("candidate", version.number)
         _crown(registry, version, folder)
         return Promotion(True, version.number, number, verdict["summary"])
@@ -187,57 +175,6 @@ def _require_same(champion: Version | None, model: str, folder: Path) -> None:
             f"the gate compared with version {compared or '(none)'}, and the registry's champion is "
             f"{champion.number if champion else '(none)'}; {heal}, then `make run` judges again"
         )
-
-
-def _register(registry: Registry, candidate: Candidate) -> Version:
-    """Log the model with its record, and make a version of it."""
-    from stages.tracking.releasing import Contents, log_release
-
-    folder = candidate.folder
-    commit, patch = commit_of(folder), changes_of(folder)
-    tags = tags_of(candidate, commit, bool(patch))
-    if folder.parent.name == WORKSPACE:
-        tags["workspace"] = folder.name
-    text = card_of(candidate, f"models:/{registry.name}@champion")
-    work = folder / ".work"
-    work.mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=work) as top:  # beside the models, so that these need no copy
-        record = Path(top) / "record"
-        record.mkdir()
-        _write_record(candidate, record, text, patch)
-        metrics = read_json(candidate.evaluated / "metrics.json")["seeds"][str(candidate.seed)]
-        contents = Contents(
-            cwd=folder,
-            experiment=candidate.params.tracking.experiment,
-            key=candidate.key,
-            title=candidate.title,
-            model=candidate.model,
-            base=candidate.base,
-            record=record,
-            card=candidate.card,
-            tags=tags,
-            text=text,
-            metrics=metrics,
-        )
-        return registry.register(log_release(registry, contents))
-
-
-def _write_record(candidate: Candidate, record: Path, text: str, patch: str) -> None:
-    """Write what tells a version's story and brings it back: params, lock, verdict, results, card, changed code.
-
-    Below TREE lies what git does not have: new files of code, and the champion that the gate compared with.
-    """
-    for name in KEPT:
-        shutil.copyfile(candidate.folder / name, record / name)
-    (record / VERDICT).write_text(json.dumps(dict(candidate.verdict), indent=2, sort_keys=True), encoding="utf-8")
-    (record / CARD).write_text(text, encoding="utf-8")
-    if patch:
-        (record / PATCH).write_text(patch, encoding="utf-8")
-    for name in untracked_in(candidate.folder, *CODE):
-        (record / TREE / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(candidate.folder / name, record / TREE / name)
-    shutil.copytree(candidate.folder / FOLDER, record / TREE / FOLDER)
-    write_champion_of(candidate, record / FOLDER)
 
 
 def _crown(registry: Registry, version: Version, folder: Path) -> None:

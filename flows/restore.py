@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 
 from cli.workspace import add_arguments, open_workspace, params_file
 from flows.git import add_worktree, apply_patch
-from flows.promote import PATCH, TREE, quiet
+from flows.promote import quiet
+from flows.record import PATCH, TREE
 from knowtune.common.errors import UserError
 from knowtune.common.secrets import mask, mask_output
 from stages.core.params import PARAMS, load_params

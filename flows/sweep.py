@@ -12,13 +12,10 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -38,111 +35,26 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 
 from cli.claim import claim_folder  # noqa: E402
-from cli.sweeping.file import Point, Sweep, read_sweep, refuse_name  # noqa: E402
-from cli.sweeping.shared import EVALUATIONS, Estimate, closure, default_targets, estimate, pieces, stages_of  # noqa: E402
+from cli.sweeping.dry import dry  # noqa: E402
+from cli.sweeping.file import Point, Sweep  # noqa: E402
+from cli.sweeping.read import read_sweep, refuse_name  # noqa: E402
+from cli.sweeping.shared import EVALUATIONS, closure, default_targets, pieces, stages_of  # noqa: E402
 from cli.sweeping.study import source_of  # noqa: E402
 from cli.sweeping.table import PICTURE, TABLE, Result, read_metrics, show, write_results  # noqa: E402
 from flows.graph import lock_entries  # noqa: E402
+from flows.points import Runner  # noqa: E402
 from flows.run import default_workers  # noqa: E402
 from knowtune.common.errors import UserError  # noqa: E402
 from knowtune.common.files import whole  # noqa: E402
-from knowtune.common.secrets import mask, mask_output  # noqa: E402
+from knowtune.common.secrets import mask_output  # noqa: E402
 from stages.core.params import write_yaml  # noqa: E402
 from stages.core.pipeline import PROJECT  # noqa: E402
 from stages.runner.warm import warm_process  # noqa: E402
-from stages.tracking import drain, open_sweep, point_environment, why_untracked  # noqa: E402
+from stages.tracking import drain, open_sweep, why_untracked  # noqa: E402
 
 EXAMPLE = "python -m flows.sweep rank.yaml --dry\n  python -m flows.sweep rank.yaml --workers 2"
 FOLDER = Path("workspaces/sweeps")
-GRACE = 20.0  # seconds that an interrupted point has to end
-LAST_LINES = 20
-CHATTER = ("Stage '", "Updating lock file", "Use `dvc push`", "To track the changes", "> python", "WARNING: 'data/")
 INTERRUPTED = "interrupted; what is finished is kept, the same command goes on from there"
-
-
-class Runner:
-    """Runs points of one sweep as processes, and ends them all.
-
-    Args:
-        folder: of the sweep.
-        said: its file.
-        identity: of the sweep in tracking.
-        environment: of the processes.
-    """
-
-    def __init__(self, folder: Path, said: Sweep, identity: str, environment: Mapping[str, str]) -> None:
-        self.folder, self.name, self.identity = folder, said.name, identity
-        self._data = ["--data", said.said.data] if said.said.data else []
-        self._environment = dict(environment)
-        self._running: set[subprocess.Popen[str]] = set()
-        self._guard = threading.Lock()
-        self._stopped = False
-
-    def params_file(self, point: Point) -> Path:
-        """Return the params file of a point; its workspace lies beside it."""
-        return self.folder / f"{point.name}.yaml"
-
-    def workspace(self, point: Point) -> Path:
-        """Return the workspace of a point."""
-        return self.folder / point.name
-
-    def run(self, point: Point, targets: Sequence[str], tell: Any) -> tuple[int, str]:
-        """Reproduce targets in a point's workspace.
-
-        Returns:
-            The exit code, and the last lines of output.
-        """
-        write_yaml(self.params_file(point), dict(point.params))
-        command = [
-            sys.executable,
-            "-m",
-            "cli",
-            "run",
-            "--wait",
-            "--params",
-            str(self.params_file(point)),
-            *self._data,
-            *targets,
-        ]
-        tail: deque[str] = deque(maxlen=LAST_LINES)
-        with self._guard:
-            if self._stopped:
-                return 130, ""
-            process = subprocess.Popen(
-                command,
-                env={**self._environment, **point_environment(self.identity, self.name, point.run, point.label)},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # a Ctrl-C reaches it once, from `stop`
-            )
-            self._running.add(process)
-        assert process.stdout is not None
-        with process, (self.folder / f"{point.name}.log").open("a", encoding="utf-8") as log:
-            for line in process.stdout:
-                if text := mask(line.rstrip()):
-                    log.write(f"{text}\n")
-                    tail.append(text)
-                    if not text.startswith(CHATTER):
-                        tell(text)
-        with self._guard:
-            self._running.discard(process)
-        return (130 if self._stopped else process.returncode), "\n".join(tail)
-
-    def stop(self) -> None:
-        """Interrupt all that run, and kill what does not end soon."""
-        with self._guard:
-            self._stopped = True
-            running = list(self._running)
-        for process in running:
-            process.terminate()  # `cli run` takes it as Ctrl-C, and hands it on
-        for process in running:
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 @task(task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
@@ -173,32 +85,32 @@ def sweep(grid: str, workers: int | None = None) -> State[Any]:
 def _sweep(file: Path, workers: int | None) -> State[Any]:
     """Do what `sweep` says."""
     refuse_name(file)
-    said = read_sweep(file)
-    targets = default_targets(said)
-    folder = FOLDER / said.name
+    plan = read_sweep(file)
+    targets = default_targets(plan)
+    folder = FOLDER / plan.name
     folder.mkdir(parents=True, exist_ok=True)
     workers = workers or default_workers(PROJECT)
     with claim_folder(folder, wait=True), warm_process(PROJECT) as warm:
-        runner = Runner(folder, said, _identity(folder), {**os.environ, **warm})
-        write_yaml(folder / "sweep.yaml", said.said.model_dump(mode="json", exclude_none=True))
-        tracked = said.shared["tracking"]["store"] != "none" and not why_untracked()
+        runner = Runner(folder, plan, _identity(folder), {**os.environ, **warm})
+        write_yaml(folder / "sweep.yaml", plan.options.model_dump(mode="json", exclude_none=True))
+        tracked = plan.shared["tracking"]["store"] != "none" and not why_untracked()
         if tracked:
-            open_sweep(runner.identity, said.name, said.shared["tracking"]["experiment"], folder)
-        state, code = _walk(said, targets, runner, workers)
+            open_sweep(runner.identity, plan.name, plan.shared["tracking"]["experiment"], folder)
+        state, code = _walk(plan, targets, runner, workers)
     if tracked:
         drain(folder, code=code)
     return state
 
 
-def _walk(said: Sweep, targets: Sequence[str], runner: Runner, workers: int) -> tuple[State[Any], int]:
+def _walk(plan: Sweep, targets: Sequence[str], runner: Runner, workers: int) -> tuple[State[Any], int]:
     """Run what is shared, then the points, at most so many at a time; write the table after each.
 
     Returns:
         The state, and the exit code.
     """
-    source, results, tell = source_of(said, runner.folder), list[Result](), get_run_logger().info
+    source, results, tell = source_of(plan, runner.folder), list[Result](), get_run_logger().info
     finished: SimpleQueue[tuple[Point, PrefectFuture[Any]]] = SimpleQueue()
-    batch = [point for _ in range(len(said.grid()) or workers) if (point := source.next())]
+    batch = [point for _ in range(len(plan.grid()) or workers) if (point := source.next())]
     running = 0
     try:
         for piece in pieces(batch, targets) if len(batch) > 1 else []:
@@ -216,16 +128,16 @@ def _walk(said: Sweep, targets: Sequence[str], runner: Runner, workers: int) -> 
             point, future = finished.get()
             running -= 1
             future.wait()
-            result = _result(said, runner, point, targets, future.state)
+            result = _result(plan, runner, point, targets, future.state)
             results.append(result)
-            source.tell(point, result.metrics.get(said.said.objective or "") if result.state == "finished" else None)
-            write_results(runner.folder, said, results, _models(point, targets))
-            tell("%s: %s, %d points so far%s", point.label, result.state, len(results), _objective(said, result))
+            source.tell(point, result.metrics.get(plan.options.objective or "") if result.state == "finished" else None)
+            write_results(runner.folder, plan, results, _models(point, targets))
+            tell("%s: %s, %d points so far%s", point.label, result.state, len(results), _objective(plan, result))
     except (KeyboardInterrupt, TerminationSignal):
         runner.stop()
         return State(type=StateType.CANCELLED, name="Interrupted", message=INTERRUPTED), 130
     if results:
-        show(said, results, _models(results[0].point, targets))
+        show(plan, results, _models(results[0].point, targets))
     failed = [result.point.label for result in results if result.state != "finished"]
     where = f"{runner.folder / TABLE}, {runner.folder / PICTURE}"
     if failed:
@@ -241,14 +153,14 @@ def _put(finished: SimpleQueue[tuple[Point, PrefectFuture[Any]]], point: Point, 
     finished.put((point, future))
 
 
-def _result(said: Sweep, runner: Runner, point: Point, targets: Sequence[str], state: State[Any]) -> Result:
+def _result(plan: Sweep, runner: Runner, point: Point, targets: Sequence[str], state: State[Any]) -> Result:
     """Read what a point came to."""
     workspace = runner.workspace(point)
     evaluations = [n for n in closure(stages_of(point), targets) if n.partition("@")[0] in EVALUATIONS]
     good = state.is_completed()
     metrics = read_metrics(workspace, evaluations) if good else {}
-    if good and said.said.objective and said.said.objective not in metrics:
-        get_run_logger().warning("%s: no %s was measured", point.label, said.said.objective)
+    if good and plan.options.objective and plan.options.objective not in metrics:
+        get_run_logger().warning("%s: no %s was measured", point.label, plan.options.objective)
     costs, seconds = workspace / ".work/costs.jsonl", 0.0
     if costs.is_file():
         seconds = sum({e["stage"]: e["seconds"] for e in map(json.loads, costs.read_text().splitlines())}.values())
@@ -261,10 +173,10 @@ def _models(point: Point, targets: Sequence[str]) -> list[str]:
     return [name.partition("@")[2] for name in names if name.partition("@")[0] in EVALUATIONS]
 
 
-def _objective(said: Sweep, result: Result) -> str:
+def _objective(plan: Sweep, result: Result) -> str:
     """Say what a point came to, where there is an objective."""
-    value = result.metrics.get(said.said.objective or "")
-    return "" if value is None else f"; {said.said.objective} {value:.4g}"
+    value = result.metrics.get(plan.options.objective or "")
+    return "" if value is None else f"; {plan.options.objective} {value:.4g}"
 
 
 def _identity(folder: Path) -> str:
@@ -274,35 +186,6 @@ def _identity(folder: Path) -> str:
         with whole(path) as part:
             part.write_text(f"sweep-{uuid.uuid4().hex[:12]}", encoding="utf-8")
     return path.read_text(encoding="utf-8")
-
-
-def dry(file: Path, workers: int | None) -> None:
-    """Say what would run, and about how long; a study's later points are not known, so its bounds stand for them."""
-    refuse_name(file)
-    said = read_sweep(file)
-    targets = default_targets(said)
-    points = said.grid() or said.corners()
-    workers = workers or default_workers(PROJECT)
-    found: Estimate = estimate(points, targets, workers)
-    for piece, seconds in found.shared:
-        print(f"once, {_minutes(seconds):>11}  {', '.join(piece.stages)}")
-    for point, number, seconds in found.points:
-        state = "  (is there already)" if (FOLDER / said.name / point.name / "dvc.lock").is_file() else ""
-        print(f"{point.name} {_minutes(seconds):>8}  {point.label}: {number} stages of its own{state}")
-    total, what = found.seconds, f"{len(points)} points"
-    if said.said.study:
-        own = sum(seconds for *_, seconds in found.points) / len(points)
-        total = sum(seconds for _, seconds in found.shared) + own * said.said.study.trials / workers
-        what = f"{said.said.study.trials} trials between these points"
-    print(f"{what}, {workers} at a time, measured by {', '.join(targets)}: about {_minutes(total)}")
-    print("What is finished, or lies in DVC's cache, is not run again.")
-    if found.unknown:
-        print(f"not counted, for nobody knows how long they take: {', '.join(found.unknown)}")
-
-
-def _minutes(seconds: float) -> str:
-    """Give a time in minutes."""
-    return f"{seconds / 60:.1f} min"
 
 
 def main() -> int:
@@ -321,7 +204,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if args.dry:
-            dry(args.file, args.workers)
+            dry(args.file, FOLDER, args.workers or default_workers(PROJECT))
             return 0
         default_targets(read_sweep(args.file))  # its faults, before a server is looked for
         with prefect_server(find_server(Path.cwd()), Path.cwd()):

@@ -1,4 +1,4 @@
-"""Read a sweep's file: which values to try, where in params.yaml, and what is best; every fault at once.
+"""A sweep's file: which values to try, where in params.yaml, and what is best.
 
     params: params.yaml            # what all points share; the default
     grid:                          # all combinations are run
@@ -18,26 +18,19 @@ A study, by Optuna, in place of `grid`: each trial learns from those before.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cli.checks import say_all
-from cli.paths import settle_paths
-from cli.sets import faults_of_sets
-from knowtune.common.errors import Problem, UserError, nearest, raise_gathered
 from knowtune.common.files import text_digest
-from stages.core.faults import faults_of
-from stages.core.params import PARAMS, read_yaml
+from stages.core.params import PARAMS
 from stages.core.plain import quote
 from stages.core.schema import Line, Section
-from stages.core.shape import check_shape
 
 MOST = 1000  # points of a grid, or trials
-FAMILIES = ("hub", "filters", "selections", "runs", "mixtures", "evaluate.retention")  # whose keys are names
 Values = Annotated[list[Any], Field(min_length=1)]
 
 
@@ -113,12 +106,12 @@ class Sweep:
     name: str
     params_file: Path
     shared: Mapping[str, Any]
-    said: SweepFile
+    options: SweepFile
 
     @property
     def paths(self) -> list[str]:
         """Return where the values go."""
-        return list(self.said.grid or self.said.space or {})
+        return list(self.options.grid or self.options.space or {})
 
     def point(self, values: Mapping[str, Any], number: int = -1) -> Point:
         """Put values into what all share."""
@@ -126,36 +119,15 @@ class Sweep:
 
     def grid(self) -> list[Point]:
         """Return all combinations of a grid; the last path varies first."""
-        choices = self.said.grid or {}
+        choices = self.options.grid or {}
         return [self.point(dict(zip(choices, chosen, strict=True))) for chosen in itertools.product(*choices.values())]
 
     def corners(self) -> list[Point]:
         """Return points whose values are all those of a grid, or the bounds and choices of a space."""
-        choices = self.said.grid or {path: _ends(space) for path, space in (self.said.space or {}).items()}
+        choices = self.options.grid or {path: _ends(space) for path, space in (self.options.space or {}).items()}
         first = {path: values[0] for path, values in choices.items()}
         every = [first, *({**first, path: value} for path, values in choices.items() for value in values[1:])]
         return [self.point(values) for values in every]
-
-
-def read_sweep(path: Path) -> Sweep:
-    """Read and check a sweep's file: paths, types of values, targets, objective.
-
-    Raises:
-        UserError: all its faults.
-    """
-    raw = read_yaml(path)
-    problems, _ = check_shape(raw, SweepFile)
-    raise_gathered(str(path), problems or _contradictions(raw))
-    said = SweepFile.model_validate(raw)
-    shared = read_yaml(Path(said.params))
-    raise_gathered(said.params, faults_of(shared, deep=False))
-    settled = settle_paths(say_all(shared), Path.cwd(), Path(said.data) if said.data else None, said.params)
-    raise_gathered(said.params, faults_of_sets(settled, Path.cwd()))
-    sweep = Sweep(path.stem, Path(said.params), shared, said)
-    unknown = _unknown_paths(sweep)
-    rest = _faults_of_values(sweep, without={problem.where for problem in unknown})
-    raise_gathered(str(path), [*unknown, *rest, *_fault_of_objective(sweep)])
-    return sweep
 
 
 def with_values(shared: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,80 +177,3 @@ def _word(value: Any) -> str:
 def _ends(space: Range | list[Any]) -> list[Any]:
     """Return the bounds of a range, or all choices."""
     return [space.low, space.high] if isinstance(space, Range) else space
-
-
-def _contradictions(raw: Mapping[str, Any]) -> list[Problem]:
-    """List what does not go together in the file."""
-    problems = []
-    if ("grid" in raw) == ("study" in raw):
-        problems.append(Problem("grid", "both grid and study" if "grid" in raw else "nothing", "one of grid and study"))
-    if ("study" in raw) != ("space" in raw):
-        problems.append(Problem("space", "one of study and space", "both, or none"))
-    if "study" in raw and "objective" not in raw:
-        problems.append(Problem("objective", "nothing", "RUN.METRIC, for a study needs to know what is better"))
-    number = 1
-    for path, values in (raw.get("grid") or {}).items():
-        number *= len(values)
-        if any(value in values[:i] for i, value in enumerate(values)):
-            problems.append(Problem(f"grid.{path}", quote(values, 80), "each value once"))
-    if number > MOST:
-        problems.append(Problem("grid", f"{number} points", f"up to {MOST}; a study tries fewer"))
-    return problems
-
-
-def _unknown_paths(sweep: Sweep) -> list[Problem]:
-    """List the paths whose way leads through a name that params.yaml does not have."""
-    problems = []
-    for path in sweep.paths:
-        place: Any = sweep.shared
-        parts = path.split(".")
-        for i, part in enumerate(parts):
-            if not isinstance(place, dict):
-                problems.append(Problem(path, f"{'.'.join(parts[:i])} is {quote(place, 80)}", "a path of keys"))
-                break
-            if part not in place:
-                if i == 0 or ".".join(parts[:i]) in FAMILIES:
-                    known = ", ".join(map(str, place))
-                    problems.append(Problem(path, f"no {part!r} in {sweep.said.params}", known, nearest(part, place)))
-                break  # a key that may be left out: the check of the values knows it
-            place = place[part]
-    return problems
-
-
-def _faults_of_values(sweep: Sweep, without: Collection[str]) -> list[Problem]:
-    """Check the params with every value that is named, but at some paths, and say each fault once."""
-    seen: dict[str, Problem] = {}
-    for point in sweep.corners():
-        params = with_values(sweep.shared, {path: v for path, v in point.values.items() if path not in without})
-        deep = any(run.get("method") == "peft" for run in params["runs"].values() if isinstance(run, dict))
-        for fault in faults_of(params, deep=deep):  # PEFT's own options take its import to be checked
-            seen.setdefault(str(fault), fault)
-    return list(seen.values())
-
-
-def _fault_of_objective(sweep: Sweep) -> list[Problem]:
-    """Say why the objective is none; nothing where it is one."""
-    if sweep.said.objective is None:
-        return []
-    models = [*sweep.shared["runs"], *(sweep.shared.get("mixtures") or {})]
-    known = [f"{model}.{metric}" for model in models for metric in metric_names(sweep.shared)]
-    if sweep.said.objective in known:
-        return []
-    allowed = f"RUN.METRIC, with a metric of evaluate.metrics: {', '.join(metric_names(sweep.shared))}"
-    return [Problem("objective", repr(sweep.said.objective), allowed, nearest(sweep.said.objective, known))]
-
-
-def refuse_name(path: Path) -> None:
-    """Refuse a file whose name cannot be that of a folder of DVC's.
-
-    Raises:
-        UserError: it has other signs than letters, digits, - and _.
-    """
-    if not path.name:
-        raise UserError(
-            "no file of a sweep is named: make sweep GRID=rank.yaml; docs/guide/sweeps.md says what it holds"
-        )
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise UserError(
-            f"{path}: got the name {path.stem!r}; allowed: letters, digits, - and _, for a folder is named so"
-        )

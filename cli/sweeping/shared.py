@@ -79,12 +79,12 @@ def default_targets(sweep: Sweep) -> list[str]:
     Raises:
         UserError: there are none.
     """
-    if sweep.said.targets:
-        return list(sweep.said.targets)
+    if sweep.options.targets:
+        return list(sweep.options.targets)
     signed = [signatures(stages_of(point)) for point in sweep.corners()]
     names = [n for n in signed[0] if n.partition("@")[0] in EVALUATIONS]
     differ = [name for name in names if len({one.get(name) for one in signed}) > 1]
-    model = (sweep.said.objective or "").partition(".")[0]
+    model = (sweep.options.objective or "").partition(".")[0]
     wanted = [name for name in names if name in differ or (model and name.partition("@")[2] == model)]
     if not differ:
         paths = ", ".join(sweep.paths)
@@ -101,13 +101,13 @@ def pieces(points: Sequence[Point], targets: Sequence[str]) -> list[Piece]:
         reached.append(closure(stages, targets))
     counts = Counter(one[name] for one, names in zip(signed, reached, strict=True) for name in names)
     done: set[str] = set()
-    found = []
+    shared = []
     for point, one, names in zip(points, signed, reached, strict=True):
         own = tuple(name for name in names if counts[one[name]] > 1 and one[name] not in done)
         done |= {one[name] for name in own}
         if own:
-            found.append(Piece(point, own))
-    return found
+            shared.append(Piece(point, own))
+    return shared
 
 
 @dataclass(frozen=True)

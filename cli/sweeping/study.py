@@ -56,15 +56,15 @@ class StudySource:
                 "a study needs Optuna: `make extra NAME=sweep` installs it; a grid needs nothing"
             ) from error
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        said = sweep.said
-        assert said.study is not None
-        assert said.space is not None
-        self._sweep, self._options = sweep, said.study
-        self._space = {path: _distribution(space) for path, space in said.space.items()}
+        options = sweep.options
+        assert options.study is not None
+        assert options.space is not None
+        self._sweep, self._trials = sweep, options.study
+        self._space = {path: _distribution(space) for path, space in options.space.items()}
         storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-        name = text_digest([sweep.shared, said.model_dump(exclude={"study": {"trials"}})])[:12]
+        name = text_digest([sweep.shared, options.model_dump(exclude={"study": {"trials"}})])[:12]
         self._study = optuna.create_study(
-            storage=storage, study_name=name, direction=said.direction, load_if_exists=True
+            storage=storage, study_name=name, direction=options.direction, load_if_exists=True
         )
         trials = self._study.get_trials(deepcopy=False)
         running, complete = optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.COMPLETE
@@ -72,7 +72,7 @@ class StudySource:
         done = [(t.number, dict(t.params)) for t in trials if t.state == complete]
         self._again = [*done, *begun]
         self._known = {number for number, _ in done}
-        self._left = self._options.trials - len(self._again)
+        self._left = self._trials.trials - len(self._again)
 
     def next(self) -> Point | None:
         """Return what was run or begun before, then what the sampler proposes."""
@@ -85,7 +85,7 @@ class StudySource:
         import optuna
 
         number = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = optuna.samplers.TPESampler(seed=self._options.seed + number, constant_liar=True)
+        self._study.sampler = optuna.samplers.TPESampler(seed=self._trials.seed + number, constant_liar=True)
         trial = self._study.ask(self._space)
         return self._sweep.point(dict(trial.params), trial.number)
 
@@ -99,7 +99,7 @@ class StudySource:
 
 def source_of(sweep: Sweep, folder: Path) -> Source:
     """Return where a sweep's points come from."""
-    return GridSource(sweep) if sweep.said.grid else StudySource(sweep, folder)
+    return GridSource(sweep) if sweep.options.grid else StudySource(sweep, folder)
 
 
 def _distribution(space: Range | list[Any]) -> BaseDistribution:

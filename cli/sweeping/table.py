@@ -68,7 +68,7 @@ def write_results(folder: Path, sweep: Sweep, results: Sequence[Result], models:
             writer.writerow([one.point.name, *values, one.state, seconds, *numbers])
     with whole(folder / PICTURE) as part:
         part.write_text(picture(sweep, results, models), encoding="utf-8")
-    told = [
+    lines = [
         {
             "point": one.point.name,
             "run": one.point.run,
@@ -80,12 +80,12 @@ def write_results(folder: Path, sweep: Sweep, results: Sequence[Result], models:
         }
         for one in ordered
     ]
-    write_json(folder / RESULTS, told)
+    write_json(folder / RESULTS, lines)
 
 
 def in_order(sweep: Sweep, results: Iterable[Result]) -> list[Result]:
     """Order results: the best first where there is an objective; what has no number last."""
-    objective, sign = sweep.said.objective, -1 if sweep.said.direction == "maximize" else 1
+    objective, sign = sweep.options.objective, -1 if sweep.options.direction == "maximize" else 1
     if objective is None:
         return list(results)
     return sorted(results, key=lambda one: (objective not in one.metrics, sign * one.metrics.get(objective, 0.0)))
@@ -95,7 +95,7 @@ def shown_metrics(sweep: Sweep, models: Sequence[str]) -> list[str]:
     """Return the columns for a terminal: the objective, then what each model learned and lost."""
     learned, lost = axes_of(sweep)
     names = [f"{model}.{metric}" for model in models for metric in (learned, lost)]
-    return list(dict.fromkeys([*([sweep.said.objective] if sweep.said.objective else []), *names]))
+    return list(dict.fromkeys([*([sweep.options.objective] if sweep.options.objective else []), *names]))
 
 
 def axes_of(sweep: Sweep) -> tuple[str, str]:
@@ -138,8 +138,8 @@ def picture(sweep: Sweep, results: Sequence[Result], models: Sequence[str]) -> s
         for row, metric in enumerate(metrics):
             axes = grid[row][column]
             for number, model in enumerate(models):
-                found = [(r.point.values[path], r.metrics.get(f"{model}.{metric}")) for r in results]
-                _draw(axes, [(x, y) for x, y in found if y is not None], f"C{number}", model)
+                points = [(r.point.values[path], r.metrics.get(f"{model}.{metric}")) for r in results]
+                _draw(axes, [(x, y) for x, y in points if y is not None], f"C{number}", model)
             axes.grid(alpha=0.3)
             if column == 0:
                 axes.set_ylabel(metric)

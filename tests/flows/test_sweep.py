@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from flows.sweep import dry
+from cli.sweeping.dry import dry
+from flows.sweep import FOLDER
 from tests.flows.conftest import Runner, run_base
 from tests.pipeline.conftest import Project, once
 
@@ -48,7 +49,7 @@ def test_a_dry_run_tells_and_makes_nothing(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project.folder)
-    dry(Path("rate.yaml"), 1)
+    dry(Path("rate.yaml"), FOLDER, 1)
     told = capsys.readouterr().out
     assert "2 points, 1 at a time, measured by evaluate-run@short: about" in told
     assert [f"learning_rate={rate}: 4 stages of its own" in told for rate in RATES] == [True, True]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.sweeping.file import Sweep, read_sweep
+from cli.sweeping.file import Sweep
+from cli.sweeping.read import read_sweep
 
 ROOT = Path(__file__).resolve().parents[4]
 GRID = """

@@ -27,10 +27,10 @@ def test_what_points_share_is_run_once_and_nothing_is_left_out(sweep: Callable[[
 
 
 def test_what_only_some_points_share_has_a_place_of_its_own(sweep: Callable[[str], Sweep]) -> None:
-    said = sweep("grid: {filters.near.options.nearest.keep: [0.7, 0.8], runs.lora.options.rank: [4, 8]}\n"
+    plan = sweep("grid: {filters.near.options.nearest.keep: [0.7, 0.8], runs.lora.options.rank: [4, 8]}\n"
                  "targets: [filter@near, train@lora]")  # fmt: skip
-    points = said.grid()
-    found = {piece.point.label: set(piece.stages) for piece in pieces(points, default_targets(said))}
+    points = plan.grid()
+    found = {piece.point.label: set(piece.stages) for piece in pieces(points, default_targets(plan))}
     assert list(found) == ["keep=0.7, rank=4", "keep=0.7, rank=8", "keep=0.8, rank=4"]
     assert {"base", "filter@near", "train@lora"} < found["keep=0.7, rank=4"]
     assert found["keep=0.7, rank=8"] == {"preserve@lora", "train@lora"}
@@ -45,9 +45,9 @@ def test_values_concern_every_run_that_is_built_on_them(sweep: Callable[[str], S
 
 
 def test_an_unknown_target_is_named(sweep: Callable[[str], Sweep]) -> None:
-    said = sweep("grid: {training.epochs: [1, 2]}\ntargets: [evaluate-run@lorra]")
+    plan = sweep("grid: {training.epochs: [1, 2]}\ntargets: [evaluate-run@lorra]")
     with pytest.raises(UserError, match="did you mean 'evaluate-run@lora'"):
-        closure(stages_of(said.grid()[0]), default_targets(said))
+        closure(stages_of(plan.grid()[0]), default_targets(plan))
 
 
 def test_a_change_far_above_changes_all_below(sweep: Callable[[str], Sweep]) -> None:

@@ -12,9 +12,9 @@ from knowtune.common.errors import UserError
 from tests.unit.cli.sweeping.conftest import STUDY
 
 
-def drawn(said: Sweep, folder: Path, most: int = 9) -> list[Point]:
+def drawn(plan: Sweep, folder: Path, most: int = 9) -> list[Point]:
     """Ask and tell, at most so many times."""
-    source, points = StudySource(said, folder), list[Point]()
+    source, points = StudySource(plan, folder), list[Point]()
     while len(points) < most and (point := source.next()):
         points.append(point)
         source.tell(point, float(point.values["runs.lora.options.rank"]))
@@ -24,16 +24,16 @@ def drawn(said: Sweep, folder: Path, most: int = 9) -> list[Point]:
 def test_a_study_that_was_killed_tries_the_same_as_one_that_was_not(
     sweep: Callable[[str], Sweep], tmp_path: Path
 ) -> None:
-    said = sweep(STUDY)
+    plan = sweep(STUDY)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    whole = drawn(said, tmp_path / "whole")
+    whole = drawn(plan, tmp_path / "whole")
     assert len(whole) == 3
-    drawn(said, tmp_path / "killed", most=1)
-    begun = StudySource(said, tmp_path / "killed")
+    drawn(plan, tmp_path / "killed", most=1)
+    begun = StudySource(plan, tmp_path / "killed")
     assert [begun.next(), begun.next()] == whole[:2]  # the second is begun, and never told
-    assert drawn(said, tmp_path / "killed") == whole
-    assert drawn(said, tmp_path / "killed") == whole  # a finished one draws nothing new
+    assert drawn(plan, tmp_path / "killed") == whole
+    assert drawn(plan, tmp_path / "killed") == whole  # a finished one draws nothing new
 
 
 def test_a_failed_trial_is_replaced_by_another(sweep: Callable[[str], Sweep], tmp_path: Path) -> None:

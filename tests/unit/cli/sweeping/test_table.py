@@ -12,39 +12,39 @@ from cli.sweeping.table import Result, read_metrics, show, write_results
 from tests.unit.cli.sweeping.conftest import GRID
 
 
-def results(said: Sweep) -> list[Result]:
+def results(plan: Sweep) -> list[Result]:
     """One of four has failed."""
-    points = said.grid()
+    points = plan.grid()
     metrics = [{"lora.generalisation": 0.1 * i, "lora.forgotten": 0.5, "lora.known": 1.0} for i in range(3)]
     good = [Result(p, "finished", m, 1.0, 2.0) for p, m in zip(points[:3], metrics, strict=True)]
     return [Result(points[3], "failed", {}, 1.0, 0.0), *good]
 
 
 def test_the_table_begins_with_the_best(sweep: Callable[[str], Sweep], tmp_path: Path) -> None:
-    said = sweep(GRID)
-    write_results(tmp_path, said, results(said), ["lora"])
+    plan = sweep(GRID)
+    write_results(tmp_path, plan, results(plan), ["lora"])
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["lora.generalisation"] for row in rows] == ["0.2", "0.1", "0.0", ""]
     assert [row["state"] for row in rows] == ["finished"] * 3 + ["failed"]
     assert rows[0]["runs.lora.options.rank"] == "16"
     told = json.loads((tmp_path / "results.json").read_text())
-    assert told[0]["run"] == said.grid()[2].run
+    assert told[0]["run"] == plan.grid()[2].run
     picture = (tmp_path / "picture.svg").read_text()
     assert picture.startswith("<svg") or picture.startswith("<?xml")
-    assert picture == _again(tmp_path, said)
+    assert picture == _again(tmp_path, plan)
 
 
-def _again(folder: Path, said: Sweep) -> str:
-    write_results(folder, said, results(said), ["lora"])
+def _again(folder: Path, plan: Sweep) -> str:
+    write_results(folder, plan, results(plan), ["lora"])
     return (folder / "picture.svg").read_text()
 
 
 def test_the_terminal_shows_values_and_what_was_learned_and_lost(
     sweep: Callable[[str], Sweep], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = sweep(GRID)
-    show(said, results(said), ["lora"])
+    plan = sweep(GRID)
+    show(plan, results(plan), ["lora"])
     told = capsys.readouterr().out
     for word in ("rank", "learning_rate", "lora.generalisation", "lora.forgotten", "0.200", "failed"):
         assert word in told
