@@ -84,7 +84,7 @@ def promote(project: Path, *, dry_run: bool = False, wait: bool = False) -> Prom
             reason = f"{candidate.title} is the champion already, version {number}"
             return Promotion(False, number, _number(registry, "previous"), reason)
         _require_same(champion, registry.name, folder)
-        require_sound(folder)
+        require_sound(candidate)
         if dry_run:
             what = f"version {known.number}" if known else "a new version"
             return Promotion(False, number, _number(registry, "previous"), f"would promote {candidate.title} as {what}")

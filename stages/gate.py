@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from knowtune.evaluation.paired import Results
     from knowtune.tasks.base import Task
 
-EXAMPLE = "python -m stages.gate --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --merged data/merged --mixed data/mixed --evaluated data/evaluated \\\n    --champion champion --out data/gate/verdict.json"  # noqa: E501
+EXAMPLE = "python -m stages.gate --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --merged data/merged --evaluated data/evaluated --champion champion \\\n    --out data/gate/verdict.json"  # noqa: E501
 
 PARITY = "parity.json"  # as knowtune.merging.parity names it, which imports torch
 
@@ -33,7 +33,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filtered", type=Path, required=True, help="the rows that each filter keeps")
     parser.add_argument("--adapters", type=Path, required=True, help="all runs' trained seeds, for their cards")
     parser.add_argument("--merged", type=Path, required=True, help="all runs' merged models, with their parity")
-    parser.add_argument("--mixed", type=Path, required=True, help="all mixtures, where there are any")
     parser.add_argument("--evaluated", type=Path, required=True, help="all evaluations, runs/ and mixtures/")
     parser.add_argument("--champion", type=Path, required=True, help="what promotion wrote of the champion")
     parser.add_argument("--out", type=Path, required=True, help="file for the verdict")
@@ -134,23 +133,31 @@ def _candidate(args: argparse.Namespace, params: Params, rules: Promote, name: s
     from knowtune.evaluation.gate import Candidate
 
     is_run = name in params.runs
-    models = (args.merged if is_run else args.mixed) / name
     folder = args.evaluated / ("runs" if is_run else "mixtures") / name
     metrics = read_card(folder / "metrics.json", {"seeds": dict, "summary": dict}, "evaluate")
-    seeds = sorted(int(path.name.removeprefix("seed-")) for path in models.glob("seed-*"))
+    seeds = sorted(map(int, metrics["seeds"]))
     seed = _best_seed(args.adapters / name, seeds) if is_run else seeds[0]
-    card = read_card(models / f"seed-{seed}" / MERGED, {"weights_digest": str}, "merge" if is_run else "mix")
+    values = metrics["seeds"][str(seed)]
+    models = args.merged / name
+    weights = read_card(models / f"seed-{seed}" / MERGED, {"weights_digest": str}, "merge") if is_run else {}
     sources = [name] if is_run else params.mixtures[name].runs
     return Candidate(
         name,
         seed,
-        card["weights_digest"],
+        weights["weights_digest"] if is_run else _as_measured(name, values),
         _results(name, read_rows(folder / "examples.jsonl"), params, rules),
-        metrics["seeds"][str(seed)],
+        values,
         metrics["summary"],
         _parity(models, seed, params.merge.parity) if is_run else None,
         max(_planted(args, params, source) for source in sources),
     )
+
+
+def _as_measured(mixture: str, metrics: Mapping[str, float]) -> str:
+    """Give what a mixture is known by again: where there are none, no folder of them can be a dependency of a stage."""
+    from knowtune.common.files import text_digest
+
+    return text_digest([mixture, dict(metrics)])
 
 
 def _best_seed(folder: Path, seeds: list[int]) -> int:
@@ -212,13 +219,14 @@ def _rival(args: argparse.Namespace, params: Params, rules: Promote, champion: M
     if champion is None:
         return Rival("the base", _results("the base", read_rows(args.baseline / "examples.jsonl"), params, rules))
     name = f"the champion ({champion['run']}, version {champion['version']})"
-    weights = champion["weights_digest"]
+    mixed = champion["run"] in params.mixtures
+    identity = _as_measured(champion["run"], champion["metrics"]) if mixed else champion["weights_digest"]
     if champion["task"] != params.task.model_dump():
         fault = (
             f"{name} is of another task, {champion['task']}; give promote.model another name, or remove {args.champion}"
         )
-        return Rival(name, None, fault, weights)
-    return Rival(name, _results(name, read_results(args.champion), params, rules), "", weights)
+        return Rival(name, None, fault, identity)
+    return Rival(name, _results(name, read_results(args.champion), params, rules), "", identity)
 
 
 if __name__ == "__main__":

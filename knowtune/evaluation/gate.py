@@ -93,7 +93,7 @@ class Candidate:
     Args:
         run: its name.
         seed: the one that would be shipped.
-        weights: digest of that seed's weights.
+        identity: by which that seed's model is known again.
         results: of all seeds, on what was to be learned.
         values: the shipped seed's metrics and changes on retention sets.
         spread: of each, mean and half width over the seeds.
@@ -103,7 +103,7 @@ class Candidate:
 
     run: str
     seed: int
-    weights: str
+    identity: str
     results: Results
     values: Mapping[str, float]
     spread: Mapping[str, Mapping[str, Any]]
@@ -119,13 +119,13 @@ class Rival:
         name: in words, e.g. "the base".
         results: on what was to be learned; None where they cannot be used.
         fault: why they cannot, and what to do.
-        weights: digest of the champion's weights; "" of the base.
+        identity: by which the champion is known again; "" of the base.
     """
 
     name: str
     results: Results | None
     fault: str = ""
-    weights: str = ""
+    identity: str = ""
 
 
 def check_candidate(of: Candidate, rules: Rules, rival: Rival, unreviewed: float) -> list[Check]:
@@ -137,7 +137,7 @@ def check_candidate(of: Candidate, rules: Rules, rival: Rival, unreviewed: float
         rival: what it has to beat.
         unreviewed: share of the rows read that were rejected and that nobody has reviewed.
     """
-    known = of.weights == rival.weights
+    known = of.identity == rival.identity
     return [
         Check(NEW, not known, f"it is {'' if known else 'not '}{rival.name}{' already' if known else ''}"),
         _check_learned(of, rules, rival),

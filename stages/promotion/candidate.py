@@ -80,14 +80,16 @@ def read_candidate(folder: Path, verdict: Mapping[str, Any]) -> Candidate:
     return Candidate(folder, params, verdict, run, seed, model, evaluated, card)
 
 
-def require_sound(folder: Path) -> None:
+def require_sound(candidate: Candidate) -> None:
     """Refuse a verdict that is not of what lies there now: params, code, models, results, champion.
 
     Raises:
         UserError: says what differs from dvc.lock.
     """
+    folder = candidate.folder
     locked, hidden = locked_stages(folder / "dvc.lock"), hidden_by(folder)
-    for stage in (CHECK, GATE):
+    mixing = [f"mix@{candidate.run}"] if candidate.run in candidate.params.mixtures else []  # the gate reads runs' only
+    for stage in (CHECK, GATE, *mixing):
         if stage not in locked:
             raise UserError(f"dvc.lock: does not know the stage {stage}; {AGAIN}")
         for kind in ("deps", "outs"):

@@ -225,6 +225,18 @@ def test_every_stage_depends_on_its_code_and_every_stage_module_is_in_the_dag() 
     assert modules - unnamed == {re.findall(r"python -m stages\.(\w+)", stage.command)[0] for stage in stages.values()}
 
 
+def test_a_stage_is_given_no_path_that_it_neither_reads_nor_writes() -> None:
+    for stage in read_stages(ROOT).values():
+        words = (word.strip('"') for word in stage.command.split())
+        given = [Path(word) for word in words if word.startswith("data/")]
+        named = [Path(name) for name in (*stage.deps, *stage.outs)]
+        assert not [path for path in given if not any(related(path, name) for name in named)], stage.name
+
+
+def related(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents
+
+
 def test_paths_of_outs_live_in_dvc_yaml_alone() -> None:
     outs = {"data/prepared", "data/adapters", "data/selected", "data/filtered", "data/evaluated", "data/code"}
     for path in [*Path(ROOT / "knowtune").rglob("*.py"), *Path(ROOT / "stages").rglob("*.py")]:

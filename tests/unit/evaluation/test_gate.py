@@ -34,7 +34,7 @@ BASE = Rival("the base", results("the base", 2, seeds=1))
 GOOD = Candidate(
     run="kept",
     seed=1,
-    weights="w1",
+    identity="w1",
     results=results("kept", 15),
     values={"forgotten": 0.08, "text_drift": 0.1},
     spread={"forgotten": {"mean": 0.09, "half_width": 0.02, "n": 2}, "text_drift": {"mean": 0.1, "half_width": None}},
@@ -78,7 +78,7 @@ def test_each_rule_stops_a_model_alone_and_says_why(changes: Mapping[str, Any], 
 
 def test_rules_about_the_data_the_champion_and_what_cannot_be_measured() -> None:
     assert failed(GOOD, unreviewed=0.01) == ["1.0 % of the rows read are rejects that nobody reviewed (at most 0.0 %)"]
-    champion = Rival("the champion (kept, version 3)", results("kept", 15), weights="w1")
+    champion = Rival("the champion (kept, version 3)", results("kept", 15), identity="w1")
     new, learned = failed(GOOD, rival=champion)
     assert new == "it is the champion (kept, version 3) already"
     assert "75.0 % against 75.0 %" in learned
