@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.imsm_evidence import adalora
 from benchmarks.imsm_evidence.arms import METHODS, WovenArm
 from benchmarks.preserve_evidence.arms import Arm
 from benchmarks.preserve_evidence.bench import PreserveBench
@@ -18,7 +16,6 @@ from knowtune.methods.imsm.method import Imsm, Inner
 from knowtune.methods.imsm.tuner.gates import read_gates
 from knowtune.text.encoded import IGNORE_INDEX
 from knowtune.training.dataset import collate, encode
-from knowtune.training.fit import Fitted
 
 NUM_READ = 64  # rows, or texts, of each kind at which gates are read
 QUANTILES = tuple(i / 20 for i in range(21))  # over the dimensions of a state
@@ -34,22 +31,11 @@ class ImsmBench(PreserveBench):
     def method(self, arm: Arm) -> Method:
         """Make an adapter's method, and weave it where the arm says so."""
         assert isinstance(arm, WovenArm)
-        name, options = self.methods[arm.method]
-        ours = options.get("type") == "adalora"
-        if ours:
-            options = adalora.options(self.material.steps, options)
         if arm.woven is None:
-            return adalora.AdaLora(**options) if ours else super().method(arm)
+            return super().method(arm)
+        name, options = self.methods[arm.method]
         inner = {key: value for key, value in options.items() if key != "type"}
-        weave = adalora.WovenAdaLora if ours else Imsm
-        return weave(inner=Inner(method=name, type=options.get("type"), options=inner), **arm.woven)
-
-    def fit(self, model: torch.nn.Module, encoded: Any, method: Method, *args: Any, **options: Any) -> Any:
-        """Train as other arms; AdaLoRA's ranks are allocated at every step."""
-        allocates = isinstance(method.inside, adalora.AdaLora)
-        with adalora.allocated(model) if allocates else nullcontext():
-            trained: tuple[Fitted, float, float] = super().fit(model, encoded, method, *args, **options)
-        return trained
+        return Imsm(inner=Inner(method=name, type=options.get("type"), options=inner), **arm.woven)
 
     def look(self, arm: Arm, model: torch.nn.Module) -> dict[str, Any]:
         """Read a learned gate where facts are told, and in texts; and whether it tells the new from the known."""

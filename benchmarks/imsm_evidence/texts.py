@@ -69,8 +69,6 @@ lowest rate. A pair without a line has no common level in three seeds, or is not
 LIMITS = """\
 - Two small models, few rows, one set of facts a task: intervals cover seeds, not other data or models.
 - The paper's models have 4 to 8 billion parameters and its tasks are others.
-- AdaLoRA is no method of the pipeline's, since PEFT allocates its ranks by a call at every step; the bench
-  makes that call.
 - A learning rate comes from two or three, and may lie at the grid's edge; the gate's from two.""".split("\n")
 
 CLAIMS = [

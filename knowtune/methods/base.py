@@ -73,6 +73,16 @@ class Method(Member):
         """Return the term this method adds to the training loss, or None."""
         return None
 
+    def begin(self, model: torch.nn.Module, num_steps: int) -> None:
+        """Prepare for so many optimiser steps.
+
+        Raises:
+            UserError: they are too few for what the method does during them.
+        """
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        """Do what the method does after optimiser step `step`, the first of which is 1; gradients are still there."""
+
     def similarity(self, model: torch.nn.Module) -> float | None:
         """Return how like what is trained is to the words that it began at, for the training's curve.
 

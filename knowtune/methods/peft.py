@@ -1,7 +1,7 @@
 """Every method that PEFT can train from a config alone, by its name in PEFT and with PEFT's own options.
 
-What needs more than a config (data before training, other adapters, a call at every step, another forward
-signature), or does not compute what a causal language model must, is refused by name with the reason. All of this
+What needs more than a config (data before training, other adapters, another forward signature), or does not compute
+what a causal language model must, is refused by name with the reason. All of this
 was measured with PEFT 0.21; `tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 
 from knowtune.common.errors import Problem, UserError, nearest
+from knowtune.methods import peft_adalora
 from knowtune.methods.base import Method
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.methods.tuners import TUNERS
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 
 REFUSED = {
     **{name.lower(): f"it is a tuner of knowtune's own: take `method: {name.lower()}`" for name in TUNERS},
-    "adalora": "its ranks are allocated by a call at every step that must know the number of steps in advance",
     "cpt": "its forward pass rewrites its own weights, so that what is saved is not what was measured",
-    "adamss": "it needs scikit-learn at attach and a call at every step",
+    "adamss": "it needs scikit-learn at attach",
     "lily": "its router averages over the whole batch, later tokens included, so its loss leaks the future",
     "multitask_prompt_tuning": "every forward pass needs task_ids",
     "poly": "every forward pass needs task_ids",
     "xlora": "it needs trained LoRA adapters to mix, and PEFT saves it empty",
 }
 REFUSED_OPTIONS: dict[str, dict[str, str]] = {  # option -> reason; for `init_lora_weights` by value below
+    "adalora": peft_adalora.REFUSED_OPTIONS,
     "lora": {
         "alora_invocation_tokens": "the prompts must contain its tokens, and it cannot be merged",
         "arrow_config": "it needs trained LoRA adapters",
@@ -62,7 +63,7 @@ REQUIRED = {  # options without which PEFT attaches nothing useful, or stops in 
 # Methods whose change is no change of weights: merged, they stay a composed artefact.
 COMPOSED = {"adaption_prompt", "beft", "cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "shadow"}
 # Methods whose saved form has lost what further training needs: a killed run starts this seed again.
-NOT_RESUMABLE = {"cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
+NOT_RESUMABLE = {"adalora", "cartridge", "p_tuning", "prefix_tuning", "prompt_tuning", "vblora"}
 
 
 class Peft(Method):
@@ -71,6 +72,15 @@ class Peft(Method):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     type: str = Field(description="PEFT's name of the method in lower case, e.g. vera, ia3, oft")
+
+    @property
+    def _allocates(self) -> bool:
+        return self.type == "adalora"
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The type's own options, with what its config cannot be made without."""
+        return {**(peft_adalora.STEPS if self._allocates else {}), **(self.model_extra or {})}
 
     @property
     def folds(self) -> bool:
@@ -131,6 +141,9 @@ class Peft(Method):
             for name in REQUIRED.get(self.type, ())
             if name not in options
         ]
+        if self._allocates:
+            problems += peft_adalora.problems(options, f"{where}.options")
+            options |= peft_adalora.STEPS
         return problems + option_problems(self.type, options, f"{where}.options")
 
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:
@@ -140,13 +153,29 @@ class Peft(Method):
         from knowtune.methods.peft_options import config_class
 
         raise_gathered("method peft", self.problems("run"))
-        options: dict[str, Any] = {**(self.model_extra or {}), "task_type": task_type(model)}
+        options: dict[str, Any] = {**self._options, "task_type": task_type(model)}
         return attach_adapter(model, config_class(self.type)(**options))
+
+    def begin(self, model: torch.nn.Module, num_steps: int) -> None:
+        """Set AdaLoRA's schedule."""
+        if self._allocates:
+            peft_adalora.begin(model, self.model_extra or {}, num_steps)
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        """Take AdaLoRA's ranks away."""
+        if self._allocates:
+            model.base_model.update_and_allocate(step)  # type: ignore[operator, union-attr]
+
+    def penalty(self, model: torch.nn.Module) -> torch.Tensor | None:
+        """Return AdaLoRA's, which holds its singular vectors orthogonal."""
+        return peft_adalora.penalty(model, self.model_extra or {}) if self._allocates else None
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         """Save in PEFT's layout."""
         from knowtune.methods.peft_adapters import save_adapter
 
+        if self._allocates:
+            peft_adalora.keep_shapes(model)
         save_adapter(model, folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from knowtune.common.errors import UserError
 from knowtune.training.arguments import training_arguments
 from knowtune.training.curve import Curve
+from knowtune.training.method_steps import MethodSteps
 from knowtune.training.resume import last_checkpoint
 from knowtune.training.trainer import KnowledgeTrainer
 
@@ -142,7 +143,11 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         ),
         eval_dataset=training.validation,
         optimizers=(training.optimizer, None),
-        callbacks=[curve, *(each for each in (training.reweighting, training.preservation) if each is not None)],
+        callbacks=[
+            curve,
+            *([] if training.method is None else [MethodSteps(training.method)]),
+            *(each for each in (training.reweighting, training.preservation) if each is not None),
+        ],
     )
     trainer.remove_callback(PrinterCallback)  # its dicts would drown the plain lines of progress
     return trainer

@@ -161,6 +161,14 @@ class Imsm(MaskedMethod):
         """Return the inner method's."""
         return self.inside.penalty(model)
 
+    def begin(self, model: torch.nn.Module, num_steps: int) -> None:
+        """Prepare the inner method."""
+        self.inside.begin(model, num_steps)
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        """Do what the inner method does."""
+        self.inside.after_step(model, step)
+
     def similarity(self, model: torch.nn.Module) -> float | None:
         """Return the inner method's."""
         return self.inside.similarity(model)

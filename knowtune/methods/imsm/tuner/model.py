@@ -92,9 +92,10 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
         return getattr(backbone_of(self.model), NAME)  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
-        """Look for what is missing in the inner tuner, then in the model: AdaLoRA has calls of its own."""
+        """Look for what is missing in the inner tuner, then in the model: AdaLoRA has calls and a schedule."""
         inner = vars(self).get("inner_tuner")
-        if inner is not None and name not in ("model", *vars(self)) and hasattr(type(inner[0]), name):
+        ours = inner is None or name in ("model", *vars(self))
+        if not ours and (name in vars(inner[0]) or hasattr(type(inner[0]), name)):
             return getattr(inner[0], name)
         return super().__getattr__(name)
 

@@ -273,7 +273,7 @@ def test_every_inner_method_is_taken(name: str) -> None:
             {"inner": {"method": "peft", "type": "lora", "options": {"init_lora_weights": "pissa"}}},
             "init_lora_weights: pissa: it rewrites the base's weights",
         ),
-        ({"inner": {"method": "peft", "type": "adalora"}}, "runs.lora.inner.type: got 'adalora'"),
+        ({"inner": {"method": "peft", "type": "xlora"}}, "runs.lora.inner.type: got 'xlora'"),
         (
             {"inner": LORA, "options": {"gate": "fixed", "gate_rank": 4}},
             "runs.lora.options.gate_rank: got an option of",
