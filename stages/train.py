@@ -81,6 +81,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
             reweight=plan,
             preserve=preserve,
             material=material,
+            phases=settings.phases,
         )
         train_seed(job, base, folder, partial, work / "dry-run.json")
 

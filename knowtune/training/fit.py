@@ -17,7 +17,7 @@ from knowtune.common.errors import UserError
 from knowtune.training.arguments import training_arguments
 from knowtune.training.curve import Curve
 from knowtune.training.method_steps import MethodSteps
-from knowtune.training.resume import last_checkpoint
+from knowtune.training.resume import SaveAfterValidation, last_checkpoint
 from knowtune.training.trainer import KnowledgeTrainer
 
 if TYPE_CHECKING:
@@ -75,13 +75,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training leaves: the model, its curve (`step`, `split`, `loss`), and counts."""
+    """What a training leaves: the model, its curve (`step`, `split`, `loss`), and counts.
+
+    `num_before` are the steps of the phases before the last one.
+    """
 
     model: torch.nn.Module
     curve: list[dict[str, float | int | str]]
     num_steps: int
     num_trainable: int
     num_parameters: int
+    num_before: int = 0
 
 
 def fit(model: torch.nn.Module, training: Training) -> Fitted:
@@ -145,6 +149,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         optimizers=(training.optimizer, None),
         callbacks=[
             curve,
+            SaveAfterValidation(),
             *([] if training.method is None else [MethodSteps(training.method)]),
             *(each for each in (training.reweighting, training.preservation) if each is not None),
         ],

@@ -7,7 +7,7 @@ where rows were weighed, `weights.jsonl` (id, distance, weight as they were last
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from knowtune.training.dataset import encode
 from knowtune.training.dry_run import dry_run, first_logits
 from knowtune.training.fit import Fitted, Training, fit, seed_everything
 from knowtune.training.outputs import RECORD, record_outputs
+from knowtune.training.phases import fit_phases, split_phases
 from knowtune.training.reweighting import Reweighting, open_reweighting
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Job:
         reweight: how rows are weighed by their column `distance`; None: all alike.
         preserve: what is done against forgetting; None: nothing.
         material: the sources that it reads.
+        phases: relations that are learned one after the other; None: all rows together.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Job:
     reweight: Plan | None = None
     preserve: Preserve | None = None
     material: Material | None = None
+    phases: Sequence[Sequence[str]] | None = None
 
     @property
     def label(self) -> str:
@@ -87,10 +90,11 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
             other seed of the run needs one. None: each does.
 
     Raises:
-        UserError: a row is longer than the base's context, nothing to train, a non-finite loss, an empty adapter; a
-            method that this model cannot be computed or merged with, before anything is trained.
+        UserError: a row is longer than the base's context, or in no phase, nothing to train, a non-finite loss, an
+            empty adapter; a method that this model cannot be computed or merged with, before anything is trained.
     """
     tokenizer, label = base.tokenizer(), job.label
+    phases = None if job.phases is None else split_phases(job.rows, job.phases, f"runs.{job.name}.phases")
     virtual = job.method.num_virtual_tokens(tokenizer)
     rows = encode(tokenizer, job.rows, base, label, virtual)
     plan = job.reweight
@@ -110,7 +114,7 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
         rows=rows, validation=validation, recipe=job.recipe, compute=base.compute, task=base.task, seed=job.seed,
         work=work, method=job.method, reweighting=reweighting, preservation=preservation, label=label,
     )  # fmt: skip
-    fitted = fit(model, training)
+    fitted = fit(model, training) if phases is None else fit_phases(model, training, phases)
     folder.mkdir(parents=True, exist_ok=True)
     record_outputs(fitted.model, base.task, rows.rows, folder)  # first: saving may make another model of it
     job.method.save(fitted.model, folder)
@@ -173,6 +177,7 @@ def _card(
         if reweighting is None
         else {**reweighting.weighting.model_dump(mode="json"), **reweighting.summary()},
         **({} if preservation is None else {"preserve": preservation.summary()}),
+        **({} if job.phases is None else {"phases": [list(phase) for phase in job.phases]}),
         "num_steps": fitted.num_steps,
         "num_trainable": fitted.num_trainable,
         "num_parameters": fitted.num_parameters,
@@ -183,7 +188,8 @@ def _card(
 
 def _validation_loss(fitted: Fitted, *, best: bool) -> float | None:
     """Give the validation loss of the epoch whose weights are kept: the best one, or the last; None without rows."""
-    losses = [float(point["loss"]) for point in fitted.curve if point["split"] == "validation"]
+    points = [point for point in fitted.curve if int(point["step"]) > fitted.num_before]
+    losses = [float(point["loss"]) for point in points if point["split"] == "validation"]
     if not losses:
         return None
     return min(losses) if best else losses[-1]

@@ -66,6 +66,7 @@ Split = Annotated[str, Field(pattern=r"^\w+([.-]\w+)*$", max_length=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
+Phase = Annotated[list[Text], Field(min_length=1), AfterValidator(_once)]
 
 
 class Section(BaseModel):
@@ -441,7 +442,7 @@ class SelectionParams(Section):
 
 
 class RunParams(MethodParams):
-    """A named run: one method on one selection, once per seed."""
+    """A named run: one method on one selection, once per seed; `phases` are relations learned one after the other."""
 
     selection: str
     inner: MethodParams | None = None  # of a method that has another inside
@@ -449,6 +450,7 @@ class RunParams(MethodParams):
     reweight: Weighting | None = None
     preserve: Preserve | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+    phases: Annotated[list[Phase], Field(min_length=2)] | None = Field(default_factory=lambda: None)
     seeds: Seeds
 
     def member_options(self) -> dict[str, Any]:

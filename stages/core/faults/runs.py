@@ -30,6 +30,7 @@ def check_runs(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
             yield from _mask(raw, where, section, method, selector)
         yield from _training(raw, where, section)
         yield from _reweight(raw, where, section)
+        yield from _phases(raw, where, section)
 
 
 def _rows(where: str, section: dict[str, Any], selector: Any) -> Iterator[Problem]:
@@ -95,3 +96,14 @@ def _reweight(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Itera
     elif kind == "classification" and weighting.get("granularity") == "token":
         allowed = "example; a classification learns one label of a row, not tokens"
         yield Problem(f"{where}.reweight.granularity", "'token'", allowed)
+
+
+def _phases(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:
+    """Check that rows have relations, and weights that do not span the phases."""
+    if section.get("phases") is None:
+        return
+    if (kind := task_kind(raw)) in ("classification", "regression"):
+        yield Problem(f"{where}.phases", f"relations, which the rows of a {kind} do not have", "null")
+    if section.get("reweight") is not None:
+        got = "weights in a training of several phases, each of which knows its own rows alone"
+        yield Problem(f"{where}.reweight", got, "null, or no `phases`")

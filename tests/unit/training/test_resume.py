@@ -12,15 +12,19 @@ import torch
 from knowtune.checkpoints.base import Base
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
+from knowtune.training.fit import Fitted, fit, seed_everything
 from knowtune.training.trainer import KnowledgeTrainer
 from stages.runner.execute import is_disk_full
 from tests.unit.helpers import (
     counted_calls,
+    encoded,
     equal_states,
     fact_rows,
+    recipe,
     small_disk,
     state,
     train,
+    training,
 )
 
 
@@ -44,6 +48,29 @@ def test_killed_and_resumed_gives_the_same_bits(base: Base, work: Path, method: 
         parts = train(base, method, fact_rows(), work / "parts", **options)
     assert calls == [12 - 3 * ((stop - 1) // 3)]
     assert parts.num_steps == 12
+    assert equal_states(state(parts.model), state(whole.model))
+    assert parts.curve == whole.curve
+
+
+@pytest.mark.parametrize(("name", "stop"), [("training_step", 4), ("evaluate", 1), ("evaluate", 2)])
+def test_a_checkpoint_at_the_end_of_an_epoch_has_its_validation(
+    base: Base, tmp_path: Path, name: str, stop: int
+) -> None:
+    def learn(work: Path) -> Fitted:
+        seed_everything(0)
+        model = Lora(rank=2, alpha=4.0, dropout=0.1).attach(base.model())
+        made = recipe(epochs=2, batch_size=4, save_steps=1)
+        rows, held = encoded(base, fact_rows().head(12)), encoded(base, fact_rows().tail(4).reset_index(drop=True))
+        return fit(model, training(rows, work, made, validation=held))
+
+    whole = learn(tmp_path / "whole")
+    assert [point["step"] for point in whole.curve if point["split"] == "validation"] == [3, 6]
+    with (
+        counted_calls(KnowledgeTrainer, name, stop, KeyboardInterrupt()),  # type: ignore[arg-type]
+        pytest.raises(KeyboardInterrupt),
+    ):
+        learn(tmp_path / "parts")
+    parts = learn(tmp_path / "parts")
     assert equal_states(state(parts.model), state(whole.model))
     assert parts.curve == whole.curve
 

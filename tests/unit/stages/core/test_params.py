@@ -146,6 +146,20 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
         "not tokens",
     ),
+    (lambda p: p["runs"]["lora"].update(phases=[["a"]]), "runs.lora.phases: got [['a']]; allowed: at least 2 items"),
+    (lambda p: p["runs"]["lora"].update(phases=[["a"], []]), "runs.lora.phases.1: got []; allowed: at least 1 item"),
+    (
+        lambda p: p["runs"]["lora"].update(phases=[["a", "a"], ["b"]]),
+        "runs.lora.phases.0: got ['a', 'a']; allowed: each",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(phases=[["a"], ["b"]], reweight={}),
+        "runs.lora.reweight: got weights in a training of several phases, each of which knows its own rows alone",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(phases=[["a"], ["b"]]) or p.update(task={"kind": "regression"}),
+        "runs.lora.phases: got relations, which the rows of a regression do not have; allowed: null",
+    ),
     (
         lambda p: p["runs"]["lora"].update(preserve={"anchor": {}}),
         "runs.lora.preserve.anchor.weight: got nothing; allowed: a value; this key is required",
@@ -717,7 +731,7 @@ def test_a_fault_names_key_got_allowed_nearest(
 
 
 PEFT_CASES: list[tuple[dict[str, Any], str]] = [
-    ({"type": "dellora"}, "runs.delora.type: got 'dellora'; allowed: adaption_prompt, "),
+    ({"type": "dellora"}, "runs.delora.type: got 'dellora'; allowed: adalora, "),
     ({"type": "dellora"}, "; did you mean 'delora'?"),
     (
         {"type": "xlora"},
