@@ -146,8 +146,8 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
         "not tokens",
     ),
-    (lambda p: p["runs"]["lora"].update(phases=[["a"]]), "runs.lora.phases: got [['a']]; allowed: at least 2 items"),
-    (lambda p: p["runs"]["lora"].update(phases=[["a"], []]), "runs.lora.phases.1: got []; allowed: at least 1 item"),
+    (lambda p: p["runs"]["lora"].update(phases=[["a"]]), "runs.lora.phases: got [['a']]; allowed: List should have at least 2 items"),
+    (lambda p: p["runs"]["lora"].update(phases=[["a"], []]), "runs.lora.phases.1: got []; allowed: List should have at least 1 item"),
     (
         lambda p: p["runs"]["lora"].update(phases=[["a", "a"], ["b"]]),
         "runs.lora.phases.0: got ['a', 'a']; allowed: each",
