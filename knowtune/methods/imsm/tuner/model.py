@@ -93,7 +93,7 @@ class ImsmModel(BaseTuner):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         """Look for what is missing in the inner tuner, then in the model: AdaLoRA has calls and a schedule."""
-        inner = vars(self).get("inner_tuner")
+        inner: Any = vars(self).get("inner_tuner")
         ours = inner is None or name in ("model", *vars(self))
         if not ours and (name in vars(inner[0]) or hasattr(type(inner[0]), name)):
             return getattr(inner[0], name)
