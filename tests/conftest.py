@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,13 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and in the processes that tests start
+gc.disable()  # while libraries are imported and tests collected, which makes no garbage worth the search: a third of it
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage again, but not in what has been loaded by now."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
