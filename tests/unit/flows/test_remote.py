@@ -14,6 +14,7 @@ from knowtune.common.errors import TransientError, UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's own, of pygtrie
 PIPELINE = "stages:\n  one:\n    cmd: cat mine > out\n    deps: [mine]\n    outs: [out]\n"
+TRACKED = "outs:\n- md5: b026324c6904b2a9cb4b88d6d61c81d1\n  size: 2\n  hash: md5\n  path: mine\n"  # by `dvc add mine`
 
 
 @pytest.fixture
@@ -22,9 +23,10 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "mine").write_text("1\n")
+    (folder / "mine.dvc").write_text(TRACKED)
     (folder / "dvc.yaml").write_text(PIPELINE)
-    dvc(folder, "init", "-q", "--no-scm")
-    dvc(folder, "add", "-q", "mine")
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = True\n")
     return folder
 
 
@@ -39,6 +41,8 @@ def set_remote(folder: Path, url: str) -> None:
 
 
 def test_what_is_sent_comes_back_where_nothing_is_left(folder: Path, tmp_path: Path) -> None:
+    dvc(folder, "add", "-q", "mine")
+    assert (folder / "mine.dvc").read_text() == TRACKED
     assert find_remote(folder) is None
     set_remote(folder, str(tmp_path / "store"))
     remote = find_remote(folder)

@@ -4,20 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stages.runner.warm import SOCKET, forward, warm_process
+from stages.runner.warm import SOCKET, forward
 
 ROOT = Path(__file__).resolve().parents[4]
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[dict[str, str]]:
-    with warm_process(ROOT) as environment:
-        yield environment
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ MODELS = {
     "encoder names tokens": lambda: bert("TokenClassification"),
 }
 LOAD = """
-import sys, torch
+import gc, sys
+gc.disable()  # which takes a fifth of the imports
+import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 assert "knowtune" not in sys.modules
