@@ -17,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from flows.server import QUIET
 from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, once
 
 LIMIT = 600.0  # seconds after which a flow is killed, so that no test waits for ever
@@ -100,10 +101,24 @@ class Runner:
         return Flow(code, "".join(lines), self.api)
 
 
+def make_tables(folder: Path) -> None:
+    """Make a database of Prefect's, to copy: all its migrations take seconds."""
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+    environment = {**ENVIRONMENT, **QUIET, "PREFECT_HOME": str(folder)}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="session")
-def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database for a server; one that starts from nothing is in test_attacks."""
+    return once(tmp_path_factory, "tables", make_tables) / "prefect.db"
+
+
+@pytest.fixture(scope="package")
+def flows(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Iterator[Runner]:
     """`make serve` on ports of its own, with databases of its own, and what starts flows that tell it."""
     home = tmp_path_factory.mktemp("pages")
+    shutil.copy(tables, home)
     prefect, mlflow = free_port(), free_port()
     settings = {
         "PREFECT_HOME": str(home),
@@ -179,7 +194,7 @@ class Flown:
     killed: list[int]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def flown(flows: Runner, tmp_path_factory: pytest.TempPathFactory) -> Flown:
     """The same project run by a flow, one of its stages killed on the way; tests must leave it as it is."""
     project = copy_small(tmp_path_factory.mktemp("flown"))

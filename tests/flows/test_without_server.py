@@ -16,6 +16,7 @@ import pytest
 
 from flows.graph import lock_entries
 from flows.pipeline import project_name
+from flows.temporary import HOME
 from tests.flows.conftest import Flow, Runner, copy_small, run_base
 from tests.pipeline.conftest import Project, once
 
@@ -33,20 +34,28 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Project]:
+def fresh(tmp_path: Path, tables: Path) -> Iterator[Project]:
     """A project of which nothing has run."""
     project = copy_small(tmp_path / "fresh")
+    copy_tables(tables, project)
     yield project
     until_nothing_is_left(project)
 
 
 @pytest.fixture
-def begun(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def begun(tmp_path: Path, tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A copy of a project of which the base is built."""
     project = Project(tmp_path / "begun")
     shutil.copytree(once(tmp_path_factory, "begun", run_base), project.folder, symlinks=True)
+    copy_tables(tables, project)
     yield project
     until_nothing_is_left(project)
+
+
+def copy_tables(tables: Path, project: Project) -> None:
+    """Give a project's temporary server its tables; the first server of a project would make them."""
+    (project.folder / HOME).mkdir(parents=True)
+    shutil.copy(tables, project.folder / HOME)
 
 
 def until_nothing_is_left(project: Project) -> None:
