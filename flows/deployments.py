@@ -97,7 +97,7 @@ def weekly(record: bool = False) -> str:
     return f"{audited.version}: {audited.equal} metrics and all files are as recorded"
 
 
-sweep = sweep_flow.with_options(name=PROJECT)
+sweep = sweep_flow.with_options(name=PROJECT, flow_run_name="sweep {grid}", log_prints=True)
 
 
 @deployed("on demand")

@@ -115,7 +115,8 @@ def _work(
     known = lock_entries(folder)
     try:
         state = _run_flow(folder, nodes, environment, server, workers, force)
-    except ServerLostError:
+    except ServerLostError as error:
+        print(f"{error}; a temporary one takes its place", file=sys.stderr, flush=True)
         state = _run_flow(folder, nodes, environment, None, workers, force)  # what has been run is up to date now
     finally:
         sort_lock(folder, known, [node.address for node in nodes])

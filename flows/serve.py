@@ -2,7 +2,7 @@
 
 Addresses and ports are the tools' own settings: PREFECT_SERVER_API_HOST, PREFECT_SERVER_API_PORT, MLFLOW_HOST,
 MLFLOW_PORT. Where MLFLOW_TRACKING_URI is a server's address, that server has a page already, and none is started.
-A worker that ends by itself is started again.
+A server or a worker that ends by itself is started again, unless it ends as soon as it is started.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 
@@ -33,7 +35,7 @@ MLFLOW_QUIET = {  # no telemetry, no chatter, none of the eight processes for jo
     "PYTHONWARNINGS": "ignore",
 }
 MLFLOW = ("mlflow", "server", "--workers", "1", "--uvicorn-opts", "--log-level warning", "--backend-store-uri")
-WORKER = ("prefect", "--no-prompt", "worker", "start", "--type", "process", "--pool", POOL, "--limit", "4")
+WORKER = ("flows.worker",)
 PREFECT = {
     # slots of concurrency limits outlive the server that gave them; in its memory they would be taken for ever
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -43,7 +45,8 @@ PREFECT = {
 }
 PATIENCE = 120.0  # seconds that a server has to start
 GRACE = 10.0  # seconds that each has to end
-PAUSE = 5.0  # seconds before a worker that has ended is started again
+PAUSE = 5.0  # seconds before what has ended by itself is started again
+AT_ONCE = 30.0  # seconds; what ends sooner will end again
 
 
 def main() -> int:
@@ -54,34 +57,67 @@ def main() -> int:
     mask_output()
     environment = {**QUIET, **PREFECT, **MLFLOW_QUIET, **os.environ}
     signal.signal(signal.SIGTERM, _interrupt)
-    servers: list[subprocess.Popen[bytes]] = []
+    served: list[Served] = []
     try:
         if fault := home_fault():
             raise UserError(f"{fault}; set it to a folder that you may write")
         prefect = f"http://{_address(environment, 'PREFECT_SERVER_API', 4200)}"
         own = {"PREFECT_UI_API_URL": f"{prefect}/api", "PREFECT_UI_URL": prefect}  # the latter is in notifications
-        servers.append(_start({**own, **environment}, "prefect", "server", "start"))
+        served.append(Served("Prefect's server", ("prefect", "server", "start"), {**own, **environment}))
         mlflow, page = address(), _runs_page(environment)
         if not mlflow.startswith("http"):
-            servers.append(_start(environment, *MLFLOW, mlflow))
+            served.append(Served("MLflow's server", (*MLFLOW, mlflow), environment))
             mlflow = f"http://{_address(environment, 'MLFLOW', 5000)}"
         for api in (f"{prefect}/api", mlflow):
-            _wait(api, servers)
+            _wait(api, served)
         print(f"Prefect: {prefect}", flush=True)
         # what `mask_output` takes for a key in it is the name of a view
         print(f"MLflow:  {mask(mlflow).rstrip('/')}/{page}", file=sys.__stdout__, flush=True)
         if not args.no_worker:
+            served.append(Served("the worker", WORKER, {"PREFECT_API_URL": f"{prefect}/api", **environment}))
             print(f"Worker:  pool {POOL}, for what `make deploy` deploys", flush=True)
         print("Ctrl-C ends all.", flush=True)
-        _keep(servers, {} if args.no_worker else {"PREFECT_API_URL": f"{prefect}/api", **environment})
-        raise UserError("a server ended by itself; its messages stand above. Is its port taken?")
+        _keep(served)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0
     finally:
-        _end(servers)
+        _end([one.process for one in served])
+
+
+@dataclass
+class Served:
+    """A server or a worker that is kept: in a session of its own, so that it is ended once, from here.
+
+    Args:
+        name: for people.
+        words: the module that it is, and its arguments; it says only what goes wrong.
+        environment: of its process.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] = field(init=False)
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        command = [sys.executable, "-m", *self.words]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it has ended."""
+        return self.process.poll() is not None
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -89,32 +125,30 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _start(environment: Mapping[str, str], module: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a server that says only what goes wrong, in a session of its own, so that it is ended once, from here."""
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-
-
 def _address(environment: Mapping[str, str], prefix: str, port: int) -> str:
     """Return host and port of a tool's page, as its settings say."""
     return f"{environment.get(f'{prefix}_HOST', '127.0.0.1')}:{environment.get(f'{prefix}_PORT', port)}"
 
 
-def _keep(servers: list[subprocess.Popen[bytes]], environment: Mapping[str, str]) -> None:
-    """Keep a worker beside the servers until one of these ends.
+def _keep(served: list[Served]) -> NoReturn:
+    """Start again what ends by itself: a run that a worker has started goes on without any server.
 
-    Args:
-        servers: the servers; the worker joins them, so that it is ended with them.
-        environment: of the worker; none is started where it is empty.
+    Raises:
+        UserError: something ends as soon as it is started.
     """
-    count = len(servers)
-    while all(server.poll() is None for server in servers[:count]):
-        if environment and (len(servers) == count or servers[-1].poll() is not None):
-            if len(servers) > count:
-                print("the worker ended by itself; another one is started", file=sys.stderr, flush=True)
-                servers.pop()
-                time.sleep(PAUSE)
-            servers.append(_start(environment, *WORKER))
+    while True:
+        for one in served:
+            if not one.ended:
+                continue
+            if time.monotonic() - one.began < AT_ONCE:
+                raise UserError(f"{one.name} ended by itself; its messages stand above. Is its port taken?")
+            print(f"{one.name} ended by itself; it is started again", file=sys.stderr, flush=True)
+            with suppress(ProcessLookupError):
+                os.killpg(
+                    one.process.pid, signal.SIGKILL
+                )  # what a kill has left of it; runs have sessions of their own
+            time.sleep(PAUSE)
+            one.start()
         time.sleep(0.5)
 
 
@@ -131,10 +165,10 @@ def _runs_page(environment: Mapping[str, str]) -> str:
     return done.stdout.split()[-1]
 
 
-def _wait(api: str, servers: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until Prefect answers, or a server has ended."""
+def _wait(api: str, served: list[Served]) -> None:
+    """Wait until a server answers, or one has ended."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and all(server.poll() is None for server in servers) and not answers(api):
+    while time.monotonic() < end and not any(one.ended for one in served) and not answers(api):
         time.sleep(0.2)
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.temporary import HOME, answers, temporary_server
+from flows.temporary import HOME, answers, fault_of, temporary_server
 from knowtune.common.errors import UserError
 
 LOCAL = "http://127.0.0.1:4200/api"  # where `make serve` listens
@@ -27,9 +27,9 @@ ENGINE = ("task_engine", "flow_engine")  # their lines repeat what ours say, and
 RUNS = ("prefect.flow_runs", "prefect.task_runs")
 TRIES = "prefect._internal.concurrency"  # tells how each try to reach a dead server ends
 PATIENCE = 10.0  # seconds for the last lines to reach the server
-PAUSE, MISSES = 2.0, 3  # seconds between questions, and how many without an answer mean that a server has died
+PAUSE, MISSES = 2.0, 3  # seconds between questions, and how many without an answer mean that a server is lost
 READY, REQUEST = 5.0, 20.0  # seconds that it has to say that it is ready, and to answer a request of Prefect's
-LOST = threading.Event()  # a server has died while a flow ran
+LOST = threading.Event()  # a server was lost while a flow ran
 
 
 def home_fault() -> str:
@@ -73,7 +73,7 @@ def find_server(folder: Path) -> str | None:
 
 
 class ServerLostError(Exception):
-    """The server died before the flow had ended."""
+    """The server died, or answered errors alone, before the flow had ended."""
 
 
 @contextmanager
@@ -81,11 +81,13 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
     """Let Prefect talk to the server of an address, or to a temporary one, for the length of a block.
 
     Raises:
-        ServerLostError: the block failed, and the server does not answer any more.
+        ServerLostError: the block failed by the server, or that does not answer any more.
     """
+    import httpx
     import prefect.main  # noqa: F401  sets Prefect's logging up
     from prefect import settings
     from prefect.events.worker import EventsWorker
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.logging.handlers import APILogWorker
 
     with ExitStack() as stack:
@@ -101,9 +103,10 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if answers(url):
+            fault = fault_of(url, "ready", READY)
+            if not fault and not isinstance(error, httpx.HTTPError | PrefectHTTPStatusError):
                 raise
-            raise ServerLostError from error
+            raise ServerLostError(f"the Prefect server at {url} {fault or 'fails'}") from error
         finally:
             patience = PATIENCE if answers(url) else 0
             for worker in (APILogWorker, EventsWorker):  # what they hold is for this server, which may end here
@@ -112,17 +115,19 @@ def prefect_server(url: str | None, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _watch(url: str) -> Iterator[None]:
-    """Say once that a server has died, instead of all that Prefect says on each of its tries to reach it."""
+    """Say once that a server is lost, instead of all that Prefect says on each of its tries to reach it."""
     ended = threading.Event()
 
     def watch() -> None:
-        missed = 0
+        missed, fault = 0, ""
         while missed < MISSES and not ended.wait(PAUSE):
-            missed = 0 if answers(url, "ready", READY) else missed + 1
-        if missed == MISSES or not answers(url):  # a flow that ends sooner says it too
+            fault = fault_of(url, "ready", READY)
+            missed = missed + 1 if fault else 0
+        if missed == MISSES or (fault := fault_of(url)):  # a flow that ends sooner says it too
             LOST.set()
             logging.getLogger(TRIES).addFilter(lambda record: False)
-            print(f"the Prefect server at {url} has died; the stages go on without a page", file=sys.stderr, flush=True)
+            text = f"the Prefect server at {url} {fault}; the stages go on without its page"
+            print(text, file=sys.stderr, flush=True)
 
     logging.raiseExceptions = False  # Prefect's log handler asks this before it writes what it meets to standard error
     watcher = threading.Thread(target=watch, daemon=True)

@@ -17,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 from knowtune.common.errors import UserError
@@ -78,12 +79,22 @@ def temporary_server(folder: Path) -> Iterator[str]:
 
 def answers(url: str, question: str = "health", seconds: float = 2) -> bool:
     """Tell whether a Prefect server answers at an API address; the question "ready" asks its database too."""
-    with (
-        suppress(OSError, urllib.error.URLError),
-        urllib.request.urlopen(f"{url}/{question}", timeout=seconds) as answer,
-    ):
-        return bool(answer.status == 200)
-    return False
+    return not fault_of(url, question, seconds)
+
+
+def fault_of(url: str, question: str = "health", seconds: float = 2) -> str:
+    """Say in which way a server does not answer a question within some seconds; "" where it does."""
+    try:
+        with urllib.request.urlopen(f"{url}/{question}", timeout=seconds) as answer:
+            return "" if answer.status == 200 else f"answers {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"answers {error.code} {error.reason}"
+    except TimeoutError:
+        return f"does not answer within {seconds:g} s"
+    except urllib.error.URLError as error:
+        return f"does not answer ({getattr(error.reason, 'strerror', None) or error.reason})"
+    except (OSError, HTTPException) as error:
+        return f"does not answer ({error})"
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from knowtune.common.secrets import mask
 from stages.tracking.addresses import StoreError, address, lock_of
-from stages.tracking.paths import hold_lock, project_root
+from stages.tracking.paths import hold_lock
 from stages.tracking.probe import refusal, unreachable
 
 if TYPE_CHECKING:
@@ -77,18 +79,28 @@ def _setting(name: str, value: str) -> Iterator[None]:
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:
-    """Return an experiment's id; it is made when missing, with the artifacts beside the project's own store."""
+    """Return an experiment's id; it is made when missing, with the artifacts beside a store that is a file."""
     with hold_lock(lock_of("store", mask(client.tracking_uri)), wait=True):
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             if experiment.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment.experiment_id)
             return str(experiment.experiment_id)
-        own = client.tracking_uri == f"sqlite:///{project_root() / 'mlflow.db'}"
-        artifacts = (project_root() / "mlartifacts").as_uri() if own else None
+        artifacts = artifacts_beside(str(client.tracking_uri))
         tags = {"mlflow.note.content": NOTE, "mlflow.experimentKind": "custom_model_development"}
         with never_twice():
             return str(client.create_experiment(name, artifact_location=artifacts, tags=tags))
+
+
+def artifacts_beside(uri: str) -> str | None:
+    """Return where the artifacts of a store that is a file lie; None of a server, which has a place of its own.
+
+    MLflow's own place for them is ./mlruns, below whatever folder the first process worked in.
+    """
+    scheme, _, path = uri.partition(":///")
+    if scheme != "sqlite" or not path or path.startswith(":memory:"):
+        return None
+    return (Path(unquote(path.partition("?")[0])).absolute().parent / "mlartifacts").as_uri()
 
 
 def is_passing(error: Exception) -> bool:

@@ -114,7 +114,7 @@ def kill_worker(flows: Runner, project: Project) -> None:
     before = entry()
     until(lambda: entry() not in ("", before))
     assert any(is_stage(process, "stages.train", "long") for process in psutil.process_iter())
-    (worker,) = (p for p in psutil.Process(flows.served_by).children() if "worker" in p.cmdline())
+    (worker,) = (p for p in psutil.Process(flows.served_by).children() if "flows.worker" in p.cmdline())
     for process in [worker, *worker.children(recursive=True)]:
         process.kill()
 

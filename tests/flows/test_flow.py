@@ -188,11 +188,17 @@ def test_flows_name_no_stage(path: Any) -> None:
 
 
 def change_much(params: dict[str, Any]) -> None:
-    promote = read_yaml(ROOT / "params.yaml")["promote"]
-    params["promote"] = {**promote, "run": "short", "bounds": {**promote["bounds"], "numbers": 0.3}}
+    """Let `long` learn its facts by heart, which the gate may ship for that alone."""
+    params["promote"] = {
+        "run": "long",
+        "learned": "reliability",
+        "bounds": {"numbers": 1.0},
+        "rejects": {"planted": 1.0, "unreviewed": 1.0},
+    }
     params["tracking"]["store"] = "mlflow"
     params["runs"]["short"]["seeds"] = [5]
-    params["runs"]["long"] = {**params["runs"]["long"], "seeds": [5], "training": {"epochs": 40}}
+    recipe = {"epochs": 40, "learning_rate": 0.01}
+    params["runs"]["long"] = {"selection": "clean", "method": "full", "seeds": [5], "training": recipe}
 
 
 def test_deployments_run_by_a_worker_that_is_killed_once(
@@ -214,7 +220,8 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
         failing = deployed.ask("on-demand", params={"runs.lnog.seeds": [1]})
         verdict = json.loads((project.folder / "data/gate/verdict.json").read_text()) if deployed.end(nightly) else {}
         inner = deployed.inner(nightly).run()["state"]["message"]
-        assert deployed.end(nightly) == ("Completed", f"{inner}; there is no champion: {verdict['summary']}")
+        assert deployed.end(nightly) == ("Completed", f"{inner}; promoted: {verdict['summary']}")
+        check_champion(flows, project, verdict)
         states = deployed.inner(nightly).states()
         assert (states["train@short"], states["train@long"]) == ("Skipped", "Completed")
         assert states["prepare"] == "Skipped"
@@ -231,6 +238,16 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
     tracked = httpx.post(search, json={"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}).json()
     assert "train@long seed-5" in {run["info"]["run_name"] for run in tracked["runs"]}
     check_ghosts(flows, project, monkeypatch)
+
+
+def check_champion(flows: Runner, project: Project, verdict: dict[str, Any]) -> None:
+    """The alias has moved to the model that the gate ships, and the gate will compare with it."""
+    assert (verdict["verdict"], verdict["run"]) == ("ship", "long"), verdict["summary"]
+    alias = f"http://{flows.mlflow}/api/2.0/mlflow/registered-models/alias?name=knowtune&alias=champion"
+    version = httpx.get(alias).json()["model_version"]
+    tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+    card = json.loads((project.folder / "champion/card.json").read_text())
+    assert (card["version"], card["weights_digest"]) == (version["version"], tags["weights_digest"])
 
 
 def check_ghosts(flows: Runner, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

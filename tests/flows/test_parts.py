@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.artifacts import metric_rows
@@ -13,6 +15,7 @@ from flows.graph import Node, lock_entries, read_graph
 from flows.processes import Outcome, verdict
 from flows.run import would_run
 from flows.states import state_of, worth_another_try
+from flows.worker import patient
 
 
 @pytest.mark.parametrize(
@@ -104,3 +107,32 @@ def test_stages_of_a_folder_elsewhere_keep_their_names(tmp_path: Path) -> None:
     found = read_graph(folder, [])
     assert [(node.address, node.needs) for node in found] == [("one", ()), ("two@a", ("one",))]
     assert [node.address for node in read_graph(folder, ["two@a"])] == ["one", "two@a"]
+
+
+def test_a_worker_outlives_an_outage_and_tells_it_once() -> None:
+    request = httpx.Request("GET", "http://host")
+    down = httpx.ConnectError("refused")
+    broken, refused = (
+        httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, request=request))
+        for code in (500, 403)
+    )
+    answers, said = [["run"], down, broken, broken, ["run"], down, refused], list[str]()
+
+    async def ask() -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    asked = patient(ask, [], said.append)
+    assert [asyncio.run(asked()) for _ in range(6)] == [["run"], [], [], [], ["run"], []]
+    assert said == [
+        "the Prefect server does not answer, or errors alone; what runs goes on",
+        "the Prefect server answers again",
+        "the Prefect server does not answer, or errors alone; what runs goes on",
+    ]
+    with pytest.raises(httpx.HTTPStatusError):
+        asyncio.run(asked())
+    answers.append(down)
+    with pytest.raises(httpx.ConnectError):  # a server that has never answered: its address is wrong
+        asyncio.run(patient(ask, [], said.append)())

@@ -48,6 +48,7 @@ def test_no_secret_reaches_anything_that_a_run_writes(
     assert "the hub says no" in " ".join(task["state"]["message"] or "" for task in flow.tasks().values())
     written = [path for top in (project.folder, flows.home) for path in top.rglob("*") if path.is_file()]
     assert any("mlflow.db" in path.name for path in written)
+    assert any(path.is_relative_to(flows.home / "mlartifacts") for path in written)
     written = [path for path in written if path not in (own, project.folder / "fails.py")]
     found = [(path, secret) for path in written for secret in secrets if secret in content(path)]
     assert not found

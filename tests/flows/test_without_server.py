@@ -119,7 +119,7 @@ def test_a_server_that_dies_ends_no_stage_and_fills_no_page(alone: Runner, begun
     flow = alone(begun, "answers", on_line=kill)
     assert killed
     assert (flow.code, is_quiet(flow)) == (0, True), flow.output
-    died = [line for line in flow.output.splitlines() if line.endswith("has died; the stages go on without a page")]
+    died = [line for line in flow.output.splitlines() if line.endswith("; the stages go on without its page")]
     assert len(died) == 1  # in the middle, or at the end where the stages end before it is noticed
     assert [line for line in flow.output.splitlines() if line not in died][-1].endswith("| stages: 2 up to date, 2 ran")
     assert lock_entries(begun.folder) == ["validate", "base", "prepare", "answers"]

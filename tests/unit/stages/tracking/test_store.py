@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from stages.tracking.addresses import StoreError, address_of, lock_of, name_of
-from stages.tracking.store import in_words
+from stages.tracking.store import artifacts_beside, in_words
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,16 @@ def test_the_command_speaks_in_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: file:runs: MLflow 3.14 and later keep no runs in plain folders")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("sqlite:////home/ann/my%20runs/mlflow.db?timeout=9", "file:///home/ann/my%20runs/mlartifacts"),
+        ("sqlite:///:memory:", None),
+        ("http://host:5000", None),
+        ("postgresql://host/runs", None),
+    ],
+)
+def test_artifacts_lie_beside_a_store_that_is_a_file(uri: str, place: str | None) -> None:
+    assert artifacts_beside(uri) == place
