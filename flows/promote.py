@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.claim import claim_folder
 from cli.workspace import add_arguments, open_workspace, params_file
-from flows.record import register
+from flows.record import announce, prune, register
 from knowtune.common.errors import UserError
 from knowtune.common.secrets import mask_output
 from stages.core.champion import FOLDER, install_champion, read_champion
@@ -79,18 +79,20 @@ def promote(project: Path, *, dry_run: bool = False, wait: bool = False) -> Prom
             reason = f"{candidate.title} is version {known.number}, which was rolled back; --to {known.number} takes it"
             return Promotion(False, number, _number(registry, "previous"), reason)
         if known is not None and number == known.number:
-            if not dry_run:
-                _crown(registry, known, folder)  # of a promotion that was cut short, the rest
+            if not dry_run:  # of a promotion that was cut short, the rest
+                _crown(registry, known, folder)
+                prune(registry, params)
             reason = f"{candidate.title} is the champion already, version {number}"
             return Promotion(False, number, _number(registry, "previous"), reason)
         _require_same(champion, registry.name, folder)
         require_sound(candidate)
         if dry_run:
-            what = f"version {known.number}" if known else "a new version"
-            return Promotion(False, number, _number(registry, "previous"), f"would promote {candidate.title} as {what}")
+            reason = f"would promote {candidate.title} as {announce(registry, candidate, champion, known)}"
+            return Promotion(False, number, _number(registry, "previous"), reason)
         version = known or register(registry, candidate)
         registry.point("candidate", version.number)
         _crown(registry, version, folder)
+        prune(registry, params)
         return Promotion(True, version.number, number, verdict["summary"])
 
 

@@ -1,4 +1,7 @@
-"""A version of the registry: the model that the gate lets through, with the record that brings it back."""
+"""A version of the registry: the model that the gate lets through, with the record that brings it back.
+
+Each holds the whole model. `promote.keep` bounds how many do; the others keep their record.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from stages.core.champion import FOLDER
 from stages.promotion.candidate import Candidate, card_of, tags_of, write_champion_of
 
 if TYPE_CHECKING:
+    from stages.core.schema import Params
     from stages.tracking.registry import Registry, Version
 
 KEPT = ("params.yaml", "dvc.lock", "dvc.yaml")  # of a record
@@ -52,6 +56,41 @@ def register(registry: Registry, candidate: Candidate) -> Version:
             metrics=metrics,
         )
         return registry.register(log_release(registry, contents))
+
+
+def announce(registry: Registry, candidate: Candidate, champion: Version | None, known: Version | None) -> str:
+    """Say which version a promotion would make, and how many bytes would go into the registry and out of it.
+
+    Args:
+        registry: of the versions.
+        candidate: to be promoted.
+        champion: now; None where there is none.
+        known: the candidate's version where it is registered already.
+    """
+    from stages.tracking.addresses import name_of
+    from stages.tracking.releasing import size_of, superfluous
+
+    size = _megabytes(size_of((candidate.model, candidate.base)))
+    what = f"version {known.number}" if known else f"a new version: {size} go into {name_of()}"
+    keep = candidate.params.promote.keep if candidate.params.promote else None
+    held = {version.number for version in (champion, known) if version is not None}
+    gone = superfluous(registry, keep, new=int(known is None), held=held)
+    shown = ", ".join(f"{version.number} ({_megabytes(size)})" for version, size in gone)
+    return f"{what}; out of it go the weights of version {shown}, by promote.keep" if gone else what
+
+
+def prune(registry: Registry, params: Params) -> None:
+    """Remove the weights of the versions that `promote.keep` lets go."""
+    from stages.tracking.releasing import superfluous
+
+    for version, size in superfluous(registry, params.promote.keep if params.promote else None):
+        registry.empty(version)
+        print(f"promote.keep: removed the weights of version {version.number}, {_megabytes(size)}; its record stays")
+
+
+def _megabytes(size: int) -> str:
+    """Write a number of bytes for people."""
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _write_record(candidate: Candidate, record: Path, text: str, patch: str) -> None:

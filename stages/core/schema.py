@@ -496,7 +496,8 @@ class Promote(Section):
     """Which model is to be shipped: of one run, or the best by a rule; and what it must not be worse than.
 
     `learned` is the part of the evaluation in which it must beat the champion, by default the task's own. `bounds` are
-    metrics of `evaluate.metrics` and sets of `evaluate.retention`; `model` is the name in the registry.
+    metrics of `evaluate.metrics` and sets of `evaluate.retention`; `model` is the name in the registry. With `keep`,
+    only so many versions, the last, and those with an alias keep their weights there; all keep their records.
     """
 
     run: str | None = Field(default_factory=lambda: None)
@@ -505,6 +506,7 @@ class Promote(Section):
     bounds: dict[str, float]
     rejects: Rejects
     model: Name = Field(default_factory=lambda: "knowtune")
+    keep: Annotated[int, Field(ge=1)] | None = Field(default_factory=lambda: None)
 
 
 class Params(Section):

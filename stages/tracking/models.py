@@ -58,6 +58,7 @@ def log_model(
     seed: Seed,
     config: Mapping[str, Any],
     when: float,
+    work: Path | None = None,
 ) -> str:
     """Log a model with signature and example, once: what a try before has begun is gone on with.
 
@@ -69,13 +70,14 @@ def log_model(
         seed: its card and metrics.
         config: what `served.py` opens it with: base, compute, columns.
         when: in seconds since 1970.
+        work: a folder with room for a copy; the system's own for such things by default.
 
     Returns:
         Its address.
     """
     model = _open_model(client, run_id, name, seed, when)
     if model.status != "READY":
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=work) as folder:
             _save(Path(folder) / "model", model, run_id, folders, seed.card, config)
             client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
         client.finalize_logged_model(model.model_id, "READY")

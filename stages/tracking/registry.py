@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 KEY, VERDICT, ROLLED_BACK = "promotion.key", "gate.verdict", "promotion.rolled_back"
+EMPTIED, BEGUN, DONE = "promotion.emptied", "begun", "done"  # its weights were removed, its record is there
 RECORD, MODEL, BASE = "record", "model", "base"  # folders of a version's files
 LONGEST_CARD = 4500  # characters of a version's description
 
@@ -61,6 +62,11 @@ class Version:
     def rolled_back(self) -> bool:
         """Tell whether somebody took it out of use, so that no verdict alone brings it back."""
         return self.tags.get(ROLLED_BACK) == "true"
+
+    @property
+    def emptied(self) -> bool:
+        """Tell whether its weights were removed, or begun to be."""
+        return EMPTIED in self.tags
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,9 @@ class Registry:
         return next((version for version in self.versions() if alias in version.aliases), None)
 
     def by_key(self, key: str) -> Version | None:
-        """Find the version that a promotion has registered."""
-        return next((version for version in self.versions() if version.tags.get(KEY) == key), None)
+        """Find the version that a promotion has registered and that has its weights."""
+        found = (version for version in self.versions() if version.tags.get(KEY) == key and not version.emptied)
+        return next(found, None)
 
     def register(self, release: Release) -> Version:
         """Make a version of a logged model, whole."""
@@ -153,6 +160,21 @@ class Registry:
         """Note whether a version was taken out of use."""
         with in_our_words():
             self.client.set_model_version_tag(self.name, number, ROLLED_BACK, str(rolled_back).lower())
+
+    def empty(self, version: Version) -> None:
+        """Remove a version's weights, and keep its record; a try that was cut short is gone on with."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        model_id = version.source.rpartition("/")[2]
+        with in_our_words():
+            self.client.set_model_version_tag(self.name, version.number, EMPTIED, BEGUN)
+            self.client.finalize_logged_model(model_id, "FAILED")  # so that a later promotion of it fills it again
+            place = self.client.get_logged_model(model_id).artifact_location
+            for part in (MODEL, BASE):
+                if self.list_files(version, part):
+                    files: Any = get_artifact_repository(place, self.client.tracking_uri)
+                    files.delete_artifacts(f"artifacts/{part}")
+            self.client.set_model_version_tag(self.name, version.number, EMPTIED, DONE)
 
     def fetch(self, version: Version, part: str, folder: Path) -> Path:
         """Copy a part of a version's files into a folder.
@@ -219,8 +241,9 @@ def open_registry(name: str) -> Registry:
 
 def lost(version: Version, what: str) -> UserError:
     """Make the error of a version whose files are not all there."""
+    why = "its weights were removed (promote.keep)" if version.emptied else f"its files are lost ({mask(what)})"
     return UserError(
-        f"{version.uri}: its files are lost ({mask(what)}); "
+        f"{version.uri}: {why}; "
         f"as long as its record is there, `python -m flows.restore {version.uri}` brings back what DVC has"
     )
 

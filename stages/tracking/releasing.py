@@ -7,7 +7,7 @@ one; a model that was logged by half is never registered.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,21 @@ from stages.tracking.chain import link_source
 from stages.tracking.links import link
 from stages.tracking.models import columns_of, compute_of, log_model
 from stages.tracking.numbers import Seed
-from stages.tracking.registry import BASE, MODEL, RECORD, Registry, Release, Version, in_our_words, lost
+from stages.tracking.registry import (
+    BASE,
+    CANDIDATE,
+    CHAMPION,
+    DONE,
+    EMPTIED,
+    MODEL,
+    PREVIOUS,
+    RECORD,
+    Registry,
+    Release,
+    Version,
+    in_our_words,
+    lost,
+)
 from stages.tracking.store import open_experiment
 
 if TYPE_CHECKING:
@@ -88,6 +102,41 @@ def require_files(registry: Registry, version: Version) -> None:
         raise lost(version, ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else ""))
 
 
+def size_of(folders: Iterable[Path | None]) -> int:
+    """Count the bytes that a version of these folders copies into the registry."""
+    return sum(path.stat().st_size for folder in folders if folder for path in folder.rglob("*") if path.is_file())
+
+
+def superfluous(
+    registry: Registry, keep: int | None, *, new: int = 0, held: Collection[str] | None = None
+) -> list[tuple[Version, int]]:
+    """Name the versions whose weights are to be removed: without an alias, and not among the last.
+
+    Args:
+        registry: of the versions.
+        keep: how many of the last keep their weights; None where all do.
+        new: how many will be registered before.
+        held: numbers of those that our own aliases will point at; those that they point at now by default.
+
+    Returns:
+        Pairs of version and bytes.
+    """
+    if keep is None:
+        return []
+    versions = registry.versions()
+    own = set() if held is None else {CANDIDATE, CHAMPION, PREVIOUS}
+    named = {*(held or ()), *(version.number for version in versions if set(version.aliases) - own)}
+    old = versions[: max(0, len(versions) + new - keep)]
+    gone = [version for version in old if version.number not in named and version.tags.get(EMPTIED) != DONE]
+    whole = {version.source for version in versions if version not in gone and not version.emptied}
+    return [(version, _weigh(registry, version)) for version in gone if version.source not in whole]
+
+
+def _weigh(registry: Registry, version: Version) -> int:
+    """Count the bytes of a version's weights in the registry."""
+    return sum(size for part in (MODEL, BASE) for size in registry.list_files(version, part).values())
+
+
 def _log(client: MlflowClient, run: str, of: Contents) -> str:
     """Log the model, with folders by the names that every version has."""
     with TemporaryDirectory(dir=of.record.parent) as top:
@@ -100,7 +149,7 @@ def _log(client: MlflowClient, run: str, of: Contents) -> str:
         config = {"base": None, "compute": compute_of(of.cwd), "columns": columns_of(of.cwd)}
         seed = Seed(metrics=dict(of.metrics), card=dict(of.card))
         return log_model(
-            client, run, of.title.replace(" ", "-"), {**laid, RECORD: of.record}, seed, config, time.time()
+            client, run, of.title.replace(" ", "-"), {**laid, RECORD: of.record}, seed, config, time.time(), Path(top)
         )
 
 

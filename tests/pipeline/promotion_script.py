@@ -23,10 +23,14 @@ import pandas as pd
 from cli.ask import ask_registered
 from flows.audit import audit, refresh
 from flows.promote import Promotion, move_champion, promote, quiet
+from flows.record import register
 from flows.restore import restore
 from knowtune.common.errors import UserError
 from stages.core.champion import read_champion, read_results, write_champion
+from stages.promotion.candidate import read_candidate
+from stages.promotion.verdict import read_verdict
 from stages.tracking.registry import Registry, open_registry
+from stages.tracking.releasing import superfluous
 
 HERE = Path()
 DONE: dict[str, Any] = {}
@@ -175,8 +179,24 @@ def bad(registry: Registry) -> None:
     registry.client.delete_registered_model_alias("knowtune", "champion")
     (HERE / "champion/card.json").write_text("{}")
     step("edited", lambda: promote(HERE))
+    room(registry)
     os.environ["MLFLOW_TRACKING_URI"] = "http://ann:s3cret@127.0.0.1:9"
     step("unreachable", lambda: promote(HERE))
+
+
+def room(registry: Registry) -> None:
+    """Remove the weights of what no alias names, and register the same model again."""
+    registry.client.delete_registered_model_alias("knowtune", "candidate")
+    gone = superfluous(registry, 1)
+    DONE["superfluous"] = [(version.number, size > 0) for version, size in gone]
+    DONE["with aliases moved"] = [version.number for version, _ in superfluous(registry, 1, new=1, held={"2"})]
+    for version, _ in gone:
+        registry.empty(version)
+    step("emptied", lambda: move_champion(HERE, "2"))
+    two, candidate = registry.version("2"), read_candidate(HERE, read_verdict(HERE))
+    DONE["left"] = [bool(registry.list_files(two, part)) for part in ("model", "record")]
+    again = registry.by_key(candidate.key) or register(registry, candidate)
+    DONE["filled"] = [again.number, sorted(registry.list_files(again, "model"))]
 
 
 def main() -> None:

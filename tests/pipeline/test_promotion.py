@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def done(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_a_dry_run_says_what_would_be_done(done: dict[str, Any]) -> None:
-    assert done["dry"]["reason"] == "would promote lora seed-0 as a new version"
+    said = r"would promote lora seed-0 as a new version: \d\.\d MB go into sqlite:\S+/mlflow.db"
+    assert re.fullmatch(said, done["dry"]["reason"])
     assert done["dry state"] == {"versions": [], "aliases": {}, "champion": None}
 
 
@@ -110,6 +112,15 @@ def test_a_champion_of_other_examples_is_measured_again_once(done: dict[str, Any
     assert done["refreshed"] == [False, True, False, True]
 
 
+def test_weights_of_old_versions_go_and_come_back_with_the_next_promotion(done: dict[str, Any]) -> None:
+    assert done["superfluous"] == [["2", True]]  # 1 is the previous one, 3 the last
+    assert done["with aliases moved"] == ["1", "3"]
+    assert done["left"] == [False, True]
+    number, files = done["filled"]
+    assert number == "4"
+    assert "model/model.safetensors" in files
+
+
 @pytest.mark.parametrize(
     "what, words",
     [
@@ -123,6 +134,7 @@ def test_a_champion_of_other_examples_is_measured_again_once(done: dict[str, Any
         ("another task", "models:/knowtune/2: is of another task: got {'kind': 'regression'}; allowed: {'kind': 'know"),
         ("lost", "models:/knowtune/1: its files are lost (model/"),
         ("edited", "params.yaml: is not what the gate judged (dvc.lock); `make run` brings all up to date"),
+        ("emptied", "models:/knowtune/2: its weights were removed (promote.keep); as long as its record is there"),
         ("unreachable", "registry http://***@127.0.0.1:9: "),
     ],
 )
