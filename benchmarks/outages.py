@@ -124,7 +124,7 @@ def main() -> int:
         place = Path(top)
         begun = copy_small(place / "begun")
         begun.command("cli", "run", "base")
-        seconds, whole, flow = run(begun, place / "whole", Case("none", True))
+        seconds, whole, _ = run(begun, place / "whole", Case("none", True))
         stages = len(lock_entries(whole.folder))
         print(f"undisturbed: {stages} stages, {seconds:.0f} s", flush=True)
         bad = 0
@@ -138,7 +138,7 @@ def main() -> int:
             finished = len(lock_entries(project.folder))
             print(
                 f"{case!s:16} {finished:2} of {stages} stages, code {flow.code}, {'equal' if equal else 'DIFFERS'}, "
-                f"{took - seconds:+4.0f} s | {'; '.join(told(flow)) or 'nothing'}",
+                f"{took - seconds:+4.0f} s | {'; '.join(lines_on_server(flow)) or 'nothing'}",
                 flush=True,
             )
     return 1 if bad else 0
@@ -167,7 +167,7 @@ def run(begun: Project, folder: Path, case: Case) -> tuple[float, Project, Flow]
         return time.monotonic() - began, project, flow
 
 
-def told(flow: Flow) -> list[str]:
+def lines_on_server(flow: Flow) -> list[str]:
     """Return what a flow said of its server."""
     words = ("erver", "PREFECT", "Traceback")
     return [line for line in flow.output.splitlines() if any(word in line for word in words)]

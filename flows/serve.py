@@ -143,10 +143,8 @@ def _keep(served: list[Served]) -> NoReturn:
             if time.monotonic() - one.began < AT_ONCE:
                 raise UserError(f"{one.name} ended by itself; its messages stand above. Is its port taken?")
             print(f"{one.name} ended by itself; it is started again", file=sys.stderr, flush=True)
-            with suppress(ProcessLookupError):
-                os.killpg(
-                    one.process.pid, signal.SIGKILL
-                )  # what a kill has left of it; runs have sessions of their own
+            with suppress(ProcessLookupError):  # what a kill has left of it; runs have sessions of their own
+                os.killpg(one.process.pid, signal.SIGKILL)
             time.sleep(PAUSE)
             one.start()
         time.sleep(0.5)

@@ -1,8 +1,8 @@
 """Every method that PEFT can train from a config alone, by its name in PEFT and with PEFT's own options.
 
 What needs more than a config (data before training, other adapters, another forward signature), or does not compute
-what a causal language model must, is refused by name with the reason. All of this
-was measured with PEFT 0.21; `tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
+what a causal language model must, is refused by name with the reason. All of this was measured with PEFT 0.21;
+`tests/unit/methods/test_peft.py` trains, saves, loads and merges every other type.
 """
 
 from __future__ import annotations
@@ -78,11 +78,6 @@ class Peft(Method):
         return self.type == "adalora"
 
     @property
-    def _options(self) -> dict[str, Any]:
-        """The type's own options, with what its config cannot be made without."""
-        return {**(peft_adalora.STEPS if self._allocates else {}), **(self.model_extra or {})}
-
-    @property
     def folds(self) -> bool:
         """Prompts and other additions to the computation do not fold."""
         return self.type not in COMPOSED
@@ -153,7 +148,9 @@ class Peft(Method):
         from knowtune.methods.peft_options import config_class
 
         raise_gathered("method peft", self.problems("run"))
-        options: dict[str, Any] = {**self._options, "task_type": task_type(model)}
+        options: dict[str, Any] = {**(self.model_extra or {}), "task_type": task_type(model)}
+        if self._allocates:
+            options |= peft_adalora.STEPS
         return attach_adapter(model, config_class(self.type)(**options))
 
     def begin(self, model: torch.nn.Module, num_steps: int) -> None:
@@ -164,7 +161,7 @@ class Peft(Method):
     def after_step(self, model: torch.nn.Module, step: int) -> None:
         """Take AdaLoRA's ranks away."""
         if self._allocates:
-            model.base_model.update_and_allocate(step)  # type: ignore[operator, union-attr]
+            peft_adalora.allocate(model, step)
 
     def penalty(self, model: torch.nn.Module) -> torch.Tensor | None:
         """Return AdaLoRA's, which holds its singular vectors orthogonal."""
@@ -174,8 +171,6 @@ class Peft(Method):
         """Save in PEFT's layout."""
         from knowtune.methods.peft_adapters import save_adapter
 
-        if self._allocates:
-            peft_adalora.keep_shapes(model)
         save_adapter(model, folder)
 
     def load(self, model: PreTrainedModel, folder: Path) -> torch.nn.Module:

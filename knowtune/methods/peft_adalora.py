@@ -49,16 +49,23 @@ def begin(model: Any, options: Mapping[str, Any], num_steps: int) -> None:
             f"adalora: tinit {first} and tfinal {last} leave none of {num_steps} steps in which ranks are taken away; "
             "lower them, or train longer"
         )
-    config = model.base_model.rankallocator.peft_config
+    allocator = model.base_model.rankallocator
+    config, allocator.pattern = allocator.peft_config, None
     config.total_step, config.tinit, config.tfinal = num_steps, first, last
 
 
-def keep_shapes(model: Any) -> None:
-    """Let the ranks that were taken away be saved as the zeros that they are.
+def allocate(model: Any, step: int) -> None:
+    """Take ranks away after an optimiser step, the first of which is 1.
 
-    PEFT would leave them out, and warn of a module that has lost all of its own.
+    PEFT notes in the config which are left, for its next call; by that note it would save an adapter, and a checkpoint,
+    without the others, and warn of a module that has lost all of its own. So the note is out of the config between
+    calls, and ranks that were taken away are saved as the zeros that they are.
     """
-    model.base_model.rankallocator.peft_config.rank_pattern = None
+    allocator = model.base_model.rankallocator
+    config = allocator.peft_config
+    config.rank_pattern = allocator.pattern
+    model.base_model.update_and_allocate(step)
+    allocator.pattern, config.rank_pattern = config.rank_pattern, None
 
 
 def penalty(model: torch.nn.Module, options: Mapping[str, Any]) -> torch.Tensor:

@@ -116,7 +116,7 @@ def test_a_worker_outlives_an_outage_and_tells_it_once() -> None:
         httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, request=request))
         for code in (500, 403)
     )
-    answers, said = [["run"], down, broken, broken, ["run"], down, refused], list[str]()
+    answers, messages = [["run"], down, broken, broken, ["run"], down, refused], list[str]()
 
     async def ask() -> list[str]:
         answer = answers.pop(0)
@@ -124,15 +124,15 @@ def test_a_worker_outlives_an_outage_and_tells_it_once() -> None:
             raise answer
         return answer
 
-    asked = patient(ask, [], said.append)
-    assert [asyncio.run(asked()) for _ in range(6)] == [["run"], [], [], [], ["run"], []]
-    assert said == [
+    question = patient(ask, [], messages.append)
+    assert [asyncio.run(question()) for _ in range(6)] == [["run"], [], [], [], ["run"], []]
+    assert messages == [
         "the Prefect server does not answer, or errors alone; what runs goes on",
         "the Prefect server answers again",
         "the Prefect server does not answer, or errors alone; what runs goes on",
     ]
     with pytest.raises(httpx.HTTPStatusError):
-        asyncio.run(asked())
+        asyncio.run(question())
     answers.append(down)
     with pytest.raises(httpx.ConnectError):  # a server that has never answered: its address is wrong
-        asyncio.run(patient(ask, [], said.append)())
+        asyncio.run(patient(ask, [], messages.append)())

@@ -43,8 +43,8 @@ def done(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 
 def test_a_dry_run_says_what_would_be_done(done: dict[str, Any]) -> None:
-    said = r"would promote lora seed-0 as a new version: \d\.\d MB go into sqlite:\S+/mlflow.db"
-    assert re.fullmatch(said, done["dry"]["reason"])
+    reason = r"would promote lora seed-0 as a new version: \d\.\d MB go into sqlite:\S+/mlflow.db"
+    assert re.fullmatch(reason, done["dry"]["reason"])
     assert done["dry state"] == {"versions": [], "aliases": {}, "champion": None}
 
 

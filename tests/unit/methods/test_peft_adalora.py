@@ -15,8 +15,8 @@ from knowtune.methods.base import Method
 from knowtune.methods.imsm.method import Imsm, Inner
 from knowtune.methods.peft import Peft
 from knowtune.models.forward import forward
-from knowtune.training.fit import Fitted
-from tests.unit.helpers import fact_rows, train
+from knowtune.training.fit import Fitted, fit, seed_everything
+from tests.unit.helpers import encoded, fact_rows, recipe, train, training
 
 IDS = [[1, 5, 9, 30, 200], [7, 8]]
 OPTIONS: dict[str, Any] = {"init_r": 4, "target_r": 2, "target_modules": "all-linear"}
@@ -49,6 +49,20 @@ def test_ranks_are_taken_away_until_the_budget_is_met(make: Any, base: Base, wor
     saved = json.loads((work / "saved/adapter_config.json").read_text())
     saved = saved.get("inner", saved)
     assert (saved["total_step"], saved["tinit"], saved["tfinal"]) == (12, 1, 4)
+    with torch.inference_mode():
+        loaded = method.load(base.model(), work / "saved")
+        assert torch.equal(forward(loaded, IDS), forward(fitted.model, IDS))
+
+
+@pytest.mark.parametrize("make", [alone, woven])
+def test_the_best_epoch_is_kept_with_the_ranks_that_it_had(make: Any, base: Base, work: Path) -> None:
+    method = make()
+    seed_everything(0)
+    model = method.attach(base.model())
+    validation = encoded(base, fact_rows().tail(6).reset_index(drop=True))
+    made = recipe(epochs=4, batch_size=4, learning_rate=0.02, load_best_model_at_end=True)
+    fitted = fit(model, training(encoded(base, fact_rows()), work, made, validation=validation, method=method))
+    method.save(fitted.model, work / "saved")
     with torch.inference_mode():
         loaded = method.load(base.model(), work / "saved")
         assert torch.equal(forward(loaded, IDS), forward(fitted.model, IDS))

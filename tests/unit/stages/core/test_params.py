@@ -146,8 +146,14 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.lora.reweight.granularity: got 'token'; allowed: example; a classification learns one label of a row, "
         "not tokens",
     ),
-    (lambda p: p["runs"]["lora"].update(phases=[["a"]]), "runs.lora.phases: got [['a']]; allowed: List should"),
-    (lambda p: p["runs"]["lora"].update(phases=[["a"], []]), "runs.lora.phases.1: got []; allowed: List should"),
+    (
+        lambda p: p["runs"]["lora"].update(phases=[["a"]]),
+        "runs.lora.phases: got [['a']]; allowed: List should have at least 2 items",
+    ),
+    (
+        lambda p: p["runs"]["lora"].update(phases=[["a"], []]),
+        "runs.lora.phases.1: got []; allowed: List should have at least 1 item",
+    ),
     (
         lambda p: p["runs"]["lora"].update(phases=[["a", "a"], ["b"]]),
         "runs.lora.phases.0: got ['a', 'a']; allowed: each",
@@ -644,7 +650,7 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "task.labels: got nothing; allowed: a value; this key is required",
     ),
     (lambda p: classifies(p, labels=["a", "a"]), "task.labels: got ['a', 'a']; allowed: names that are all different"),
-    (lambda p: classifies(p, labels=["a"]), "task.labels: got ['a']; allowed: List should"),
+    (lambda p: classifies(p, labels=["a"]), "task.labels: got ['a']; allowed: List should have at least 2 items"),
     (lambda p: classifies(p, label=1), "task.label: got an unknown key; allowed: labels; did you mean 'labels'?"),
     (
         lambda p: classifies(p) or p.update(base=DEFAULT["base"]),

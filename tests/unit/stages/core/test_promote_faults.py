@@ -35,7 +35,10 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (promote(bounds={"drift": 0.1}), "promote.bounds.drift: got 'drift'; allowed: "),
     (promote(bounds={"forgotten": 15.0}), "promote.bounds.forgotten: got 15.0; allowed: a share, from 0 to 1"),
     (promote(rejects={"planted": 2.0, "unreviewed": 0.0}), "promote.rejects.planted: got 2.0; allowed: less than or"),
-    (promote(bound={}), "promote.bound: got an unknown key; allowed: best, bounds, keep, learned, model, "),
+    (
+        promote(bound={}),
+        "promote.bound: got an unknown key; allowed: best, bounds, keep, learned, model, rejects, run; did you mean",
+    ),
     (promote(model="a/b"), "promote.model: got 'a/b'; allowed: "),
     (
         lambda p: promote()(p) or p["evaluate"].update(retention={"stories": NUMBERS}),
