@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ DVC_LOCK, DVC_FILES = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
 PROGRAM = re.compile(r"^(?:\S*python\S* -m )?\S*dvc(?:/__main__\.py)?(?=\s|$)")  # as DVC notes its command down
 PAUSE = 0.5  # seconds between two looks
 LONGEST = 200  # characters of a command
+HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())  # folders that this line of work has
 PASSING = 5.0  # seconds that a short command of DVC's, such as `dvc status`, may hold its lock
 
 
 @contextmanager
 def claim_folder(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Have a folder to oneself for the length of a block.
+    """Have a folder to oneself for the length of a block. Blocks nest: the outermost one holds the claim.
 
     Args:
         folder: the project or a workspace.
@@ -42,6 +44,10 @@ def claim_folder(folder: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         UserError: another reproduction is at work there, and `wait` is not set.
     """
+    held = HELD.get()
+    if folder.resolve() in held:
+        yield
+        return
     path = folder / CLAIM
     path.parent.mkdir(parents=True, exist_ok=True)
     begun, shown = time.monotonic(), ""
@@ -58,9 +64,11 @@ def claim_folder(folder: Path, *, wait: bool) -> Iterator[None]:
         file.truncate()
         json.dump({"pid": os.getpid(), "command": _own_command()}, file)
         file.flush()
+        token = HELD.set(held | {folder.resolve()})
         try:
             yield
         finally:
+            HELD.reset(token)
             file.seek(0)
             file.truncate()
 

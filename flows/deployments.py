@@ -9,7 +9,6 @@ Prefect's concurrency limits, see docs/decisions/0050.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -21,24 +20,21 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from cli.overrides import override
-from cli.workspace import PRESETS, known_workspace, open_workspace
+from cli.claim import claim_folder
 from flows.audit import audit, refresh
+from flows.on_demand import asked_workspace
 from flows.pipeline import RETRY_AFTER, project_name
 from flows.promote import promote
 from flows.remote import bring, find_remote, send
 from flows.run import Ended, default_workers, reproduce
 from flows.states import interruption, worth_another_try
 from flows.sweep import sweep as sweep_flow
-from knowtune.common.errors import TransientError, UserError, unknown
-from knowtune.common.files import text_digest
+from knowtune.common.errors import TransientError, UserError
 from stages.core.champion import FOLDER as CHAMPION
 from stages.core.champion import read_champion
-from stages.core.params import PARAMS, load_params, read_yaml, write_yaml
+from stages.core.params import PARAMS, load_params
 
 PROJECT = project_name(Path.cwd())  # all deployments of a folder have one flow, apart from those of another folder
-ASKED = Path(".work/on-demand")  # the params files of runs on demand
-ON_DEMAND = "on-demand-{}"  # the workspace of params that name none: equal params work in one, others beside it
 
 
 def deployed(name: str) -> Callable[[Callable[..., str]], Any]:
@@ -74,10 +70,11 @@ def nightly(update: list[str] | None = None) -> str:
         update: `.dvc` files of imported data to bring up to date with their source first (`dvc update`).
     """
     folder = Path.cwd()
-    text = _finished(_reproduce(folder, (), update=tuple(update or ()), remote=True))
-    if refresh(folder, wait=True):  # the examples are others than the champion was measured on: the gate judges again
-        text = _finished(_reproduce(folder, (), remote=True))
-    return f"{text}; {_good(crown(folder, return_state=True)).message}"
+    with claim_folder(folder, wait=True):  # nobody comes between the verdict and the promotion
+        text = _finished(_reproduce(folder, (), update=tuple(update or ()), remote=True))
+        if refresh(folder, wait=True):  # the champion was measured on other examples: the gate judges again
+            text = _finished(_reproduce(folder, (), remote=True))
+        return f"{text}; {_good(crown(folder, return_state=True)).message}"
 
 
 @deployed("audit")
@@ -224,28 +221,3 @@ def _good(state: State[Any]) -> State[Any]:
     if not state.is_completed():
         raise UserError(state.message or "")
     return state
-
-
-def asked_workspace(params: dict[str, Any], workspace: str) -> Path:
-    """Return the folder that a run on demand works in.
-
-    Raises:
-        UserError: there is none of this name, or the params are wrong; nothing is changed then.
-    """
-    if not params and not workspace:
-        return open_workspace(PARAMS)
-    preset = PRESETS / f"{workspace}.yaml"
-    if not params:
-        path = preset if preset.is_file() else known_workspace(workspace)
-        if path is None:
-            here = [path.stem for path in (*PRESETS.glob("*.yaml"), *Path("workspaces").glob("*"))]
-            raise unknown("preset or workspace", workspace, here)
-        return open_workspace(path)
-    name = workspace or ON_DEMAND.format(text_digest(json.dumps(params, sort_keys=True))[:6])
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"workspace: got {name!r}; allowed: letters, digits, - and _")
-    wanted = override(read_yaml(preset if preset.is_file() else PARAMS), params, "params")
-    path = ASKED / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_yaml(path, wanted)
-    return open_workspace(path, wait=True)

@@ -185,9 +185,11 @@ def _end(servers: list[subprocess.Popen[bytes]]) -> None:
         for process in below:  # runs, which have sessions of their own
             with suppress(psutil.Error):
                 process.terminate()
-        for process in psutil.wait_procs(below, GRACE)[1]:
+        stubborn = psutil.wait_procs(below, GRACE)[1]
+        for process in stubborn:
             with suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(stubborn, GRACE)  # a killed one is gone a moment later
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from flows.server import QUIET
 from tests.pipeline.conftest import ENVIRONMENT, ROOT, Project, copy_project, once
 
 LIMIT = 600.0  # seconds after which a flow is killed, so that no test waits for ever
+get = partial(httpx.get, timeout=60)  # a server beside trainings answers late
+post = partial(httpx.post, timeout=60)
 
 
 @dataclass
@@ -38,12 +41,12 @@ class Flow:
         return found[1]
 
     def run(self) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.api}/flow_runs/{self.id}").json())
+        return dict(get(f"{self.api}/flow_runs/{self.id}").json())
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """The task runs, by name."""
         body = {"flow_runs": {"id": {"any_": [self.id]}}}
-        found = {run["name"]: run for run in httpx.post(f"{self.api}/task_runs/filter", json=body).json()}
+        found = {run["name"]: run for run in post(f"{self.api}/task_runs/filter", json=body).json()}
         return dict(sorted(found.items()))
 
     def states(self) -> dict[str, str]:
@@ -51,7 +54,7 @@ class Flow:
 
     def artifacts(self) -> dict[str, Any]:
         body = {"artifacts": {"flow_run_id": {"any_": [self.id]}}}
-        return {found["key"]: found["data"] for found in httpx.post(f"{self.api}/artifacts/filter", json=body).json()}
+        return {found["key"]: found["data"] for found in post(f"{self.api}/artifacts/filter", json=body).json()}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -134,8 +137,8 @@ def flows(tmp_path_factory: pytest.TempPathFactory, tables: Path) -> Iterator[Ru
     lines = [server.stdout.readline() for _ in range(4)]
     assert lines[0] == f"Prefect: http://127.0.0.1:{prefect}\n"
     assert lines[1] == f"MLflow:  http://127.0.0.1:{mlflow}/#/experiments/1/runs?workflowType=machine_learning\n"
-    assert httpx.get(f"http://127.0.0.1:{mlflow}/health", timeout=60).text == "OK"
-    shown = httpx.get(f"http://127.0.0.1:{prefect}/ui-settings", timeout=60).json()
+    assert get(f"http://127.0.0.1:{mlflow}/health").text == "OK"
+    shown = get(f"http://127.0.0.1:{prefect}/ui-settings").json()
     assert shown["api_url"] == f"http://127.0.0.1:{prefect}/api"
     yield Runner(shown["api_url"], home, f"127.0.0.1:{mlflow}", server.pid)
     below = psutil.Process(server.pid).children(recursive=True)

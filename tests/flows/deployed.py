@@ -18,7 +18,7 @@ import psutil
 
 from flows.graph import ENTRY
 from stages.core.params import read_yaml, write_yaml
-from tests.flows.conftest import ROOT, Flow, Runner, is_stage
+from tests.flows.conftest import ROOT, Flow, Runner, get, is_stage, post
 from tests.pipeline.conftest import Project
 
 PATIENCE = 240.0  # seconds
@@ -52,7 +52,7 @@ def until(what: Callable[[], Any]) -> Any:
 
 def post_again(url: str, body: dict[str, Any]) -> httpx.Response | None:
     """Post, unless the server says that its database is locked, as Prefect's own client knows it."""
-    answer = httpx.post(url, json=body)
+    answer = post(url, json=body)
     return None if answer.status_code == 503 else answer
 
 
@@ -65,21 +65,21 @@ class Deployed:
 
     def ask(self, deployment: str, **parameters: Any) -> str:
         """Start a run, and return its id."""
-        there = httpx.get(f"{self.api}/deployments/name/{self.name}/{deployment}").json()["id"]
+        there = get(f"{self.api}/deployments/name/{self.name}/{deployment}").json()["id"]
         url, body = f"{self.api}/deployments/{there}/create_flow_run", {"parameters": parameters}
         answer = until(lambda: post_again(url, body))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
     def run(self, run: str) -> dict[str, Any]:
-        return dict(httpx.get(f"{self.api}/flow_runs/{run}").json())
+        return dict(get(f"{self.api}/flow_runs/{run}").json())
 
     def first(self) -> str:
         """Wait until a schedule has started a run, pause its deployment, and return the run's id."""
         body = {"flows": {"name": {"any_": [self.name]}}, "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
 
         def running() -> list[dict[str, Any]]:
-            runs = httpx.post(f"{self.api}/flow_runs/filter", json=body).json()
+            runs = post(f"{self.api}/flow_runs/filter", json=body).json()
             return [run for run in runs if run["deployment_id"]]
 
         run = until(running)[0]
@@ -95,12 +95,12 @@ class Deployed:
     def inner(self, run: str) -> Flow:
         """The run of the stages below a run."""
         body = {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}}
-        (below,) = httpx.post(f"{self.api}/flow_runs/filter", json=body).json()
+        (below,) = post(f"{self.api}/flow_runs/filter", json=body).json()
         return Flow(0, f"page: http://x/{below['id']}", self.api)
 
     def log(self, run: str) -> str:
         body = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
-        return "\n".join(line["message"] for line in httpx.post(f"{self.api}/logs/filter", json=body).json())
+        return "\n".join(line["message"] for line in post(f"{self.api}/logs/filter", json=body).json())
 
 
 def kill_worker(flows: Runner, project: Project) -> None:
@@ -141,10 +141,10 @@ def listener() -> Iterator[tuple[str, list[str]]]:
 
 def make_block(api: str, url: str) -> str:
     """Make a notification block that posts to an address; return it as TYPE/NAME."""
-    kind = httpx.get(f"{api}/block_types/slug/custom-webhook").json()["id"]
+    kind = get(f"{api}/block_types/slug/custom-webhook").json()["id"]
     body = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
-    schema = httpx.post(f"{api}/block_schemas/filter", json=body).json()[0]["id"]
+    schema = post(f"{api}/block_schemas/filter", json=body).json()[0]["id"]
     data = {"name": "Local", "url": url, "method": "POST", "json_data": {"text": "{{subject}}\n{{body}}"}}
     block = {"name": "local", "block_type_id": kind, "block_schema_id": schema, "data": data}
-    assert httpx.post(f"{api}/block_documents/", json=block).status_code == 201
+    assert post(f"{api}/block_documents/", json=block).status_code == 201
     return "custom-webhook/local"

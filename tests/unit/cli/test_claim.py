@@ -113,6 +113,15 @@ def test_folders_do_not_stand_in_each_others_way(tmp_path: Path) -> None:
     assert holder(tmp_path / "c") == ""
 
 
+def test_a_claim_within_a_claim_is_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with claim_folder(tmp_path, wait=False):
+        with claim_folder(Path(), wait=False):
+            pass
+        assert holder(tmp_path) != ""
+    assert holder(tmp_path) == ""
+
+
 def test_plain_dvc_is_seen_by_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claim, "PASSING", 0.0)
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
