@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,11 @@ ARMS = [
     Arm("PEFT's KaSA", LOW_RANK, _rival("PeftKasa"), RANK),
     _sk("prompt", "released"),
 ]
-RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter -> one grid for all arms of the kind
+LADDER: dict[str, tuple[float, ...]] = {  # kind of adapter -> all learning rates that one may be trained at
+    LOW_RANK: (6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+    VIRTUAL: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+}
+RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter -> those that all arms of it begin with
     "embedded": {LOW_RANK: (2e-3, 4e-3, 8e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
     "pararel": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
     "sst2": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (3e-3, 1e-2, 3e-2)},
@@ -78,9 +82,28 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter ->
 FEW = 3  # seeds that all arms get before any gets the rest
 
 
-def grid(arm: Arm, task: str) -> tuple[float, ...]:
-    """Give the learning rates that an arm's is chosen among, in ascending order."""
-    return RATES[task][VIRTUAL if arm.family == VIRTUAL else LOW_RANK]
+def grid(arm: Arm, task: str, best: Callable[[Sequence[float]], float | None]) -> tuple[float, ...]:
+    """Give the learning rates that an arm's is chosen among: more of the ladder, until the best has one on either side.
+
+    Args:
+        arm: the arm.
+        task: its name.
+        best: gives the best of some rates; None where one of them is not trained yet.
+
+    Returns:
+        Rates in ascending order.
+    """
+    kind = VIRTUAL if arm.family == VIRTUAL else LOW_RANK
+    ladder, start = LADDER[kind], RATES[task][kind]
+    low, high = ladder.index(start[0]), ladder.index(start[-1]) + 1
+    while (chosen := best(ladder[low:high])) is not None:
+        if chosen == ladder[low] and low > 0:
+            low -= 1
+        elif chosen == ladder[high - 1] and high < len(ladder):
+            high += 1
+        else:
+            break
+    return ladder[low:high]
 
 
 def arms_of(task: str) -> list[Arm]:

@@ -1,12 +1,13 @@
 """The trainings behind docs/evidence-methods.md: attach, train, judge beside the pristine base.
 
-A learning rate is chosen by what is reported, with a seed that no result has. The results' seeds train at it and at
-the next lower one of the grid, so that forgetting can be read off at equal learning.
+A learning rate is chosen by what is reported, with a seed that no result has, among rates that go on until the best
+lies between two others. The results' seeds train at it and at the next lower one, so that forgetting can be read off
+at equal learning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -68,31 +69,46 @@ class MethodsBench(Bench):
         return {**super().sizes(), **more}
 
     def settings(self) -> Iterator[Setting]:
-        """Yield what to train, in order; a seed's rates are looked up when the grid before them is done."""
+        """Yield what to train, in order; what follows from a training is looked up when it is done."""
         few, rest = self.seeds[:FEW], self.seeds[FEW:]
         for arm in self.arms.values():
-            yield from self.tried(arm)
+            while missing := self.missing(self.tried(arm)):
+                yield missing[0]
             yield from (setting for seed in few for setting in self.of_seed(arm, seed))
         yield from (setting for arm in self.arms.values() for seed in rest for setting in self.of_seed(arm, seed))
 
     def left(self) -> int:
-        """Count the trainings that are still to do."""
+        """Count the trainings that are still to do; a grid that is not done yet may grow."""
         left = 0
         for arm in self.arms.values():
-            grid_left = sum(self.key(setting) not in self.store.records for setting in self.tried(arm))
+            grid_left = len(self.missing(self.tried(arm)))
             left += grid_left
             for seed in self.seeds:
-                done = () if grid_left else self.of_seed(arm, seed)
-                left += 2 if grid_left else sum(self.key(setting) not in self.store.records for setting in done)
+                left += 2 if grid_left else len(self.missing(self.of_seed(arm, seed)))
         return left
+
+    def missing(self, settings: Sequence[Setting]) -> list[Setting]:
+        """List those that are not trained yet."""
+        return [setting for setting in settings if self.key(setting) not in self.store.records]
+
+    def scores(self, settings: Sequence[Setting]) -> dict[float, dict[str, float]]:
+        """Give what trainings of one arm and seed scored, by rate."""
+        return {each.learning_rate: self.store.records[self.key(each)]["metrics"] for each in settings}
 
     def tried(self, arm: Arm) -> list[Setting]:
         """List the trainings that an arm's rate is chosen by."""
-        return [Setting(arm.name, GRID_SEED, rate) for rate in grid(arm, self.material.name)]
+
+        def of(rates: Sequence[float]) -> list[Setting]:
+            return [Setting(arm.name, GRID_SEED, rate) for rate in rates]
+
+        def best(rates: Sequence[float]) -> float | None:
+            return None if self.missing(of(rates)) else chosen_rate(self.scores(of(rates)), self.metrics[0])
+
+        return of(grid(arm, self.material.name, best))
 
     def of_seed(self, arm: Arm, seed: int) -> list[Setting]:
         """List a seed's trainings: at the chosen rate and the one before it, or the two lowest."""
-        tried = {each.learning_rate: self.store.records[self.key(each)]["metrics"] for each in self.tried(arm)}
+        tried = self.scores(self.tried(arm))
         chosen = chosen_rate(tried, self.metrics[0])
         pairs = list(pairwise(sorted(tried)))
         pair = next((pair for pair in pairs if pair[1] == chosen), pairs[0])

@@ -147,7 +147,7 @@ def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
             f"{sizes['virtual_tokens']} virtual tokens; {len(result.trainings)} trainings in {result.hours:.1f} CPU "
             "hours."
         )
-        yield f"- Learning rates, {result.name}: {json.dumps(RATES[result.name])}."
+        yield f"- Learning rates, {result.name}, to begin with: {json.dumps(RATES[result.name])}."
     yield "- Rates are chosen with seed 100; seeds 0 to 4 are the results."
     yield f"- {versions()}"
 

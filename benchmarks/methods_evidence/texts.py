@@ -25,8 +25,10 @@ All of it is made by
 What this page rests on:""".split("\n")
 
 LEARNING = """\
-Each arm at the learning rate, of one grid for all adapters of its kind, that learns most with seed 100,
-which no result has. Forgetting at these rates is at unequal learning: the verdicts below are not.""".split("\n")
+Each arm at the learning rate that learns most with seed 100, which no result has. All adapters of a kind
+begin with the same three rates; where the best is the lowest or the highest, the next one is tried, until
+the best lies between two others. Forgetting at these rates is at unequal learning: the verdicts below are
+not.""".split("\n")
 
 RULES = """\
 Counted over tasks: a win or a loss where the 95 % interval of the differences by seed leaves out zero. A
@@ -57,7 +59,7 @@ lowest rate. A pair without a line has no common level in three seeds, or is not
 
 LIMITS = """\
 - Small models, few rows, one set of rows a task: intervals cover seeds, not other data or models.
-- A learning rate comes from three, and may lie at the grid's edge; seeds train at it and the next lower one.
+- Neighbouring learning rates are a factor of 2 or 3 apart; seeds train at the chosen and the next lower one.
 - Parameters are as equal as the methods allow: of equal rank, and OFT by blocks of 32; virtual tokens are
   of equal number, while what is trained around them differs by method.
 - PEFT has no MiLoRA. Prefix tuning is for the language models alone: PEFT's does not run on this encoder.

@@ -65,6 +65,19 @@ def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: MethodsBench)
     assert bench.left() == (len(bench.arms) - 1) * (3 + 2 * 5) + 2 * 5
 
 
+@pytest.mark.parametrize(
+    ("peak", "rates"),
+    [(4e-3, [2e-3, 4e-3, 8e-3]), (1e-3, [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]), (1.0, [2e-3, 4e-3, 8e-3, 1.6e-2])],
+    ids=["in between", "below", "above all"],
+)
+def test_rates_go_on_until_the_best_lies_between_two(peak: float, rates: list[float], bench: MethodsBench) -> None:
+    arm = bench.arms["LoRA"]
+    while missing := bench.missing(bench.tried(arm)):
+        scores = {"generalisation": -abs(missing[0].learning_rate - peak)}
+        bench.add("training", bench.key(missing[0]), metrics=scores)
+    assert [each.learning_rate for each in bench.tried(arm)] == rates
+
+
 def trained(arm: str, learned: float, lost: float) -> Iterator[dict[str, Any]]:
     """Yield equal trainings for every seed, but for a thousandth."""
     for seed in (GRID_SEED, 0, 1, 2):
