@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.preserve_evidence.arms import CORE, FEW, PRESERVE, Arm, Part
+from benchmarks.preserve_evidence.arms import PRESERVE, Arm, Part
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the member and its options
     "lora": ("lora", {"rank": 16, "alpha": 32.0}),
@@ -75,11 +75,11 @@ def embedded() -> list[Part]:
     rates = RATES["embedded"]
     others = [method for method in METHODS if method != "lora"]
     return [
-        Part(alone("lora", "plain"), rates["lora"], CORE, mixed=True),
-        Part(woven("lora", "woven", "woven, fast gate"), rates["lora"], CORE),
-        *(Part([*alone(of, "plain"), *woven(of, "woven, fast gate")], rates[of], FEW) for of in others),
-        Part(woven("lora", "woven, fast gate without query", "woven, without gate"), rates["lora"], FEW),
-        Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates["lora"][-2:], FEW),
+        Part(alone("lora", "plain"), rates["lora"], mixed=True),
+        Part(woven("lora", "woven", "woven, fast gate"), rates["lora"]),
+        *(Part([*alone(of, "plain"), *woven(of, "woven, fast gate")], rates[of]) for of in others),
+        Part(woven("lora", "woven, fast gate without query", "woven, without gate"), rates["lora"]),
+        Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates["lora"][-2:]),
     ]
 
 
@@ -87,9 +87,9 @@ def stories() -> list[Part]:
     """List what is trained of the larger task: the arms most asked for."""
     rates = RATES["stories3m-facts"]["lora"]
     return [
-        Part(alone("lora", "plain"), rates, FEW, mixed=True),
-        Part(woven("lora", "woven, fast gate", "woven"), rates, FEW),
-        Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates[-2:], FEW),
+        Part(alone("lora", "plain"), rates, mixed=True),
+        Part(woven("lora", "woven, fast gate", "woven"), rates),
+        Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates[-2:]),
     ]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.evidence.bench import SEEDS
 from benchmarks.preserve_evidence.interpolations import MIXTURES
 
 L2, EWC = 0.003, 0.1  # strengths of anchors
@@ -96,13 +95,11 @@ class Part:
     Args:
         arms: that are trained.
         rates: learning rates, in ascending order, which every seed trains at.
-        num_seeds: of the results.
         mixed: whether what is trained at the last rate is mixed with its base, too.
     """
 
     arms: Sequence[Arm]
     rates: tuple[float, ...]
-    num_seeds: int = len(SEEDS)
     mixed: bool = False
 
 
@@ -173,7 +170,6 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
     },
 }
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
-CORE, FEW = len(SEEDS), 3  # seeds of the arms most asked for, and of the others: fewest of an interval
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED_RATE = 1.6e-3  # an anchor slows learning: at a higher rate its arms learn as much as the others
@@ -185,19 +181,19 @@ def embedded() -> list[Part]:
     lora, full, mask, wide = (rates[method][-2:] for method in METHODS)
     core = [masked("mask", "random"), masked("mask", "random", 0.5, "self")]
     return [
-        Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
-        Part(of_parts("lora", "self", "replay + distil both"), lora, CORE),
-        Part(core, mask, CORE),
-        Part(of_parts("full", "plain"), rates["full"], CORE, mixed=True),
-        Part(of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full, CORE),
-        Part(of_parts("full", *COMBINED, "strong ewc"), full, FEW),
-        Part(of_parts("full", *ANCHORED), (ANCHORED_RATE,), FEW),
-        Part([*rivals("lora"), *of_parts("lora", "ewc", "strong ewc")], lora, FEW),
-        Part(rivals("full"), full, FEW),
-        Part(protected("mask"), mask, FEW),
-        Part([replace(arm, method="wide mask") for arm in core], wide, FEW),
-        Part(of_parts("lora", *COMBINED), lora, FEW),
-        Part(of_parts("lora", "text", "known", "replay + self"), lora, FEW),
+        Part(of_parts("lora", "plain"), rates["lora"], mixed=True),
+        Part(of_parts("lora", "self", "replay + distil both"), lora),
+        Part(core, mask),
+        Part(of_parts("full", "plain"), rates["full"], mixed=True),
+        Part(of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full),
+        Part(of_parts("full", *COMBINED, "strong ewc"), full),
+        Part(of_parts("full", *ANCHORED), (ANCHORED_RATE,)),
+        Part([*rivals("lora"), *of_parts("lora", "ewc", "strong ewc")], lora),
+        Part(rivals("full"), full),
+        Part(protected("mask"), mask),
+        Part([replace(arm, method="wide mask") for arm in core], wide),
+        Part(of_parts("lora", *COMBINED), lora),
+        Part(of_parts("lora", "text", "known", "replay + self"), lora),
     ]
 
 
@@ -209,17 +205,16 @@ def stories() -> list[Part]:
     masks = [masked("mask", "random"), masked("mask", "random", *half), masked("mask", "random", *half, parts="self")]
     without_data = of_parts("full", "self", "ewc", "self + ewc")
     return [
-        Part(of_parts("lora", "plain"), rates["lora"], CORE, mixed=True),
-        Part(of_parts("full", "more replay + distil both"), SHIPPED, CORE),
-        Part(of_parts("full", "strong ewc"), (2e-4, 3e-4), CORE),
-        Part(of_parts("full", "plain"), rates["full"], FEW),
-        Part(without_data, rates["full"][:3], FEW),
-        Part(of_parts("full", "ewc"), rates["full"][:2], CORE),
-        Part(masks, rates["mask"], FEW),
-        Part(of_parts("full", "replay + distil both"), full, FEW),
-        Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora, FEW),
-        Part(rivals("lora"), lora, FEW),
-        Part(of_parts("full", "replay", "replay + ewc", WHOLE), full, FEW),
+        Part(of_parts("lora", "plain"), rates["lora"], mixed=True),
+        Part(of_parts("full", "more replay + distil both"), SHIPPED),
+        Part(of_parts("full", "strong ewc"), (2e-4, 3e-4)),
+        Part(of_parts("full", "plain"), rates["full"]),
+        Part(without_data, rates["full"][:3]),
+        Part(masks, rates["mask"]),
+        Part(of_parts("full", "replay + distil both"), full),
+        Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora),
+        Part(rivals("lora"), lora),
+        Part(of_parts("full", "replay", "replay + ewc", WHOLE), full),
     ]
 
 

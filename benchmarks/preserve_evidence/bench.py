@@ -78,7 +78,7 @@ class PreserveBench(Bench):
     def settings(self) -> Iterator[Setting]:
         """Yield what to train, in order: of each part the trainings that rates are chosen by, then seed after seed."""
         for part in self.parts:
-            for seed in (GRID_SEED, *self.seeds[: part.num_seeds]):
+            for seed in (GRID_SEED, *self.seeds):
                 for arm in part.arms:
                     yield from (Setting(arm.name, seed, rate) for rate in part.rates)
 
