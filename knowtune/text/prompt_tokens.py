@@ -8,9 +8,7 @@ from knowtune.text.encoded import IGNORE_INDEX
 
 
 def prompt_tokens(labels: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
-    """Say which tokens are in no answer: those that are not learned, or all of a row that has no prompt.
-
-    A row of text has no prompt: each token is learned, but perhaps the first, which nothing comes before.
+    """Say which tokens are not learned: those of a prompt, or the first of a text, which nothing comes before.
 
     Args:
         labels: -100 for what is not learned  # (batch, seq)
@@ -20,6 +18,4 @@ def prompt_tokens(labels: torch.Tensor, real: torch.Tensor | None = None) -> tor
         Bool  # (batch, seq)
     """
     given = labels == IGNORE_INDEX
-    if real is not None:
-        given = given & real.bool()
-    return given | (given.sum(1, keepdim=True) <= 1)
+    return given if real is None else given & real.bool()

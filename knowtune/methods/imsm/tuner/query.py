@@ -4,7 +4,7 @@ The paper has one prompt and one answer: the query is the mean over the prompt. 
 
 - an answer's query is all that stands before it, the turns before its own included, and does not change within it;
 - a token that is in no answer has as its query all tokens up to itself, so that a state never depends on later ones;
-- text without any prompt is in no answer, though all of it is learned;
+- a prompt of one token at most, which may stand before any text, is none: what follows is in no answer;
 - rows that are packed into one sequence are told apart by positions that start at 0 again: each has its own query;
 - padding is in no query. A token with no token in its query has the query 0.
 """
@@ -25,7 +25,7 @@ class Sums:
 
     Args:
         seen: of all real tokens so far  # (batch, r + 1)
-        query: of those in the query of what follows  # (batch, r + 1)
+        query: of those up to a prompt's last one  # (batch, r + 1)
     """
 
     seen: torch.Tensor
@@ -54,7 +54,8 @@ def running_queries(
     weight = parts.new_ones(parts.shape[:2]) if real is None else real.to(parts)
     counted = torch.cat([parts * weight[..., None], weight[..., None]], 2)  # (batch, seq, r + 1)
     if parts.shape[1] == 1 and prompt is False and before is not None:  # the step of a generation
-        return _mean(before.query[:, None]), Sums(before.seen + counted[:, 0], before.query)
+        after = Sums(before.seen + counted[:, 0], before.query)
+        return _mean(_or_all(after.query, after.seen)[:, None]), after
     none = torch.zeros_like(counted[:, 0])
     before = Sums(none, none) if before is None else before
     seen = before.seen[:, None] + counted.cumsum(1)
@@ -68,7 +69,10 @@ def running_queries(
         base = _take(torch.cat([before.seen[:, None], seen], 1), first.clamp(min=0))
         begun = (first >= 0)[..., None]
         query = torch.where(begun, torch.where((last >= first)[..., None], query - base, 0.0), query)
-    return _mean(query), Sums(seen[:, -1], query[:, -1])
+        own = torch.where(begun, seen - base, seen)
+    else:
+        own = seen
+    return _mean(_or_all(query, own)), Sums(seen[:, -1], query[:, -1])
 
 
 def _as_mask(prompt: Prompt, seen: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
@@ -84,6 +88,11 @@ def _last(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def _take(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return rows.gather(1, places[..., None].expand(-1, -1, rows.shape[2]))
+
+
+def _or_all(query: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Give what is seen where there is no prompt  # (..., r + 1)."""
+    return torch.where(query[..., -1:] > 1, query, seen)
 
 
 def _mean(sums: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,9 @@ from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_for
 from knowtune.models.arguments import arguments_of
 
 
+BY_MASK = ("bloom",)  # models without positions that count by the mask what is no padding
+
+
 @dataclass(frozen=True)
 class Pass:
     """One pass of a backbone over an input.
@@ -64,8 +67,17 @@ def tokens_of(given: dict[str, Any]) -> torch.Tensor:
     return tokens
 
 
+def kind_of(backbone: Any) -> str:
+    """Return what transformers calls the model."""
+    return str(backbone.config.model_type)
+
+
 def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
-    """Show the text in the mask, and count positions from it on, without padding that lies between."""
+    """Show the text in the mask, and count positions from it on, without padding that lies between.
+
+    Raises:
+        UserError: the model would count that padding, whatever it is given.
+    """
     tokens, mask, positions = tokens_of(given), run.mask, given.get("position_ids")
     batch, length = tokens.shape[:2]
     forward = reads_forward(backbone)
@@ -81,6 +93,11 @@ def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
         lead = (mask[:, run.num :].cumsum(1) == 0).sum(1, keepdim=True)  # padding between text and input
         counted = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
         given["position_ids"] = counted[:, -(length + run.prompt) :]
+    elif mask is not None and forward and kind_of(backbone) not in BY_MASK and not mask[:, run.num].all():
+        raise UserError(
+            f"SK-Tuning: padding lies between the text and an input, and {kind_of(backbone)} counts it as tokens; "
+            'pad on the right (tokenizer.padding_side = "right"), or give rows of equal length'
+        )
     given.pop("cache_position", None)  # the backbone counts by its cache
 
 

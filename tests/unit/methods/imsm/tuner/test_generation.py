@@ -194,6 +194,15 @@ def test_a_prompt_read_in_chunks_is_one_prompt():
     assert torch.equal(woven.generate(input_ids=SHORT, prefill_chunk_size=2, **PLAIN), recompute(woven, SHORT))
 
 
+@torch.no_grad()
+def test_a_prompt_of_one_token_is_none_in_training_and_in_generation():
+    woven = shake(weave(llama()), scale=0.5)
+    labels = torch.cat([torch.full_like(IDS[:, :1], -100), IDS[:, 1:]], 1)
+    cache = woven(input_ids=IDS[:, :1], use_cache=True).past_key_values
+    steps = [woven(input_ids=IDS[:, place : place + 1], past_key_values=cache).logits for place in range(1, 8)]
+    assert torch.allclose(torch.cat(steps, 1), woven(input_ids=IDS, labels=labels).logits[:, 1:], atol=1e-5)
+
+
 def test_a_candidate_that_another_model_writes_is_no_prompt():
     woven = shake(weave(llama()), scale=0.5)
     assisted = woven.generate(input_ids=SHORT[:1], prompt_lookup_num_tokens=2, **PLAIN)

@@ -34,14 +34,14 @@ def test_a_token_of_a_prompt_has_no_later_one_in_its_query():
 
 
 def test_of_several_turns_an_answers_query_is_all_before_it():
-    assert queries(mask("pappaa")) == pytest.approx([1, 1, 7 / 3, 15 / 4, 15 / 4, 15 / 4])
+    assert queries(mask("pappaa")) == pytest.approx([1, 1.5, 7 / 3, 15 / 4, 15 / 4, 15 / 4])
 
 
 def test_packed_rows_have_queries_of_their_own():
     starts = torch.tensor([[True, False, False, True, False, False]])
     assert queries(mask("ppappa"), starts=starts) == pytest.approx([1, 1.5, 1.5, 8, 12, 12])
     assert queries(True, starts=starts) == pytest.approx([1, 1.5, 7 / 3, 8, 12, 56 / 3])
-    assert queries(mask("ppaaaa"), starts=starts)[3:] == [0, 0, 0]
+    assert queries(mask("ppaaaa"), starts=starts)[3:] == pytest.approx([8, 12, 56 / 3])
 
 
 def test_padding_is_in_no_query():
@@ -51,11 +51,16 @@ def test_padding_is_in_no_query():
     assert queries(mask("pppppp"), 1 - real)[:2] == pytest.approx([1, 1.5])
 
 
+@pytest.mark.parametrize("text", ["aaaaaa", "paaaaa"])
+def test_a_prompt_of_one_token_at_most_is_none(text):
+    assert queries(mask(text)) == queries(True)
+
+
 def test_without_any_token_the_query_is_0():
-    assert queries(mask("aaaaaa")) == [0] * 6
+    assert queries(mask("aaaaaa"), torch.zeros(1, 6)) == [0] * 6
 
 
-@pytest.mark.parametrize("text", ["pppaaa", "pappaa", "aappaa", "pppppp"])
+@pytest.mark.parametrize("text", ["pppaaa", "pappaa", "aappaa", "paaaaa", "pppppp"])
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_pieces_give_what_the_whole_does(text, cut):
     whole, sums = running_queries(PARTS, None, mask(text), None, None)
@@ -72,16 +77,21 @@ def test_the_step_of_a_generation_keeps_the_query_and_counts_on():
     assert sums.seen.tolist() == [[15, 15, 15, 4]] and torch.equal(sums.query, before.query)
 
 
-def test_labels_say_what_the_prompt_is_and_text_has_none():
+def test_labels_say_what_the_prompt_is():
     labels = torch.tensor([[-100, -100, 5, 6, -100], [-100, 4, 5, 6, 7], [3, 4, 5, 6, -100]])
     real = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
-    assert prompt_tokens(labels, real).tolist() == [[True, True, False, False, False], [True] * 5, [True] * 5]
+    assert prompt_tokens(labels, real).tolist() == [
+        [True, True, False, False, False],
+        [True, False, False, False, False],
+        [False] * 5,
+    ]
 
 
 def test_text_that_is_all_learned_is_computed_as_without_labels():
     woven = shake(weave(llama()))
     with torch.no_grad():
-        assert torch.equal(woven(input_ids=IDS, labels=IDS).logits, logits_of(woven))
+        for labels in (IDS, torch.cat([torch.full_like(IDS[:, :1], -100), IDS[:, 1:]], 1)):
+            assert torch.equal(woven(input_ids=IDS, labels=labels).logits, logits_of(woven))
         assert not torch.allclose(woven(input_ids=IDS, labels=LABELS).logits, logits_of(woven), atol=1e-4)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.similarity import word_similarity
 
 from .models import (
@@ -15,6 +16,7 @@ from .models import (
     after_text,
     attach,
     bert,
+    built,
     gpt2,
     layer_of,
     left_padded,
@@ -116,6 +118,20 @@ def test_padding_changes_nothing_and_rows_are_independent(make, variant, form):
     assert torch.allclose(logits_of(attached, **_as_options(right_padded(IDS, 3)))[:, :-3], alone, atol=1e-5)
     if make is not CAUSAL["mistral"]:  # whose window counts padding too, in transformers
         assert torch.allclose(logits_of(attached, **_as_options(left_padded(IDS, 3)))[:, 3:], alone, atol=1e-5)
+
+
+def test_padding_before_an_input_is_right_or_refused_where_a_model_takes_no_positions():
+    """Both count by distance (ALiBi): Bloom by the mask, MPT by the place."""
+    bloom = {"vocab_size": 24, "hidden_size": 16, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
+    mpt = {"vocab_size": 24, "d_model": 16, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
+    left, right = _as_options(left_padded(IDS, 3)), _as_options(right_padded(IDS, 3))
+    for variant in ("prefix", "prompt"):
+        attached = moved(attach(built("BloomForCausalLM", **bloom), variant=variant))
+        assert torch.allclose(logits_of(attached, **left)[:, 3:], logits_of(attached), atol=1e-5)
+        attached = moved(attach(built("MptForCausalLM", **mpt), variant=variant))
+        assert torch.allclose(logits_of(attached, **right)[:, :-3], logits_of(attached), atol=1e-5)
+        with pytest.raises(UserError, match="mpt counts it as tokens; pad on the right"):
+            logits_of(attached, **left)
 
 
 def _as_options(padded):
