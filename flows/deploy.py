@@ -146,6 +146,8 @@ def when(name: str, deployment: Deployment, starts: list[Any]) -> str:
         deployment: as the file has it.
         starts: the times of its scheduled runs, the first one first.
     """
+    if deployment.paused:
+        return "paused, as the file has it; `paused: false` there lets it run"
     rules = "; ".join(schedule.when for schedule in deployment.schedules.values() if schedule.active)
     if rules and starts:
         return f"next {starts[0].astimezone():%Y-%m-%d %H:%M %Z} ({rules})"

@@ -6,33 +6,18 @@ schedules that were taken out of the file. All three would be noticed weeks late
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from knowtune.common.errors import Problem, UserError, nearest, raise_gathered
+from flows.faults import built, faults, schedules_of
+from knowtune.common.errors import Problem, UserError, raise_gathered
 from stages.core.params import read_yaml
 
 FILE = Path("prefect.yaml")
 POOL = "knowtune"  # of processes on the machine of its worker; `make serve` starts one
-KEYS = frozenset(
-    "name version version_type tags description schedules paused concurrency_limit flow_name entrypoint parameters "
-    "enforce_parameter_schema build push pull work_pool triggers sla".split()
-)
-KINDS = {  # the keys of a schedule, by what kind it is
-    "cron": {"timezone", "day_or"},
-    "interval": {"timezone", "anchor_date"},
-    "rrule": {"timezone"},
-}
-COMMON = {"slug", "active", "parameters", "replaces"}
-EXAMPLES = {
-    "cron": "minute, hour, day, month, weekday, such as '0 2 * * *'",
-    "interval": "seconds between two runs, such as 604800",
-    "rrule": "a rule of RFC 5545, such as 'FREQ=MONTHLY'",
-    "timezone": "a name of the IANA list, such as 'Europe/Berlin'",
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ def read_deployments(path: Path = FILE) -> dict[str, Deployment]:
     sections = raw.get("deployments") or []
     if not isinstance(sections, list) or not all(isinstance(section, dict) for section in sections):
         raise UserError(f"{path}: deployments: got {type(sections).__name__}; allowed: a list of mappings")
-    problems = [problem for i, section in enumerate(sections) for problem in _faults(section, i)]
+    problems = [problem for i, section in enumerate(sections) for problem in faults(section, i)]
     names = [str(section.get("name")) for section in sections]
     problems += [
         Problem("deployments", f"{name!r} twice", "names of their own") for name in set(names) if names.count(name) > 1
@@ -71,89 +56,12 @@ def read_deployments(path: Path = FILE) -> dict[str, Deployment]:
     raise_gathered(str(path), problems)
     return {
         name: Deployment(
-            {one["slug"]: Schedule(described(built(one)), one.get("active", True)) for one in _schedules(section)},
+            {one["slug"]: Schedule(described(built(one)), one.get("active", True)) for one in schedules_of(section)},
             section["work_pool"]["name"],
+            section.get("paused") or False,
         )
         for name, section in zip(names, sections, strict=True)
     }
-
-
-def _faults(section: Mapping[str, Any], i: int) -> Iterator[Problem]:
-    """List what is wrong with one deployment."""
-    where = f"deployments.{section.get('name', i)}"
-    for key in section.keys() - KEYS:
-        yield Problem(f"{where}.{key}", "a key that Prefect passes over", "no such key", nearest(key, KEYS))
-    if not section.get("name"):
-        yield Problem(f"{where}.name", "nothing", "a name")
-    if not (isinstance(pool := section.get("work_pool"), dict) and pool.get("name")):
-        yield Problem(f"{where}.work_pool.name", "nothing", "the name of a work pool")
-    yield from _faults_of_entry(section, where)
-    slugs = [one.get("slug") for one in _schedules(section)]
-    for j, one in enumerate(_schedules(section)):
-        yield from _faults_of_schedule(one, f"{where}.schedules.{one.get('slug', j)}", slugs)
-
-
-def _faults_of_entry(section: Mapping[str, Any], where: str) -> Iterator[Problem]:
-    """List what is wrong with what a deployment runs, and with what it gives it."""
-    from prefect.flows import load_flow_from_entrypoint
-
-    entry = str(section.get("entrypoint"))
-    try:
-        known = load_flow_from_entrypoint(entry, use_placeholder_flow=False).parameters.properties
-    except Exception as error:  # whatever an import may raise
-        yield Problem(f"{where}.entrypoint", f"{entry!r} ({error})", "a flow, such as flows.deployments.nightly")
-        return
-    given = [section.get("parameters") or {}, *(one.get("parameters") or {} for one in _schedules(section))]
-    for name in {name for parameters in given for name in parameters} - known.keys():
-        allowed = ", ".join(known) or "none"
-        yield Problem(f"{where}.parameters", repr(name), f"the flow's parameters: {allowed}", nearest(name, known))
-
-
-def _faults_of_schedule(one: Mapping[str, Any], where: str, slugs: Sequence[Any]) -> Iterator[Problem]:
-    """List what is wrong with one schedule."""
-    if not one.get("slug") or slugs.count(one["slug"]) > 1:
-        got = "nothing" if not one.get("slug") else f"{one['slug']!r} twice"
-        yield Problem(f"{where}.slug", got, "a name of its own; else a new time makes a second schedule")
-    kinds = [kind for kind in KINDS if kind in one]
-    if len(kinds) != 1:
-        yield Problem(where, " and ".join(kinds) or "no time", "one of cron, interval, rrule")
-        return
-    known = {kinds[0], *KINDS[kinds[0]], *COMMON}
-    for key in one.keys() - known:
-        yield Problem(f"{where}.{key}", "a key that this kind does not have", ", ".join(sorted(known)))
-    if "interval" in one and "anchor_date" not in one:
-        yield Problem(f"{where}.anchor_date", "nothing", "a time to count from, such as '2026-01-05T04:00:00+00:00'")
-    if not isinstance(one.get("active", True), bool):
-        yield Problem(f"{where}.active", repr(one["active"]), "true or false")
-    if one.keys() <= known:
-        try:
-            built(one)
-        except ValueError as error:
-            zone = "timezone" in str(error).lower()
-            key = "timezone" if zone else kinds[0]
-            yield Problem(f"{where}.{key}", repr(one.get(key)), EXAMPLES[key])
-
-
-def _schedules(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a deployment's schedules."""
-    return [one for one in section.get("schedules") or [] if isinstance(one, dict)]
-
-
-def built(one: Mapping[str, Any]) -> Any:
-    """Build Prefect's schedule of a section of the file.
-
-    Raises:
-        ValueError: Prefect does not take it.
-    """
-    from prefect.client.schemas import schedules
-
-    kinds: dict[str, Any] = {
-        "cron": schedules.CronSchedule,
-        "interval": schedules.IntervalSchedule,
-        "rrule": schedules.RRuleSchedule,
-    }
-    kind = next(kind for kind in kinds if kind in one)
-    return kinds[kind].model_validate({key: one[key] for key in (kind, *sorted(KINDS[kind])) if key in one})
 
 
 def described(schedule: Any) -> str:
@@ -184,7 +92,9 @@ def differences(project: str, wanted: Mapping[str, Deployment], present: Mapping
         if name not in present:
             lines.append(f"{name}: the server does not have it; `make deploy`")
             continue
-        if present[name].paused:
+        if deployment.paused and not present[name].paused:
+            lines.append(f"{name}: the server runs it; {FILE} pauses it; `make deploy`")
+        if present[name].paused and not deployment.paused:
             lines.append(f"{name}: paused on the server; `prefect deployment resume '{project}/{name}'`")
         lines += _differences_of_schedules(f"{project}/{name}", name, deployment, present[name])
     return sorted(lines)

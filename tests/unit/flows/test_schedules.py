@@ -27,6 +27,16 @@ deployments:
   - {slug: c, active: "soon", rrule: FREQ=SOMETIMES}
 - name: nightly
   entrypoint: flows.deployments.nope
+- {name: daily, entrypoint: flows.deployments.weekly, work_pool: {name: [p]}, paused: often, schedules: daily}
+- name: odd
+  entrypoint: flows.deployments.sweep
+  work_pool: knowtune
+  parameters: {grid: "{{ $GRID }}", workers: two}
+  schedules:
+  - "0 99 * * *"
+  - {slug: [a], cron: "0 2 * * *", parameters: {grid: 5}}
+  - {slug: d, interval: 3, anchor_date: soon, parameters: [grid]}
+- {name: bare, entrypoint: flows.deployments.weekly, work_pool: {name: p}, schedules: {slug: e, cron: "0 99 * * *"}}
 """
 
 
@@ -66,8 +76,20 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "entrypoint: got 'flows.deployments.nope' (",
         "nightly.work_pool.name: got nothing; allowed: the name of a work pool",
         "deployments: got 'nightly' twice; allowed: names of their own",
+        "daily.schedules: got 'daily'; allowed: a list of mappings, such as [{slug: every-night, cron: '0 2 * * *'}]",
+        "daily.work_pool.name: got ['p']; allowed: the name of a work pool",
+        "daily.paused: got 'often'; allowed: true or false",
+        "odd.schedules.0: got '0 99 * * *'; allowed: a list of mappings",
+        "odd.work_pool.name: got nothing; allowed: the name of a work pool",
+        "odd.parameters.workers: got 'two'; allowed: int | None",
+        "odd.schedules.['a'].slug: got ['a']; allowed: a name of its own",
+        "odd.schedules.['a'].parameters.grid: got 5; allowed: str",
+        "odd.schedules.d.anchor_date: got 'soon'; allowed: a time to count from",
+        "odd.schedules.d.parameters: got ['grid']; allowed: a mapping of the flow's parameters",
+        "bare.schedules: got {'slug': 'e', 'cron': '0 99 * * *'}; allowed: a list of mappings",
     ):
         assert line in text
+    assert text.splitlines()[0].endswith(": 26 problems")
 
 
 def test_a_rule_is_told_as_the_file_has_it_though_the_server_adds_a_start() -> None:
@@ -101,6 +123,25 @@ def test_ghosts_and_other_differences_are_named_with_what_to_do() -> None:
         "prefect deployment delete 'me/gone'",
     ]
     assert differences("me", wanted, wanted) == []
+
+
+def test_what_the_file_pauses_is_paused_by_no_accident() -> None:
+    running, paused = (
+        Deployment({"x": Schedule("cron", True)}, "p"),
+        Deployment({"x": Schedule("cron", True)}, "p", True),
+    )
+    assert differences("me", {"a": paused}, {"a": paused}) == []
+    assert differences("me", {"a": paused}, {"a": running}) == [
+        "a: the server runs it; prefect.yaml pauses it; `make deploy`"
+    ]
+    assert when("a", paused, []).startswith("paused, as the file has it")
+
+
+def test_a_pause_is_read_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "prefect.yaml"
+    one = "{name: a, entrypoint: flows.deployments.nightly, work_pool: {name: p}, paused: true, schedules: }"
+    path.write_text(f"deployments:\n- {one}\n")
+    assert read_deployments(path) == {"a": Deployment({}, "p", paused=True)}
 
 
 def test_an_active_schedule_without_a_planned_run_is_no_good_news() -> None:
