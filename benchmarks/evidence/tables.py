@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.evidence.claims import takes_part, tally
-from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.comparisons import Comparison, Difference
 from benchmarks.evidence.markdown import difference_text, levels_text
 from benchmarks.evidence.numbers import format_metric, metric_heads
 from knowtune.common.statistics import mean_interval
 
 Names = Mapping[str, str]  # arm -> what the page calls it
 Pairs = Sequence[tuple[str, str]]
+BREAK = "<br>"  # of a line within a cell
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,33 @@ class Claim:
     only: str = ""
 
 
-def claims_table(comparisons: Sequence[Comparison], claims: Sequence[Claim]) -> Iterator[str]:
-    """Yield a line per claim, counted over the comparisons that both arms take part in."""
+def claims_table(comparisons: Sequence[Comparison], claims: Sequence[Claim], *, effects: bool = False) -> Iterator[str]:
+    """Yield a line per claim, counted over the comparisons that both arms take part in.
+
+    Args:
+        comparisons: of the arms.
+        claims: on them.
+        effects: write below each count the differences that it is of.
+    """
     yield "| claim | learning | forgetting at equal learning |"
     yield "| --- | --- | --- |"
     for claim in claims:
         pair = claim.one, claim.other
         of = [each for each in comparisons if claim.only in each.name and takes_part(each, *pair)]
         if of:
-            learned = tally(each.difference(*pair, each.learned) for each in of)
-            lost = tally(each.at_equal_learning(*pair) for each in of)
-            yield f"| {claim.text} | {learned} | {lost} |"
+            learned = {each.name: each.difference(*pair, each.learned) for each in of}
+            lost = {each.name: each.at_equal_learning(*pair) for each in of}
+            cells = [
+                [str(tally(column.values())), *(_effects(column) if effects else ())] for column in (learned, lost)
+            ]
+            yield f"| {claim.text} | {' | '.join(BREAK.join(cell) for cell in cells)} |"
+
+
+def _effects(differences: Mapping[str, Difference]) -> Iterator[str]:
+    """Yield the differences that are trained, by the comparisons' names."""
+    for name, difference in differences.items():
+        if not difference.lacks:
+            yield f"{name} {difference_text(difference)}"
 
 
 def headline(comparisons: Sequence[Comparison], one: str, other: str, names: Names) -> Iterator[str]:

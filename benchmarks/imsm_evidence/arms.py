@@ -20,7 +20,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # the page's name -> the mem
     ),
 }  # fmt: skip
 FAST = 0.03  # learning rate of a fast gate; the paper's code has 0.001
-BOTH = "replay + distil both"
+BOTH, MORE = "replay + distil both", "more replay + distil both"
 GATES: dict[str, dict[str, Any]] = {  # the page's name -> options of IMSM
     "woven": {},
     "woven, fast gate": {"gate_learning_rate": FAST},
@@ -68,6 +68,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
     },
     "stories3m-facts": {"lora": (2.5e-4, 5e-4, 1e-3)},
 }
+HIGH = (1e-3, 2e-3)  # rates of the larger task's arms that are preserved most
 
 
 def embedded() -> list[Part]:
@@ -90,6 +91,7 @@ def stories() -> list[Part]:
         Part(alone("lora", "plain"), rates, mixed=True),
         Part(woven("lora", "woven, fast gate", "woven"), rates),
         Part([*alone("lora", BOTH), *woven("lora", "woven, fast gate", parts=BOTH)], rates[-2:]),
+        Part([*alone("lora", MORE), *woven("lora", "woven, fast gate", parts=MORE)], HIGH),
     ]
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evidence import markdown
+from benchmarks.evidence.comparisons import MIN_SEEDS
+from benchmarks.evidence.costs import costs_table
 from benchmarks.evidence.tables import claims_table, equal_learning_table
 from benchmarks.imsm_evidence.arms import METHODS, PARTS, RATES
 from benchmarks.imsm_evidence.bench import QUANTILES
 from benchmarks.imsm_evidence.figures import COLOURS, draw_gates, gates_of, woven_arms
 from benchmarks.imsm_evidence.texts import (
     CLAIMS,
+    COST_HEADS,
+    COST_PAIRS,
     COSTS,
     DRAWN,
     EQUAL,
-    FAST_GATE,
     GATES,
     INTRO,
     LIMITS,
@@ -24,12 +28,13 @@ from benchmarks.imsm_evidence.texts import (
     PAPER,
     PAPER_CLAIMS,
     RULES,
+    TARGET,
     TARGETS,
     TIME_AND_SPACE,
 )
 from benchmarks.preserve_evidence.figures import draw_frontier
 from benchmarks.preserve_evidence.page import comparisons, costs, how_finished, how_made, learned_and_kept, table
-from benchmarks.preserve_evidence.results import DRIFT, LOST, TaskResults, read_results
+from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults, read_results
 from benchmarks.preserve_evidence.texts import TITLES
 from knowtune.common.statistics import mean_interval
 
@@ -56,13 +61,16 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from how_finished(results, PARTS)
     yield from ["", "## Learned and kept", "", *TARGETS, ""]
     yield from learned_and_kept(results)
-    yield from ["![Learned against forgotten](images/evidence-imsm.svg)", ""]
+    yield from target(results)
+    yield from ["", "![Learned against forgotten](images/evidence-imsm.svg)", ""]
     yield from ["## What holds", "", *RULES, ""]
-    yield from claims_table(every, CLAIMS)
+    yield from claims_table(every, [claim for claim in CLAIMS if claim not in PAPER_CLAIMS], effects=True)
     yield from ["", "## What the paper says, and what is seen here", "", *PAPER, ""]
-    yield from claims_table(every, PAPER_CLAIMS)
+    yield from claims_table(every, PAPER_CLAIMS, effects=True)
     yield from ["", *TIME_AND_SPACE, ""]
-    yield from time_and_space(results)
+    yield from costs_table(
+        {result.name: [*result.trainings, *result.timings] for result in results}, COST_PAIRS, COST_HEADS
+    )
     yield from ["", "## What does the gate do?", "", *GATES, ""]
     yield from ["![What gates let through](images/evidence-imsm-gates.svg)", ""]
     yield from gates(results)
@@ -95,22 +103,51 @@ def gates(results: Sequence[TaskResults]) -> Iterator[str]:
             yield f"| {result.name} | {arm} | {kind} | {' | '.join(f'{mean:.2f}' for mean in means)} | {last} |"
 
 
-def time_and_space(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield what weaving costs: the range over tasks and inner methods, beside the adapter alone."""
-    for key, what in (("cpu", "CPU seconds of training"), ("memory", "peak memory of training")):
-        ratios = [ratio for result in results for arm in result.arms if (ratio := _beside_plain(result, arm, key))]
-        if ratios:
-            yield (
-                f"- {what}: {min(ratios):.2f} to {max(ratios):.2f} times the adapter alone, median "
-                f"{statistics.median(ratios):.2f}, over {len(ratios)} comparisons."
-            )
+def target(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield whether any arm and rate learns and keeps what is asked for, by the means; else the nearest ones."""
+    for result in results:
+        if result.name not in TARGET:
+            continue
+        goal, means = TARGET[result.name], list(_means(result))
+        plain = max((each for each in means if each.arm == PLAIN_LORA), key=lambda each: each.learned, default=None)
+        if plain is None:
+            continue
+        yield f"- {result.name}, asked: {goal}. Plain LoRA learns most at {plain.rate:g}: {plain}."
+        woven = [each for each in means if "woven" in each.arm]
+        enough = [each for each in woven if each.learned >= plain.learned - goal.behind]
+        kept = [each for each in woven if each.lost <= goal.lost]
+        if reached := [each for each in enough if each in kept]:
+            yield f"- Reached by {'; '.join(f'{each.arm} at {each.rate:g}: {each}' for each in reached)}."
+            continue
+        yield "- No woven arm reaches it at any rate."
+        if enough:
+            best = min(enough, key=lambda each: each.lost)
+            yield f"- Of those that learn enough, {best.arm} at {best.rate:g} forgets least: {best}."
+        if kept:
+            best = max(kept, key=lambda each: each.learned)
+            yield f"- Of those that keep enough, {best.arm} at {best.rate:g} learns most: {best}."
 
 
-def _beside_plain(result: TaskResults, arm: str, key: str) -> float | None:
-    """Give a woven arm's cost beside the same adapter's alone on the same machine; None for any other arm."""
-    method, _, parts = arm.partition(": ")
-    machine = result.machine(arm)
-    if parts not in (FAST_GATE, "woven") or machine is None:
-        return None
-    own, beside = result.median(arm, key, machine), result.median(f"{method}: plain", key, machine)
-    return own / beside if own is not None and beside else None
+@dataclass(frozen=True)
+class Mean:
+    """What an arm scores at a rate, in the mean over seeds."""
+
+    arm: str
+    rate: float
+    learned: float
+    lost: float
+
+    def __str__(self) -> str:
+        """Write both."""
+        return f"{100 * self.learned:.1f} % learned, {100 * self.lost:.1f} % forgotten"
+
+
+def _means(result: TaskResults) -> Iterator[Mean]:
+    """Yield the means of each arm and rate with enough seeds."""
+    for arm in result.arms:
+        seeds = result.comparison.seeds(arm).values()
+        for rate in sorted({rate for rates in seeds for rate in rates}):
+            own = [rates[rate] for rates in seeds if rate in rates]
+            if len(own) >= MIN_SEEDS:
+                learned, lost = (statistics.fmean(scores[name] for scores in own) for name in (LEARNED, LOST))
+                yield Mean(arm, rate, learned, lost)
