@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write verdict.json: verdict, run, seed, summary, the rules with their numbers, candidates, champion."""
+    """Write verdict.json: verdict, run, seed, summary, rules with their numbers, candidates, champion with metrics."""
     from knowtune.common.errors import UserError
     from knowtune.common.files import write_json
     from knowtune.evaluation.gate import NONE, no_verdict
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
         verdict = no_verdict("params.yaml has no section `promote`")
     else:
         verdict = _judge(args, params, params.promote, champion)
-    known = ("model", "version", "run", "seed", "weights_digest")
+    known = ("model", "version", "run", "seed", "weights_digest", "metrics")
     about = None if champion is None else {key: champion[key] for key in known if key in champion}
     write_json(args.out, {**verdict, "champion": about})
     print(f"gate: {verdict['summary']}")

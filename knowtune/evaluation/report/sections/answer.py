@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from knowtune.evaluation.compute_metrics import over_seeds
 from knowtune.evaluation.leaderboard import Entry, metric_class
 from knowtune.evaluation.report.contents import Report
 from knowtune.evaluation.report.section import Section
@@ -23,15 +24,12 @@ def show(report: Report) -> Mapping[str, Any] | None:
     """Say what to ship, with the numbers of that model beside the base's and the champion's."""
     verdict, by_name = report.verdict, {entry.name: entry for entry in report.entries}
     run = verdict["judged"] if verdict else suggest(report)
-    champion = ((verdict or {}).get("champion") or {}).get("run")
-    beside = {"base": report.entries[0]}
-    if champion in by_name and champion != run:
-        beside["the champion's run"] = by_name[champion]
+    beside = {"base": report.entries[0], **_champion(verdict or {})}
     return {
         "verdict": verdict,
         "ships": verdict is not None and verdict["verdict"] == SHIP,
         "run": run,
-        "plainly": _plainly(report, by_name[run]) if run in by_name else "",
+        "plainly": _plainly(report, by_name[run], beside) if run in by_name else "",
         "folder": f"data/{'merged' if by_name[run].num_trainable is not None else 'mixed'}/{run}"
         if run in by_name
         else "",
@@ -44,16 +42,26 @@ def show(report: Report) -> Mapping[str, Any] | None:
     }
 
 
-def _plainly(report: Report, entry: Entry) -> str:
+def _champion(verdict: Mapping[str, Any]) -> dict[str, Entry]:
+    """Give the champion as it was recorded, whatever a run of its name is now; nothing where there is none."""
+    champion = verdict.get("champion")
+    if not champion:
+        return {}
+    summary = over_seeds({str(champion["seed"]): champion.get("metrics", {})})
+    return {"champion": Entry(champion["run"], f"version {champion['version']}", None, None, summary)}
+
+
+def _plainly(report: Report, entry: Entry, beside: Mapping[str, Entry]) -> str:
     """Say what a model learned and lost in a sentence that needs no knowledge of the metrics; of facts alone."""
-    base = report.entries[0]
-    numbers = [one.summary[name]["mean"] for name in FACTS for one in (entry, base) if name in one.summary]
-    if set(report.axes) != set(FACTS) or len(numbers) < 4:
+    models = {"": entry, **{who: one for who, one in beside.items() if set(FACTS) <= set(one.summary)}}
+    if set(report.axes) != set(FACTS) or "base" not in models or not set(FACTS) <= set(entry.summary):
         return ""
-    right, before, lost, _ = (round(100 * number) for number in numbers)
+    learned, lost = ({who: round(100 * one.summary[name]["mean"]) for who, one in models.items()} for name in FACTS)
+    before = ", ".join(f"the {who}: {learned[who]}" for who in models if who)
+    after = f" (the champion: {lost['champion']})" if "champion" in models else ""
     return (
-        f"It answers {right} of 100 new facts in wordings that it never saw (the base: {before}), "
-        f"and has lost {lost} of 100 facts that the base knew."
+        f"It answers {learned['']} of 100 new facts in wordings that it never saw ({before}), "
+        f"and has lost {lost['']} of 100 facts that the base knew{after}."
     )
 
 

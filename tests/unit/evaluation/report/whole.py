@@ -21,6 +21,7 @@ SUMMARY = {
     "facts": 12, "train": 24, "validation": 5, "retention": 3, "rejected": 1, "cautions": ["of <data>"],
     "label_noise": {"empty": 2}, "test": {"reliability": 12, "generalisation": 12, "locality": 12},
 }  # fmt: skip
+RECORDED = {"generalisation": 0.4, "forgotten": 0.25}  # of the champion, whose run is another today
 DISTANCES = {"edges": [0.0, 0.5, 1.0], "kept": [4, 2], "dropped": {"1. clean": [1, 1]}, "cuts": {"2. nearest": [0.8]}}
 FILTER = {
     "distances": DISTANCES, "interference": None, "rows": {"read": 8, "kept": 6},
@@ -89,7 +90,7 @@ def _model(number: int, rows: pd.DataFrame) -> Model:
 def _verdict() -> dict[str, Any]:
     checks = [{"name": "learned", "passed": True, "text": "learned more", "value": 1, "bound": 0, "low": 0, "high": 2}]
     candidates = [{"run": name, "passed": name == NAMES[1], "failed": ["lost <too> much"]} for name in NAMES]
-    champion = {"model": "knowtune", "version": "3", "run": NAMES[-1], "seed": 0}
+    champion = {"model": "knowtune", "version": "3", "run": NAMES[-1], "seed": 0, "metrics": RECORDED}
     return {
         "verdict": "ship", "run": NAMES[1], "seed": 2, "judged": NAMES[1], "summary": f"ship {NAMES[1]}: learned more",
         "checks": checks, "candidates": candidates, "champion": champion,
