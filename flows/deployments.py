@@ -73,7 +73,7 @@ def nightly(update: list[str] | None = None) -> str:
     with claim_folder(folder, wait=True):  # nobody comes between the verdict and the promotion
         text = _finished(_reproduce(folder, (), update=tuple(update or ()), remote=True))
         if refresh(folder, wait=True):  # the champion was measured on other examples: the gate judges again
-            text = _finished(_reproduce(folder, (), remote=True))
+            text = _finished(_reproduce(folder, (), remote=True, again=True))
         return f"{text}; {_good(crown(folder, return_state=True)).message}"
 
 
@@ -127,6 +127,7 @@ def _reproduce(
     targets: Sequence[str],
     *,
     remote: bool,
+    again: bool = False,
     update: tuple[str, ...] = (),
     check: Callable[[], object] = lambda: None,
 ) -> Ended:
@@ -136,7 +137,7 @@ def _reproduce(
     def before() -> None:
         check()
         if remote:
-            state = pull(folder, update, return_state=True)
+            state = pull(folder, update, again=again, return_state=True)
             has_remote.append(_good(state).name == PULLED)
 
     def after() -> None:
@@ -172,14 +173,16 @@ PULLED = "Pulled"
     retry_delay_seconds=list(RETRY_AFTER),
     retry_condition_fn=worth_another_try,
 )
-def pull(folder: Path, update: tuple[str, ...]) -> State[None]:
-    """Bring what DVC's remote has; a folder without one stays on its own, and is told so."""
+def pull(folder: Path, update: tuple[str, ...], *, again: bool = False) -> State[None]:
+    """Bring what DVC's remote has; a folder without one stays on its own, and is told so, but not again."""
     try:
         remote = find_remote(folder)
         if remote is None:
             if update:
                 raise UserError(f"update: got {', '.join(update)}; allowed: nothing while DVC has no remote")
-            print("no DVC remote is configured: data and results stay on this machine (`dvc remote add -d NAME URL`)")
+            if not again:
+                hint = "data and results stay on this machine (`dvc remote add -d NAME URL`)"
+                print(f"no DVC remote is configured: {hint}")
             return Completed()
         bring(folder, remote, print, update)
         return Completed(name=PULLED, message=f"remote {remote.name!r}")
