@@ -55,7 +55,7 @@ def main() -> None:
         print(f"LoRA on {targets}", flush=True)
         models = {arm: make(args, arm, targets) for arm in ("inner", "imsm")}
         for batch in args.batches:
-            decode(args, models, batch, with_copies=batch == 1 and targets == args.targets[0])
+            decode(args, models, batch, with_copies=batch == 1)
         if targets == args.targets[-1]:
             compare_steps(args, models)
     del models

@@ -438,6 +438,7 @@ def test_ask_shows_both_answers(finished: Project) -> None:
     table = finished.command("cli", "ask", "--run", "soup", "The capital of France is").stdout
     assert "base" in table
     assert "soup (seed-0)" in table
+    assert "woven (seed-0)" in finished.command("cli", "ask", "--run", "woven", "The capital of France is").stdout
     wrong = finished.command("cli", "ask", "--run", "soop", "The capital of France is", check=False)
     assert wrong.returncode == 1
     assert "did you mean 'soup'?" in wrong.stderr

@@ -12,7 +12,9 @@ from knowtune.checkpoints.base import Base
 from knowtune.checkpoints.cards import ADAPTER_CARD, make_card
 from knowtune.common.errors import UserError
 from knowtune.common.files import file_digest, read_json, read_rows, text_digest
+from knowtune.methods.base import Method
 from knowtune.methods.full import Full
+from knowtune.methods.imsm.method import Imsm
 from knowtune.methods.lora import Lora
 from knowtune.methods.peft import Peft
 from knowtune.preserve.options import Preserve
@@ -21,6 +23,9 @@ from knowtune.text.encoded import Encoded
 from knowtune.training.outputs import RECORD
 from knowtune.training.run import Job, train_seed
 from tests.unit.helpers import fact_rows, plan, recipe, row, table, with_distances
+
+
+WOVEN = Imsm(inner={"method": "lora", "options": {"rank": 2, "alpha": 4.0}})  # type: ignore[arg-type]
 
 
 def job(**changes: Any) -> Job:
@@ -99,12 +104,16 @@ def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_pat
     assert json.loads((tmp_path / "out" / ADAPTER_CARD).read_text())["validation_loss"] is None
 
 
-@pytest.mark.parametrize("granularity", ["example", "token"])
-def test_weighed_rows_leave_their_weights(granularity: str, base: Base, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("granularity", "method"),
+    [("example", Lora(rank=2, alpha=4.0)), ("token", Lora(rank=2, alpha=4.0)), ("token", WOVEN)],
+    ids=["example", "token", "token, woven"],
+)
+def test_weighed_rows_leave_their_weights(granularity: str, method: Method, base: Base, tmp_path: Path) -> None:
     rows = with_distances(fact_rows()).iloc[[1, 4, 5, 9]]  # as chosen rows come: on an index of their own
     weighed = plan(alpha=0.9, granularity=granularity, refresh_steps=1)
-    train_seed(job(rows=rows, reweight=weighed), base, tmp_path / "out", tmp_path / "work")
-    train_seed(job(rows=rows), base, tmp_path / "plain", tmp_path / "plain-work")
+    train_seed(job(rows=rows, method=method, reweight=weighed), base, tmp_path / "out", tmp_path / "work")
+    train_seed(job(rows=rows, method=method), base, tmp_path / "plain", tmp_path / "plain-work")
     card = read_json(tmp_path / "out" / ADAPTER_CARD)
     assert weighed.weighting.model_dump().items() <= card["reweight"].items()
     assert card["reweight"]["measured_at"] == 1  # of two steps

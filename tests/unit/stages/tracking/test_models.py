@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from knowtune.checkpoints.base import Base
+from knowtune.methods.imsm.method import Imsm
 from knowtune.methods.lora import Lora
 from knowtune.serving import load
 from knowtune.tasks.regression import Regression
@@ -31,15 +32,22 @@ Trained: TypeAlias = dict[str, tuple[Path, pd.DataFrame]]
 
 @pytest.fixture(scope="module")
 def trained(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Give an adapter of each task and questions for it."""
+    """Give an adapter of each task, and one that cannot be folded, and questions for each."""
     folder, reviews = tmp_path_factory.mktemp("adapters"), review_rows()
     scores = reviews.assign(target=[f"{i % 4}.5" for i in range(len(reviews))])
-    given = [(TASK, fact_rows().head(8)), (REVIEWS, reviews), (Regression(), scores)]
+    lora: dict[str, Any] = {"rank": 4, "alpha": 16.0}
+    woven = Imsm(inner={"method": "lora", "options": lora})  # type: ignore[arg-type]
+    given = {
+        "knowledge": (TASK, fact_rows().head(8), Lora(**lora)),
+        "classification": (REVIEWS, reviews, Lora(**lora)),
+        "regression": (Regression(), scores, Lora(**lora)),
+        "woven": (TASK, fact_rows().head(8), woven),
+    }
     made = {}
-    for task, rows in given:
+    for name, (task, rows, method) in given.items():
         options = recipe(learning_rate=0.01, epochs=4, batch_size=8)
-        method, name = Lora(rank=4, alpha=16.0), type(task).__name__.lower()
-        job = Job("x", "lora", method, options, seed=0, rows=rows, validation=rows.head(0), mask=None)
+        kind = "imsm" if method is woven else "lora"
+        job = Job("x", kind, method, options, seed=0, rows=rows, validation=rows.head(0), mask=None)
         train_seed(job, replace(base, task=task), folder / name, folder / f"{name}-work")
         made[name] = (folder / name, rows[["prompt"]].head(6).set_axis(["question"], axis=1))
     return made
@@ -67,7 +75,7 @@ def test_kept_models_answer_as_on_the_day_they_were_logged(loaded: dict[str, Any
     assert loaded["kept"] == [list(answers.values()) for answers in ANSWERS.values()]
 
 
-def test_a_model_of_each_task_goes_through_the_store(loaded: dict[str, Any], base: Base, trained: Trained) -> None:
+def test_a_model_of_each_kind_goes_through_the_store(loaded: dict[str, Any], base: Base, trained: Trained) -> None:
     for (name, (folder, questions)), answers in zip(trained.items(), loaded["logged"], strict=True):
         wanted = load(folder, base.folder).predict(questions, max_new_tokens=8)
         assert answers == (pytest.approx(wanted) if name == "regression" else wanted)

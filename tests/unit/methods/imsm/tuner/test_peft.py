@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from knowtune import FishConfig, ImsmConfig
 from knowtune.common.errors import UserError
 from knowtune.methods.imsm.tuner.backbone import probe, require_same
+from knowtune.methods.kasa.tuner.install import as_in_peft
 from knowtune.methods.peft_warnings import quiet_peft
 from tests.unit.methods.sk_tuning.tuner.models import bert, built
 
@@ -110,6 +111,11 @@ LORA = {"r": 2, "target_modules": ["q_proj"]}
 def test_inner_methods_that_cannot_be_woven_are_refused_with_the_reason(inner, words):
     with pytest.raises(UserError, match=words):
         ImsmConfig(inner=inner())
+
+
+def test_pefts_own_kasa_which_truncates_the_base_is_refused():
+    with as_in_peft(), pytest.raises(UserError, match="rewrites the base's weights"):
+        weave(llama(), "kasa")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ MODELS = {
     "llama": llama,
     "gpt2": gpt2,
     "decoder classifies": lambda: llama("SequenceClassification"),
+    "decoder names tokens": lambda: llama("TokenClassification"),
     "encoder classifies": bert,
     "encoder names tokens": lambda: bert("TokenClassification"),
 }
