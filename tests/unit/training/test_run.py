@@ -24,7 +24,6 @@ from knowtune.training.outputs import RECORD
 from knowtune.training.run import Job, train_seed
 from tests.unit.helpers import fact_rows, plan, recipe, row, table, with_distances
 
-
 WOVEN = Imsm(inner={"method": "lora", "options": {"rank": 2, "alpha": 4.0}})  # type: ignore[arg-type]
 
 

@@ -11,7 +11,6 @@ from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_forward
 from knowtune.models.arguments import arguments_of
 
-
 BY_MASK = ("bloom",)  # models without positions that count by the mask what is no padding
 
 
