@@ -149,11 +149,22 @@ def use(registry: Registry) -> None:
     back = restore(HERE, "champion", HERE / "restored")
     DONE["restored"] = {"equal": back.equal, "differ": back.differ}
     step("restored again", lambda: restore(HERE, "champion", HERE / "restored"))
-    for path in (HERE / ".dvc/cache/files/md5").rglob("*"):
+    store = (HERE / "store").resolve()
+    for path in list((HERE / ".dvc/cache").rglob("*")):
         if path.is_file() and path.read_bytes()[:9] == b'{"parity"':
-            path.unlink()
+            there = store / path.relative_to(HERE / ".dvc/cache")
+            there.parent.mkdir(parents=True)
+            shutil.move(path, there)
+    DONE["restored without an object"] = restore_anew()
+    dvc("remote", "add", "--local", "--default", "store", str(store))
+    DONE["restored from a remote"] = restore_anew()
+    dvc("remote", "remove", "--local", "store")
+
+
+def restore_anew() -> list[str]:
+    """Restore the champion in the place of what was restored before, and return what differs."""
     subprocess.run(["git", "worktree", "remove", "--force", "restored"], check=True)
-    DONE["restored without an object"] = restore(HERE, "champion", HERE / "restored").differ
+    return restore(HERE, "champion", HERE / "restored").differ
 
 
 def bad(registry: Registry) -> None:

@@ -100,6 +100,7 @@ def test_a_version_comes_back_with_every_digest(done: dict[str, Any]) -> None:
     assert "is there already; remove it" in done["restored again"]
     lost = done["restored without an object"]
     assert lost and all(line.endswith((": missing", ": other bytes than the lock says")) for line in lost)
+    assert done["restored from a remote"] == []
 
 
 def test_an_audit_measures_the_champion_again(done: dict[str, Any]) -> None:
