@@ -41,14 +41,14 @@ class Part:
         a: results of the first model.
         b: of the second.
         prompts: id to what is asked, and to the right answer.
-        noise: the noise floor, where it was measured.
+        noise: how much the base differs from itself at another batch size.
     """
 
     name: str
     a: pd.DataFrame
     b: pd.DataFrame
     prompts: pd.DataFrame | None
-    noise: float | None = None
+    noise: float
 
     @property
     def binary(self) -> bool:
@@ -126,15 +126,16 @@ def _parts(params: Params, names: tuple[str, str], folders: list[Path]) -> Itera
     test = read_rows(Path(project_out("prepare")).parent / "test.jsonl")
     task = task_of(params)
     examples = [read_rows(folder / "examples.jsonl") for folder in folders]
+    noise = read_json(Path(project_out("baseline")).parent / "notes.json")["noise"]
     for kind in examples[0]["kind"].drop_duplicates():
         a, b = (table[table["kind"] == kind] for table in examples)
         if task.numeric:  # being right to the last digit says nothing
             a, b = (table.drop(columns="correct") for table in (a, b))
         learned = LOSS if task.numeric else task.learned
-        yield Part(KNOWN.get(kind, kind if task.writes else learned), a, b, test)
+        yield Part(KNOWN.get(kind, kind if task.writes else learned), a, b, test, noise[kind])
     a, b = (read_rows(folder / "texts.jsonl", ["id", "num_tokens"]) for folder in folders)
     if len(a) and "loss" in a:
-        yield Part(TEXTS, a, b, None)
+        yield Part(TEXTS, a, b, None, noise[TEXTS])
     for name in params.evaluate.retention:
         at = Path(project_out(SETS, name))
         a, b = (_read_set(name, *pair, at) for pair in zip(names, folders, strict=True))
@@ -217,7 +218,7 @@ def _cells(part: dict[str, Any]) -> list[str]:
     scale, digits = (100, 1) if share else (1, 3)
     levels = [f"{scale * part[key]:.{digits}f}{' %' if share else ''}" for key in ("a", "b")]
     low, high = (f"{scale * end:+.{digits}f}" for end in part["interval"])
-    noise = "–" if part["noise"] is None else f"{scale * part['noise']:.{digits}f}"
+    noise = f"{scale * part['noise']:.{digits}f}"
     difference = f"{scale * part['difference']:+.{digits}f}"
     tested = ["–"] * 4
     if share:

@@ -21,13 +21,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Write examples, texts, hidden states of texts (of a classifier), metrics, and cautions."""
+    """Write examples, texts, hidden states of texts (of a classifier), metrics, cautions and noise floors."""
+    from dataclasses import replace
+
     import torch
 
     from knowtune.common.files import write_json
     from knowtune.evaluation.compute_metrics import compute_metrics, reads_answers, reads_base
     from knowtune.evaluation.evaluate import judge_model
-    from knowtune.evaluation.results import beside_base
+    from knowtune.evaluation.results import beside_base, noise_floors
+    from knowtune.evaluation.retention import other_batch_size
     from knowtune.evaluation.sanity_checks import check_baseline, count_known
     from stages.core.evaluation_set import read_evaluation_set
     from stages.core.models import open_base
@@ -40,9 +43,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
     results = judge_model(on, model, base, vectors, "baseline", model if reads_base(on.metrics) else None)
     metrics = compute_metrics(on.metrics, beside_base(results, results, base.task))
     known, cautions = count_known(results.examples), check_baseline(on, base, results)
+    another = replace(on.decoding, batch_size=other_batch_size(on.decoding.batch_size))
+    again = judge_model(replace(on, decoding=another), model, base, None, "baseline, at another batch size")
     results.write(args.out)
     write_json(args.out / "metrics.json", metrics)
-    write_json(args.out / "notes.json", {"known": known, "cautions": cautions})
+    noise = noise_floors(results, again, numeric=base.task.numeric)
+    write_json(args.out / "notes.json", {"known": known, "cautions": cautions, "noise": noise})
     print(f"baseline: {metrics}")
     if known is not None:
         print(f"baseline: the base has {known[0]} of {known[1]} known facts right")

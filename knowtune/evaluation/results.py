@@ -11,11 +11,14 @@ import pandas as pd
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_rows, read_tensors, write_rows
 from knowtune.evaluation.metrics.base import Judged
+from knowtune.evaluation.retention import noise_floor
 
 if TYPE_CHECKING:
     import torch
 
     from knowtune.tasks.base import Task
+
+TEXTS = "texts"  # what the noise floor of general text is called, beside the kinds of examples
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,27 @@ class Results:
         return cls(
             read_rows(folder / "examples.jsonl"), texts, read_tensors(folder / "states.safetensors").get("states")
         )
+
+
+def noise_floors(results: Results, again: Results, *, numeric: bool) -> dict[str, float]:
+    """Return how much the same model differs from itself, of each kind of example and of the texts.
+
+    Args:
+        results: of the base.
+        again: of the base at another batch size.
+        numeric: whether answers are numbers, of which being right to the last digit says nothing.
+
+    Returns:
+        Kind -> share of examples whose verdict turned; of numbers, and of `texts`, the mean change of the loss
+        without its sign, of texts over tokens. Texts are left out where a model has no loss on them.
+    """
+    loss = (results.examples["loss"] - again.examples["loss"]).abs()
+    turned = results.examples["correct"].astype(bool) != again.examples["correct"].astype(bool)
+    means = (loss if numeric else turned).groupby(results.examples["kind"], sort=False).mean()
+    floors = {str(kind): float(mean) for kind, mean in means.items()}
+    if len(results.texts) and "loss" in results.texts:
+        floors[TEXTS] = noise_floor(results.texts, again.texts)
+    return floors
 
 
 def beside_base(own: Results, base: Results, task: Task) -> Judged:

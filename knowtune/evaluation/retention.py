@@ -65,8 +65,13 @@ class Reading:
     max_text_tokens: int
 
     def at_another_batch_size(self) -> Reading:
-        """Give what the noise floor is measured with: half as many rows at a time, or two in place of one."""
-        return Reading(self.batch_size // 2 or 2, self.max_text_tokens)
+        """Give what the noise floor is measured with."""
+        return Reading(other_batch_size(self.batch_size), self.max_text_tokens)
+
+
+def other_batch_size(size: int) -> int:
+    """Give the batch size of the noise floor: half as many rows at a time, or two in place of one."""
+    return size // 2 or 2
 
 
 def measure(on: RetentionSet, model: torch.nn.Module, base: Base, how: Reading, label: str) -> pd.DataFrame:

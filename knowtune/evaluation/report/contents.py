@@ -40,12 +40,14 @@ class Baseline:
         metrics: by name.
         known: how many known facts it has right, and how many there are; None where there are none.
         cautions: what follows from its results.
+        noise: how much it differs from itself at another batch size, see `knowtune.evaluation.results.noise_floors`.
         sets: what it is on each retention set, see `knowtune.evaluation.retention.describe`.
     """
 
     metrics: Mapping[str, float]
     known: Sequence[int] | None
     cautions: Sequence[str]
+    noise: Mapping[str, float] = field(default_factory=dict)
     sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ import torch
 from knowtune.common.errors import UserError
 from knowtune.evaluation.compute_metrics import compute_metrics
 from knowtune.evaluation.metrics.base import Judged
-from knowtune.evaluation.results import Results, beside_base
+from knowtune.evaluation.results import Results, beside_base, noise_floors
 from tests.unit.evaluation.metrics.tables import EXAMPLES, NUM_TOKENS, REVIEWS, TEXTS
 from tests.unit.helpers import REVIEWS as TASK_OF_REVIEWS
 from tests.unit.helpers import TASK
@@ -30,6 +30,19 @@ def test_the_base_stands_beside_each_example() -> None:
     assert judged.texts["base_loss"].tolist() == [3.0, 4.0]
     assert judged.texts["loss"].tolist() == [2.0, 1.0]
     assert (judged.states, judged.base_states, judged.labels) == (None, None, ())
+
+
+def test_noise_floors_count_what_turns_and_mean_what_moves() -> None:
+    examples = pd.DataFrame({"kind": ["a", "a", "b"], "correct": [True, False, True], "loss": [1.0, 2.0, 3.0]})
+    texts = pd.DataFrame({"num_tokens": [1, 3], "loss": [1.0, 2.0]})
+    again = Results(
+        examples.assign(correct=[False, True, True], loss=[1.5, 1.5, 3.0]), texts.assign(loss=[1.4, 1.6]), None
+    )
+    one = Results(examples, texts, None)
+    assert noise_floors(one, again, numeric=False) == {"a": 1.0, "b": 0.0, "texts": pytest.approx(0.4)}
+    assert noise_floors(one, again, numeric=True) == {"a": 0.5, "b": 0.0, "texts": pytest.approx(0.4)}
+    silent = Results(examples, texts.drop(columns="loss"), None)  # a classifier has no loss on texts
+    assert "texts" not in noise_floors(silent, silent, numeric=False)
 
 
 def told(answer: str, distance: float | None) -> Results:
