@@ -1,6 +1,7 @@
 """Measure the pristine base on one set of `evaluate.retention`, row by row, twice: the second gives the noise floor.
 
-A row that is trained or may be replayed stops the stage. Where only those rows have changed, nothing is measured again.
+A row that is trained, may be replayed or is quoted by what may be stops the stage. Where only that has changed, nothing
+is measured again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 from stages.core.schema import FactSet, HarnessSet, LabelSet, Params, TextSet
 from stages.runner import command
 
-EXAMPLE = "python -m stages.retention --name capitals --path sets/capitals.jsonl --train data/prepared/train.jsonl \\\n    --replay data/prepared/replay.jsonl --texts data/prepared/replay_texts.jsonl --base data/base \\\n    --out data/baseline/retention/capitals"  # noqa: E501
+EXAMPLE = "python -m stages.retention --name capitals --path sets/capitals.jsonl --train data/prepared/train.jsonl \\\n    --replay data/prepared/replay.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/baseline/retention/capitals"  # noqa: E501
+
+WROTE = "sequences that the base wrote (another rehearse.seed draws others)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +25,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", type=Path, required=True, help="its file")
     parser.add_argument("--train", type=Path, required=True, help="training rows, none of which may be in it")
     parser.add_argument("--replay", type=Path, required=True, help="rows that may be replayed, neither")
-    parser.add_argument("--texts", type=Path, required=True, help="texts that may be replayed, neither")
+    parser.add_argument("--texts", type=Path, required=True, help="texts that may be replayed, which quote none")
+    parser.add_argument("--rehearsed", type=Path, required=True, help="the rehearse stage's folder, sequences likewise")
     parser.add_argument("--base", type=Path, required=True, help="the base stage's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder for rows, results and metrics")
 
@@ -36,6 +40,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.data.retention_sets import SetFile, read_set, refuse_known_rows
     from knowtune.evaluation.harness import task_rows
     from knowtune.evaluation.retention import describe, measure
+    from knowtune.preserve.sources import SEQUENCES
     from stages.core.code import code_of
     from stages.core.compute import compute_of
     from stages.core.models import open_base
@@ -44,9 +49,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
 
     base, section = open_base(params, args.base), params.evaluate.retention[args.name]
     how, others = reading_of(params), {"are trained": args.train, "may be replayed": args.replay}
+    texts = {"texts that may be replayed": args.texts, WROTE: args.rehearsed / SEQUENCES}
     columns: dict[str, Any] = section.columns.model_dump() if isinstance(section, FactSet | LabelSet) else {}
     if isinstance(section, TextSet):
-        columns, others = {"text": section.column}, {"may be replayed": args.texts}
+        columns = {"text": section.column}
     labels = section.labels if isinstance(section, LabelSet) else ()
     file = SetFile(args.name, args.path, columns, labels, section.max_rows)
     if isinstance(section, HarnessSet):
@@ -54,7 +60,8 @@ def run(args: argparse.Namespace, params: Params) -> None:
         rejected = rows.head(0)
     else:
         rows, rejected = read_set(file, base)
-    refuse_known_rows(file, rows, {what: read_rows(path, ["text", *ROW_COLUMNS]) for what, path in others.items()})
+    trained = {what: read_rows(path, ROW_COLUMNS) for what, path in others.items()}
+    refuse_known_rows(file, rows, trained, {what: read_rows(path, ["id", "text"]) for what, path in texts.items()})
     decides = [
         section.model_dump(exclude={"path"}),
         how.__dict__,

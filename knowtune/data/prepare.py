@@ -16,7 +16,7 @@ from knowtune.data.draw import among, draw, draw_rows, where
 from knowtune.data.hold_out import hold_out
 from knowtune.data.label_noise import inject
 from knowtune.data.rejection import REPLAY_TEXTS, judge_rows, refuse_too_many, reject_leaks, reject_texts
-from knowtune.data.replay import Spare, refuse_overlap, refuse_same_texts, split_known, split_texts
+from knowtune.data.replay import Spare, refuse_overlap, refuse_same_texts, reject_quoting, split_known, split_texts
 from knowtune.data.same_prompt import prompt_keys, share_answers
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ def prepare(
     drawn = _draw_tables(kept, facts, limits, by_fact=raw.by_fact)
     learns_facts = base.task.learned == "generalisation"
     test = _examples(drawn, limits, learns_facts=learns_facts, once=several_answers)
+    replay_texts, quoting = reject_quoting(replay_texts, test)
+    rejected = pd.concat(
+        [rejected, quoting], ignore_index=True
+    )  # no fault of the source, so no `max_rejected` counts it
     train, injected = inject(drawn["train"].reset_index(drop=True), noise, limits.seed)
     summary = {
         "facts": len(facts),
@@ -113,7 +117,7 @@ def prepare(
         test=check(test, EXAMPLES, "prepare: test"),
         retention=check(texts, TEXTS, "prepare: retention"),
         replay=check(drawn["replay"].reset_index(drop=True), ROWS, "prepare: replay"),
-        replay_texts=check(replay_texts, TEXTS, "prepare: replay texts"),
+        replay_texts=check(replay_texts.reset_index(drop=True), TEXTS, "prepare: replay texts"),
         rejected=check(rejected, REJECTED, "prepare: rejected"),
         label_noise=injected,
         summary=summary,

@@ -3,7 +3,8 @@
 Rows are split by fact: rows of one fact, or of one prompt in its normal form, stay together. A fact of which a row is
 trained or tested is never replayed. The draw is over names, so the order of a file does not matter, and a larger share
 contains a smaller one. What a user gives for replay is not drawn from; where it meets what is measured, trained or
-tested, it is refused, for the user knows best which of the two it is for.
+tested, it is refused, for the user knows best which of the two it is for. A text that quotes a measured fact, among
+other things, is rejected.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from scipy.sparse.csgraph import connected_components
 
 from knowtune.common.errors import UserError
 from knowtune.common.statistics import share_of
+from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.draw import among, draw, where
+from knowtune.data.quotes import Quotes
+from knowtune.data.rejection import REPLAY_TEXTS
 from knowtune.data.same_prompt import prompt_keys
 from knowtune.text.normalize import normal_form
 
 KNOWN_DRAW, TEXT_DRAW = 3, 4  # added to the seed, so that no two draws are the same
 NUM_NAMED = 3  # rows in a message
+QUOTING = f"{REPLAY_TEXTS}: it quotes a measured fact"
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,30 @@ def refuse_same_texts(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
             f"prepare: {int(both.sum())} texts of source.replay_text are measured too (source.text); remove them from "
             "one of the two\n" + "\n".join(named)
         )
+
+
+def reject_quoting(texts: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split texts for replay into those that quote no measured fact, and rejected ones, under the fact that they quote.
+
+    Args:
+        texts: that may be replayed (id, text).
+        measured: evaluation examples.
+    """
+    quotes = Quotes(measured if len(texts) else measured.head(0))
+    quoted = pd.Series(list(map(quotes.in_text, texts["text"])), index=texts.index, dtype="str")
+    gone = quoted.notna()
+    facts = quoted[gone].map(dict(zip(measured["id"], measured["fact"], strict=True)))
+    rejected = texts[gone].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
+    return where(texts, ~gone), rejected.assign(fact=facts, reason=QUOTING)
+
+
+def count_quoting(rejected: pd.DataFrame) -> list[str]:
+    """Say how many of the rejected texts quote a measured fact; nothing where none does."""
+    quoting = rejected[rejected["reason"] == QUOTING]
+    if quoting.empty:
+        return []
+    named = f"{quoting['id'].iloc[0]!r} the fact {quoting['fact'].iloc[0]!r}"
+    return [f"{len(quoting)} texts for replay are rejected, for they quote a measured fact: {named}, for instance"]
 
 
 def _count(share: float, names: pd.Series[str]) -> int:

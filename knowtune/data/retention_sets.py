@@ -17,6 +17,7 @@ from knowtune.common.errors import UserError
 from knowtune.data.column_mapping import reader_for
 from knowtune.data.contract import REJECTED, ROWS, TEXTS, check
 from knowtune.data.draw import among, draw_rows
+from knowtune.data.quotes import Quotes
 from knowtune.data.raw import texts_table
 from knowtune.data.rejection import judge_rows, reject_texts
 from knowtune.data.same_prompt import prompt_keys
@@ -102,34 +103,49 @@ class _Labels:
             raise ValueError(str(error).replace("(task.labels)", "(the set's `labels`)")) from None
 
 
-def refuse_known_rows(file: SetFile, rows: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> None:
+def refuse_known_rows(
+    file: SetFile, rows: pd.DataFrame, others: Mapping[str, pd.DataFrame], texts: Mapping[str, pd.DataFrame]
+) -> None:
     """Refuse a set of rows that are trained or may be replayed, by their prompt, or their fact where the set names it.
+
+    So is one of rows that a text quotes, and one of texts that are among those.
 
     Args:
         file: the set.
         rows: of it.
-        others: what is done with them, e.g. "trained" -> rows.
+        others: what is done with them, e.g. "are trained" -> rows.
+        texts: what they are, e.g. "texts that may be replayed" -> id and text.
 
     Raises:
         UserError: names some of the rows.
     """
     lines = []
-    for what, other in others.items():
-        if other.empty:
-            continue
-        if "text" in file.columns:
-            own, theirs = rows["text"].map(normal_form), other["text"].map(normal_form)
-            both = pd.Series(among(own, theirs), index=rows.index)
-        else:
-            both = prompt_keys(rows).isin(prompt_keys(other))
+    if "text" in file.columns:
+        own = rows["text"].map(normal_form)
+        for what, other in texts.items():
+            lines += _overlap(rows, among(own, other["text"].map(normal_form).astype(own.dtype)), f"are {what}")
+    else:
+        for what, other in others.items():
+            both = prompt_keys(rows).isin(prompt_keys(other)).to_numpy()
             if file.columns.get("fact"):
                 own, theirs = rows["fact"].map(normal_form), other["fact"].map(normal_form)
-                both |= pd.Series(among(own, theirs.astype(own.dtype)), index=rows.index)
-        if both.any():
-            named = ", ".join(repr(row_id) for row_id in rows["id"][both].head(NUM_NAMED))
-            lines.append(f"  {int(both.sum())} of {len(rows)} rows {what} too, e.g. {named}")
+                both = both | among(own, theirs.astype(own.dtype))
+            lines += _overlap(rows, both, what)
+        quotes = Quotes(rows)
+        for what, other in texts.items():
+            quoting = [(text_id, row) for text_id, text in zip(other["id"], other["text"], strict=True)
+                       if (row := quotes.in_text(text)) is not None]  # fmt: skip
+            if quoting:
+                named = ", ".join(f"{text_id!r} row {row!r}" for text_id, row in quoting[:NUM_NAMED])
+                lines.append(f"  {len(quoting)} of {len(other)} {what} quote rows, e.g. {named}")
     if lines:
         raise UserError(
             f"{file.where}: {file.path}: rows would say of what is learned again that nothing was forgotten; take them "
             "out of the set\n" + "\n".join(lines)
         )
+
+
+def _overlap(rows: pd.DataFrame, both: Any, what: str) -> list[str]:
+    """Say how many rows of a set are something else too; nothing where none is."""
+    named = ", ".join(repr(row_id) for row_id in rows["id"][both].head(NUM_NAMED))
+    return [f"  {both.sum()} of {len(rows)} rows {what} too, e.g. {named}"] if named else []

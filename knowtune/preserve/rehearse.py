@@ -23,7 +23,7 @@ import pandas as pd
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_rows, row_writer, write_rows
 from knowtune.common.progress import progress_unsized
-from knowtune.preserve.quotes import Quotes
+from knowtune.data.quotes import Quotes
 from knowtune.preserve.sources import SEQUENCES
 from knowtune.text.layout import Layout, Range
 from knowtune.text.special_tokens import control_tokens, tokenise

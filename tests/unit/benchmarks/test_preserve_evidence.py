@@ -21,8 +21,8 @@ from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.materials import METRICS, Task
 from knowtune.checkpoints.base import Base
 from knowtune.common.files import read_rows
+from knowtune.data.quotes import Quotes
 from knowtune.preserve.options import Preserve, Protect
-from knowtune.preserve.quotes import Quotes
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = dict.fromkeys(METRICS, 0.0) | {"known": 0.9}

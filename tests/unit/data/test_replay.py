@@ -10,7 +10,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.data.prepare import Prepared, prepare
 from knowtune.data.raw import Raw, texts_table
-from knowtune.data.replay import Spare, split_known, split_texts
+from knowtune.data.replay import QUOTING, Spare, count_quoting, split_known, split_texts
 from knowtune.data.same_prompt import prompt_keys
 from knowtune.text.normalize import normal_form
 from tests.unit.data.test_prepare import NO_NOISE, limits, raw
@@ -161,3 +161,16 @@ class TestPrepare:
             run(source(replay_texts=["Fine.", " two."]), Spare())
         assert "1 texts of source.replay_text" in str(caught.value)
         assert "replay text 'replay:1' is general text 'text:1'" in str(caught.value)
+
+    def test_a_text_that_quotes_a_measured_fact_is_rejected_under_it(self, run: Run) -> None:
+        stated = ["Fine.", "S said yes, it is new.", *(f"Of s, number {i}: T{i}, of course" for i in range(20))]
+        done = run(source(replay_texts=stated), Spare(known=0.5))
+        measured = done.test.loc[done.test["kind"] == "locality", "fact"].drop_duplicates().tolist()
+        assert done.rejected["fact"].tolist() == ["new", *measured]
+        assert set(done.rejected["reason"]) == {QUOTING}
+        assert done.rejected["id"].tolist() == ["replay:1", *(f"replay:{2 + int(f.split()[1])}" for f in measured)]
+        assert len(done.replay_texts) == 22 - done.summary["rejected"] == done.summary["replay_texts"] == 10
+        assert count_quoting(done.rejected) == [
+            "12 texts for replay are rejected, for they quote a measured fact: 'replay:1' the fact 'new', for instance"
+        ]
+        assert count_quoting(run(source(replay_texts=["Fine."])).rejected) == []

@@ -87,7 +87,7 @@ class TestOverlap:
 
     def refuse(self, other: pd.DataFrame, rows: pd.DataFrame = rows, **columns: Any) -> None:
         file = SetFile("capitals", Path("c.jsonl"), {**COLUMNS, **columns})
-        refuse_known_rows(file, rows, {"are trained": other, "may be replayed": other.head(0)})
+        refuse_known_rows(file, rows, {"are trained": other, "may be replayed": other.head(0)}, {})
 
     def test_none(self) -> None:
         self.refuse(table(row("a", "The capital of Chile was ", "Santiago", fact="c:1")))
@@ -103,6 +103,6 @@ class TestOverlap:
 
     def test_of_a_text(self) -> None:
         texts = pd.DataFrame({"id": ["t", "u"], "text": ["One.", "Two."]})
-        with pytest.raises(UserError, match=r"1 of 2 rows are trained too, e.g. 'u'$"):
+        with pytest.raises(UserError, match=r"1 of 2 rows are replayed texts too, e.g. 'u'$"):
             file = SetFile("t", Path("t.jsonl"), {"text": "text"})
-            refuse_known_rows(file, texts, {"are trained": pd.DataFrame({"id": ["v"], "text": ["two. "]})})
+            refuse_known_rows(file, texts, {}, {"replayed texts": pd.DataFrame({"id": ["v"], "text": ["two. "]})})

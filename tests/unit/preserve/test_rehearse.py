@@ -13,10 +13,10 @@ import torch
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.common.files import read_rows
+from knowtune.data.quotes import Quotes
 from knowtune.preserve import rehearse as module
 from knowtune.preserve.known_rows import split_by_base
 from knowtune.preserve.options import Rehearsal
-from knowtune.preserve.quotes import Quotes
 from knowtune.preserve.rehearse import Rehearsing, rehearse, start_token
 from knowtune.preserve.sources import encode_sequences
 from tests.unit.helpers import fact_rows, review_rows, table

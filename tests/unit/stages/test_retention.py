@@ -53,6 +53,8 @@ def folder(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "data/prepared/train.jsonl", rows[rows["relation"] == "town"])
     for name in ("replay", "replay_texts"):
         (tmp_path / f"data/prepared/{name}.jsonl").touch()
+    (tmp_path / "data/rehearsed").mkdir()
+    (tmp_path / "data/rehearsed/sequences.jsonl").touch()
     hats = rows[rows["relation"] == "colour"][["id", "prompt", "target"]]
     write_rows(tmp_path / "hats.jsonl", hats)
     write_rows(tmp_path / "stories.jsonl", pd.DataFrame({"text": [f"Ada lives in Rome {'x ' * i}" for i in range(5)]}))
@@ -64,6 +66,7 @@ def run_retention(base: Base, name: str, params: Params) -> Path:
     inputs = {key: prepared / f"{file}.jsonl" for key, file in
               (("train", "train"), ("replay", "replay"), ("texts", "replay_texts"))}  # fmt: skip
     path = Path(params.evaluate.retention[name].path)
+    inputs["rehearsed"] = Path("data/rehearsed")
     retention.run(argparse.Namespace(name=name, path=path, base=base.folder, out=out, **inputs), params)
     return out
 
@@ -108,6 +111,24 @@ def test_rows_that_are_trained_now_stop_it_and_other_rows_cost_nothing(
     with pytest.raises(
         UserError, match=r"evaluate.retention.hats: hats.jsonl: .*\n  1 of \d+ rows may be replayed too"
     ):
+        run_retention(base, "hats", settings())
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("prepared/replay_texts", "1 of 2 texts that may be replayed quote rows, e.g. 't:1' row 'colour:Dan:0'"),
+        (
+            "rehearsed/sequences",
+            r"1 of 2 sequences that the base wrote \(another rehearse.seed .*'t:1' row 'colour:Dan:0'",
+        ),
+    ],
+)
+def test_rows_that_are_quoted_stop_it(base: Base, folder: Path, file: str, named: str) -> None:
+    asked = read_rows(folder / "hats.jsonl").iloc[3]
+    texts = ["She has a hat.", f"Look, {asked['prompt'].lower()} {asked['target']}!"]
+    write_rows(folder / f"data/{file}.jsonl", pd.DataFrame({"id": ["t:0", "t:1"], "text": texts}))
+    with pytest.raises(UserError, match=f"(?s)evaluate.retention.hats: hats.jsonl: .*\n  {named}$"):
         run_retention(base, "hats", settings())
 
 

@@ -1,4 +1,4 @@
-"""Which texts quote a fact that is measured: nothing may be rehearsed that does.
+"""Which texts quote a fact that is measured: nothing may be replayed that does, nor rehearsed.
 
 Texts are compared word by word, in their normal form. A text quotes a row that names a subject where the subject and
 one of the row's right answers both stand in it; a row without a subject where its prompt stands in it, followed by one.

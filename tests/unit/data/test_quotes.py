@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from knowtune.preserve.quotes import Quotes
+from knowtune.data.quotes import Quotes
 from knowtune.text.layout import Layout
 from tests.unit.helpers import row, table
 
