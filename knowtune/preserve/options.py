@@ -18,7 +18,8 @@ from knowtune.common.bounds import Count, Natural, Positive
 
 Source = Literal["known", "text", "self"]
 Read = Literal["self", "known", "text", "prompts", "replay"]
-Sources = Annotated[list[Source], Field(min_length=1), BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+Listed = BeforeValidator(lambda v: v if isinstance(v, list) else [v])
+Sources = Annotated[list[Source], Field(min_length=1), Listed]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
 LongText = Annotated[int, Field(ge=2, lt=2**31)]
@@ -44,8 +45,8 @@ class Distill(Options):
     Adds weight * temperature^2 * mean over tokens of KL(p || q), both softened by the temperature.
     """
 
-    on: Read | Annotated[list[Read], Field(min_length=1)] = Field(
-        default="self", description="what both read; replay: the rows that are replayed anyway; several are added"
+    on: Annotated[list[Read], Field(min_length=1), Listed] = Field(
+        default=["self"], description="what both read; replay: the rows that are replayed anyway; several are added"
     )
     share: Share = Field(default=0.25, description="sequences of each for each row of a step; of replayed rows all")
     weight: Weight = Field(default=1.0, description="of the divergence beside the task's loss")
@@ -61,10 +62,12 @@ class Distill(Options):
     )
     top_k: Count = Field(default=64, description="how many of them for each token")
 
-    @property
-    def reads(self) -> list[Read]:
-        """Name what is read, as a list."""
-        return [self.on] if isinstance(self.on, str) else self.on
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        """Refuse what has no effect."""
+        if self.cache == "none" and "top_k" in self.model_fields_set:
+            raise ValueError("top_k only with cache: top_k")
+        return self
 
 
 class Anchor(Options):
@@ -107,7 +110,7 @@ class Preserve(Options):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse what has nothing to work on."""
-        if self.distill is not None and "replay" in self.distill.reads and self.replay is None:
+        if self.distill is not None and "replay" in self.distill.on and self.replay is None:
             raise ValueError("distill.on: replay needs `replay`")
         if len(set(self.compared)) < len(self.compared):
             raise ValueError("distill.on: each source once; replay stands for the source of `replay`")
@@ -117,8 +120,8 @@ class Preserve(Options):
     def compared(self) -> list[str]:
         """Name the sources whose sequences are compared with the base."""
         replayed = self.replay.source if self.replay is not None else "known"
-        reads = [] if self.distill is None else self.distill.reads
-        return [replayed if name == "replay" else name for name in reads]
+        on = [] if self.distill is None else self.distill.on
+        return [replayed if name == "replay" else name for name in on]
 
     @property
     def reads_cache(self) -> bool:

@@ -184,7 +184,7 @@ def _open_comparisons(options: Preserve, material: Material, base: Base, where: 
     opened: dict[str, Comparison] = {}
     if distill is None or distill.weight == 0:
         return opened
-    for name, source in zip(distill.reads, options.compared, strict=True):
+    for name, source in zip(distill.on, options.compared, strict=True):
         _require_readable(base, source, where)
         if name == "replay" or distill.share > 0:
             opened[name] = (

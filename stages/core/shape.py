@@ -79,12 +79,16 @@ def as_problems(error: ValidationError, prefix: str, model: type[BaseModel]) -> 
             names = [name.strip(" '") for name in allowed.split(",")]
             problems.append(Problem(f"{where}.{tag}", got, allowed, nearest(got.strip("'"), names)))
         else:
-            message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            message, hint = item["msg"].removeprefix("Input should be ").removeprefix("Value error, "), ""
             if item["type"] == "model_type":
                 message = "a mapping of keys"
+            elif item["type"] == "too_short":
+                message = f"a list of at least {item['ctx']['min_length']}"
+            elif item["type"] == "literal_error":
+                hint = nearest(item["input"], re.findall(r"'(.*?)'", item["ctx"]["expected"]))
             if path[-1:] == ["[key]"]:  # the only pattern that keys have
                 message, where = "a name of letters, digits, _ and -", ".".join([prefix, *path[:-1]]).strip(".")
-            problems.append(Problem(where, quote(item["input"]), message))
+            problems.append(Problem(where, quote(item["input"]), message, hint))
     return _join(problems)
 
 

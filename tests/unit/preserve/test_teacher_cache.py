@@ -26,7 +26,8 @@ from tests.unit.preserve.terms import term_of
 
 
 def options(**changes: Any) -> Preserve:
-    return Preserve.model_validate({"distill": {"on": "self", "cache": "top_k", "top_k": 1000, **changes}})
+    cache = {} if changes.get("cache") == "none" else {"cache": "top_k", "top_k": 1000}
+    return Preserve.model_validate({"distill": {"on": "self", **cache, **changes}})
 
 
 def material(folder: Path | None, first: int = 5) -> Material:

@@ -148,11 +148,11 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["runs"]["lora"].update(phases=[["a"]]),
-        "runs.lora.phases: got [['a']]; allowed: List should have at least 2 items",
+        "runs.lora.phases: got [['a']]; allowed: a list of at least 2",
     ),
     (
         lambda p: p["runs"]["lora"].update(phases=[["a"], []]),
-        "runs.lora.phases.1: got []; allowed: List should have at least 1 item",
+        "runs.lora.phases.1: got []; allowed: a list of at least 1",
     ),
     (
         lambda p: p["runs"]["lora"].update(phases=[["a", "a"], ["b"]]),
@@ -224,7 +224,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda p: p["runs"]["lora"].update(seeds=[1, 1]), "runs.lora.seeds: got [1, 1]; allowed: each seed once"),
     (
         lambda p: p["runs"]["lora"].update(seeds=[]),
-        "runs.lora.seeds: got []; allowed: List should have at least 1 item",
+        "runs.lora.seeds: got []; allowed: a list of at least 1",
     ),
     (
         lambda p: p["runs"]["full"].update(training={"epochs": -1}),
@@ -598,6 +598,20 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "runs.lora.preserve.distill.match: got 'states', of a model without a head; allowed: logits, or null",
     ),
     (lambda p: keeps(p, replay={"from": "prompts"}), "runs.lora.preserve.replay.from: got 'prompts'; allowed: 'known'"),
+    (
+        lambda p: keeps(p, distill={"on": "slef"}),
+        "runs.lora.preserve.distill.on.0: got 'slef'; allowed: 'self', 'known', 'text', 'prompts' or "
+        "'replay'; did you mean 'self'?",
+    ),
+    (
+        lambda p: keeps(p, distill={"on": []}),
+        "runs.lora.preserve.distill.on: got []; allowed: a list of at",
+    ),
+    (lambda p: keeps(p, distill={"on": 3}), "runs.lora.preserve.distill.on.0: got 3; allowed: 'self', "),
+    (
+        lambda p: keeps(p, distill={"top_k": 8}),
+        "runs.lora.preserve.distill: got {'top_k': 8}; allowed: top_k only with",
+    ),
     (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
     (lambda p: keeps(p, replay={"share": -0.1}), "runs.lora.preserve.replay.share: got -0.1; allowed: greater than or"),
     (
@@ -650,7 +664,7 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "task.labels: got nothing; allowed: a value; this key is required",
     ),
     (lambda p: classifies(p, labels=["a", "a"]), "task.labels: got ['a', 'a']; allowed: names that are all different"),
-    (lambda p: classifies(p, labels=["a"]), "task.labels: got ['a']; allowed: List should have at least 2 items"),
+    (lambda p: classifies(p, labels=["a"]), "task.labels: got ['a']; allowed: a list of at least 2"),
     (lambda p: classifies(p, label=1), "task.label: got an unknown key; allowed: labels; did you mean 'labels'?"),
     (
         lambda p: classifies(p) or p.update(base=DEFAULT["base"]),
@@ -756,6 +770,11 @@ PEFT_CASES: list[tuple[dict[str, Any], str]] = [
 def test_peft_options_are_checked_against_peft(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
     lines = message(tmp_path, lambda p: p["runs"]["delora"].update(change), deep=True)
     assert any(expected in line for line in lines), lines
+
+
+@pytest.mark.parametrize("on", ["slef", [], ["self", "slef"], 3])
+def test_a_source_that_is_wrong_is_one_fault(on: Any, tmp_path: Path) -> None:
+    assert message(tmp_path, lambda p: keeps(p, distill={"on": on}))[0].endswith(": 1 problem")
 
 
 def test_all_faults_stand_in_one_message(tmp_path: Path) -> None:

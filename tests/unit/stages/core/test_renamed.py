@@ -38,7 +38,8 @@ def test_the_value_of_an_old_key_is_checked_too(tmp_path: Path) -> None:
     del params["training"]["lr_scheduler_type"]
     params["training"]["schedule"] = "cosin"
     assert lines(tmp_path, params) == [
-        "training.lr_scheduler_type: got 'cosin'; allowed: 'constant', 'constant_with_warmup', 'linear' or 'cosine'",
+        "training.lr_scheduler_type: got 'cosin'; allowed: 'constant', 'constant_with_warmup', 'linear' or "
+        "'cosine'; did you mean 'cosine'?",
         "training.schedule: is now lr_scheduler_type",
     ]
 

@@ -40,7 +40,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (facts(path="."), "evaluate.retention.capitals.path: got '.'; allowed: a file or folder of its own"),
     (facts(path="data/hub/x/c.jsonl"), "evaluate.retention.capitals.path: got 'data/hub/x/c.jsonl'; allowed: an entry"),
-    (sets(capitals={**LABELS, "labels": ["a"]}), "capitals.labels: got ['a']; allowed: List should have at least 2"),
+    (sets(capitals={**LABELS, "labels": ["a"]}), "capitals.labels: got ['a']; allowed: a list of at least 2"),
     (sets(capitals={**LABELS, "labels": ["a", "a"]}), "capitals.labels: got ['a', 'a']; allowed: each once"),
     (sets(forgotten=TEXT), "evaluate.retention.forgotten: got the name of a metric; allowed: another name"),
     (sets(parity=TEXT), "evaluate.retention.parity: got the name of a column of the leaderboard; allowed: another"),
