@@ -1,4 +1,4 @@
-"""A sweep for real: killed after its first point, and gone on with; told in one table and one run of MLflow's."""
+"""A sweep for real: killed after its first point, and gone on with by two workers; told in one table and one run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that MLflow imports
     from mlflow import MlflowClient
 
-RATES = "0.01", "0.02"
+RATES = "0.01", "0.02", "0.03"
 GRID = f"""
 grid:
   runs.short.training.learning_rate: [{", ".join(RATES)}]
@@ -51,26 +51,26 @@ def test_a_dry_run_tells_and_makes_nothing(
     monkeypatch.chdir(project.folder)
     dry(Path("rate.yaml"), FOLDER, 1)
     told = capsys.readouterr().out
-    assert "2 points, 1 at a time, measured by evaluate-run@short: about" in told
-    assert [f"learning_rate={rate}: 4 stages of its own" in told for rate in RATES] == [True, True]
+    assert "3 points, 1 at a time, measured by evaluate-run@short: about" in told
+    assert [f"learning_rate={rate}: 4 stages of its own" in told for rate in RATES] == [True] * 3
     assert not (project.folder / "workspaces").exists()
 
 
 def test_a_sweep_that_is_killed_goes_on_and_is_told_once(flows: Runner, project: Project) -> None:
-    command = [sys.executable, "-m", "flows.sweep", "rate.yaml", "--workers", "1"]
+    command = [sys.executable, "-m", "flows.sweep", "rate.yaml", "--workers"]
     settings: dict[str, Any] = {"cwd": project.folder, "env": flows.environment, "text": True}
     folder = project.folder / "workspaces/sweeps/rate"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **settings) as process:
+    with subprocess.Popen([*command, "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **settings) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if ": finished, 1 points so far" in line:
                 process.kill()
-    again = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **settings)
+    again = subprocess.run([*command, "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **settings)
     assert again.returncode == 0, again.stdout
-    assert "2 points finished; workspaces/sweeps/rate/table.csv" in again.stdout.splitlines()[-1]
+    assert "3 points finished; workspaces/sweeps/rate/table.csv" in again.stdout.splitlines()[-1]
     assert "tracked: experiment knowtune, run 'sweep rate'" in again.stdout
     logs = [path.read_text() for path in folder.glob("*.log")]
-    assert [log.count("> python -m stages.train ") for log in logs] == [1, 1]
+    assert [log.count("> python -m stages.train ") for log in logs] == [1, 1, 1]
     assert sum(log.count("> python -m stages.answers ") for log in logs) == 1  # shared, by DVC's cache
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
