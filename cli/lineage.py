@@ -89,10 +89,12 @@ def _row(wanted: str, *, quick: bool, as_json: bool) -> dict[str, Any]:
         print("\n".join(row_lines(answer)), flush=True)
     origins = None if quick else _origins()
     versions = [] if origins is None else list(versions_with(origins, Path(), answer["id"]))
-    if problem is not None and not any(version["saw"] for version in versions):
+    if problem is not None and not any(version["saw"] or version["helped"] for version in versions):
         raise problem
     if problem is not None and not as_json:
-        print(f"{wanted}: no row here any more, but models that were registered have learned it")
+        print(
+            f"{wanted}: no row here any more, but models that were registered have learned it, or were chosen with it"
+        )
     if versions and not as_json:
         print("\n".join(["\nregistered versions", *map(version_line, versions)]))
     answer["versions"] = versions

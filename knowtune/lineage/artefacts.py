@@ -32,6 +32,7 @@ class Layout:
     adapters: str = ""
     merged: str = ""
     mixed: str = ""
+    rehearsed: str = ""
 
 
 def make_graph(params: Mapping[str, Any], layout: Layout, find: Find) -> Graph:
@@ -116,6 +117,7 @@ class _Maker:
             node.facts |= {key: card[key] for key in ("options", "adapter", "base_digest") if key in card}
             node.facts |= {key: last[key] for key in ("num_rows", "num_parameters", "mass_kept") if key in last}
             node.facts["mask"] = f"{folder}/{MASK}" if card.get("mask") else None
+            node.facts |= _helpers(_protected(chosen) + ["validation"] * bool(chosen.get("trial")))
             self.graph.add(node, above)
 
     def add_run(self, name: str, run: Mapping[str, Any]) -> None:
@@ -156,10 +158,23 @@ class _Maker:
             card = self.card(node, node.path, MERGED)
             node.facts = {key: card[key] for key in ("kind", "base_digest", "weights_digest") if key in card}
             node.facts |= {key: value for key, value in mixture.items() if value is not None}
+            several = isinstance((mixture.get("options") or {}).get("alpha"), list)  # of which one is chosen
+            node.facts |= _helpers(["validation", "replay"] * several)
             self.graph.add(node, [*sources, self.base])
 
 
 CARD_OF_KEPT = "card.json"
+
+
+def _protected(selection: Mapping[str, Any]) -> list[str]:
+    """List the sources that a selection protects, of known, text, self."""
+    sources = ((selection.get("options") or {}).get("protect") or {}).get("from") or []
+    return [sources] if isinstance(sources, str) else list(sources)
+
+
+def _helpers(tables: list[str]) -> dict[str, list[str]]:
+    """Say which tables help to choose, beside the rows that are learned; no fact where none does."""
+    return {"chosen_on": tables} if tables else {}
 
 
 def _below(folder: str, member: str, seed: int | None = None) -> str:

@@ -78,8 +78,8 @@ class Rows:
         Returns:
             `row` as it was prepared; `tables` that hold it; `rejected`, `noise`, `answer` of the base; `filters`,
             `selections`, `runs`, `models` with a dict for each member; `retrain`, the models that would have to be
-            trained again without it; `chosen_with`, those whose rows or parameters were chosen with its help alone;
-            `same_prompt` and `same_fact`, ids of training rows.
+            trained again without it; `chosen_with`, those that did not see it, but whose rows, parameters or alpha were
+            chosen with its help; `same_prompt` and `same_fact`, ids of training rows.
         """
         tables = {table: rows for table in TABLES if (rows := list(self.where(table, name)))}
         trained = tables.get("train", [])
@@ -87,12 +87,8 @@ class Rows:
         selections = [self._selection(node, name) for node in self.graph.of("selection")]
         runs = [self.run_of(node, name) for node in self.graph.of("adapter")]
         saw = [self.graph.nodes[f"adapter {run['name']}"] for run in runs if run["saw"]]
-        helped = [s["name"] for s in selections if s["score"] is not None]
-        indirect = [
-            node
-            for node in self.graph.forward(self.graph.nodes[f"selection {n}"] for n in helped).of("adapter")
-            if node not in saw
-        ]
+        hold, helped = self._models(saw), self.graph.forward(self.helped(self.graph, name))
+        chosen = [*helped.of("adapter"), *(node for node in helped.of("mixture") if "chosen_on" in node.facts)]
         return {
             "id": name,
             "row": row,
@@ -103,9 +99,9 @@ class Rows:
             "filters": [self._filter(node, name) for node in self.graph.of("filter")] if trained else [],
             "selections": selections if trained else [],
             "runs": runs,
-            "models": [_named(node) for node in self._models(saw)],
+            "models": [_named(node) for node in hold],
             "retrain": [node.name for node in saw],
-            "chosen_with": [node.name for node in indirect],
+            "chosen_with": [node.name for node in chosen if node not in hold],
             "same_prompt": self._relatives(row, "prompt"),
             "same_fact": self._relatives(row, "fact"),
         }
@@ -164,6 +160,17 @@ class Rows:
             "unknown": chosen.get("read") is None,
             "selection": chosen.get("name"),
         }
+
+    def helped(self, part: Graph, name: str) -> list[Node]:
+        """List the selections and mixtures of a part of the graph that were chosen with a row's help."""
+        tables = {table: f"{self.at.prepared}/{table}.jsonl" for table in ("validation", "replay")}
+        tables |= {"known": f"{self.at.rehearsed}/known.jsonl", "text": f"{self.at.prepared}/replay_texts.jsonl"}
+        return [
+            node
+            for node in (*part.of("selection"), *part.of("mixture"))
+            if (node.kind == "selection" and self._selection(node, name)["score"] is not None)
+            or any(self._in(tables[table], name) for table in node.facts.get("chosen_on", ()) if table in tables)
+        ]
 
     def _models(self, adapters: Iterable[Node]) -> list[Node]:
         """List the models that hold what some adapters learned."""

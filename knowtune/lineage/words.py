@@ -81,26 +81,26 @@ def row_lines(trace: Mapping[str, Any]) -> Iterator[str]:
 
 def _conclusion(trace: Mapping[str, Any]) -> Iterator[str]:
     """Say which models would have to be trained again without the row."""
-    models = trace["models"]
+    models, whole = trace["models"], [run["name"] for run in trace["runs"]]
     if models:
-        whole = [run["name"] for run in trace["runs"]]
         yield f"if this row goes, train again: {', '.join(members_of(trace['retrain'], whole))}"
         counts = {title: sum(model["kind"] == kind for model in models) for kind, title in HOLDERS.items()}
         yield f"it is held by {', '.join(f'{count} {title}' for title, count in counts.items() if count)}"
         mixed = [model["name"] for model in models if model["kind"] == "mixture"]
         if mixed:
             yield f"mixtures of them: {', '.join(members_of(mixed))}"
-    else:
+    elif not trace["chosen_with"]:
         yield "no model learned this row: none has to be trained again if it goes"
     if trace["chosen_with"]:
-        chosen = ", ".join(members_of(trace["chosen_with"], [run["name"] for run in trace["runs"]]))
-        yield f"not learned, but rows or parameters were chosen with its help: {chosen}"
+        chosen = ", ".join(members_of(trace["chosen_with"], whole))
+        yield f"not learned, but chosen with its help; if it goes, choose again and make anew: {chosen}"
 
 
 def version_line(version: Mapping[str, Any]) -> str:
     """Say whether a registered version holds the row."""
     aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
-    told = f"saw it ({', '.join(version['saw'])})" if version["saw"] else UNSEEN
+    unseen = UNSEEN + ", but was chosen with its help" * version["helped"]
+    told = f"saw it ({', '.join(version['saw'])})" if version["saw"] else unseen
     return f"  {version['name']}{aliases}  {'unknown' if version['faults'] else told}"
 
 

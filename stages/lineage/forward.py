@@ -30,20 +30,22 @@ def versions_with(origins: Origins, folder: Path, wanted: str) -> Iterator[dict[
         wanted: the row's id.
 
     Yields:
-        `name`, `aliases`, `path`; `saw`, see `knowtune.lineage.row`; `faults`, why that is not known.
+        `name`, `aliases`, `path`; `saw`, see `knowtune.lineage.row`; `helped`, whether rows, parameters or alpha were
+        chosen with it; `faults`, why that is not known.
     """
     for uri in origins.versions():
         try:
             known, node = known_of(origins.of(uri), folder)
         except UserError as error:
-            yield {"name": uri, "aliases": [], "path": "", "saw": [], "faults": [str(error)]}
+            yield {"name": uri, "aliases": [], "path": "", "saw": [], "helped": False, "faults": [str(error)]}
             continue
         rows = known.rows
-        adapters = known.graph.back([node]).of("adapter")
-        runs = [rows.run_of(adapter, wanted) for adapter in adapters]
+        made_of = known.graph.back([node])
+        runs = [rows.run_of(adapter, wanted) for adapter in made_of.of("adapter")]
+        helped = bool(rows.helped(made_of, wanted))
         ways = list(dict.fromkeys(way for run in runs for way in run["saw"]))
         gone = list(known.objects.gone.values()) if any(run["unknown"] for run in runs) else []
         faults = [f"{node.name}: {fault}" for fault in gone]
         known.objects.remember()
         told = {key: node.facts[key] for key in ("aliases", "path")}
-        yield {"name": node.name, **told, "saw": ways, "faults": faults}
+        yield {"name": node.name, **told, "saw": ways, "helped": helped, "faults": faults}

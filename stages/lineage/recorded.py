@@ -115,13 +115,12 @@ def _sections(stage: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def layout() -> Layout:
     """Say where things lie, by the project's dvc.yaml."""
-    families = ("filter", "select", "preserve", "train", "merge", "mix")
-    return Layout(
-        project_out("base"),
-        str(Path(project_out("prepare")).parent),
-        project_out("answers"),
-        *(project_out(family).rstrip("/") for family in families),
-    )
+    stages = {
+        "base": "base", "answers": "answers", "rehearsed": "rehearse", "filtered": "filter", "selected": "select",
+        "preserved": "preserve", "adapters": "train", "merged": "merge", "mixed": "mix",
+    }  # fmt: skip
+    folders = {name: project_out(stage).rstrip("/") for name, stage in stages.items()}
+    return Layout(prepared=str(Path(project_out("prepare")).parent), **folders)
 
 
 def _put(params: dict[str, Any], keys: list[str], value: Any) -> None:

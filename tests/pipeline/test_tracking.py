@@ -191,7 +191,8 @@ def test_a_registered_model_leads_back_to_its_rows_though_the_project_has_moved_
     done = project.command("cli", "lineage", "--json", "--row", row)
     versions = {version["name"]: version for version in json.loads(done.stdout)["versions"]}
     assert versions["toy/1"] == {
-        "name": "toy/1", "aliases": ["champion"], "path": "data/adapters/lora/seed-0", "saw": ["trained"], "faults": []
+        "name": "toy/1", "aliases": ["champion"], "path": "data/adapters/lora/seed-0", "saw": ["trained"],
+        "helped": False, "faults": [],
     }  # fmt: skip
     assert bool(versions["toy/2"]["saw"]) == (row in learned)
     assert versions["knowtune/1"]["saw"] == ["trained"]

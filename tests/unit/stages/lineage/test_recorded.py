@@ -58,3 +58,4 @@ def test_without_a_lock_nothing_was_made(tmp_path: Path) -> None:
 
 def test_paths_are_those_of_dvc_yaml() -> None:
     assert (layout().prepared, layout().selected, layout().mixed) == ("data/prepared", "data/selected", "data/mixed")
+    assert (layout().base, layout().rehearsed) == ("data/base", "data/rehearsed")
