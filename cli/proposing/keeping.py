@@ -9,6 +9,8 @@ from cli.proposing.model import Model
 
 SHARE = 0.5  # of known facts or general texts that may be replayed; the rest measures what is lost
 SEQUENCES, TOKENS = 1024, 48  # that the base writes itself
+OWN = {"distill": {"on": "self"}}
+STRENGTH = 0.1  # of the anchor, as docs/evidence-preserve.md has it
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Keeping:
     Args:
         replay: `prepare.replay`.
         rehearse: `rehearse`.
-        preserve: of every run.
+        preserve: of every run whose method changes weights.
         why: in a sentence.
     """
 
@@ -26,6 +28,11 @@ class Keeping:
     rehearse: dict[str, Any] | None
     preserve: dict[str, Any]
     why: str
+
+    @property
+    def of_prefix(self) -> dict[str, Any]:
+        """`preserve` of a run whose method changes no weight, so that an anchor holds nothing."""
+        return OWN if "anchor" in self.preserve else self.preserve
 
 
 def what_to_keep(kind: str, model: Model, *, known: bool, own_text: bool) -> Keeping:
@@ -50,8 +57,11 @@ def what_to_keep(kind: str, model: Model, *, known: bool, own_text: bool) -> Kee
     if own_text or not start:
         why = "the model is held to its base on half of the general text, and the other half measures"
         return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
-    why = "without known rows or text of yours, the model is held to its base on what the base writes itself"
-    return Keeping({"known": 0, "text": 0}, rehearsal, {"distill": {"on": "self"}}, why)
+    why = (
+        "without known rows or text of yours, the weights that matter for what the base writes itself are held the "
+        "most; with a smaller `weight` of `anchor` a run learns and forgets more"
+    )
+    return Keeping({"known": 0, "text": 0}, rehearsal, {"anchor": {"form": "ewc", "weight": STRENGTH}}, why)
 
 
 def _writes_from_nothing(model: Model) -> bool:

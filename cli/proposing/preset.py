@@ -68,7 +68,10 @@ class Preset:
         cases = "paraphrases" in self.columns  # say themselves what is tested
         held_out = {role: 0 if cases or roles[role] else share for role, share in HELD_OUT.items()}
         lora = {"rank": n.rank, "alpha": 2 * n.rank}
-        end = f"preserve: {_flow(self.keeping.preserve)}, seeds: {_flow(n.seeds)}}}"
+        end, end_of_prefix = (
+            f"preserve: {_flow(preserve)}, seeds: {_flow(n.seeds)}}}"
+            for preserve in (self.keeping.preserve, self.keeping.of_prefix)
+        )
         runs = [f"lora: {{selection: clean, method: lora, options: {_flow(lora)}, {end}"]
         if n.full_rate is not None:
             training = _flow({"learning_rate": n.full_rate})
@@ -77,7 +80,7 @@ class Preset:
         others = [
             f"kasa: {{selection: clean, method: kasa, options: {_flow(lora)}, {end}"
             "   # or LoRA on weights without their smallest singular values (docs/guide/kasa.md)",
-            f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end}",
+            f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end_of_prefix}",
         ]
         if kind == "knowledge":
             inner = _flow({"method": "lora", "options": lora})

@@ -305,6 +305,8 @@ def test_a_run_that_begins_at_words_waits_in_a_comment(
     text = {"labels": "Classify the text as no: 1 or yes, text: ", "facts": "Answer: "}
     kind = "facts" if labels is None else "labels" if labels else "numbers"
     assert run.options == {"text": text.get(kind, "Give the number for the text: ")}
+    assert run.preserve is not None and run.preserve.anchor is None  # it changes no weight that could be held
+    assert run.preserve.compared == ["self" if kind == "facts" else "text"]
 
 
 def test_a_run_by_kasa_waits_in_a_comment(project: Path, base: Base) -> None:
@@ -703,7 +705,7 @@ def test_what_is_kept_goes_by_what_the_user_has(project: Path, base: Base, tmp_p
         rehearsed = raw["rehearse"] and (raw["rehearse"]["prompt"], raw["rehearse"]["max_tokens"])
         return raw["prepare"]["replay"], rehearsed, json.loads(kept), path.read_text()
 
-    by_self, by_text = {"distill": {"on": "self"}}, {"distill": {"on": "text"}}
+    by_self, by_text = {"anchor": {"form": "ewc", "weight": 0.1}}, {"distill": {"on": "text"}}
     replays = {"replay": {"from": "known"}, "distill": {"on": ["replay", "self"]}}
     assert proposed()[:3] == ({"known": 0, "text": 0}, ("start", 48), by_self)
     assert proposed(general=text)[:3] == ({"known": 0, "text": 0.5}, None, by_text)
@@ -711,7 +713,8 @@ def test_what_is_kept_goes_by_what_the_user_has(project: Path, base: Base, tmp_p
     assert proposed(known=known, general=text)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
     assert proposed(tmp_path / "bare")[:3] == ({"known": 0, "text": 0.5}, None, by_text)
     assert proposed(tmp_path / "bare", known=known)[:3] == ({"known": 0.5, "text": 0}, ("few_shot", 48), replays)
-    assert "shares that may be replayed; without known rows or text of yours, the model is held" in proposed()[3]
+    why = "shares that may be replayed; without known rows or text of yours, the weights that matter for what the base"
+    assert why in proposed()[3]
 
 
 def test_a_classifier_is_held_to_general_text(project: Path, encoder: Base) -> None:
