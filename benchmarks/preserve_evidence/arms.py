@@ -169,6 +169,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
         "mask": (5e-4, 1e-3, 2e-3),
     },
 }
+HIGHER = {"embedded": {"lora": (8e-3,), "full": (1.6e-3,)}}  # of plain training beside; not mixed
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
@@ -182,9 +183,11 @@ def embedded() -> list[Part]:
     core = [masked("mask", "random"), masked("mask", "random", 0.5, "self")]
     return [
         Part(of_parts("lora", "plain"), rates["lora"], mixed=True),
+        Part(of_parts("lora", "plain"), HIGHER["embedded"]["lora"]),
         Part(of_parts("lora", "self", "replay + distil both"), lora),
         Part(core, mask),
         Part(of_parts("full", "plain"), rates["full"], mixed=True),
+        Part(of_parts("full", "plain"), HIGHER["embedded"]["full"]),
         Part(of_parts("full", "self", "replay + distil both", "replay + distil both twice"), full),
         Part(of_parts("full", *COMBINED, "strong ewc"), full),
         Part(of_parts("full", *ANCHORED), (ANCHORED_RATE,)),

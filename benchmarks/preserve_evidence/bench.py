@@ -1,7 +1,7 @@
 """The trainings behind docs/evidence-preserve.md: train with what an arm preserves by, judge beside the base.
 
 An arm is tried at its learning rates with a seed that no result has, and every seed trains at all of them: so what is
-forgotten can be read off at equal learning. What is trained at the last rate of some arms is mixed with its base, too.
+forgotten can be read off at equal learning. What is trained at the last rate of some parts is mixed with its base, too.
 """
 
 from __future__ import annotations

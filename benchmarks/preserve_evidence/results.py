@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, sort_trainings
 from benchmarks.evidence.store import read_latest
-from benchmarks.preserve_evidence.arms import METHODS, PARTS, Part, order_of
+from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, PARTS, Part, order_of
 from knowtune.merging.choose import Candidate, choose
 from knowtune.merging.mixtures.interpolate import Interpolate
 
@@ -77,6 +77,15 @@ class TaskResults:
         ran = [*self.trainings, *self.timings]
         own = [float(piece[key]) for piece in ran if piece["arm"] == arm and piece["machine"] == machine]
         return statistics.median(own) if own else None
+
+    def times_plain(self, arm: str, key: str) -> float | None:
+        """Give a cost's median over that of plain training by the same method on the same machine, of a random mask."""
+        machine, method = self.machine(arm), arm.partition(": ")[0]
+        if machine is None:
+            return None
+        plain = f"{method}: {'random' if method in BUDGETS else 'plain'}"
+        own, beside = self.median(arm, key, machine), self.median(plain, key, machine)
+        return own / beside if own and beside else None
 
 
 def read_results(
