@@ -224,6 +224,7 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
             f"{inner}; promoted: ship long, seed 5: reliability 62.5",
         )
         check_champion(flows, project)
+        audit = deployed.ask("audit")
         states = deployed.inner(nightly).states()
         assert (states["train@short"], states["train@long"]) == ("Skipped", "Completed")
         assert states["prepare"] == "Skipped"
@@ -235,6 +236,11 @@ def test_deployments_run_by_a_worker_that_is_killed_once(
         until(lambda: bodies)
         assert fault in bodies[0]
         assert f"runs/flow-run/{failing}" in bodies[0]
+        state, message = deployed.end(audit)
+        assert (state, message.partition(": ")[2].partition(" ")[2]) == (
+            "Completed",
+            "metrics and all files are as recorded",
+        )
     assert deployed.run(killed)["state"]["name"] == "Running"  # nobody could tell; the automation will, in ten minutes
     search = f"http://{flows.mlflow}/api/2.0/mlflow/runs/search"
     tracked = post(search, json={"experiment_ids": ["1"], "filter": "attributes.status = 'FINISHED'"}).json()
