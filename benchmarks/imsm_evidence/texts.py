@@ -35,8 +35,9 @@ What this page rests on:""".split("\n")
 
 TARGETS = """\
 Each arm at the learning rate, of those tried, that learns most with seed 100, which no result has.
-*Reached* is by the means, and beside plain LoRA at its own best rate; *at R* names other rates at which
-the means reach it, seen with the results in view.""".split("\n")
+Plain LoRA may learn more at another rate by the means over seeds: differences stand beside both. *Reached*
+is by the means and beside its best; *at R* names other rates at which the means reach it, seen with the
+results in view.""".split("\n")
 
 RULES = """\
 Counted over tasks and inner methods: a win or a loss where the 95 % interval of the differences by seed

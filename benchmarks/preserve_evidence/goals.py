@@ -56,15 +56,9 @@ def beside_best(comparison: Comparison) -> Comparison:
     return comparison if best is None else replace(comparison, chosen={**(comparison.chosen or {}), PLAIN_LORA: best})
 
 
-def reached_at(result: TaskResults, arm: str, *, strict: bool = False) -> list[float]:
-    """List the rates at which an arm's means over seeds are within its goal, beside plain LoRA at its chosen rate.
-
-    Args:
-        result: of a task.
-        arm: to be judged.
-        strict: whether plain LoRA stands at its best rate instead.
-    """
-    comparison = beside_best(result.comparison) if strict else result.comparison
+def reached_at(result: TaskResults, arm: str) -> list[float]:
+    """List the rates at which an arm's means over seeds are within its goal, beside plain LoRA at its best rate."""
+    comparison = beside_best(result.comparison)
     goal = goal_of(result.name, arm)
     plain, seeds = comparison.run(PLAIN_LORA).values(), comparison.seeds(arm).values()
     if not plain:

@@ -60,7 +60,7 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from INTRO
     yield from how_finished(results)
     yield from ["", "## Learned and kept", "", *TARGETS, ""]
-    yield from learned_and_kept(results, strict=True)
+    yield from learned_and_kept(results)
     yield from ["![Learned against forgotten](images/evidence-preserve.svg)", ""]
     yield from ["## Each part alone, and together", "", *RULES, ""]
     yield from claims_table(every, PARTS_CLAIMS)
@@ -102,19 +102,19 @@ def how_finished(results: Sequence[TaskResults], tasks: Iterable[str] = PARTS) -
         yield text + (f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else "")
 
 
-def learned_and_kept(results: Sequence[TaskResults], *, strict: bool = False) -> Iterator[str]:
+def learned_and_kept(results: Sequence[TaskResults]) -> Iterator[str]:
     """Yield a table for each task, under what is aimed at; see `targets`."""
     for result in results:
         yield from [f"### {TITLES[result.name]}", ""]
         yield from [f"- Aimed at: {GOALS[result.name]}.", f"- Without data: {WITHOUT_DATA[result.name]}."]
-        yield from [*plain_rates(result, strict=strict), ""]
-        yield from targets(result, strict=strict)
+        yield from [*plain_rates(result), ""]
+        yield from targets(result)
         yield ""
 
 
-def plain_rates(result: TaskResults, *, strict: bool) -> Iterator[str]:
+def plain_rates(result: TaskResults) -> Iterator[str]:
     """Yield what plain LoRA learns at its chosen rate and at its best one."""
-    if strict and PLAIN_LORA in result.arms:
+    if PLAIN_LORA in result.arms:
         chosen, best = (
             f"{mean_cells(comparison, PLAIN_LORA, (LEARNED,))[0]} % at {comparison.rate(PLAIN_LORA):g}"
             for comparison in (result.comparison, beside_best(result.comparison))
@@ -123,24 +123,18 @@ def plain_rates(result: TaskResults, *, strict: bool) -> Iterator[str]:
         yield f"- Plain LoRA learns {chosen}, the rate that seed 100 chose{most}."
 
 
-def targets(result: TaskResults, *, strict: bool = False) -> Iterator[str]:
-    """Yield a line for each arm at its chosen rate: what it learns beside plain LoRA, what it loses.
-
-    Args:
-        result: of a task.
-        strict: whether what is reached is judged beside plain LoRA at its best rate, in a column of its own.
-    """
+def targets(result: TaskResults) -> Iterator[str]:
+    """Yield a line for each arm at its chosen rate: what it learns beside plain LoRA, what it loses."""
     comparison = result.comparison
-    beside = [comparison, beside_best(comparison)] if strict else [comparison]
-    heads = " | ".join(["− plain LoRA's", "− its best"][: len(beside)])
-    yield f"| arm | seeds | rate | {LEARNED} | {heads} | {LOST} ↓ | {DRIFT} ↓ | reached |"
-    yield "| --- " * (7 + len(beside)) + "|"
+    beside = [comparison, beside_best(comparison)]
+    yield f"| arm | seeds | rate | {LEARNED} | − plain LoRA's | − its best | {LOST} ↓ | {DRIFT} ↓ | reached |"
+    yield "| --- " * 9 + "|"
     for arm in result.arms:
         learned, *lost = mean_cells(comparison, arm, (LEARNED, LOST, DRIFT))
         against = [markdown.difference_text(each.difference(arm, PLAIN_LORA, LEARNED)) for each in beside]
         texts = ["–"] * len(beside) if arm == PLAIN_LORA else against
         cells = [arm, str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", learned, *texts, *lost]
-        at, chosen = reached_at(result, arm, strict=strict), comparison.rate(arm)
+        at, chosen = reached_at(result, arm), comparison.rate(arm)
         others = f"at {', '.join(f'{rate:g}' for rate in at)}" if at else "no"
         cells.append("**yes**" if chosen in at else others)
         yield f"| {' | '.join(cells)} |"
