@@ -63,10 +63,31 @@ def test_the_page_holds_woven_adapters_against_the_same_alone(tmp_path: Path) ->
     (tmp_path / "images").mkdir()
     page.write_page(tmp_path, tmp_path)
     text = (tmp_path / "evidence-imsm.md").read_text(encoding="utf-8")
-    assert (
-        "| woven by a fast gate it is | **contradicted**: 0 wins, 3 losses, 0 undecided "
-        "| **supported**: 3 wins, 0 losses, 0 undecided |" in text
-    )
+    effects = [f"embedded, {method} **-" for method in ("lora", "kasa", "ia3")]
+    (claim,) = [line for line in text.splitlines() if line.startswith("| woven by a fast gate it is |")]
+    learned, lost = claim.split(" | ")[1:]
+    assert learned.startswith("**contradicted**: 0 wins, 3 losses, 0 undecided<br>")
+    assert lost.startswith("**supported**: 3 wins, 0 losses, 0 undecided<br>")
+    assert all(effect in column for effect in effects for column in (learned, lost))
     assert "| embedded | lora: woven, fast gate | known | 0.25 | 0.00 | 0.50 | 1.00 | 0.75 ± 0.00 |" in text
-    assert "- CPU seconds of training: 1.00 to 1.00 times the adapter alone, median 1.00, over 3 comparisons." in text
+    (cost,) = [line for line in text.splitlines() if line.startswith("| kasa: woven, fast gate takes less than")]
+    assert "| **too few comparisons**: 0 wins, 0 losses, 1 undecided<br>embedded × 1.00 ± 0.00 |" in cost
+    assert "- No woven arm reaches it" not in text  # asked of the larger task alone
     assert (tmp_path / "images" / "evidence-imsm-gates.svg").stat().st_size > 10_000
+
+
+def test_the_nearest_arms_are_named_where_none_learns_and_keeps_enough(tmp_path: Path) -> None:
+    def lines_of(name: str, kept: float) -> list[str]:
+        store = Store(tmp_path / name, "stories3m-facts")
+        store.add({"what": "base", "key": "base", "identity": "a", "metrics": BASE})
+        for arm, points in {"plain": PLAIN, "woven": {1.0: (0.6, 0.4), 2.0: (0.5, kept)}}.items():
+            for piece in trained(f"lora: {arm}", points):
+                store.add(piece)
+        return list(page.target(page.results_in(tmp_path / name)))
+
+    asked, none, enough, keeps = lines_of("none", 0.0)
+    assert asked.endswith("Plain LoRA learns most at 2: 60.1 % learned, 50.1 % forgotten.")
+    assert none == "- No woven arm reaches it at any rate."
+    assert enough == "- Of those that learn enough, lora: woven at 1 forgets least: 60.1 % learned, 40.1 % forgotten."
+    assert keeps == "- Of those that keep enough, lora: woven at 2 learns most: 50.1 % learned, 0.1 % forgotten."
+    assert len(lines_of("little", 0.3)) == 3  # nothing keeps enough
