@@ -82,6 +82,11 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter ->
 FEW = 3  # seeds that all arms get before any gets the rest
 
 
+def ladder_of(name: str) -> tuple[float, ...]:
+    """Give all learning rates that an arm may be trained at."""
+    return LADDER[next(VIRTUAL if arm.family == VIRTUAL else LOW_RANK for arm in ARMS if arm.name == name)]
+
+
 def grid(arm: Arm, task: str, best: Callable[[Sequence[float]], float | None]) -> tuple[float, ...]:
     """Give the learning rates that an arm's is chosen among: more of the ladder, until the best has one on either side.
 

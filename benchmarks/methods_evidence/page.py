@@ -89,7 +89,9 @@ def how_finished(results: Sequence[TaskResults], at_chance: Sequence[Comparison]
             continue
         done = ", ".join(f"{arm} ({len(result.comparison.run(arm))})" for arm in result.arms)
         text = f"- **{name}**, arms with at least three seeds, and how many: {done}."
-        yield text + (f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else "")
+        text += f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else ""
+        at_an_end = ", ".join(result.at_an_end)
+        yield text + (f" Best at an end of the rates tried so far: {at_an_end}." if at_an_end else "")
     for comparison in at_chance:
         yield f"- **{comparison.name}** is in no count: no arm learns it."
 

@@ -9,9 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.comparisons import MIN_SEEDS, Comparison, sort_trainings
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, sort_trainings
 from benchmarks.evidence.store import read_latest
-from benchmarks.methods_evidence.arms import RATES, arms_of
+from benchmarks.methods_evidence.arms import RATES, arms_of, ladder_of
 
 MEASURES = {"embedded": ("generalisation", "forgotten"), "pararel": ("generalisation", "forgotten"),
             "sst2": ("accuracy", "drift")}  # fmt: skip
@@ -47,6 +47,16 @@ class TaskResults:
     def unfinished(self) -> list[str]:
         """The other arms."""
         return [arm.name for arm in arms_of(self.name) if arm.name not in self.arms]
+
+    @property
+    def at_an_end(self) -> list[str]:
+        """The arms of which the chosen rate is the lowest or the highest that was tried, though the ladder goes on."""
+        return [arm for arm in self.arms if self._goes_on(arm)]
+
+    def _goes_on(self, arm: str) -> bool:
+        tried, rate = sorted(self.comparison.trainings[arm][GRID_SEED]), self.comparison.rate(arm)
+        ladder = ladder_of(arm)
+        return (rate == tried[0] != ladder[0]) or (rate == tried[-1] != ladder[-1])
 
     @property
     def hours(self) -> float:

@@ -27,8 +27,8 @@ What this page rests on:""".split("\n")
 LEARNING = """\
 Each arm at the learning rate that learns most with seed 100, which no result has. All adapters of a kind
 begin with the same three rates; where the best is the lowest or the highest, the next one is tried, until
-the best lies between two others. Forgetting at these rates is at unequal learning: the verdicts below are
-not.""".split("\n")
+the best lies between two others (above stands where that is not done yet). Forgetting at these rates is at
+unequal learning: the verdicts below are not.""".split("\n")
 
 RULES = """\
 Counted over tasks: a win or a loss where the 95 % interval of the differences by seed leaves out zero. A

@@ -84,7 +84,7 @@ def trained(arm: str, learned: float, lost: float) -> Iterator[dict[str, Any]]:
         for rate, share in ((1e-3, 0.5), (2e-3, 1.0)):
             scores = {"generalisation": learned, "reliability": learned, "forgotten": lost, "text_drift": lost}
             metrics = {name: value * share + seed % 7 * 1e-3 for name, value in scores.items()}
-            costs = {"cpu": 2.0, "wall": 2.0, "memory": 2e6, "num_trainable": 10, "steps": 4}
+            costs = {"cpu": 2.0, "wall": 2.0, "memory": 2e6, "num_trainable": 10, "steps": 4, "machine": "here"}
             yield {
                 "what": "training", "key": f"{arm}{seed}{rate}", "arm": arm, "seed": seed, "learning_rate": rate,
                 "metrics": metrics | ({"forgotten_of_truncated": 0.1} if arm == "KaSA" else {}), **costs,
@@ -107,7 +107,14 @@ def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> No
     (tmp_path / "images").mkdir()
     page.write_page(tmp_path, tmp_path)
     text = (tmp_path / "evidence-methods.md").read_text(encoding="utf-8")
-    assert "| KaSA is better than LoRA | **too few comparisons**: 2 wins, 0 losses, 0 undecided |" in text
+    wins = "**too few comparisons**: 2 wins, 0 losses, 0 undecided"
+    learned = "embedded **+20.0 ± 0.0** better<br>pararel **+20.0 ± 0.0** better"
+    assert f"| KaSA is better than LoRA | {wins}<br>{learned} | **too few comparisons**" in text
+    costs = "0 wins, 0 losses, 2 undecided<br>embedded × 1.00 ± 0.00<br>pararel × 1.00 ± 0.00"
+    (cost,) = [line for line in text.splitlines() if line.startswith("| KaSA takes less than LoRA |")]
+    assert cost.count(costs) == 3
+    assert "KaSA's forgetting is smaller by 20.1 of 30.1 points (embedded)" in " ".join(text.split())
+    assert "Best at an end of the rates tried so far: LoRA, KaSA." in " ".join(text.split())
     assert "| embedded | truncated, not trained | 25.0 | – |" in text
     assert "| embedded | KaSA | 30.1 ± 0.2 | 10.0 ± 0.0 |" in text
     assert "- **sst2**: not finished when this page was made." in text
