@@ -29,8 +29,8 @@ DVC_LOCK, DVC_FILES = Path(".dvc/tmp/lock"), Path(".dvc/tmp/rwlock")
 PROGRAM = re.compile(r"^(?:\S*python\S* -m )?\S*dvc(?:/__main__\.py)?(?=\s|$)")  # as DVC notes its command down
 PAUSE = 0.5  # seconds between two looks
 LONGEST = 200  # characters of a command
-HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())  # folders that this line of work has
 PASSING = 5.0  # seconds that a short command of DVC's, such as `dvc status`, may hold its lock
+HELD: ContextVar[frozenset[Path]] = ContextVar("HELD", default=frozenset())  # folders that this line of work has
 
 
 @contextmanager

@@ -126,7 +126,10 @@ def _parts(params: Params, names: tuple[str, str], folders: list[Path]) -> Itera
     test = read_rows(Path(project_out("prepare")).parent / "test.jsonl")
     task = task_of(params)
     examples = [read_rows(folder / "examples.jsonl") for folder in folders]
-    noise = read_json(Path(project_out("baseline")).parent / "notes.json")["noise"]
+    notes = Path(project_out("baseline")).parent / "notes.json"
+    noise = read_json(notes).get("noise")
+    if noise is None:
+        raise UserError(f"{notes}: says nothing of noise, as an older version left it; `make run` measures it")
     for kind in examples[0]["kind"].drop_duplicates():
         a, b = (table[table["kind"] == kind] for table in examples)
         if task.numeric:  # being right to the last digit says nothing

@@ -95,9 +95,7 @@ def prepare(
     learns_facts = base.task.learned == "generalisation"
     test = _examples(drawn, limits, learns_facts=learns_facts, once=several_answers)
     replay_texts, quoting = reject_quoting(replay_texts, test)
-    rejected = pd.concat(
-        [rejected, quoting], ignore_index=True
-    )  # no fault of the source, so no `max_rejected` counts it
+    rejected = pd.concat([rejected, quoting], ignore_index=True)  # what quotes is no fault that `max_rejected` counts
     train, injected = inject(drawn["train"].reset_index(drop=True), noise, limits.seed)
     summary = {
         "facts": len(facts),

@@ -203,6 +203,11 @@ class TestCompare:
         (texts,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ texts")]
         assert texts.count("–") == 4  # of a test on verdicts
 
+    def test_a_baseline_of_an_older_version_is_named(self, project: Path) -> None:
+        write_json(project / "data/baseline/notes.json", {"known": None, "cautions": []})
+        with pytest.raises(UserError, match=r"baseline/notes.json: says nothing of noise.*`make run` measures it"):
+            self.compare(project, "base", "wise")
+
     def test_what_cannot_be_compared_is_refused(self, project: Path) -> None:
         for a, b, wanted, message in (
             ("base", "wize", (), r"no run or mixture is called 'wize'; known: base, wise; did you mean 'wise'\?"),
