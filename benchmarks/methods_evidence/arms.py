@@ -56,7 +56,7 @@ ARMS = [
     _sk("prompt", "paper"),
     Arm("PiSSA", LOW_RANK, "peft", PEFT_LORA | {"init_lora_weights": "pissa"}),
     Arm("DoRA", LOW_RANK, "peft", PEFT_LORA | {"use_dora": True}),
-    Arm("OFT", LOW_RANK, "peft", {"type": "oft", "oft_block_size": 32, "target_modules": "all-linear"}),
+    Arm("OFT", LOW_RANK, "peft", {"type": "oft", "oft_block_size": 64, "target_modules": "all-linear"}),
     Arm("prefix tuning", VIRTUAL, "peft", {"type": "prefix_tuning"}, counts=True, only=KNOWLEDGE),
     Arm("prefix tuning from text", VIRTUAL, _rival("TextPrefix"), {"type": "prefix_tuning"}, True, True, KNOWLEDGE),
     Arm("prompt tuning", VIRTUAL, "peft", {"type": "prompt_tuning"}, counts=True),

@@ -65,8 +65,8 @@ lowest rate. A pair without a line has no common level in three seeds, or is not
 LIMITS = """\
 - Small models, few rows, one set of rows a task: intervals cover seeds, not other data or models.
 - Neighbouring learning rates are a factor of 2 or 3 apart; seeds train at the chosen and the next lower one.
-- Adapters are of equal rank; OFT, by blocks of 32, has 0.44 of LoRA's parameters, and blocks of 64, with
-  0.89, are not trained. Virtual tokens are of equal number, while what is trained around them differs.
+- Adapters are of equal rank; OFT has blocks of 64, which come nearest to LoRA's number of parameters.
+- Virtual tokens are of equal number, while what is trained around them differs.
 - PEFT has no MiLoRA. Prefix tuning is for the language models alone: PEFT's does not run on this encoder.
 - SST-2 is trained for one epoch of 2,000 rows.""".split("\n")
 
