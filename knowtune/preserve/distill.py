@@ -77,7 +77,7 @@ class _TopDivergence(torch.autograd.Function):
             log_q = z.gather(1, top) - log_sum
             q_top = log_q.exp()
             if log.shape[1] > top.shape[1]:
-                rest = q.scatter(1, top, 0.0).sum(-1, keepdim=True).clamp_(min=TINY)  # summed, as 1 - sum is rounding
+                rest = q.scatter_(1, top, 0.0).sum(-1, keepdim=True).clamp_(min=TINY)  # summed: 1 - sum is rounding
                 log_q, q_top = torch.cat([log_q, rest.log()], 1), torch.cat([q_top, rest], 1)  # (rows, k + 1)
             ratio, p = log_q - log, log.exp()
             if direction == "forward":
