@@ -101,7 +101,11 @@ class Peft(Method):
 
     def demands(self, context: Context) -> list[Problem]:
         """Check the type and its options too, where there is time for importing PEFT."""
-        return super().demands(context) + (self.problems(context.where) if context.deep else [])
+        problems = super().demands(context)
+        if context.quantized and (self.model_extra or {}).get("kasa_config") is not None:
+            got = "KaSA on a quantised base, whose packed weights have no singular values to drop"
+            problems.append(Problem(f"{context.where}.options.kasa_config", got, "quantize: none, or leave it out"))
+        return problems + (self.problems(context.where) if context.deep else [])
 
     def problems(self, where: str) -> list[Problem]:
         """Check the type and its options against PEFT itself.

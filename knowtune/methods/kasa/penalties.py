@@ -23,26 +23,48 @@ from typing import Any, Literal
 
 import torch
 
+from knowtune.common.errors import UserError
+
 Reduction = Literal["mean", "sum"]
 Form = Literal["paper", "released"]
-ADAPTER = "default"
 
 
 def penalty(
-    model: Any, beta: float, gamma: float, reduction: Reduction = "mean", form: Form = "paper"
+    model: Any,
+    beta: float,
+    gamma: float,
+    reduction: Reduction = "mean",
+    form: Form = "paper",
+    adapter_name: str = "default",
 ) -> torch.Tensor | None:
-    """Return beta L2 + gamma L3 over all changed weights, in float32  # (). None where both coefficients are 0."""
+    """Return beta L2 + gamma L3 over all changed weights, in float32  # (). None where both coefficients are 0.
+
+    Args:
+        model: with a KaSA adapter.
+        beta: weight of L2, 0 or more.
+        gamma: weight of L3, 0 or more.
+        reduction: mean over the changed weights, or sum.
+        form: of L3.
+        adapter_name: the adapter's.
+
+    Raises:
+        UserError: a weight is negative, or the model has no such adapter.
+    """
     from knowtune.methods.kasa.tuner.files import kasa_layers
 
-    layers = [layer for _, layer in kasa_layers(model, ADAPTER)]
-    assert layers
+    for name, weight in (("beta", beta), ("gamma", gamma)):
+        if not weight >= 0:
+            raise UserError(f"KaSA's penalty: {name}: got {weight}; allowed: 0 or more")
+    layers = [layer for _, layer in kasa_layers(model, adapter_name)]
+    if not layers:
+        raise UserError(f"KaSA's penalty: the model has no KaSA adapter {adapter_name!r}; give adapter_name")
     total: torch.Tensor | None = None
-    with torch.autocast(layers[0].lora_diag[ADAPTER].device.type, enabled=False):
+    with torch.autocast(layers[0].lora_diag[adapter_name].device.type, enabled=False):
         if beta:
-            total = beta * singular_values([layer.lora_diag[ADAPTER] for layer in layers])
+            total = beta * singular_values([layer.lora_diag[adapter_name] for layer in layers])
         if gamma:
-            flat = [layer.lora_A[ADAPTER].weight for layer in layers]
-            flat += [layer.lora_B[ADAPTER].weight.T for layer in layers]
+            flat = [layer.lora_A[adapter_name].weight for layer in layers]
+            flat += [layer.lora_B[adapter_name].weight.T for layer in layers]
             lost = gamma * orthogonality(flat, form)
             total = lost if total is None else total + lost
     return total / len(layers) if total is not None and reduction == "mean" else total

@@ -30,13 +30,15 @@ def singular_values(model: Any) -> pd.DataFrame:
         module, what (largest, mean, dropped, learned) and value, in the model's order.
     """
     import pandas as pd
+    from peft.tuners.tuners_utils import onload_layer
 
     from knowtune.methods.kasa.tuner.factors import factors, plain_weight
     from knowtune.methods.kasa.tuner.files import kasa_layers
 
     lines: list[tuple[str, str, float]] = []
     for path, layer in kasa_layers(model, ADAPTER):
-        weight = plain_weight(layer).float()
+        with onload_layer(layer):
+            weight = plain_weight(layer).float()
         dropped_out, dropped_in = (factor.float() for factor in factors(layer, ADAPTER))
         up = layer.lora_B[ADAPTER].weight.float() * (layer.lora_diag[ADAPTER].float() * layer.scaling[ADAPTER])
         small = torch.linalg.qr(up).R @ torch.linalg.qr(layer.lora_A[ADAPTER].weight.float().T).R.T  # (r, r)

@@ -55,7 +55,12 @@ def complete(layer: Any, adapter: str, given: Factors | None = None) -> None:
 
     Factors that do not fit are of another base, or of the same in another type: then they are found again. Given ones
     for a weight on the meta device are kept until it comes.
+
+    Raises:
+        RuntimeError: adapters are merged into the weight.
     """
+    if layer.merged:
+        raise RuntimeError("KaSA decomposes the base's weight, and adapters are merged into it; unmerge them first")
     waiting = f"kasa_given_{adapter}"
     given = given or layer._caches.get(waiting)
     with onload_layer(layer), gather_params_ctx(layer.get_base_layer().weight):

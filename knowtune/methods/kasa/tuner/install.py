@@ -1,8 +1,9 @@
 """The one place where PEFT's KaSA becomes ours: its variant, its check of mixtures, and its way to disk and back.
 
-A linear layer of PEFT's lists its variants when an adapter is added, and one line of that list changes. Two wrappers
-follow from what ours is: adapters may be mixed, and the samples of a batch may each have another one. Three more keep
-the factors beside the adapter, and one refuses what PEFT would compute wrongly. None touches adapters of another kind.
+A linear layer of PEFT's lists its variants when an adapter is added, and one line of that list changes. Three wrappers
+follow from what ours is: adapters may be mixed, the samples of a batch may each have another one, and the base comes
+back when adapters are unloaded. Three more keep the factors beside the adapter, and two refuse what PEFT would compute
+wrongly. None touches adapters of another kind.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def install() -> None:
     from peft import PeftModel
     from peft.tuners.lora.layer import Linear, LoraLayer
     from peft.tuners.lora.model import LoraModel
+    from peft.tuners.tuners_utils import BaseTuner
 
     if _kept:
         return
@@ -32,6 +34,8 @@ def install() -> None:
     _replace(Linear, "lora_variants", property(_with_ours(vars(Linear)["lora_variants"].fget)))
     _replace(LoraModel, "_check_new_adapter_config", _mixing(LoraModel._check_new_adapter_config))
     _replace(LoraModel, "add_weighted_adapter", _without_kasa(LoraModel.add_weighted_adapter))
+    _replace(LoraLayer, "update_layer", _with_its_variant(LoraLayer.update_layer))
+    _replace(BaseTuner, "unload", _unmerged(BaseTuner.unload))
     _replace(LoraLayer, "_mixed_batch_forward", _within(alone, LoraLayer._mixed_batch_forward))
     _replace(PeftModel, "save_pretrained", _saving(PeftModel.save_pretrained))
     _replace(PeftModel, "load_adapter", _loading(PeftModel.load_adapter))
@@ -94,6 +98,36 @@ def _mixing(check: Any) -> Any:
                 one.kasa_config = options
 
     return check_config
+
+
+def _with_its_variant(update: Any) -> Any:
+    """Add an adapter to a layer, but no KaSA that PEFT would make plain LoRA: quantised layers ignore it."""
+
+    @functools.wraps(update)
+    def update_layer(self: Any, *args: Any, **options: Any) -> Any:
+        config = inspect.signature(update).bind(self, *args, **options).arguments["config"]
+        if config.kasa_config is not None and self.resolve_lora_variant(config=config) is None:
+            raise ValueError(
+                f"KaSA decomposes a weight, and that of a {type(self.get_base_layer()).__name__} is packed; load the "
+                "base without quantisation, or take LoRA"
+            )
+        return update(self, *args, **options)
+
+    return update_layer
+
+
+def _unmerged(unload: Any) -> Any:
+    """Take adapters off, and KaSA's change out of the weights that it was merged into."""
+
+    @functools.wraps(unload)
+    def unload_all(self: Any) -> Any:
+        for layer in self.model.modules():
+            variants = getattr(layer, "lora_variant", {})
+            if any(isinstance(variants.get(name), ReversibleKasa) for name in getattr(layer, "merged_adapters", ())):
+                layer.unmerge()
+        return unload(self)
+
+    return unload_all
 
 
 def _without_kasa(combine: Any) -> Any:

@@ -6,7 +6,8 @@ W0: (out, in), never written    P: (out, r), Q: (r, in), frozen    A: (r, in), B
 eta = alpha / r, or alpha / sqrt(r) by `use_rslora`
 
 Several active adapters drop the components of the one with the highest rank, once, as one after the other truncates the
-base in PEFT. A merged layer keeps the weight that it had before, and gets that back.
+base in PEFT. A merged layer has a weight of its own, keeps the one from before, and gets that back: so what is tied to
+that never changes.
 
 Departures from PEFT's variant (peft 0.21): W0 stays, so the disabled model is the base, other adapters may stand
 beside, and a weight that is tied is truncated for this layer alone; a merged weight is computed in float32 and rounded
@@ -68,6 +69,8 @@ class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
                 f"KaSA requires `r` to be less than min(in_features, out_features), as it drops r singular values: got "
                 f"{rank} for {name} ({module.out_features} x {module.in_features}); allowed: at most {smaller - 1}"
             )
+        if module.merged:  # P and Q are the base's; PEFT unmerges too, but later
+            module.unmerge()
         if not hasattr(module, "lora_diag"):
             module.lora_diag = nn.ParameterDict({})
             module.adapter_layer_names = (*module.adapter_layer_names, "lora_diag")
@@ -100,23 +103,24 @@ class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
-        """Return the merged weight, and keep the one that stands there."""
+        """Return the merged weight, and put it into the layer, if it is finite: else PEFT refuses it."""
         merged = merged_weight(module, active_adapter, orig_weight)
-        module._cache_store(_before(active_adapter), module.get_base_layer().weight.data)
+        if merged.isfinite().all():
+            _replace_weight(module, active_adapter, merged)
         return merged
 
     @staticmethod
     def merge_unsafe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> None:
-        """Put the merged weight where the base's stands, and keep that."""
-        before = orig_weight.data
-        orig_weight.data = merged_weight(module, active_adapter, before)
-        module._cache_store(_before(active_adapter), before)
+        """Put the merged weight where the base's stands."""
+        _replace_weight(module, active_adapter, merged_weight(module, active_adapter, orig_weight.data))
 
     @staticmethod
     def unmerge(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
-        """Return the weight from before, bit for bit."""
-        before: torch.Tensor = module._cache_pop(_before(active_adapter))
-        return before.to(orig_weight.device, orig_weight.dtype)
+        """Put the weight from before back, bit for bit, and return its values."""
+        before: nn.Parameter = module._cache_pop(_before(active_adapter))
+        before.data = before.data.to(orig_weight.device, orig_weight.dtype)
+        module.get_base_layer().weight = before
+        return before.data
 
 
 def _without(
@@ -157,6 +161,13 @@ def merged_weight(module: Any, adapter: str, weight: torch.Tensor) -> torch.Tens
     if module.fan_in_fan_out:
         change = (change[1].T, change[0].T)
     return torch.addmm(weight.to(kind), *change).to(weight.dtype)
+
+
+def _replace_weight(module: Any, adapter: str, merged: torch.Tensor) -> None:
+    """Give a layer a merged weight as a parameter of its own, and keep the base's, which other layers may share."""
+    layer = module.get_base_layer()
+    module._cache_store(_before(adapter), layer.weight)
+    layer.weight = nn.Parameter(merged, requires_grad=layer.weight.requires_grad)
 
 
 def _before(adapter: str) -> str:

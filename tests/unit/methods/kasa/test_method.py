@@ -19,6 +19,7 @@ from knowtune.methods.kasa.picture import PICTURE
 from knowtune.methods.kasa.tuner.files import FILE
 from knowtune.methods.kasa.tuner.install import as_in_peft
 from knowtune.methods.lora import Lora
+from knowtune.methods.peft import Peft
 from knowtune.models.forward import forward
 from knowtune.models.heads import head_outputs
 from knowtune.registry import Context
@@ -249,6 +250,14 @@ class TestRefusals:
         assert [str(problem) for problem in made().demands(self.context(quantized=True))] == [
             "runs.k.method: got 'kasa' on a quantised base, whose packed weights have no singular values to drop; "
             "allowed: lora, or quantize: none"
+        ]
+
+    def test_a_quantised_base_by_pefts_options(self) -> None:
+        method = Peft(type="lora", kasa_config={})
+        assert method.demands(self.context(quantized=False)) == []
+        assert [str(problem) for problem in method.demands(self.context(quantized=True))] == [
+            "runs.k.options.kasa_config: got KaSA on a quantised base, whose packed weights have no singular values to "
+            "drop; allowed: quantize: none, or leave it out"
         ]
 
     @pytest.mark.parametrize("targets", ["all-linear", ["up_proj"]])

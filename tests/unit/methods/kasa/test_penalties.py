@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from knowtune.common.errors import UserError
 from knowtune.methods.kasa.penalties import orthogonality, penalty, singular_values
 from tests.unit.methods.kasa.tuner.models import Layers, attach, shake
 
@@ -89,3 +90,18 @@ def test_bfloat16_is_added_up_in_float32() -> None:
     assert float(singular_values(diagonals)) == pytest.approx(300 * (1 + 2**-7) ** 2, rel=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
         assert penalty(shake(attach(Layers())), 0.1, 0.1).dtype == torch.float32  # type: ignore[union-attr]
+
+
+def test_of_an_adapter_by_its_name_and_no_other() -> None:
+    model = attach(Layers())
+    model.add_adapter("mine", model.peft_config["default"])
+    model.requires_grad_(False)
+    assert penalty(model, 1.0, 0.0, adapter_name="mine") != penalty(model, 1.0, 0.0)
+    with pytest.raises(UserError, match="no KaSA adapter 'other'; give adapter_name"):
+        penalty(model, 0.1, 0.1, adapter_name="other")
+
+
+@pytest.mark.parametrize(("beta", "gamma", "name"), [(-0.1, 0.0, "beta"), (0.1, -0.1, "gamma")])
+def test_negative_coefficients_are_refused(beta: float, gamma: float, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name}: got -0.1; allowed: 0 or more"):
+        penalty(attach(Layers()), beta, gamma)

@@ -164,6 +164,24 @@ def test_twice_is_once(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [8, LARGE])
+def test_twice_is_once_to_rounding_in_bfloat16(size: int) -> None:
+    """The truncated weight, rounded to bfloat16, has small components again: of the rounding's size, 2^-9."""
+    weight = weight_of((size, size), SPECTRA["flat"]).bfloat16()
+    once = (weight.double() - torch.matmul(*(f.double() for f in smallest_components(weight, 3)))).bfloat16()
+    again = float(torch.matmul(*smallest_components(once, 3)).norm()) / float(weight.double().norm())
+    assert 0 < again <= 2**-9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_gpu_finds_the_same_truncated_weight(kind: str) -> None:
+    weight = weight_of(SHAPES[kind], SPECTRA["decaying"]).float()
+    here, there = (smallest_components(w, 5) for w in (weight, weight.cuda()))
+    difference = torch.matmul(*here) - torch.matmul(*there).cpu()
+    assert difference.norm() <= 1e-6 * weight.norm()
+
+
+@pytest.mark.parametrize("size", [8, LARGE])
 def test_a_weight_of_zeros_loses_zeros(size: int) -> None:
     dropped_out, dropped_in = smallest_components(torch.zeros(size, size + 2), 3)
     assert not (dropped_out @ dropped_in).any()
