@@ -1,7 +1,8 @@
-"""The pages that people read: their links lead somewhere, and the tour names every module."""
+"""The pages that people read: links lead somewhere, the tour names every module, numbers are of the locked run."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from knowtune.methods import METHODS
 from knowtune.selectors import SELECTORS
 from knowtune.semantics.representations import REPRESENTATIONS
 from knowtune.tasks import TASKS
+from stages.core.params import read_yaml
+from tests import leaderboard
 from tests.tree import BLOCK, PAGE, ROOT, tree
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -45,6 +48,19 @@ def test_the_tour_names_every_module() -> None:
     found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found
     assert found[0] == tree(), "python -m tests.tree writes it anew"
+
+
+@pytest.mark.parametrize("name", leaderboard.COPIES)
+def test_the_table_and_the_picture_are_of_the_locked_run(name: str) -> None:
+    lock = read_yaml(ROOT / "dvc.lock")["stages"]["report"]["outs"]
+    (locked,) = (out["md5"] for out in lock if out["path"] == name)
+    assert hashlib.md5(leaderboard.COPIES[name].read_bytes()).hexdigest() == locked
+
+
+def test_the_readme_shows_that_table() -> None:
+    found = leaderboard.BLOCK.search(leaderboard.README.read_text(encoding="utf-8"))
+    assert found
+    assert found[0] == leaderboard.board(), "python -m tests.leaderboard writes it anew"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
