@@ -10,7 +10,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State
+from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
@@ -52,12 +52,20 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     bias = weight
 
     def update_layer(self, adapter_name: str, config: SkTuningConfig) -> None:
-        """Make an adapter."""
+        """Make an adapter.
+
+        Raises:
+            UserError: text, options and model do not fit; the layer is as it was then.
+        """
         words = self.words(config)
         self.configs[adapter_name] = config
-        states = self.frozen(adapter_name) if config.variant == "prefix" else []
-        shapes = [(state[0].shape[1], state[0].shape[3]) if state else None for state in states]
-        adapter = SkAdapter(config, words, shapes)
+        try:
+            states = self.frozen(adapter_name) if config.variant == "prefix" else []
+            adapter = SkAdapter(config, words, shapes_of(states))
+        except UserError:
+            self.configs.pop(adapter_name)
+            self.kept.pop(adapter_name, None)
+            raise
         if not any(parameter.is_meta for parameter in adapter.parameters()):
             adapter.to(words.device, words.dtype)  # PEFT then casts to float32, unless it is not to
         self.sk_text[adapter_name] = adapter

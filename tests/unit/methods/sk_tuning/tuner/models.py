@@ -48,7 +48,15 @@ def bert(kind: str = "SequenceClassification", **options: Any) -> Any:
     return built(f"BertFor{kind}", **SIZES, **rates, max_position_embeddings=32, **options)
 
 
-CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2}
+def deepseek() -> Any:
+    """It keeps one head: 8 numbers of a token in the place of keys, 4 in that of values."""
+    keys = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4}
+    experts = {"n_routed_experts": 2, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1}
+    sizes = {"num_key_value_heads": 4, "moe_intermediate_size": 8, "first_k_dense_replace": 2}
+    return built("DeepseekV3ForCausalLM", **SIZES, **keys, **experts, **sizes)
+
+
+CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek}
 WAYS = [(variant, form) for variant in ("prefix", "prompt") for form in ("paper", "released")]
 
 

@@ -17,6 +17,7 @@ from .models import (
     attach,
     bert,
     built,
+    deepseek,
     gpt2,
     layer_of,
     left_padded,
@@ -83,6 +84,14 @@ def test_the_number_of_trained_parameters(options, expected):
     assert num_trained(attach(llama(), **options)) == expected
     head = 16 * 2
     assert num_trained(attach(llama("SequenceClassification"), **options)) == expected + head
+
+
+def test_keys_and_values_of_different_widths_have_projections_of_their_own():
+    assert num_trained(attach(deepseek())) == 2 * (8 * 8 + 4 * 4)
+    assert num_trained(attach(deepseek(), shared=True)) == 8 * 8 + 4 * 4
+    assert num_trained(attach(deepseek(), rank=2)) == 2 * 2 * 2 * (8 + 4)
+    for options in ({}, {"shared": True}, {"rank": 2}):
+        assert torch.allclose(logits_of(attach(deepseek(), **options)), after_text(deepseek()), atol=1e-5)
 
 
 @pytest.mark.parametrize(("variant", "form"), WAYS)

@@ -22,6 +22,7 @@ from .models import (
     attach,
     bert,
     built,
+    deepseek,
     gpt2,
     layer_of,
     left_padded,
@@ -263,6 +264,25 @@ def test_a_text_that_does_not_fit_is_refused_and_nothing_is_attached():
     with pytest.raises(UserError, match="an input of 6 tokens after a text of 28, and the context holds 32"):
         attached(input_ids=IDS)
     assert attached(input_ids=IDS[:, :4]).logits.shape == (2, 4, 24)
+
+
+def test_one_matrix_for_keys_and_values_of_different_widths_is_refused():
+    from knowtune import SkTuningConfig
+
+    model = deepseek()
+    fault = (
+        r"transform needs keys and values of one width in all layers; this model's have \[4, 8\]; leave transform out"
+    )
+    with pytest.raises(UserError, match=fault):
+        attach(model, form="released", transform=True)
+    assert not hasattr(model.model, "sk_tuning")
+    attached = attach(model)
+    before = logits_of(attached)
+    with pytest.raises(UserError, match=fault):
+        attached.add_adapter("other", SkTuningConfig(token_ids=[7], form="released", transform=True))
+    assert layer_of(attached).configs.keys() == layer_of(attached).kept.keys() == {"default"}
+    assert torch.equal(logits_of(attached), before)
+    assert logits_of(attach(deepseek(), variant="prompt", form="released", transform=True)).shape == (2, 6, 24)
 
 
 def test_models_without_what_a_text_needs_are_refused():
