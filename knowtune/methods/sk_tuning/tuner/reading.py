@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.adapter import State
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
+from knowtune.models.arguments import arguments_of
 from knowtune.models.checkpoint_files import first_line
 from knowtune.models.hidden_states import evaluating
 
@@ -25,14 +26,24 @@ def backbone_of(model: Any) -> Any:
     """Return the module that turns tokens into hidden states, which every head reads.
 
     Raises:
-        UserError: the model is none of transformers', or an encoder with a decoder.
+        UserError: the model is none of transformers', an encoder with a decoder, or without such a part.
     """
     config: Any = getattr(model, "config", None)
     if not hasattr(model, "get_decoder") or not hasattr(config, "get_text_config"):
         raise UserError(f"SK-Tuning: got a {type(model).__name__}; allowed: a language model of transformers")
     if config.is_encoder_decoder:
         raise UserError(f"SK-Tuning: {type(model).__name__} has an encoder and a decoder; allowed: one of both")
-    return model.get_decoder()
+    found = model.get_decoder()  # of Llama 4 a model with its head, of a decoder of ModernBERT the head
+    whole = found if hasattr(found, "get_input_embeddings") else model
+    backbone = next((part for part in whole.modules() if _gives_states(part)), None)
+    if backbone is None:
+        raise UserError(f"SK-Tuning: no part of {type(model).__name__} gives hidden states; take another base")
+    return backbone
+
+
+def _gives_states(part: Any) -> bool:
+    """Whether a module turns tokens into hidden states; one that takes labels gives logits."""
+    return hasattr(part, "get_input_embeddings") and "labels" not in arguments_of(part)
 
 
 def reads_forward(backbone: Any) -> bool:

@@ -56,7 +56,12 @@ def deepseek() -> Any:
     return built("DeepseekV3ForCausalLM", **SIZES, **keys, **experts, **sizes)
 
 
-CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek}
+def llama4() -> Any:
+    sizes = {"num_key_value_heads": 2, "head_dim": 4, "intermediate_size_mlp": 24, "num_local_experts": 2}
+    return built("Llama4ForCausalLM", **SIZES, **sizes)
+
+
+CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek, "llama4": llama4}
 WAYS = [(variant, form) for variant in ("prefix", "prompt") for form in ("paper", "released")]
 
 

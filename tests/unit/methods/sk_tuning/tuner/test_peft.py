@@ -19,6 +19,7 @@ from .models import (
     SIZES,
     TEXT,
     WAYS,
+    after_text,
     attach,
     bert,
     built,
@@ -212,6 +213,28 @@ def test_a_plain_backbone_takes_a_text_too():
         embeds = plain.get_input_embeddings()(IDS)
         assert torch.allclose(attached(inputs_embeds=embeds).last_hidden_state, expected, atol=1e-5)
     assert type(attached.unload()) is LlamaModel
+
+
+def test_the_backbone_is_within_where_transformers_names_the_head():
+    """Its `get_decoder` gives the projection onto the vocabulary."""
+    name, sizes = "ModernBertDecoderForCausalLM", {**SIZES, "local_attention": 40}
+    for variant in ("prefix", "prompt"):
+        attached = attach(built(name, **sizes), variant=variant)
+        assert hasattr(attached.get_base_model().model, "sk_tuning")
+        assert torch.allclose(logits_of(attached), after_text(built(name, **sizes)), atol=1e-5)
+
+
+def test_a_model_whose_parts_all_take_labels_is_refused():
+    class Whole(type(llama())):
+        def forward(self, input_ids=None, labels=None):
+            raise NotImplementedError
+
+    model = Whole(llama().config)
+    model.model = Whole(llama().config)
+    model.model.model = torch.nn.Embedding(24, 16)
+    model.get_decoder = lambda: model
+    with pytest.raises(UserError, match="no part of Whole gives hidden states; take another base"):
+        attach(model, task_type=None)
 
 
 @pytest.mark.filterwarnings("ignore:.use_cache=True. is incompatible")
