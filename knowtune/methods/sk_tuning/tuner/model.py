@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
@@ -69,6 +71,16 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         if isinstance(adapter_name, list) and len(adapter_name) > 1:
             raise UserError(f"SK-Tuning: one adapter is active at a time; got {', '.join(adapter_name)}")
         super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_args: Any, **options: Any) -> Iterator[None]:
+        """Refuse an adapter of its own for each row, which PEFT's forward and generate take as `adapter_names`."""
+        if options.get("adapter_names") is not None:
+            raise UserError(
+                "SK-Tuning: adapter_names gives each row an adapter of its own, and one adapter reads all rows here; "
+                "leave adapter_names out, and give each adapter's rows apart, after set_adapter"
+            )
+        yield
 
     def _check_merge_allowed(self) -> None:
         raise UserError("SK-Tuning changes no weight, so it cannot be merged; keep the adapter beside its base")

@@ -340,6 +340,20 @@ def test_what_would_drop_the_text_is_refused():
 
 
 @pytest.mark.parametrize(
+    "make", [llama, bert, lambda: bert("TokenClassification"), lambda: built("LlamaModel", **SIZES)]
+)
+def test_an_adapter_for_each_row_is_refused(make):
+    attached = attach(make())
+    for names in (["default", "__base__"], ["default", "default"]):
+        with pytest.raises(UserError, match="adapter_names gives each row an adapter of its own"):
+            attached(input_ids=IDS, adapter_names=names)
+        if hasattr(attached, "generate"):
+            with pytest.raises(UserError, match="leave adapter_names out, and give each adapter's rows apart"):
+                attached.generate(input_ids=IDS, adapter_names=names, **GREEDY)
+    attached(input_ids=IDS, adapter_names=None)
+
+
+@pytest.mark.parametrize(
     ("options", "fault"),
     [
         ({"token_ids": None}, "text: got nothing; allowed: some words"),
