@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_forward
+from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
 from knowtune.models.arguments import arguments_of
 
 BY_MASK = ("bloom",)  # models without positions that count by the mask what is no padding
@@ -35,8 +35,8 @@ class Pass:
     cached: bool
 
 
-def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any) -> Pass:
-    """Take what a caller gives.
+def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any, context: int | None) -> Pass:
+    """Take what a caller gives, to a model of so many tokens of context (None: of any number).
 
     Raises:
         UserError: a text cannot stand before it.
@@ -49,7 +49,7 @@ def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any) -
         raise UserError(
             f"SK-Tuning: the cache was not begun with the adapter {adapter!r}; give an empty one, or the whole input"
         )
-    num, length, context = config.num_virtual_tokens, tokens_of(given).shape[1], context_of(backbone)
+    num, length = config.num_virtual_tokens, tokens_of(given).shape[1]
     if not begun and context is not None and num + length > context:
         raise UserError(
             f"SK-Tuning: an input of {length} tokens after a text of {num}, and the context holds {context}; give "
@@ -71,8 +71,14 @@ def kind_of(backbone: Any) -> str:
     return str(backbone.config.model_type)
 
 
-def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
+def show_text(backbone: Any, given: dict[str, Any], run: Pass, start: int) -> None:
     """Show the text in the mask, and count positions from it on, without padding that lies between.
+
+    Args:
+        backbone: the model.
+        given: to it; changed in place.
+        run: the pass.
+        start: the position of a text's first token.
 
     Raises:
         UserError: the model would count that padding, whatever it is given.
@@ -86,12 +92,14 @@ def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
         mask = torch.cat([mask.new_ones(batch, run.num), mask], 1)  # (batch, text + seq)
         given["attention_mask"] = mask
     if positions is not None:
-        first = torch.arange(run.prompt, device=positions.device).expand(*positions.shape[:-1], run.prompt)
+        begin = 0 if forward else start  # generation counts from 0 in every model
+        first = torch.arange(begin, begin + run.prompt, device=positions.device)
+        first = first.expand(*positions.shape[:-1], run.prompt)
         given["position_ids"] = torch.cat([first, positions + run.num], -1)
     elif mask is not None and forward and "position_ids" in arguments_of(backbone):
         lead = (mask[:, run.num :].cumsum(1) == 0).sum(1, keepdim=True)  # padding between text and input
         counted = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
-        given["position_ids"] = counted[:, -(length + run.prompt) :]
+        given["position_ids"] = start + counted[:, -(length + run.prompt) :]
     elif mask is not None and forward and kind_of(backbone) not in BY_MASK and not mask[:, run.num].all():
         raise UserError(
             f"SK-Tuning: padding lies between the text and an input, and {kind_of(backbone)} counts it as tokens; "

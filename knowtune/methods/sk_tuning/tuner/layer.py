@@ -17,7 +17,9 @@ from knowtune.methods.sk_tuning.tuner.outputs import give_back
 from knowtune.methods.sk_tuning.tuner.reading import (
     NAME,
     as_if_trained,
+    context_of,
     fingerprint,
+    first_position,
     read_states,
     require_whole_passes,
 )
@@ -39,6 +41,7 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.reading = False
         self.running: Pass | None = None
         self.backbone = (backbone,)  # in a tuple, so that it is no child
+        self.context, self.first = context_of(backbone), first_position(backbone)
         self.hooks = (
             backbone.register_forward_pre_hook(self.before, with_kwargs=True),
             backbone.register_forward_hook(self.after),
@@ -127,9 +130,9 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if name is None:
             return None
         given = {**dict(zip(arguments_of(backbone), args, strict=False)), **options}
-        run = self.running = read_pass(backbone, given, name, self.configs[name])
+        run = self.running = read_pass(backbone, given, name, self.configs[name], self.context)
         batch = len(tokens_of(given))
-        show_text(backbone, given, run)
+        show_text(backbone, given, run, self.first)
         if run.prompt:
             put_prompt(backbone, given, self.prompt(name))
         elif not run.begun:

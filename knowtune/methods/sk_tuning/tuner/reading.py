@@ -53,9 +53,19 @@ def reads_forward(backbone: Any) -> bool:
 
 
 def context_of(backbone: Any) -> int | None:
-    """Return the most tokens that a model was built for; None where its config sets no bound."""
+    """Return the most tokens that a model can read; None where its config sets no bound."""
     bound = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
-    return bound if isinstance(bound, int) and bound > 0 else None
+    return bound - first_position(backbone) if isinstance(bound, int) and bound > 0 else None
+
+
+def first_position(backbone: Any) -> int:
+    """Return the row of a text's first token in a table of positions.
+
+    It is 0, but RoBERTa and its like have rows for padding before it, up to the `padding_idx` of the table.
+    """
+    named = backbone.named_modules()
+    rows = [getattr(part, "padding_idx", None) for name, part in named if name.endswith("position_embeddings")]
+    return next((row + 1 for row in rows if row is not None), 0)
 
 
 def require_whole_passes(backbone: torch.nn.Module) -> None:

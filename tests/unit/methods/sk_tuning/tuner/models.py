@@ -48,6 +48,13 @@ def bert(kind: str = "SequenceClassification", **options: Any) -> Any:
     return built(f"BertFor{kind}", **SIZES, **rates, max_position_embeddings=32, **options)
 
 
+def roberta(kind: str = "SequenceClassification", family: str = "Roberta", **options: Any) -> Any:
+    """Positions begin after the rows of padding, at 2, so that 34 rows have room for 32 tokens."""
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    sizes = {**SIZES, "pad_token_id": 1, "bos_token_id": 0, "max_position_embeddings": 34}
+    return built(f"{family}For{kind}", **{**sizes, **rates, **options})
+
+
 def deepseek() -> Any:
     """It keeps one head: 8 numbers of a token in the place of keys, 4 in that of values."""
     keys = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4}

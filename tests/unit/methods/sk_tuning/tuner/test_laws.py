@@ -26,6 +26,7 @@ from .models import (
     moved,
     num_trained,
     right_padded,
+    roberta,
     with_text,
 )
 
@@ -145,6 +146,21 @@ def test_padding_before_an_input_is_right_or_refused_where_a_model_takes_no_posi
 
 def _as_options(padded):
     return {"ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
+
+
+def test_positions_begin_where_the_models_own_do():
+    """After the rows for padding, of which RoBERTa has two."""
+    ids, ones, given = IDS + 2, torch.ones_like(IDS), torch.arange(2, 8).expand(2, -1)
+    decoder = {"kind": "CausalLM", "is_decoder": True}
+    for variant in ("prefix", "prompt"):
+        attached = attach(roberta(**decoder), variant=variant)
+        expected = after_text(roberta(**decoder), ids)
+        assert torch.allclose(logits_of(attached, ids), expected, atol=1e-5)
+        assert torch.allclose(logits_of(attached, ids, attention_mask=ones), expected, atol=1e-5)
+    attached = attach(roberta("TokenClassification"), variant="prompt")
+    expected = logits_of(attached, ids)
+    assert torch.allclose(logits_of(attached, ids, position_ids=given), expected, atol=1e-5)
+    assert torch.allclose(after_text(roberta("TokenClassification"), ids), expected, atol=1e-5)
 
 
 def test_an_encoder_reads_the_input_beside_the_text_that_was_read_alone():

@@ -31,6 +31,7 @@ from .models import (
     logits_of,
     mistral,
     moved,
+    roberta,
     with_text,
 )
 
@@ -287,6 +288,18 @@ def test_a_text_that_does_not_fit_is_refused_and_nothing_is_attached():
     with pytest.raises(UserError, match="an input of 6 tokens after a text of 28, and the context holds 32"):
         attached(input_ids=IDS)
     assert attached(input_ids=IDS[:, :4]).logits.shape == (2, 4, 24)
+
+
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta", "Camembert", "MPNet"])
+def test_rows_of_positions_for_padding_are_no_room(family):
+    assert logits_of(roberta(family=family), torch.full((1, 32), 5)).shape == (1, 2)
+    for variant in ["prompt"] if family == "MPNet" else ["prefix", "prompt"]:
+        with pytest.raises(UserError, match="the text has 32 tokens, which leaves no room .* in a context of 32"):
+            attach(roberta(family=family), variant=variant, token_ids=[3] * 32)
+        attached = attach(roberta(family=family), variant=variant)
+        assert logits_of(attached, torch.full((1, 27), 5)).shape == (1, 2)
+        with pytest.raises(UserError, match="an input of 28 tokens after a text of 5, and the context holds 32"):
+            attached(input_ids=torch.full((1, 28), 5))
 
 
 def test_one_matrix_for_keys_and_values_of_different_widths_is_refused():
