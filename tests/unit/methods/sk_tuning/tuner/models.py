@@ -68,6 +68,11 @@ def llama4() -> Any:
     return built("Llama4ForCausalLM", **SIZES, **sizes)
 
 
+def token_classifier(family: str, **options: Any) -> Any:
+    """An encoder, whose token of padding is 1 as in RoBERTa."""
+    return built(f"{family}ForTokenClassification", **{**SIZES, "pad_token_id": 1, **options})
+
+
 CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek, "llama4": llama4}
 WAYS = [(variant, form) for variant in ("prefix", "prompt") for form in ("paper", "released")]
 
@@ -111,14 +116,14 @@ def logits_of(model: Any, ids: torch.Tensor = IDS, **options: Any) -> torch.Tens
     return model(input_ids=ids, **options).logits
 
 
-def left_padded(ids: torch.Tensor, num: int) -> dict[str, torch.Tensor]:
-    pad = ids.new_zeros(len(ids), num)
-    return {"input_ids": torch.cat([pad, ids], 1), "attention_mask": torch.cat([pad, torch.ones_like(ids)], 1)}
+def left_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Tensor]:
+    out = ids.new_zeros(len(ids), num)
+    return {"input_ids": torch.cat([out + pad, ids], 1), "attention_mask": torch.cat([out, torch.ones_like(ids)], 1)}
 
 
-def right_padded(ids: torch.Tensor, num: int) -> dict[str, torch.Tensor]:
-    pad = ids.new_zeros(len(ids), num)
-    return {"input_ids": torch.cat([ids, pad], 1), "attention_mask": torch.cat([torch.ones_like(ids), pad], 1)}
+def right_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Tensor]:
+    out = ids.new_zeros(len(ids), num)
+    return {"input_ids": torch.cat([ids, out + pad], 1), "attention_mask": torch.cat([torch.ones_like(ids), out], 1)}
 
 
 def layer_of(model: Any) -> Any:

@@ -27,6 +27,7 @@ from .models import (
     num_trained,
     right_padded,
     roberta,
+    token_classifier,
     with_text,
 )
 
@@ -142,6 +143,50 @@ def test_padding_before_an_input_is_right_or_refused_where_a_model_takes_no_posi
         assert torch.allclose(logits_of(attached, **right)[:, :-3], logits_of(attached), atol=1e-5)
         with pytest.raises(UserError, match="mpt counts it as tokens; pad on the right"):
             logits_of(attached, **left)
+
+
+ENCODERS = {
+    "Bert": {},
+    "Electra": {"embedding_size": 16},
+    "Roberta": {},
+    "XLMRoberta": {},
+    "MPNet": {},
+    "ModernBert": {"local_attention": 6},
+    "DebertaV2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
+}
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_with_a_prompt_an_encoders_padding_stands_behind_or_is_refused(family):
+    ids, plain = IDS + 2, token_classifier(family, **ENCODERS[family])
+    at_first = attach(token_classifier(family, **ENCODERS[family]), variant="prompt")
+    right, left = (_as_options(padded(ids, 3, pad=1)) for padded in (right_padded, left_padded))
+    assert torch.allclose(logits_of(at_first, ids), after_text(plain, ids), atol=1e-5)
+    assert torch.allclose(logits_of(at_first, **right)[:, :-3], after_text(plain, ids), atol=1e-5)
+    attached = moved(at_first)
+    assert torch.allclose(logits_of(attached, **right)[:, :-3], logits_of(attached, ids), atol=1e-5)
+    for given in ({}, {"position_ids": torch.arange(9).expand(2, -1)} if family != "MPNet" else {}):
+        with pytest.raises(UserError, match="counts it as tokens; pad on the right"):
+            logits_of(attached, **left, **given)
+
+
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta"])
+def test_with_a_prefix_an_encoder_counts_padding_as_it_does_without(family):
+    ids, attached = IDS + 2, moved(attach(token_classifier(family)))
+    for padded, own in ((right_padded, slice(0, 6)), (left_padded, slice(3, 9))):
+        options = _as_options(padded(ids, 3, pad=1))
+        assert torch.allclose(logits_of(attached, **options)[:, own], logits_of(attached, ids), atol=1e-5)
+
+
+def test_with_a_prefix_padding_takes_positions_where_the_model_gives_it_some():
+    """BERT does: against the text, padding and the input in one pass, by a mask."""
+    ids, num = torch.cat([torch.tensor([TEXT] * 2), IDS.new_zeros(2, 3), IDS], 1), len(TEXT)
+    mask = torch.ones(1, 1, num + 9, num + 9, dtype=torch.bool)
+    mask[..., :num, num:] = mask[..., num : num + 3] = False
+    with torch.no_grad():
+        expected = bert("TokenClassification")(ids, attention_mask=mask.expand(2, -1, -1, -1)).logits[:, num + 3 :]
+    left = _as_options(left_padded(IDS, 3))
+    assert torch.allclose(logits_of(attach(bert("TokenClassification")), **left)[:, 3:], expected, atol=1e-5)
 
 
 def _as_options(padded):

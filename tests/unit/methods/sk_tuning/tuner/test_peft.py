@@ -294,7 +294,7 @@ def test_a_text_that_does_not_fit_is_refused_and_nothing_is_attached():
 def test_rows_of_positions_for_padding_are_no_room(family):
     assert logits_of(roberta(family=family), torch.full((1, 32), 5)).shape == (1, 2)
     for variant in ["prompt"] if family == "MPNet" else ["prefix", "prompt"]:
-        with pytest.raises(UserError, match="the text has 32 tokens, which leaves no room .* in a context of 32"):
+        with pytest.raises(UserError, match=r"the text has 32 tokens, which leaves no room .* context of 32"):
             attach(roberta(family=family), variant=variant, token_ids=[3] * 32)
         attached = attach(roberta(family=family), variant=variant)
         assert logits_of(attached, torch.full((1, 27), 5)).shape == (1, 2)
