@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, groupby
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +25,21 @@ def shapes_of(states: Sequence[State]) -> list[Shape]:
     return [
         state and ((state[0].shape[1], state[0].shape[3]), (state[1].shape[1], state[1].shape[3])) for state in states
     ]
+
+
+def widths_of(words: torch.Tensor, shapes: Sequence[Shape]) -> dict[str, Any]:
+    """Say which widths of a base an adapter fits, in values that JSON keeps.
+
+    Args:
+        words: the text's embeddings  # (text, hidden).
+        shapes: of each layer's keys and values; none for a prompt.
+
+    Returns:
+        `hidden_size`; for a prefix also `states`: of each run of like layers their number, then heads and head width
+        of keys, and of values.
+    """
+    runs = [[len(list(same)), *chain(*(shape or ()))] for shape, same in groupby(shapes)]
+    return {"hidden_size": words.shape[1], **({"states": runs} if runs else {})}
 
 
 class Projection(nn.Module):

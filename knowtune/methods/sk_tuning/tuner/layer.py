@@ -10,7 +10,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of
+from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of, widths_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
@@ -54,8 +54,13 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     bias = weight
 
-    def update_layer(self, adapter_name: str, config: SkTuningConfig) -> None:
+    def update_layer(self, adapter_name: str, config: SkTuningConfig, base: dict[str, Any]) -> None:
         """Make an adapter.
+
+        Args:
+            adapter_name: its name.
+            config: its options; what tells this base from others is kept in it.
+            base: what the backbone is called.
 
         Raises:
             UserError: text, options and model do not fit; the layer is as it was then.
@@ -63,15 +68,17 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         words = self.words(config)
         self.configs[adapter_name] = config
         try:
-            states = self.frozen(adapter_name) if config.variant == "prefix" else []
-            adapter = SkAdapter(config, words, shapes_of(states))
+            shapes = shapes_of(self.frozen(adapter_name) if config.variant == "prefix" else [])
+            base = {**base, **widths_of(words, shapes)}
+            config.require_base(base)
+            adapter = SkAdapter(config, words, shapes)
         except UserError:
             self.configs.pop(adapter_name)
             self.kept.pop(adapter_name, None)
             raise
         if not any(parameter.is_meta for parameter in adapter.parameters()):
             adapter.to(words.device, words.dtype)  # PEFT then casts to float32, unless it is not to
-        self.sk_text[adapter_name] = adapter
+        self.sk_text[adapter_name], config.base_shape = adapter, base
 
     def words(self, config: SkTuningConfig) -> torch.Tensor:
         """Return the text's frozen embeddings  # (text, hidden)."""

@@ -11,7 +11,13 @@ from torch import nn
 
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.layer import SkTuningLayer
-from knowtune.methods.sk_tuning.tuner.reading import NAME, backbone_of, find_tokens, require_whole_passes
+from knowtune.methods.sk_tuning.tuner.reading import (
+    NAME,
+    backbone_of,
+    find_tokens,
+    kind_and_place,
+    require_whole_passes,
+)
 
 
 class SkTuningModel(BaseTuner):  # type: ignore[misc]
@@ -24,10 +30,11 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         """Read the text, and put the adapter into the backbone.
 
         Raises:
-            UserError: text and model do not fit; nothing is attached then.
+            UserError: text and model do not fit, or the adapter is of another base; nothing is attached then.
         """
         config: Any = self.peft_config[adapter_name]
         backbone = backbone_of(model)
+        config.require_base(kind_and_place(backbone, model))
         config.token_ids = find_tokens(config, model, backbone)
         if config.variant == "prefix":
             require_whole_passes(backbone)
@@ -59,7 +66,7 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         if not isinstance(target, SkTuningLayer):
             target = SkTuningLayer(parent)
             setattr(parent, target_name, target)
-        target.update_layer(adapter_name, peft_config)
+        target.update_layer(adapter_name, peft_config, kind_and_place(parent, self.model))
         target.sk_text[adapter_name].requires_grad_(adapter_name in self.active_adapters)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:

@@ -46,6 +46,12 @@ def _gives_states(part: Any) -> bool:
     return hasattr(part, "get_input_embeddings") and "labels" not in arguments_of(part)
 
 
+def kind_and_place(backbone: Any, model: Any) -> dict[str, Any]:
+    """Say what transformers calls a backbone, and the name that it has within the model, which saved tensors carry."""
+    place = next(name for name, part in model.named_modules() if part is backbone)
+    return {"model_type": backbone.config.model_type, "backbone": place}
+
+
 def reads_forward(backbone: Any) -> bool:
     """Whether a token sees none after it: all but the encoders, which transformers also has as masked models."""
     config = backbone.config.get_text_config()

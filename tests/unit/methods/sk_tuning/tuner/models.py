@@ -30,7 +30,7 @@ def built(name: str, **options: Any) -> Any:
 
 
 def llama(kind: str = "CausalLM", **options: Any) -> Any:
-    return built(f"LlamaFor{kind}", **SIZES, num_key_value_heads=2, **options)
+    return built(f"LlamaFor{kind}", **{**SIZES, "num_key_value_heads": 2, **options})
 
 
 def mistral(kind: str = "CausalLM") -> Any:

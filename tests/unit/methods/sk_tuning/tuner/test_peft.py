@@ -32,6 +32,7 @@ from .models import (
     mistral,
     moved,
     roberta,
+    token_classifier,
     with_text,
 )
 
@@ -62,6 +63,47 @@ def test_loaded_under_another_name(variant, form, tmp_path):
     assert not any("default" in name for name in load_file(tmp_path / "adapter_model.safetensors"))
     loaded = PeftModel.from_pretrained(llama(), tmp_path, adapter_name="other")
     assert torch.equal(logits_of(loaded), logits_of(attached))
+
+
+OTHERS = {
+    "architecture": (gpt2, "model_type 'llama', here 'gpt2'; backbone 'model', here 'transformer'"),
+    "no keys": (lambda: token_classifier("MPNet"), "model_type 'llama', here 'mpnet'; backbone"),
+    "kind": (mistral, "model_type 'llama', here 'mistral'; load it onto the base it is of"),
+    "place": (lambda: built("LlamaModel", **llama().config.to_dict()), "backbone 'model', here '';"),
+    "width": (lambda: llama(head_dim=4, hidden_size=24), "hidden_size 16, here 24; load it onto"),
+    "heads": (
+        lambda: llama(num_key_value_heads=4),
+        r"states \[\[2, 2, 4, 2, 4\]\], here \[\[2, 4, 4, 4, 4\]\]; load it onto",
+    ),
+    "layers": (
+        lambda: llama(num_hidden_layers=3),
+        r"states \[\[2, 2, 4, 2, 4\]\], here \[\[3, 2, 4, 2, 4\]\]; load it onto",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "fault"), OTHERS.values(), ids=OTHERS)
+def test_a_saved_adapter_is_refused_by_another_base(make, fault, tmp_path):
+    attach(llama()).save_pretrained(tmp_path / "prefix")
+    attach(llama(), variant="prompt").save_pretrained(tmp_path / "prompt")
+    for variant in ["prefix"] if "states" in fault else ["prefix", "prompt"]:
+        model = make()
+        with pytest.raises(UserError, match=f"the adapter is of another base: {fault}"):
+            PeftModel.from_pretrained(model, tmp_path / variant)
+        assert not any("sk_tuning" in name for name, _ in model.named_modules())
+        PeftModel.from_pretrained(llama(), tmp_path / variant)
+
+
+def test_an_adapter_saved_without_its_base_is_loaded_as_before(tmp_path):
+    attached = moved(attach(llama()))
+    attached.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text())
+    named = {"model_type": "llama", "backbone": "model", "hidden_size": 16, "states": [[2, 2, 4, 2, 4]]}
+    assert config.pop("base_shape") == named
+    path.write_text(json.dumps(config))
+    loaded = PeftModel.from_pretrained(llama(), tmp_path)
+    assert torch.equal(logits_of(loaded), logits_of(attached)) and loaded.peft_config["default"].base_shape == named
 
 
 def test_loaded_to_go_on_training(tmp_path):
