@@ -32,7 +32,8 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     adapter_layer_names = ("sk_text",)
     other_param_names = ("configs", "kept")
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, classified: bool) -> None:
+        """Take a backbone, and whether a classifier reads what it gives."""
         super().__init__()
         self.sk_text = nn.ModuleDict()
         self.configs: dict[str, SkTuningConfig] = {}
@@ -41,7 +42,7 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.reading = False
         self.running: Pass | None = None
         self.backbone = (backbone,)  # in a tuple, so that it is no child
-        self.context, self.first = context_of(backbone), first_position(backbone)
+        self.context, self.first, self.classified = context_of(backbone), first_position(backbone), classified
         self.hooks = (
             backbone.register_forward_pre_hook(self.before, with_kwargs=True),
             backbone.register_forward_hook(self.after),
@@ -163,7 +164,9 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if self.reading or self.running is None:
             return None
         run, self.running = self.running, None
-        return give_back(backbone, output, run, self.configs[run.adapter])
+        config = self.configs[run.adapter]
+        classified = self.classified or config.task_type == "SEQ_CLS"  # of a class that transformers does not have
+        return give_back(backbone, output, run, config.pooling, classified)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refuse."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.layer import SkTuningLayer
+from knowtune.methods.sk_tuning.tuner.outputs import classifies
 from knowtune.methods.sk_tuning.tuner.reading import (
     NAME,
     backbone_of,
@@ -64,7 +65,7 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(target, SkTuningLayer):
-            target = SkTuningLayer(parent)
+            target = SkTuningLayer(parent, classifies(self.model))
             setattr(parent, target_name, target)
         target.update_layer(adapter_name, peft_config, kind_and_place(parent, self.model))
         target.sk_text[adapter_name].requires_grad_(adapter_name in self.active_adapters)

@@ -11,6 +11,7 @@ from knowtune.methods.sk_tuning.tuner.similarity import word_similarity
 from .models import (
     CAUSAL,
     IDS,
+    SIZES,
     TEXT,
     WAYS,
     after_text,
@@ -236,9 +237,39 @@ def test_an_encoder_with_a_prompt_reads_both_together():
         assert torch.isfinite(loss) and logits_of(attached).shape == (2, 6, 2)
 
 
-def test_a_classifier_of_an_encoder_reads_where_the_text_begins():
-    expected = logits_of(bert(), with_text(IDS))
-    assert torch.allclose(logits_of(attach(bert(), variant="prompt")), expected, atol=1e-5)
+@pytest.mark.parametrize("task", [None, "SEQ_CLS"])
+@pytest.mark.parametrize("make", [bert, roberta, lambda: roberta(family="Electra", embedding_size=16)])
+def test_a_classifier_of_an_encoder_reads_where_the_text_begins(make, task):
+    expected = logits_of(make(), with_text(IDS + 2))
+    assert torch.allclose(logits_of(attach(make(), variant="prompt", task_type=task), IDS + 2), expected, atol=1e-5)
+
+
+def test_a_class_of_ones_own_is_known_by_what_it_is_made_from_or_by_its_task():
+    class Mine(type(roberta())):
+        pass
+
+    class Other(type(roberta("TokenClassification"))):
+        def forward(self, input_ids, **_options):
+            first = self.roberta(input_ids).last_hidden_state[:, :1]
+            return type("Output", (), {"logits": self.classifier(first)})()
+
+    for kind, task in ((Mine, None), (Other, "SEQ_CLS")):
+        torch.manual_seed(0)
+        plain = kind(roberta().config).eval()
+        expected = logits_of(plain, with_text(IDS + 2))
+        assert torch.allclose(logits_of(attach(plain, variant="prompt", task_type=task), IDS + 2), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [None, "SEQ_CLS"])
+def test_a_classifiers_own_mean_is_over_the_input(task):
+    sizes = {"classifier_pooling": "mean", "local_attention": 40}
+    attached = attach(built("ModernBertForSequenceClassification", **SIZES, **sizes), variant="prompt", task_type=task)
+    plain = built("ModernBertForSequenceClassification", **SIZES, **sizes)
+    with torch.no_grad():
+        inputs = plain.model(with_text(IDS)).last_hidden_state[:, len(TEXT) :]
+        expected = plain.classifier(plain.head(inputs.mean(1)))
+    assert torch.allclose(logits_of(attached), expected, atol=1e-5)
+    assert torch.allclose(logits_of(attached, **_as_options(right_padded(IDS, 3))), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["prefix", "prompt"])
