@@ -74,6 +74,7 @@ def token_classifier(family: str, **options: Any) -> Any:
 
 
 CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek, "llama4": llama4}
+GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 WAYS = [(variant, form) for variant in ("prefix", "prompt") for form in ("paper", "released")]
 
 
@@ -124,6 +125,10 @@ def left_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Te
 def right_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Tensor]:
     out = ids.new_zeros(len(ids), num)
     return {"input_ids": torch.cat([ids, out + pad], 1), "attention_mask": torch.cat([torch.ones_like(ids), out], 1)}
+
+
+def as_options(padded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
 
 def layer_of(model: Any) -> Any:
