@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, groupby
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +16,30 @@ SPREAD = 0.02  # standard deviation of projections that do not begin at zero
 
 # Keys and values of a layer, each  # (1, heads, tokens of the text, head width); None of a layer that has none.
 State = tuple[torch.Tensor, torch.Tensor] | None
+# Heads and head width of a layer's keys, and of its values; None of a layer that has none.
+Shape = tuple[tuple[int, int], tuple[int, int]] | None
+
+
+def shapes_of(states: Sequence[State]) -> list[Shape]:
+    """Return heads and head width of each layer's keys, and of its values, which some models have narrower."""
+    return [
+        state and ((state[0].shape[1], state[0].shape[3]), (state[1].shape[1], state[1].shape[3])) for state in states
+    ]
+
+
+def widths_of(words: torch.Tensor, shapes: Sequence[Shape]) -> dict[str, Any]:
+    """Say which widths of a base an adapter fits, in values that JSON keeps.
+
+    Args:
+        words: the text's embeddings  # (text, hidden).
+        shapes: of each layer's keys and values; none for a prompt.
+
+    Returns:
+        `hidden_size`; for a prefix also `states`: of each run of like layers their number, then heads and head width
+        of keys, and of values.
+    """
+    runs = [[len(list(same)), *chain(*(shape or ()))] for shape, same in groupby(shapes)]
+    return {"hidden_size": words.shape[1], **({"states": runs} if runs else {})}
 
 
 class Projection(nn.Module):
@@ -47,33 +73,39 @@ class SkAdapter(nn.Module):
     Args:
         config: its options.
         words: the text's embeddings  # (text, hidden).
-        shapes: heads and head width of each layer's keys and values, None of a layer without; for prefixes.
+        shapes: of each layer's keys and values, which may differ; for prefixes.
+
+    Raises:
+        UserError: an option needs one width, and layers have several.
     """
 
-    def __init__(
-        self, config: SkTuningConfig, words: torch.Tensor, shapes: Sequence[tuple[int, int] | None] = ()
-    ) -> None:
+    def __init__(self, config: SkTuningConfig, words: torch.Tensor, shapes: Sequence[Shape] = ()) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         if config.form == "released":
             self.embeddings = nn.Parameter(words.detach().clone())
             if config.transform:
-                width = one_of({shape[1] for shape in shapes if shape}, "transform") if shapes else words.shape[1]
+                heads = {width for shape in shapes if shape for _, width in shape}
+                width = one_of(heads, "transform", "keys and values") if shapes else words.shape[1]
                 self.transform = nn.Linear(width, width, bias=False)
                 if config.init_weights:
                     nn.init.eye_(self.transform.weight)
         elif config.variant == "prompt":
             self.embedding = Projection(words.shape[1], config.rank, config.init_weights)
         else:
-            widths = [shape[0] * shape[1] if shape else 0 for shape in shapes]
-            if config.shared:
-                widths = [one_of({width for width in widths if width}, "shared")]
             self.keys, self.values = (
-                nn.ModuleList(
-                    Projection(width, config.rank, config.init_weights) if width else nn.Identity() for width in widths
-                )
-                for _ in range(2)
+                self._projections(config, [shape[part][0] * shape[part][1] if shape else 0 for shape in shapes], what)
+                for part, what in enumerate(("keys", "values"))
             )
+
+    @staticmethod
+    def _projections(config: SkTuningConfig, widths: list[int], what: str) -> nn.ModuleList:
+        """Make one of each layer, or one of all; a layer without keys and values has the width 0."""
+        if config.shared:
+            widths = [one_of({width for width in widths if width}, "shared", what)]
+        return nn.ModuleList(
+            Projection(width, config.rank, config.init_weights) if width else nn.Identity() for width in widths
+        )
 
     def soft_words(self, words: torch.Tensor) -> torch.Tensor:
         """Give what the text's embeddings have become, before a transform  # (text, hidden).
@@ -119,12 +151,20 @@ class SkAdapter(nn.Module):
         return changed
 
 
-def one_of(widths: set[int], option: str) -> int:
+def one_of(widths: set[int], option: str, what: str) -> int:
     """Return the one width of all layers.
 
+    Args:
+        widths: that there are.
+        option: which needs one.
+        what: has them.
+
     Raises:
-        UserError: layers have others.
+        UserError: there are several.
     """
     if len(widths) != 1:
-        raise UserError(f"SkTuningConfig: {option} needs layers of one width; this model's have {sorted(widths)}")
+        raise UserError(
+            f"SkTuningConfig: {option} needs {what} of one width in all layers; this model's have {sorted(widths)}; "
+            f"leave {option} out"
+        )
     return widths.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from peft import PeftConfig
 from peft.utils.peft_types import PeftType
@@ -31,6 +31,8 @@ class SkTuningConfig(PeftConfig):
         init_weights: begin at the text: projections at zero, the transform at the identity; False: at random.
         tokenizer_name_or_path: whose tokens the text becomes; None: those of the model's folder.
         token_ids: the text's tokens. Filled when attached; a saved adapter is loaded by them, without a tokenizer.
+        base_shape: what tells the adapter's base from others: its model type, the name of its backbone, and the widths
+            that the adapter fits. Filled when attached; a saved adapter is refused by another base.
         modules_to_save: modules that are trained and saved whole, e.g. a classifier's head.
     """
 
@@ -45,6 +47,7 @@ class SkTuningConfig(PeftConfig):
     init_weights: bool = True
     tokenizer_name_or_path: str | None = None
     token_ids: list[int] | None = None
+    base_shape: dict[str, Any] | None = None
     modules_to_save: list[str] | None = None
 
     target_modules: ClassVar[None] = None  # PEFT asks every tuner's config
@@ -78,3 +81,18 @@ class SkTuningConfig(PeftConfig):
         if self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
             problems.append(f"pooling: got {self.pooling!r} without a head that pools; allowed: model")
         return problems
+
+    def require_base(self, given: dict[str, Any]) -> None:
+        """Refuse a base that is not the adapter's own, where that is known.
+
+        Args:
+            given: what is known of the base, as in `base_shape`.
+
+        Raises:
+            UserError: names both, and what differs.
+        """
+        own = self.base_shape or {}
+        others = [name for name, value in given.items() if name in own and own[name] != value]
+        if others:
+            differ = "; ".join(f"{name} {own[name]!r}, here {given[name]!r}" for name in others)
+            raise UserError(f"SkTuningConfig: the adapter is of another base: {differ}; load it onto the base it is of")

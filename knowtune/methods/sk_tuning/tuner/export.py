@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from knowtune.common.errors import UserError
+from knowtune.methods.sk_tuning.tuner.adapter import shapes_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.layer import SkTuningLayer
 from knowtune.methods.sk_tuning.tuner.reading import NAME, backbone_of
@@ -53,9 +54,12 @@ def export_adapter(model: Any, folder: Path | str, adapter_name: str = "default"
 def _prefix(layer: SkTuningLayer, adapter_name: str) -> tuple[torch.Tensor, dict[str, int]]:
     """Lay keys and values of all layers side by side, as PEFT has them  # (text, layers x 2 x heads x head width)."""
     states = layer.prefix(adapter_name)
-    shapes = {state[0].shape[1::2] if state else None for state in states}
+    shapes = {shape for pair in shapes_of(states) for shape in pair or (None,)}
     if len(shapes) != 1:
-        raise UserError("export: PEFT's prefixes are for models whose layers all have keys and values of one shape")
+        raise UserError(
+            "export: PEFT's prefixes are for models whose layers all have keys and values of one shape; keep the "
+            "adapter in its own form"
+        )
     parts = torch.stack([part[0].transpose(0, 1) for state in states if state for part in state], 1)
     text, _, heads, width = parts.shape  # (text, layers x 2, heads, head width)
     options = {"num_layers": len(states), "num_attention_heads": heads, "token_dim": heads * width}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.reading import NAME, context_of, reads_forward
+from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
 from knowtune.models.arguments import arguments_of
 
 BY_MASK = ("bloom",)  # models without positions that count by the mask what is no padding
@@ -35,8 +35,8 @@ class Pass:
     cached: bool
 
 
-def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any) -> Pass:
-    """Take what a caller gives.
+def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any, context: int | None) -> Pass:
+    """Take what a caller gives, to a model of so many tokens of context (None: of any number).
 
     Raises:
         UserError: a text cannot stand before it.
@@ -49,7 +49,7 @@ def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any) -
         raise UserError(
             f"SK-Tuning: the cache was not begun with the adapter {adapter!r}; give an empty one, or the whole input"
         )
-    num, length, context = config.num_virtual_tokens, tokens_of(given).shape[1], context_of(backbone)
+    num, length = config.num_virtual_tokens, tokens_of(given).shape[1]
     if not begun and context is not None and num + length > context:
         raise UserError(
             f"SK-Tuning: an input of {length} tokens after a text of {num}, and the context holds {context}; give "
@@ -71,32 +71,45 @@ def kind_of(backbone: Any) -> str:
     return str(backbone.config.model_type)
 
 
-def show_text(backbone: Any, given: dict[str, Any], run: Pass) -> None:
+def show_text(backbone: Any, given: dict[str, Any], run: Pass, start: int) -> None:
     """Show the text in the mask, and count positions from it on, without padding that lies between.
 
+    What is computed is what the model makes of the text with the input directly after it. Where padding lies between,
+    positions set that right only in models that read forward and take them. With a prompt, an encoder's would not: some
+    count by the place (DeBERTa, windows of ModernBERT), others by the tokens, which embeddings hide (RoBERTa).
+
+    Args:
+        backbone: the model.
+        given: to it; changed in place.
+        run: the pass.
+        start: the position of a text's first token.
+
     Raises:
-        UserError: the model would count that padding, whatever it is given.
+        UserError: the model would count that padding.
     """
     tokens, mask, positions = tokens_of(given), run.mask, given.get("position_ids")
     batch, length = tokens.shape[:2]
-    forward = reads_forward(backbone)
+    forward, takes = reads_forward(backbone), "position_ids" in arguments_of(backbone)
+    counts = positions is None and not takes and kind_of(backbone) not in BY_MASK if forward else run.prompt > 0
     if mask is None and not forward:
         mask = torch.ones(batch, length, dtype=torch.long, device=tokens.device)
     if mask is not None:
         mask = torch.cat([mask.new_ones(batch, run.num), mask], 1)  # (batch, text + seq)
+        if counts and not mask[:, run.num].all():
+            raise UserError(
+                f"SK-Tuning: padding lies between the text and an input, and {kind_of(backbone)} counts it as tokens; "
+                'pad on the right (tokenizer.padding_side = "right"), or give rows of equal length'
+            )
         given["attention_mask"] = mask
     if positions is not None:
-        first = torch.arange(run.prompt, device=positions.device).expand(*positions.shape[:-1], run.prompt)
+        begin = 0 if forward else start  # generation counts from 0 in every model
+        first = torch.arange(begin, begin + run.prompt, device=positions.device)
+        first = first.expand(*positions.shape[:-1], run.prompt)
         given["position_ids"] = torch.cat([first, positions + run.num], -1)
-    elif mask is not None and forward and "position_ids" in arguments_of(backbone):
+    elif mask is not None and forward and takes:
         lead = (mask[:, run.num :].cumsum(1) == 0).sum(1, keepdim=True)  # padding between text and input
         counted = torch.arange(mask.shape[1], device=mask.device) - lead * (mask.cumsum(1) > run.num)
-        given["position_ids"] = counted[:, -(length + run.prompt) :]
-    elif mask is not None and forward and kind_of(backbone) not in BY_MASK and not mask[:, run.num].all():
-        raise UserError(
-            f"SK-Tuning: padding lies between the text and an input, and {kind_of(backbone)} counts it as tokens; "
-            'pad on the right (tokenizer.padding_side = "right"), or give rows of equal length'
-        )
+        given["position_ids"] = start + counted[:, -(length + run.prompt) :]
     given.pop("cache_position", None)  # the backbone counts by its cache
 
 

@@ -10,14 +10,16 @@ from torch import nn
 from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State
+from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of, widths_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
 from knowtune.methods.sk_tuning.tuner.reading import (
     NAME,
     as_if_trained,
+    context_of,
     fingerprint,
+    first_position,
     read_states,
     require_whole_passes,
 )
@@ -30,7 +32,8 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     adapter_layer_names = ("sk_text",)
     other_param_names = ("configs", "kept")
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, classified: bool) -> None:
+        """Take a backbone, and whether a classifier reads what it gives."""
         super().__init__()
         self.sk_text = nn.ModuleDict()
         self.configs: dict[str, SkTuningConfig] = {}
@@ -39,6 +42,7 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.reading = False
         self.running: Pass | None = None
         self.backbone = (backbone,)  # in a tuple, so that it is no child
+        self.context, self.first, self.classified = context_of(backbone), first_position(backbone), classified
         self.hooks = (
             backbone.register_forward_pre_hook(self.before, with_kwargs=True),
             backbone.register_forward_hook(self.after),
@@ -51,16 +55,31 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     bias = weight
 
-    def update_layer(self, adapter_name: str, config: SkTuningConfig) -> None:
-        """Make an adapter."""
+    def update_layer(self, adapter_name: str, config: SkTuningConfig, base: dict[str, Any]) -> None:
+        """Make an adapter.
+
+        Args:
+            adapter_name: its name.
+            config: its options; what tells this base from others is kept in it.
+            base: what the backbone is called.
+
+        Raises:
+            UserError: text, options and model do not fit; the layer is as it was then.
+        """
         words = self.words(config)
         self.configs[adapter_name] = config
-        states = self.frozen(adapter_name) if config.variant == "prefix" else []
-        shapes = [(state[0].shape[1], state[0].shape[3]) if state else None for state in states]
-        adapter = SkAdapter(config, words, shapes)
+        try:
+            shapes = shapes_of(self.frozen(adapter_name) if config.variant == "prefix" else [])
+            base = {**base, **widths_of(words, shapes)}
+            config.require_base(base)
+            adapter = SkAdapter(config, words, shapes)
+        except UserError:
+            self.configs.pop(adapter_name)
+            self.kept.pop(adapter_name, None)
+            raise
         if not any(parameter.is_meta for parameter in adapter.parameters()):
             adapter.to(words.device, words.dtype)  # PEFT then casts to float32, unless it is not to
-        self.sk_text[adapter_name] = adapter
+        self.sk_text[adapter_name], config.base_shape = adapter, base
 
     def words(self, config: SkTuningConfig) -> torch.Tensor:
         """Return the text's frozen embeddings  # (text, hidden)."""
@@ -119,9 +138,9 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if name is None:
             return None
         given = {**dict(zip(arguments_of(backbone), args, strict=False)), **options}
-        run = self.running = read_pass(backbone, given, name, self.configs[name])
+        run = self.running = read_pass(backbone, given, name, self.configs[name], self.context)
         batch = len(tokens_of(given))
-        show_text(backbone, given, run)
+        show_text(backbone, given, run, self.first)
         if run.prompt:
             put_prompt(backbone, given, self.prompt(name))
         elif not run.begun:
@@ -145,7 +164,9 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if self.reading or self.running is None:
             return None
         run, self.running = self.running, None
-        return give_back(backbone, output, run, self.configs[run.adapter])
+        config = self.configs[run.adapter]
+        classified = self.classified or config.task_type == "SEQ_CLS"  # of a class that transformers does not have
+        return give_back(backbone, output, run, config.pooling, classified)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Refuse."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
@@ -9,7 +11,14 @@ from torch import nn
 
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.layer import SkTuningLayer
-from knowtune.methods.sk_tuning.tuner.reading import NAME, backbone_of, find_tokens, require_whole_passes
+from knowtune.methods.sk_tuning.tuner.outputs import classifies
+from knowtune.methods.sk_tuning.tuner.reading import (
+    NAME,
+    backbone_of,
+    find_tokens,
+    kind_and_place,
+    require_whole_passes,
+)
 
 
 class SkTuningModel(BaseTuner):  # type: ignore[misc]
@@ -22,10 +31,11 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         """Read the text, and put the adapter into the backbone.
 
         Raises:
-            UserError: text and model do not fit; nothing is attached then.
+            UserError: text and model do not fit, or the adapter is of another base; nothing is attached then.
         """
         config: Any = self.peft_config[adapter_name]
         backbone = backbone_of(model)
+        config.require_base(kind_and_place(backbone, model))
         config.token_ids = find_tokens(config, model, backbone)
         if config.variant == "prefix":
             require_whole_passes(backbone)
@@ -55,9 +65,9 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         current_key: str, parameter_name: str | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(target, SkTuningLayer):
-            target = SkTuningLayer(parent)
+            target = SkTuningLayer(parent, classifies(self.model))
             setattr(parent, target_name, target)
-        target.update_layer(adapter_name, peft_config)
+        target.update_layer(adapter_name, peft_config, kind_and_place(parent, self.model))
         target.sk_text[adapter_name].requires_grad_(adapter_name in self.active_adapters)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
@@ -69,6 +79,16 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
         if isinstance(adapter_name, list) and len(adapter_name) > 1:
             raise UserError(f"SK-Tuning: one adapter is active at a time; got {', '.join(adapter_name)}")
         super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *_args: Any, **options: Any) -> Iterator[None]:
+        """Refuse an adapter of its own for each row, which PEFT's forward and generate take as `adapter_names`."""
+        if options.get("adapter_names") is not None:
+            raise UserError(
+                "SK-Tuning: adapter_names gives each row an adapter of its own, and one adapter reads all rows here; "
+                "leave adapter_names out, and give each adapter's rows apart, after set_adapter"
+            )
+        yield
 
     def _check_merge_allowed(self) -> None:
         raise UserError("SK-Tuning changes no weight, so it cannot be merged; keep the adapter beside its base")

@@ -6,9 +6,21 @@ from typing import Any
 
 import torch
 
-from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass
 from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
+
+CLASSIFIERS = ("ForSequenceClassification", "ForMultipleChoice")  # ends of names: transformers' classes for a whole row
+FIRST = ("cls", "bos")  # what configs call the first position, where they say what a classifier reads
+
+
+def classifies(model: Any) -> bool:
+    """Whether a model, or a class that it is made from, gives an answer for a whole row."""
+    return any(kind.__name__.endswith(CLASSIFIERS) for kind in type(model).__mro__)
+
+
+def reads_first(backbone: Any) -> bool:
+    """Whether a backbone's classifier reads the first position: an encoder's, unless it takes a mean (ModernBERT)."""
+    return not reads_forward(backbone) and getattr(backbone.config, "classifier_pooling", FIRST[0]) in FIRST
 
 
 def input_states(states: torch.Tensor, run: Pass, pooling: str) -> torch.Tensor:
@@ -28,14 +40,22 @@ def input_states(states: torch.Tensor, run: Pass, pooling: str) -> torch.Tensor:
     return own
 
 
-def give_back(backbone: Any, output: Any, run: Pass, config: SkTuningConfig) -> Any:
-    """Change what a backbone gives, a tuple or an output of transformers."""
+def give_back(backbone: Any, output: Any, run: Pass, pooling: str, classified: bool) -> Any:
+    """Change what a backbone gives.
+
+    Args:
+        backbone: the model.
+        output: its own, a tuple or an output of transformers; changed in place.
+        run: the pass.
+        pooling: see `SkTuningConfig`.
+        classified: whether a classifier reads it.
+    """
     if isinstance(output, tuple):
-        return (input_states(output[0], run, config.pooling), *output[1:])
-    states = input_states(output.last_hidden_state, run, config.pooling)
-    pooled = config.pooling != "model"
-    # An encoder's classifier reads the first position: with a prompt that of the text, as in its pooler.
-    if not (run.prompt and config.task_type == "SEQ_CLS" and not pooled and not reads_forward(backbone)):
+        return (input_states(output[0], run, pooling), *output[1:])
+    states = input_states(output.last_hidden_state, run, pooling)
+    pooled = pooling != "model"
+    # What a classifier reads first is with a prompt the text's first position, as in a pooler of the backbone.
+    if not (run.prompt and classified and not pooled and reads_first(backbone)):
         output.last_hidden_state = states
     if pooled and getattr(output, "pooler_output", None) is not None:
         output.pooler_output = states[:, 0]

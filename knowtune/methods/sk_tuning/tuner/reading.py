@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.adapter import State
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
+from knowtune.models.arguments import arguments_of
 from knowtune.models.checkpoint_files import first_line
 from knowtune.models.hidden_states import evaluating
 
@@ -25,14 +26,30 @@ def backbone_of(model: Any) -> Any:
     """Return the module that turns tokens into hidden states, which every head reads.
 
     Raises:
-        UserError: the model is none of transformers', or an encoder with a decoder.
+        UserError: the model is none of transformers', an encoder with a decoder, or without such a part.
     """
     config: Any = getattr(model, "config", None)
     if not hasattr(model, "get_decoder") or not hasattr(config, "get_text_config"):
         raise UserError(f"SK-Tuning: got a {type(model).__name__}; allowed: a language model of transformers")
     if config.is_encoder_decoder:
         raise UserError(f"SK-Tuning: {type(model).__name__} has an encoder and a decoder; allowed: one of both")
-    return model.get_decoder()
+    found = model.get_decoder()  # of Llama 4 a model with its head, of a decoder of ModernBERT the head
+    whole = found if hasattr(found, "get_input_embeddings") else model
+    backbone = next((part for part in whole.modules() if _gives_states(part)), None)
+    if backbone is None:
+        raise UserError(f"SK-Tuning: no part of {type(model).__name__} gives hidden states; take another base")
+    return backbone
+
+
+def _gives_states(part: Any) -> bool:
+    """Whether a module turns tokens into hidden states; one that takes labels gives logits."""
+    return hasattr(part, "get_input_embeddings") and "labels" not in arguments_of(part)
+
+
+def kind_and_place(backbone: Any, model: Any) -> dict[str, Any]:
+    """Say what transformers calls a backbone, and the name that it has within the model, which saved tensors carry."""
+    place = next(name for name, part in model.named_modules() if part is backbone)
+    return {"model_type": backbone.config.model_type, "backbone": place}
 
 
 def reads_forward(backbone: Any) -> bool:
@@ -42,9 +59,19 @@ def reads_forward(backbone: Any) -> bool:
 
 
 def context_of(backbone: Any) -> int | None:
-    """Return the most tokens that a model was built for; None where its config sets no bound."""
+    """Return the most tokens that a model can read; None where its config sets no bound."""
     bound = getattr(backbone.config.get_text_config(), "max_position_embeddings", None)
-    return bound if isinstance(bound, int) and bound > 0 else None
+    return bound - first_position(backbone) if isinstance(bound, int) and bound > 0 else None
+
+
+def first_position(backbone: Any) -> int:
+    """Return the row of a text's first token in a table of positions.
+
+    It is 0, but RoBERTa and its like have rows for padding before it, up to the `padding_idx` of the table.
+    """
+    named = backbone.named_modules()
+    rows = [getattr(part, "padding_idx", None) for name, part in named if name.endswith("position_embeddings")]
+    return next((row + 1 for row in rows if row is not None), 0)
 
 
 def require_whole_passes(backbone: torch.nn.Module) -> None:

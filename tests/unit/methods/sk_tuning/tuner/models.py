@@ -30,7 +30,7 @@ def built(name: str, **options: Any) -> Any:
 
 
 def llama(kind: str = "CausalLM", **options: Any) -> Any:
-    return built(f"LlamaFor{kind}", **SIZES, num_key_value_heads=2, **options)
+    return built(f"LlamaFor{kind}", **{**SIZES, "num_key_value_heads": 2, **options})
 
 
 def mistral(kind: str = "CausalLM") -> Any:
@@ -48,7 +48,33 @@ def bert(kind: str = "SequenceClassification", **options: Any) -> Any:
     return built(f"BertFor{kind}", **SIZES, **rates, max_position_embeddings=32, **options)
 
 
-CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2}
+def roberta(kind: str = "SequenceClassification", family: str = "Roberta", **options: Any) -> Any:
+    """Positions begin after the rows of padding, at 2, so that 34 rows have room for 32 tokens."""
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    sizes = {**SIZES, "pad_token_id": 1, "bos_token_id": 0, "max_position_embeddings": 34}
+    return built(f"{family}For{kind}", **{**sizes, **rates, **options})
+
+
+def deepseek() -> Any:
+    """It keeps one head: 8 numbers of a token in the place of keys, 4 in that of values."""
+    keys = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4}
+    experts = {"n_routed_experts": 2, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1}
+    sizes = {"num_key_value_heads": 4, "moe_intermediate_size": 8, "first_k_dense_replace": 2}
+    return built("DeepseekV3ForCausalLM", **SIZES, **keys, **experts, **sizes)
+
+
+def llama4() -> Any:
+    sizes = {"num_key_value_heads": 2, "head_dim": 4, "intermediate_size_mlp": 24, "num_local_experts": 2}
+    return built("Llama4ForCausalLM", **SIZES, **sizes)
+
+
+def token_classifier(family: str, **options: Any) -> Any:
+    """An encoder, whose token of padding is 1 as in RoBERTa."""
+    return built(f"{family}ForTokenClassification", **{**SIZES, "pad_token_id": 1, **options})
+
+
+CAUSAL = {"llama": llama, "mistral": mistral, "gpt2": gpt2, "deepseek": deepseek, "llama4": llama4}
+GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 WAYS = [(variant, form) for variant in ("prefix", "prompt") for form in ("paper", "released")]
 
 
@@ -91,14 +117,18 @@ def logits_of(model: Any, ids: torch.Tensor = IDS, **options: Any) -> torch.Tens
     return model(input_ids=ids, **options).logits
 
 
-def left_padded(ids: torch.Tensor, num: int) -> dict[str, torch.Tensor]:
-    pad = ids.new_zeros(len(ids), num)
-    return {"input_ids": torch.cat([pad, ids], 1), "attention_mask": torch.cat([pad, torch.ones_like(ids)], 1)}
+def left_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Tensor]:
+    out = ids.new_zeros(len(ids), num)
+    return {"input_ids": torch.cat([out + pad, ids], 1), "attention_mask": torch.cat([out, torch.ones_like(ids)], 1)}
 
 
-def right_padded(ids: torch.Tensor, num: int) -> dict[str, torch.Tensor]:
-    pad = ids.new_zeros(len(ids), num)
-    return {"input_ids": torch.cat([ids, pad], 1), "attention_mask": torch.cat([torch.ones_like(ids), pad], 1)}
+def right_padded(ids: torch.Tensor, num: int, pad: int = 0) -> dict[str, torch.Tensor]:
+    out = ids.new_zeros(len(ids), num)
+    return {"input_ids": torch.cat([ids, out + pad], 1), "attention_mask": torch.cat([torch.ones_like(ids), out], 1)}
+
+
+def as_options(padded: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
 
 
 def layer_of(model: Any) -> Any:

@@ -12,7 +12,7 @@ from peft import PeftModel
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.export import export_adapter
 
-from .models import IDS, TEXT, WAYS, attach, bert, gpt2, left_padded, llama, logits_of, moved, right_padded
+from .models import IDS, TEXT, WAYS, attach, bert, deepseek, gpt2, left_padded, llama, logits_of, moved, right_padded
 
 MODELS = {
     "llama": llama,
@@ -85,3 +85,9 @@ def test_what_peft_does_not_know_is_not_exported(tmp_path):
     with pytest.raises(UserError, match="PEFT knows no pooling but the model's own; this adapter's is 'mean'"):
         export_adapter(pooled, tmp_path)
     assert not any(tmp_path.iterdir()) and len(TEXT) == pooled.peft_config["default"].num_virtual_tokens
+
+
+def test_keys_and_values_of_different_widths_are_not_exported(tmp_path):
+    with pytest.raises(UserError, match="whose layers all have keys and values of one shape; keep the adapter"):
+        export_adapter(attach(deepseek()), tmp_path)
+    assert not any(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.similarity import word_similarity
 
 from .models import (
@@ -14,9 +13,10 @@ from .models import (
     TEXT,
     WAYS,
     after_text,
+    as_options,
     attach,
     bert,
-    built,
+    deepseek,
     gpt2,
     layer_of,
     left_padded,
@@ -85,6 +85,14 @@ def test_the_number_of_trained_parameters(options, expected):
     assert num_trained(attach(llama("SequenceClassification"), **options)) == expected + head
 
 
+def test_keys_and_values_of_different_widths_have_projections_of_their_own():
+    assert num_trained(attach(deepseek())) == 2 * (8 * 8 + 4 * 4)
+    assert num_trained(attach(deepseek(), shared=True)) == 8 * 8 + 4 * 4
+    assert num_trained(attach(deepseek(), rank=2)) == 2 * 2 * 2 * (8 + 4)
+    for options in ({}, {"shared": True}, {"rank": 2}):
+        assert torch.allclose(logits_of(attach(deepseek(), **options)), after_text(deepseek()), atol=1e-5)
+
+
 @pytest.mark.parametrize(("variant", "form"), WAYS)
 def test_training_leaves_the_base_as_it_is(variant, form):
     plain = llama()
@@ -109,35 +117,6 @@ def test_training_leaves_the_base_as_it_is(variant, form):
     assert torch.equal(logits_of(unloaded.eval()), logits_of(plain))
 
 
-@pytest.mark.parametrize(("variant", "form"), WAYS)
-@pytest.mark.parametrize("make", CAUSAL.values(), ids=CAUSAL)
-def test_padding_changes_nothing_and_rows_are_independent(make, variant, form):
-    attached = moved(attach(make(), variant=variant, form=form))
-    alone = torch.cat([logits_of(attached, row[None]) for row in IDS])
-    assert torch.allclose(logits_of(attached), alone, atol=1e-5)
-    assert torch.allclose(logits_of(attached, **_as_options(right_padded(IDS, 3)))[:, :-3], alone, atol=1e-5)
-    if make is not CAUSAL["mistral"]:  # whose window counts padding too, in transformers
-        assert torch.allclose(logits_of(attached, **_as_options(left_padded(IDS, 3)))[:, 3:], alone, atol=1e-5)
-
-
-def test_padding_before_an_input_is_right_or_refused_where_a_model_takes_no_positions():
-    """Both count by distance (ALiBi): Bloom by the mask, MPT by the place."""
-    bloom = {"vocab_size": 24, "hidden_size": 16, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
-    mpt = {"vocab_size": 24, "d_model": 16, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
-    left, right = _as_options(left_padded(IDS, 3)), _as_options(right_padded(IDS, 3))
-    for variant in ("prefix", "prompt"):
-        attached = moved(attach(built("BloomForCausalLM", **bloom), variant=variant))
-        assert torch.allclose(logits_of(attached, **left)[:, 3:], logits_of(attached), atol=1e-5)
-        attached = moved(attach(built("MptForCausalLM", **mpt), variant=variant))
-        assert torch.allclose(logits_of(attached, **right)[:, :-3], logits_of(attached), atol=1e-5)
-        with pytest.raises(UserError, match="mpt counts it as tokens; pad on the right"):
-            logits_of(attached, **left)
-
-
-def _as_options(padded):
-    return {"ids": padded["input_ids"], "attention_mask": padded["attention_mask"]}
-
-
 def test_an_encoder_reads_the_input_beside_the_text_that_was_read_alone():
     """Against the same in one pass, by a mask: the text sees itself alone, the input sees both."""
     num, whole = len(TEXT), len(TEXT) + IDS.shape[1]
@@ -151,7 +130,7 @@ def test_an_encoder_reads_the_input_beside_the_text_that_was_read_alone():
         attached = attach(bert("TokenClassification"), form=form)
         assert torch.allclose(logits_of(attached), expected, atol=1e-5)
         padded = right_padded(IDS, 2)
-        assert torch.allclose(logits_of(attached, **_as_options(padded))[:, :-2], expected, atol=1e-5)
+        assert torch.allclose(logits_of(attached, **as_options(padded))[:, :-2], expected, atol=1e-5)
 
 
 def test_an_encoder_with_a_prompt_reads_both_together():
@@ -164,49 +143,6 @@ def test_an_encoder_with_a_prompt_reads_both_together():
         assert torch.allclose(logits_of(attached, token_type_ids=kinds), expected, atol=1e-5)
         loss = attached(input_ids=IDS, labels=torch.ones_like(IDS)).loss
         assert torch.isfinite(loss) and logits_of(attached).shape == (2, 6, 2)
-
-
-def test_a_classifier_of_an_encoder_reads_where_the_text_begins():
-    expected = logits_of(bert(), with_text(IDS))
-    assert torch.allclose(logits_of(attach(bert(), variant="prompt")), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("variant", ["prefix", "prompt"])
-def test_a_classifier_of_a_decoder_reads_the_last_token(variant):
-    expected = logits_of(llama("SequenceClassification"), with_text(IDS))
-    attached = attach(llama("SequenceClassification"), variant=variant)
-    assert torch.allclose(logits_of(attached), expected, atol=1e-5)
-    for padded in (left_padded(IDS, 3), right_padded(IDS, 3)):
-        assert torch.allclose(logits_of(attached, **_as_options(padded)), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("variant", ["prefix", "prompt"])
-def test_pooling_is_a_mean_over_the_input_or_over_everything(variant):
-    num, padded = len(TEXT), right_padded(IDS, 2)
-    states = llama()  # the classifier's backbone has the same weights
-    heads = {pooling: attach(llama("SequenceClassification"), variant=variant, pooling=pooling)
-             for pooling in ("mean", "released")}  # fmt: skip
-    weights = heads["mean"].base_model.model.model.state_dict()
-    states.model.load_state_dict({name: tensor for name, tensor in weights.items() if "sk_" not in name})
-    mask = torch.cat([torch.ones(2, num, dtype=torch.long), padded["attention_mask"]], 1)
-    with torch.no_grad():
-        whole = states.model(with_text(padded["input_ids"]), attention_mask=mask).last_hidden_state
-    inputs = whole[:, num:-2]
-    everything = whole if variant == "prompt" else whole[:, num:]
-    for pooling, expected in (("mean", inputs.mean(1)), ("released", everything.mean(1))):
-        score = heads[pooling].base_model.model.score.modules_to_save["default"]
-        with torch.no_grad():
-            assert torch.allclose(logits_of(heads[pooling], **_as_options(padded)), score(expected), atol=1e-5)
-    assert not torch.allclose(*(logits_of(head, **_as_options(padded)) for head in heads.values()), atol=1e-2)
-
-
-@pytest.mark.parametrize("variant", ["prefix", "prompt"])
-def test_pooling_of_an_encoder_passes_its_pooler_by(variant):
-    attached = attach(bert(), variant=variant, pooling="mean")
-    with torch.no_grad():
-        states = attached.base_model.model.bert(IDS).last_hidden_state
-        expected = attached.base_model.model.classifier(states.mean(1))
-    assert torch.allclose(logits_of(attached), expected, atol=1e-6)
 
 
 def test_dropout_is_of_training_alone():
