@@ -36,10 +36,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.preserve.sources import make_material, read_sources, write_material
     from knowtune.preserve.teacher_cache import FOLDER, write_teacher
     from stages.core.code import code_of
-    from stages.core.compute import compute_of
+    from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.work import work_folder
 
+    require_one_process("preserve")
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
     section = params.runs[args.name]
