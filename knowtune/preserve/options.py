@@ -23,6 +23,7 @@ Sources = Annotated[list[Source], Field(min_length=1), Listed]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
 LongText = Annotated[int, Field(ge=2, lt=2**31)]
+INSTEAD = "form: l2 with of: parameters; or distill"  # of EWC, where a method gives no change of weights
 
 
 class Options(BaseModel):

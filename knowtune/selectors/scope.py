@@ -40,6 +40,11 @@ class Scoped(Selector):
         return self
 
     @property
+    def shares_alike(self) -> bool:
+        """Whether its mask has the same share of every parameter, so that it spares none of them more than another."""
+        return self.granularity == "parameter" and self.pattern is None
+
+    @property
     def sources(self) -> frozenset[str]:
         """Those of `protect`."""
         return frozenset() if self.protect is None else frozenset(self.protect.sources)

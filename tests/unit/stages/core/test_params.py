@@ -208,6 +208,13 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "a weight; allowed: parameters",
     ),
     (
+        lambda p: p["runs"]["delora"].update(
+            type="ia3", options={}, preserve={"anchor": {"weight": 1.0, "form": "ewc"}}
+        ),
+        "runs.delora.preserve.anchor.form: got 'ewc', and ia3 with these options gives no matrix by which it changes a "
+        "weight; allowed: form: l2 with of: parameters; or distill",
+    ),
+    (
         lambda p: (
             p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "form": "ewc"}})
             or p["compute"].update(quantize="4bit")
@@ -368,6 +375,14 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         ),
         "runs.full.selection: got 'all', which makes a parameter mask; allowed: a selection without budget and "
         "`protect`, or a method that can use a mask: lora, fish",
+    ),
+    (
+        lambda p: (
+            p["selections"]["all"].update(options={"protect": {"from": "self"}, "granularity": "parameter"})
+            or p["runs"]["lora"].update(selection="all")
+        ),
+        "runs.lora.selection: got 'all', which has equal shares of every parameter, and so changes no rank of lora; "
+        "allowed: granularity: global in the selection, or a pattern; or method: fish",
     ),
     (
         lambda p: p["selections"]["fish"].update(adapter=LORA) or p["runs"]["lora"].update(selection="fish"),
