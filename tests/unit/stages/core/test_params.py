@@ -627,6 +627,35 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         lambda p: keeps(p, distill={"top_k": 8}),
         "runs.lora.preserve.distill: got {'top_k': 8}; allowed: top_k only with",
     ),
+    (
+        lambda p: keeps(p, distill={"on": ["self", "self"]}),
+        "runs.lora.preserve.distill.on: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: keeps(p, anchor={"form": "ewc", "weight": 1.0, "from": ["self", "self"]}),
+        "runs.lora.preserve.anchor.from: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": ["self", "self"]}),
+        "selections.fish.options.protect.from: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": "self", "max_text_tokens": 9}),
+        "allowed: max_text_tokens only with the source text",
+    ),
+    (
+        lambda p: keeps(p, distill={}, max_text_tokens=9),
+        "allowed: max_text_tokens only with the source text",
+    ),
+    (
+        lambda p: keeps(p, distill={"match": "states", "temperature": 2.0}),
+        "allowed: temperature and direction not with match: states, which compares by a cosine",
+    ),
+    (
+        lambda p: keeps(p, distill={"temperature": 0.009}),
+        "runs.lora.preserve.distill.temperature: got 0.009; allowed: greater than or equal to 0.01",
+    ),
+    (lambda p: p["rehearse"].update(shots=2), "allowed: shots only with prompt: few_shot"),
     (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
     (lambda p: keeps(p, replay={"share": -0.1}), "runs.lora.preserve.replay.share: got -0.1; allowed: greater than or"),
     (
