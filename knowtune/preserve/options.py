@@ -10,7 +10,7 @@ Four sources say what the base knew:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -143,6 +143,22 @@ class Preserve(Options):
         """Whether training compares with a teacher's cache."""
         distill = self.distill
         return distill is not None and distill.cache == "top_k" and distill.weight > 0
+
+    @property
+    def reads_fisher(self) -> bool:
+        """Whether training reads the base's Fisher information."""
+        return self.anchor is not None and self.anchor.form == "ewc" and self.anchor.weight > 0
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """Say what decides what the base is run for before training: neither a weight nor a share does."""
+        fisher = self.anchor.model_dump(include={"sources", "samples"}) if self.anchor and self.reads_fisher else None
+        cache = self.distill.model_dump(include={"temperature", "top_k"}) if self.distill and self.reads_cache else None
+        return {
+            "fisher": fisher,
+            "cache": None if cache is None else {**cache, "compared": self.compared},
+            "max_text_tokens": self.max_text_tokens,
+        }
 
     @property
     def sources(self) -> frozenset[str]:

@@ -172,7 +172,7 @@ def open_preservation(
     for reading in readings:
         _require_room(reading.stream, base, virtual_tokens, where)
     anchor, fisher = options.anchor, None
-    if anchor is not None and anchor.weight > 0 and anchor.form == "ewc":
+    if anchor is not None and options.reads_fisher:
         if material.folder is None:
             raise UserError(f"{where}.anchor: no folder with its Fisher information; `write_fisher` makes it")
         fisher = open_fisher(base, material, anchor, material.folder)
