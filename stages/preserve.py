@@ -36,10 +36,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.preserve.sources import make_material, read_sources, write_material
     from knowtune.preserve.teacher_cache import FOLDER, write_teacher
     from stages.core.code import code_of
-    from stages.core.compute import compute_of
+    from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.work import work_folder
 
+    require_one_process("preserve")
     if args.name not in params.runs:
         raise unknown("run", args.name, params.runs)
     section = params.runs[args.name]
@@ -52,11 +53,12 @@ def run(args: argparse.Namespace, params: Params) -> None:
     base = open_base(params, args.base)
     material = make_material(base, tables, preserve.max_text_tokens)
     write_material(args.out, tables, preserve.max_text_tokens)
-    decides = [preserve.model_dump(), compute_of(params).__dict__, params.task.model_dump()]
-    inputs = [args.train, args.texts, args.rehearsed, args.base]
+    decides = [preserve.computed, compute_of(params).__dict__, params.task.model_dump()]
+    read = {"prompts": args.train, "text": args.texts, "known": args.rehearsed, "self": args.rehearsed}
+    inputs = [args.base, *sorted({read[source] for source in preserve.sources})]
     work = work_folder(f"preserve-{args.name}", decides, inputs, code_of("stages.preserve", section, params))
     anchor = preserve.anchor
-    if anchor is not None and anchor.form == "ewc" and anchor.weight > 0:
+    if anchor is not None and preserve.reads_fisher:
         write_fisher(base, material, anchor, args.out, label=label, work=work / "fisher")
     if preserve.reads_cache:
         write_teacher(base, material, preserve, work / FOLDER)

@@ -34,10 +34,11 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.preserve.rehearse import DROPPED, Rehearsing, rehearse
     from knowtune.preserve.sources import KNOWN, SEQUENCES
     from stages.core.code import code_of
-    from stages.core.compute import compute_of
+    from stages.core.compute import compute_of, require_one_process
     from stages.core.models import open_base
     from stages.core.work import work_folder
 
+    require_one_process("rehearse")
     base, settings = open_base(params, args.base), params.rehearse
     rows = check(read_rows(args.replay, ROW_COLUMNS), ROWS, str(args.replay))
     shared = [params.evaluate.batch_size, compute_of(params).__dict__, params.task.model_dump()]

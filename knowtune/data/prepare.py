@@ -16,7 +16,16 @@ from knowtune.data.draw import among, draw, draw_rows, where
 from knowtune.data.hold_out import hold_out
 from knowtune.data.label_noise import inject
 from knowtune.data.rejection import REPLAY_TEXTS, judge_rows, refuse_too_many, reject_leaks, reject_texts
-from knowtune.data.replay import Spare, refuse_overlap, refuse_same_texts, reject_quoting, split_known, split_texts
+from knowtune.data.replay import (
+    QUOTING_ROW,
+    Spare,
+    refuse_overlap,
+    refuse_quoting,
+    refuse_same_texts,
+    reject_quoting,
+    split_known,
+    split_texts,
+)
 from knowtune.data.same_prompt import prompt_keys, share_answers
 
 if TYPE_CHECKING:
@@ -81,7 +90,7 @@ def prepare(
 
     Raises:
         UserError: duplicate ids, a row in both train and test, a fact tested but not trained, what is given for replay
-            measured too.
+            measured too, or paraphrases of it.
         RejectedError: too many rejects, or no training row left.
     """
     kept, rejected_rows = _keep(raw, base, limits, several_answers=several_answers)
@@ -96,6 +105,11 @@ def prepare(
     test = _examples(drawn, limits, learns_facts=learns_facts, once=several_answers)
     replay_texts, quoting = reject_quoting(replay_texts, test)
     rejected = pd.concat([rejected, quoting], ignore_index=True)  # what quotes is no fault that `max_rejected` counts
+    replay = drawn["replay"].reset_index(drop=True)
+    if learns_facts and not raw.by_fact:  # no name tells which rows are of one fact
+        refuse_quoting(kept["replay"], test)
+        replay, quoting = reject_quoting(replay, test, QUOTING_ROW)
+        rejected = pd.concat([rejected, quoting], ignore_index=True)
     train, injected = inject(drawn["train"].reset_index(drop=True), noise, limits.seed)
     summary = {
         "facts": len(facts),
@@ -106,7 +120,7 @@ def prepare(
         "rejected": len(rejected),
         "not_drawn": sum(map(len, kept.values())) - sum(map(len, drawn.values())),
         "label_noise": injected["kind"].value_counts().sort_index().to_dict(),
-        **({"replay": len(drawn["replay"])} if len(drawn["replay"]) else {}),
+        **({"replay": len(replay)} if len(replay) else {}),
         **({"replay_texts": len(replay_texts)} if len(replay_texts) else {}),
     }
     return Prepared(
@@ -114,7 +128,7 @@ def prepare(
         validation=check(drawn["validation"].reset_index(drop=True), ROWS, "prepare: validation"),
         test=check(test, EXAMPLES, "prepare: test"),
         retention=check(texts, TEXTS, "prepare: retention"),
-        replay=check(drawn["replay"].reset_index(drop=True), ROWS, "prepare: replay"),
+        replay=check(replay.reset_index(drop=True), ROWS, "prepare: replay"),
         replay_texts=check(replay_texts.reset_index(drop=True), TEXTS, "prepare: replay texts"),
         rejected=check(rejected, REJECTED, "prepare: rejected"),
         label_noise=injected,

@@ -4,7 +4,8 @@
                         (`knowtune.text.messages`: how it is written; `knowtune.data.chats`: what its template does)
     by itself           the prompt or target is empty, the target has no token, the row does not fit into the context
     beside the others   a test, validation or known row whose prompt is trained too, or whose fact is not trained;
-                        a text for replay that quotes a measured fact (`knowtune.data.replay`)
+                        a text for replay that quotes a measured fact, a known row drawn for replay that does
+                        (`knowtune.data.replay`)
 
 The reason begins with the row's role, that of a general text with "retention", or "replay text" where it may be
 replayed. What is wrong with a file as a whole is no reason but an error; so are more rejected rows than

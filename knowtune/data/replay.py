@@ -3,8 +3,12 @@
 Rows are split by fact: rows of one fact, or of one prompt in its normal form, stay together. A fact of which a row is
 trained or tested is never replayed. The draw is over names, so the order of a file does not matter, and a larger share
 contains a smaller one. What a user gives for replay is not drawn from; where it meets what is measured, trained or
-tested, it is refused, for the user knows best which of the two it is for. A text that quotes a measured fact, among
-other things, is rejected.
+tested, it is refused, for the user knows best which of the two it is for. A text that quotes a measured fact
+(`knowtune.data.quotes`), among other things, is rejected.
+
+Where no column names the facts, each row is a fact by itself, and two paraphrases of one would fall apart. So a row is
+then read as a text too, its prompt and target: what quotes a measured fact is left out where it was drawn, and refused
+in a file of the user's own. Where facts have names, these decide: two facts may have a subject and an answer in common.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from knowtune.text.normalize import normal_form
 
 KNOWN_DRAW, TEXT_DRAW = 3, 4  # added to the seed, so that no two draws are the same
 NUM_NAMED = 3  # rows in a message
-QUOTING = f"{REPLAY_TEXTS}: it quotes a measured fact"
+QUOTES = "it quotes a measured fact"
+QUOTING, QUOTING_ROW = f"{REPLAY_TEXTS}: {QUOTES}", f"known: {QUOTES}"
+ADVICE = "; with a column for `source.columns.fact`, rows of one fact stay together"
 
 
 @dataclass(frozen=True)
@@ -130,28 +136,63 @@ def refuse_same_texts(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
         )
 
 
-def reject_quoting(texts: pd.DataFrame, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split texts for replay into those that quote no measured fact, and rejected ones, under the fact that they quote.
+def reject_quoting(
+    replay: pd.DataFrame, measured: pd.DataFrame, reason: str = QUOTING
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split what may be replayed into what quotes no measured fact, and the rejected rest, under the fact it quotes.
 
     Args:
-        texts: that may be replayed (id, text).
+        replay: texts (id, text), or rows, of which prompt and target are the text.
         measured: evaluation examples.
+        reason: of the rejected ones.
     """
-    quotes = Quotes(measured if len(texts) else measured.head(0))
-    quoted = pd.Series(list(map(quotes.in_text, texts["text"])), index=texts.index, dtype="str")
+    quoted = _quoted(replay, measured)
     gone = quoted.notna()
     facts = quoted[gone].map(dict(zip(measured["id"], measured["fact"], strict=True)))
-    rejected = texts[gone].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
-    return where(texts, ~gone), rejected.assign(fact=facts, reason=QUOTING)
+    rejected = replay[gone].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
+    return where(replay, ~gone), rejected.assign(fact=facts, reason=reason)
+
+
+def refuse_quoting(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
+    """Refuse rows given for replay that quote a measured fact.
+
+    Args:
+        replay: rows of source.files.replay.
+        measured: evaluation examples.
+
+    Raises:
+        UserError: names rows of both.
+    """
+    quoted = _quoted(replay, measured).dropna()
+    if quoted.empty:
+        return
+    rows = zip(replay["id"][quoted.index].head(NUM_NAMED), quoted.head(NUM_NAMED), strict=True)
+    lines = [f"  replay row {own!r} quotes the measured row {row_id!r}" for own, row_id in rows]
+    if len(quoted) > NUM_NAMED:
+        lines.append(f"  and {len(quoted) - NUM_NAMED} more replay rows quote measured ones")
+    raise UserError(
+        "prepare: rows of source.files.replay have the subject and the answer of measured ones, which would say of "
+        f"what is learned again that nothing was forgotten; remove them from one of the two{ADVICE}\n"
+        + "\n".join(lines)
+    )
 
 
 def count_quoting(rejected: pd.DataFrame) -> list[str]:
-    """Say how many of the rejected texts quote a measured fact; nothing where none does."""
-    quoting = rejected[rejected["reason"] == QUOTING]
-    if quoting.empty:
-        return []
-    named = f"{quoting['id'].iloc[0]!r} the fact {quoting['fact'].iloc[0]!r}"
-    return [f"{len(quoting)} texts for replay are rejected, for they quote a measured fact: {named}, for instance"]
+    """Say how many of the rejected texts and rows for replay quote a measured fact; nothing where none does."""
+    lines = []
+    for reason, what, advice in ((QUOTING, "texts", ""), (QUOTING_ROW, "known rows", ADVICE)):
+        quoting = rejected[rejected["reason"] == reason]
+        if len(quoting):
+            named = f"{quoting['id'].iloc[0]!r} the fact {quoting['fact'].iloc[0]!r}, for instance{advice}"
+            lines.append(f"{len(quoting)} {what} for replay are rejected, for they quote a measured fact: {named}")
+    return lines
+
+
+def _quoted(replay: pd.DataFrame, measured: pd.DataFrame) -> pd.Series[str]:
+    """Give the measured row that each text or row for replay quotes; missing where there is none."""
+    texts = replay["text"] if "text" in replay else replay["prompt"] + " " + replay["target"]
+    quotes = Quotes(measured if len(texts) else measured.head(0))
+    return pd.Series(list(map(quotes.in_text, texts)), index=replay.index, dtype="str")
 
 
 def _count(share: float, names: pd.Series[str]) -> int:

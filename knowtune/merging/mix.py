@@ -60,7 +60,7 @@ def mixed_model(
 ) -> tuple[PreTrainedModel, list[float]]:
     """Mix merged models by their task vectors, merged - base, one tensor at a time.
 
-    What is not of floating point (counters, tables of positions) stays the base's.
+    What is not of floating point (counters, tables of positions) stays the base's, but where one model comes out whole.
 
     Args: as of `mix`; beside `folder` lies, for a while, what cannot be read as it is stored.
 
@@ -76,7 +76,7 @@ def mixed_model(
     share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
     torch.manual_seed(seed)  # a base without a head gets a new one, from which all heads are measured
     model = base.exact().model()
-    squares = [0.0] * (len(folders) + 1)
+    squares, alone = [0.0] * (len(folders) + 1), len(folders) == 1 and member.fewest_runs == 1
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         files = [Path(scratch) / f"{number}.safetensors" for number in range(len(folders))]
@@ -85,16 +85,19 @@ def mixed_model(
             untie(model)
         mixed, stacks, head = weights_of(model), stacks_of(model), head_parameters(model)
         for number, name in enumerate(sorted(model.state_dict())):
-            if name not in mixed or not mixed[name].is_floating_point():
-                continue  # the second name of a tied weight, or no weight
+            if name not in mixed:
+                continue  # the second name of a tied weight
+            kept = _kept_share(member, Position(*block_of(name, stacks), in_head=name in head), base)
+            if not mixed[name].is_floating_point():
+                if alone and kept == 1:
+                    mixed[name].copy_(sources[0][name])
+                continue
             origin = mixed[name].detach().float().cpu()
             tuned = [source[name].float() for source in sources]
             deltas = [tensor - origin for tensor in tuned]
             delta = member.combine(deltas, share, seed + number)
-            kept = _kept_share(member, Position(*block_of(name, stacks), in_head=name in head), base)
             for i, tensor in enumerate([*deltas, kept * delta]):
                 squares[i] += float(tensor.double().square().sum())
-            alone = len(tuned) == 1 and member.fewest_runs == 1
             mixed[name].copy_(_between(origin, tuned[0] if alone else origin + delta, kept))
     return model, squares
 

@@ -22,10 +22,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.preserve.changes import ADAPTER, Change, Delta, Parameter, says_change
+from knowtune.preserve.options import INSTEAD
 
 GATE = ".imsm_gate."
 WHOLE = f".modules_to_save.{ADAPTER}."  # of a module that PEFT trains whole
-ALLOWED = "allowed: of: parameters"
 Fisher = Callable[[str], torch.Tensor]  # of a weight's name in the base: F in its shape, float32
 
 
@@ -51,7 +51,7 @@ def find_changes(
         weights.setdefault(id(parameter), plain_name(name))
     changes: list[Change] = list(_of_entries(model, fisher))
     if of == "change" and hasattr(model, "peft_config"):
-        _require_deltas(model, where)
+        _require_deltas(model, where, fisher)
         changes += _of_layers(model, weights, fisher)
     covered = _covered(model, changes)
     for name, parameter in model.named_parameters():
@@ -61,7 +61,7 @@ def find_changes(
         if of == "change" and GATE in name:  # it mixes what is said, and changes no weight
             continue
         if of == "change" and ADAPTER in name.split(".") and WHOLE not in name:
-            raise _no_change(model, where, name)
+            raise _no_change(model, where, name, fisher)
         changes.append(
             Parameter(name, weight, _start(name, parameter, start), None if fisher is None else fisher(weight))
         )
@@ -120,26 +120,30 @@ def _start(name: str, parameter: torch.Tensor, start: Mapping[str, torch.Tensor]
     return start[name].detach() if start is not None and name in start else parameter.detach().clone()
 
 
-def _require_deltas(model: Any, where: str) -> None:
+def _require_deltas(model: Any, where: str, fisher: Fisher | None) -> None:
     """Refuse an adapter whose layers do not say how it changes the base's weights."""
     config = model.peft_config[ADAPTER]
     config = getattr(config, "inner", None) or config  # of two memories the tuned one's
     kind = str(getattr(config.peft_type, "value", config.peft_type)).lower()
     if kind != "fish" and kind not in CHANGES:
-        raise _no_change(model, where, kind)
+        raise _no_change(model, where, kind, fisher)
     initial = str(getattr(config, "init_lora_weights", "")).lower()
     if initial.startswith(STARTS_ELSEWHERE):
-        raise UserError(f"{where}: got of: change, but {initial} starts by changing the base's weights; {ALLOWED}")
+        raise _refusal(where, f"{initial} starts by changing the base's weights", fisher)
     for path, layer in model.named_modules():
         other = ADAPTER in getattr(layer, "lora_variant", {}) and not says_change(layer)
         if other or getattr(layer, "lora_bias", {}).get(ADAPTER):
-            raise _no_change(model, where, path)
+            raise _no_change(model, where, path, fisher)
 
 
-def _no_change(model: Any, where: str, name: str) -> UserError:
+def _no_change(model: Any, where: str, name: str, fisher: Fisher | None) -> UserError:
     """Say that a method computes no dW."""
     kind = model.peft_config[ADAPTER].peft_type
-    fault = (
-        f"got of: change, but {name} of PEFT's {str(getattr(kind, 'value', kind)).lower()} gives no change of weights"
-    )
-    return UserError(f"{where}: {fault}; {ALLOWED}")
+    fault = f"{name} of PEFT's {str(getattr(kind, 'value', kind)).lower()} gives no change of weights"
+    return _refusal(where, fault, fisher)
+
+
+def _refusal(where: str, fault: str, fisher: Fisher | None) -> UserError:
+    """Say what cannot be held by its change, and what can be done: EWC holds nothing but the change."""
+    got, allowed = ("of: change", "of: parameters") if fisher is None else ("form: ewc", INSTEAD)
+    return UserError(f"{where}: got {got}, but {fault}; allowed: {allowed}")

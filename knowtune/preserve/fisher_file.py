@@ -5,7 +5,8 @@
 
 F is the mean over sequences of the squared gradient of each one's mean loss per token (`knowtune.gradients.fisher`), in
 evaluation mode, with the labels that the sequences have. It is scaled to mean 1 over all weights, so that a strength
-means the same for every model; of several sources the mean is taken. A head that the base does not have has no F.
+means the same for every model; of several sources the mean is taken. Where the base's head is new there is none: every
+gradient comes through the head, and of a random one it says nothing of what the base knew.
 
 All weights are written, whatever the method changes. Writing holds the base and 4 bytes for each entry of a weight;
 training reads a tensor at a time, and those alone that it holds.
@@ -89,14 +90,17 @@ def write_fisher(
         work: a folder where an interrupted pass goes on.
 
     Raises:
-        UserError: there are fewer sequences than `samples`, a weight is quantised, a gradient is not finite, or all
-            are 0.
+        UserError: the base's head is new, there are fewer sequences than `samples`, a weight is quantised, a gradient
+            is not finite, or all are 0.
     """
     from safetensors.torch import save_file
 
     model = base.model()
-    new = set(getattr(model, "new_weights", []))
-    parameters = {name: parameter for name, parameter in parameters_in(model).items() if name not in new}
+    new = list(getattr(model, "new_weights", []))
+    if new:
+        got = f"got ewc, and the base's head is new ({', '.join(new[:3])}), so that it guesses at random"
+        raise UserError(f"{label}: preserve.anchor.form: {got}; take l2, distill on text, or give a base with a head")
+    parameters = parameters_in(model)
     total: dict[str, torch.Tensor] = {}
     for source in anchor.sources:
         positions = material.draw(source, anchor.samples, SEED, f"{label}: preserve.anchor.samples")

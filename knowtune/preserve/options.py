@@ -10,19 +10,30 @@ Four sources say what the base knew:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from knowtune.common.bounds import Count, Natural, Positive
 
 Source = Literal["known", "text", "self"]
 Read = Literal["self", "known", "text", "prompts", "replay"]
 Listed = BeforeValidator(lambda v: v if isinstance(v, list) else [v])
-Sources = Annotated[list[Source], Field(min_length=1), Listed]
+
+
+def _once(names: list[str]) -> list[str]:
+    """Refuse a name that is given twice."""
+    if len(set(names)) < len(names):
+        raise ValueError("each source once")
+    return names
+
+
+Sources = Annotated[list[Source], Field(min_length=1), Listed, AfterValidator(_once)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=100)]
 LongText = Annotated[int, Field(ge=2, lt=2**31)]
+Temperature = Annotated[Positive, Field(ge=0.01)]  # with less a distribution is its largest entry alone
+INSTEAD = "form: l2 with of: parameters; or distill"  # of EWC, where a method gives no change of weights
 
 
 class Options(BaseModel):
@@ -45,12 +56,12 @@ class Distill(Options):
     Adds weight * temperature^2 * mean over tokens of KL(p || q), both softened by the temperature.
     """
 
-    on: Annotated[list[Read], Field(min_length=1), Listed] = Field(
+    on: Annotated[list[Read], Field(min_length=1), Listed, AfterValidator(_once)] = Field(
         default=["self"], description="what both read; replay: the rows that are replayed anyway; several are added"
     )
     share: Share = Field(default=0.25, description="sequences of each for each row of a step; of replayed rows all")
     weight: Weight = Field(default=1.0, description="of the divergence beside the task's loss")
-    temperature: Positive = Field(default=1.0, description="tau, which softens both distributions")
+    temperature: Temperature = Field(default=1.0, description="tau, which softens both distributions")
     direction: Literal["forward", "reverse"] = Field(
         default="forward", description="forward: KL(base || tuned); reverse: KL(tuned || base)"
     )
@@ -67,6 +78,8 @@ class Distill(Options):
         """Refuse what has no effect."""
         if self.cache == "none" and "top_k" in self.model_fields_set:
             raise ValueError("top_k only with cache: top_k")
+        if self.match == "states" and self.model_fields_set & {"temperature", "direction"}:
+            raise ValueError("temperature and direction not with match: states, which compares by a cosine")
         return self
 
 
@@ -114,6 +127,8 @@ class Preserve(Options):
             raise ValueError("distill.on: replay needs `replay`")
         if len(set(self.compared)) < len(self.compared):
             raise ValueError("distill.on: each source once; replay stands for the source of `replay`")
+        if "text" not in self.sources:
+            _only_of_text(self)
         return self
 
     @property
@@ -128,6 +143,22 @@ class Preserve(Options):
         """Whether training compares with a teacher's cache."""
         distill = self.distill
         return distill is not None and distill.cache == "top_k" and distill.weight > 0
+
+    @property
+    def reads_fisher(self) -> bool:
+        """Whether training reads the base's Fisher information."""
+        return self.anchor is not None and self.anchor.form == "ewc" and self.anchor.weight > 0
+
+    @property
+    def computed(self) -> dict[str, Any]:
+        """Say what decides what the base is run for before training: neither a weight nor a share does."""
+        fisher = self.anchor.model_dump(include={"sources", "samples"}) if self.anchor and self.reads_fisher else None
+        cache = self.distill.model_dump(include={"temperature", "top_k"}) if self.distill and self.reads_cache else None
+        return {
+            "fisher": fisher,
+            "cache": None if cache is None else {**cache, "compared": self.compared},
+            "max_text_tokens": self.max_text_tokens,
+        }
 
     @property
     def sources(self) -> frozenset[str]:
@@ -154,6 +185,13 @@ class Rehearsal(Options):
     batch_size: Count = Field(default=64, description="sequences at a time; no result depends on it but by rounding")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of sampling")
 
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        """Refuse what has no effect."""
+        if self.prompt == "start" and "shots" in self.model_fields_set:
+            raise ValueError("shots only with prompt: few_shot")
+        return self
+
 
 class Protect(Options):
     """Leave alone what carries the base's knowledge, found by its Fisher information F_kept."""
@@ -165,3 +203,16 @@ class Protect(Options):
     )
     samples: Count | None = Field(default=None, description="so many rows or sequences of each source; null for all")
     max_text_tokens: LongText = Field(default=96, description="tokens of a general text that are read")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        """Refuse what has no effect."""
+        if "text" not in self.sources:
+            _only_of_text(self)
+        return self
+
+
+def _only_of_text(options: Options) -> None:
+    """Refuse a length of texts where none is read."""
+    if "max_text_tokens" in options.model_fields_set:
+        raise ValueError("max_text_tokens only with the source text")

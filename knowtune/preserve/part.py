@@ -10,7 +10,7 @@ class Part:
     """A part of a training: what one process does in one micro-batch of one optimiser step.
 
     Args:
-        step: the optimiser step, from 0.
+        step: the optimiser step, from 0, of all phases of a training.
         rows_before: rows of the task in all steps before it, of all micro-batches and processes.
         rows: of the task in this step.
         number: of the part among those of the step: micro-batch * processes + process.

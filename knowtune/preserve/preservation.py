@@ -104,6 +104,10 @@ class Preservation(TrainerCallback):
             self._held_steps.add(part.step)
             yield held
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Drop what a phase before this one left unlogged: a training that goes on after a kill has none of it."""
+        self.take_means()
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Pull to the base where the anchor is decoupled; the learning rate is that of the step before."""
         if self.anchor is not None:
@@ -168,7 +172,7 @@ def open_preservation(
     for reading in readings:
         _require_room(reading.stream, base, virtual_tokens, where)
     anchor, fisher = options.anchor, None
-    if anchor is not None and anchor.weight > 0 and anchor.form == "ewc":
+    if anchor is not None and options.reads_fisher:
         if material.folder is None:
             raise UserError(f"{where}.anchor: no folder with its Fisher information; `write_fisher` makes it")
         fisher = open_fisher(base, material, anchor, material.folder)

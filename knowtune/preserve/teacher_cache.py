@@ -158,6 +158,6 @@ def _write_batch(
         if not bool(torch.isfinite(log_probs).all()):
             raise UserError("preserve: what the base computes for a sequence is not finite; try compute.dtype: float32")
         top, ids = log_probs.topk(arrays[0].shape[1])
-        rest = log_probs.scatter(1, ids, -torch.inf).logsumexp(-1).clamp(min=LEAST)
-        for array, part in zip(arrays, (ids, top, rest), strict=True):
+        rest = log_probs.scatter(1, ids, -torch.inf).logsumexp(-1)
+        for array, part in zip(arrays, (ids, top.clamp(min=LEAST), rest.clamp(min=LEAST)), strict=True):
             array[start : start + count] = part.cpu().numpy()

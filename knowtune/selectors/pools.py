@@ -77,7 +77,7 @@ class ModelPool(Pool):
         )
 
     def kept_fisher(self, source: str, samples: int | None) -> Mapping[str, torch.Tensor]:
-        """Take it of the model before any training on new facts, with the labels that the sequences have.
+        """Take it of the pristine base, or of an adapter after its warm-up, with the labels that the sequences have.
 
         Raises:
             UserError: there are fewer sequences than `samples`.

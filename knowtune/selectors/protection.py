@@ -5,8 +5,9 @@
     contrast   the strategy ranks by F_new,j / F_kept,j instead of F_new,j, over all in scope
 
 s       a source in `from`: rows that the base knows, general text, or sequences that it wrote itself
-F_s     diagonal Fisher information of the model that is chosen among, before any training on new facts, over `samples`
-        random sequences of s, or all (`knowtune.gradients.fisher`). The mean, over the scope, puts sources on one scale
+F_s     diagonal Fisher information of the model that is chosen among, over `samples` random sequences of s, or all
+        (`knowtune.gradients.fisher`): of the pristine base; with `adapter` of the adapter after its warm-up on the new
+        facts, for at its start half of its parameters have none. The mean, over the scope, puts sources on one scale
 F_new   the strategy's own Fisher information, on the rows that are learned
 
 With `granularity: parameter` the same share of every parameter is left out, so that none loses all its entries.

@@ -32,12 +32,15 @@ class Scoped(Selector):
 
     @model_validator(mode="after")
     def _protects(self) -> Self:
-        """Refuse a source that is named twice, and a contrast without F_new."""
-        if self.protect is not None and len(self.sources) < len(self.protect.sources):
-            raise ValueError("protect.from: each source once")
+        """Refuse a contrast without F_new."""
         if self.protect is not None and self.protect.form == "contrast" and not self.ranks_by_fisher:
             raise ValueError("protect.form: contrast ranks by F_new / F_kept, and this strategy takes no F_new")
         return self
+
+    @property
+    def shares_alike(self) -> bool:
+        """Whether its mask has the same share of every parameter, so that it spares none of them more than another."""
+        return self.granularity == "parameter" and self.pattern is None
 
     @property
     def sources(self) -> frozenset[str]:

@@ -46,6 +46,8 @@ class Training:
         optimizer: takes the place of AdamW.
         reweighting: what changes the rows' weights while they are trained on; None for weights that stay.
         preservation: what keeps what the base knew, its teacher chosen; None for nothing.
+        steps_before: of earlier phases of the same training.
+        rows_before: that were learned in these.
         label: what lines of progress call this training.
     """
 
@@ -60,6 +62,8 @@ class Training:
     optimizer: torch.optim.Optimizer | None = None
     reweighting: Reweighting | None = None
     preservation: Preservation | None = None
+    steps_before: int = 0
+    rows_before: int = 0
     label: str = "training"
 
     @property
@@ -77,12 +81,13 @@ class Training:
 class Fitted:
     """What a training leaves: the model, its curve (`step`, `split`, `loss`), and counts.
 
-    `num_before` are the steps of the phases before the last one.
+    `num_rows` are those of all its steps, again in each epoch; `num_before` the steps of the phases before the last.
     """
 
     model: torch.nn.Module
     curve: list[dict[str, float | int | str]]
     num_steps: int
+    num_rows: int
     num_trainable: int
     num_parameters: int
     num_before: int = 0
@@ -113,6 +118,7 @@ def fit(model: torch.nn.Module, training: Training) -> Fitted:
         model=model.eval(),
         curve=curve.points,
         num_steps=trainer.state.global_step,
+        num_rows=trainer.rows_in(trainer.state.global_step),
         num_trainable=num_trainable,
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
@@ -136,6 +142,8 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         rows=training.rows,
         reweighting=training.reweighting,
         preservation=training.preservation,
+        steps_before=training.steps_before,
+        rows_before=training.rows_before,
         model=model,
         args=training_arguments(
             training.recipe,

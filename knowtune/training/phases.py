@@ -2,6 +2,7 @@
 
 A phase is a training of its own, with its own schedule, optimiser and checkpoints, that begins at what the one before
 it has left. Random numbers start anew in each, from the run's seed, so that a resumed one goes on to the same bits.
+What is read beside the rows, to keep what the base knew, goes on from phase to phase.
 """
 
 from __future__ import annotations
@@ -53,15 +54,17 @@ def fit_phases(model: torch.nn.Module, training: Training, phases: Sequence[Sequ
         phases: the numbers of the rows of each phase.
     """
     curve: list[dict[str, float | int | str]] = []
-    num_steps, rows = 0, training.rows
+    num_steps, num_rows, rows = 0, 0, training.rows
     for number, chosen in enumerate(phases, start=1):
         part = replace(
             training,
             rows=Rows([rows.rows[i] for i in chosen], [rows.ids[i] for i in chosen]),
             work=training.work / f"phase-{number}",
+            steps_before=num_steps,
+            rows_before=num_rows,
             label=f"{training.label}, phase {number} of {len(phases)}",
         )
         fitted = fit(model, part)
         curve += [{**point, "step": int(point["step"]) + num_steps} for point in fitted.curve]
-        num_before, num_steps = num_steps, num_steps + fitted.num_steps
-    return replace(fitted, curve=curve, num_steps=num_steps, num_before=num_before)
+        num_before, num_steps, num_rows = num_steps, num_steps + fitted.num_steps, num_rows + fitted.num_rows
+    return replace(fitted, curve=curve, num_steps=num_steps, num_rows=num_rows, num_before=num_before)

@@ -42,12 +42,18 @@ class KnowledgeTrainer(Trainer):
         rows: Rows,
         reweighting: Reweighting | None,
         preservation: Preservation | None,
+        steps_before: int = 0,
+        rows_before: int = 0,
         **options: Any,
     ) -> None:
-        """Take the task, the method whose penalty and groups apply, the rows, their weights, what keeps the base."""
+        """Take the task, the method whose penalty and groups apply, the rows, their weights, what keeps the base.
+
+        And the steps and rows of earlier phases, so that what is read beside the rows goes on where they ended.
+        """
         super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
         self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
         self.preservation = preservation
+        self.steps_before, self.rows_before = steps_before, rows_before
         self._micro_batch, self._micro_batches = 0, 1  # of the current step
         self.lengths = [len(row.input_ids) for row in rows.rows]
         validation: Rows | None = options["eval_dataset"]
@@ -113,19 +119,24 @@ class KnowledgeTrainer(Trainer):
 
     def _part(self) -> Part:
         """Say which part of which step this micro-batch is; the next one is asked for by the next call."""
-        processes, size, num_rows = self.args.world_size, self._rows_per_step(), len(self.lengths)
-        step = self.state.global_step
-        epoch, begun = divmod(step, math.ceil(num_rows / size))
+        processes, step = self.args.world_size, self.state.global_step
+        before, after = self.rows_in(step), self.rows_in(step + 1)
         number = self._micro_batch * processes + self.args.process_index
         self._micro_batch += 1
         return Part(
-            step=step,
-            rows_before=epoch * num_rows + begun * size,
-            rows=min(size, num_rows - begun * size),
+            step=self.steps_before + step,
+            rows_before=self.rows_before + before,
+            rows=after - before,
             number=number,
             parts=self._micro_batches * processes,
             num_processes=processes,
         )
+
+    def rows_in(self, num_steps: int) -> int:
+        """Count the rows of the first steps: the last step of an epoch may be smaller."""
+        size, num_rows = self._rows_per_step(), len(self.lengths)
+        epochs, begun = divmod(num_steps, math.ceil(num_rows / size))
+        return epochs * num_rows + begun * size
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Log the terms that keep what the base knew, beside the loss."""

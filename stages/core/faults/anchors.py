@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from knowtune.common.errors import Problem
+from knowtune.preserve.options import INSTEAD
 from stages.core.faults.members import Members
 from stages.core.faults.raw import family, is_quantized, task_kind
 
@@ -24,8 +25,11 @@ def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
         kind = trained.get("type") or trained.get("method")
         if method is not None and anchor.get("of", "change") == "change":
             if not method.computes_change:
-                got = f"'change', and {kind} with these options gives no matrix by which it changes a weight"
-                yield Problem(f"{where}.of", got, "parameters")
+                no_matrix = f"{kind} with these options gives no matrix by which it changes a weight"
+                if anchor.get("form", "l2") == "ewc":  # which holds nothing else
+                    yield Problem(f"{where}.form", f"'ewc', and {no_matrix}", INSTEAD)
+                else:
+                    yield Problem(f"{where}.of", f"'change', and {no_matrix}", "parameters")
             elif method.is_adapter and anchor.get("decoupled", False):
                 got = f"true, but {kind} computes the change; no step of the optimiser moves it"
                 yield Problem(f"{where}.decoupled", got, "false, or of: parameters")

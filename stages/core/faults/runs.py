@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from knowtune.common.errors import Problem
 from knowtune.methods import METHODS
 from knowtune.registry import member_class
+from knowtune.selectors.scope import Scoped
 from knowtune.training.recipe import Recipe
 from knowtune.training.weights import BY_LOSS
 from stages.core.faults.members import Members
@@ -64,6 +65,10 @@ def _mask(raw: dict[str, Any], where: str, section: dict[str, Any], method: Any,
         masked = ", ".join(name for name, other in methods.items() if other.uses_mask)
         allowed = f"a selection without budget and `protect`, or a method that can use a mask: {masked}"
         yield Problem(f"{where}.selection", f"{section['selection']!r}, which makes a parameter mask", allowed)
+    elif not method.needs_mask and isinstance(selector, Scoped) and selector.shares_alike:
+        got = f"{section['selection']!r}, which has equal shares of every parameter, and so changes no rank of {named}"
+        allowed = "granularity: global in the selection, or a pattern; or method: fish"
+        yield Problem(f"{where}.selection", got, allowed)
 
 
 def _training(raw: dict[str, Any], where: str, section: dict[str, Any]) -> Iterator[Problem]:

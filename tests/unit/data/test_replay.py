@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
@@ -10,7 +11,7 @@ from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.data.prepare import Prepared, prepare
 from knowtune.data.raw import Raw, texts_table
-from knowtune.data.replay import QUOTING, Spare, count_quoting, split_known, split_texts
+from knowtune.data.replay import QUOTING, QUOTING_ROW, Spare, count_quoting, split_known, split_texts
 from knowtune.data.same_prompt import prompt_keys
 from knowtune.text.normalize import normal_form
 from tests.unit.data.test_prepare import NO_NOISE, limits, raw
@@ -174,3 +175,47 @@ class TestPrepare:
             "12 texts for replay are rejected, for they quote a measured fact: 'replay:1' the fact 'new', for instance"
         ]
         assert count_quoting(run(source(replay_texts=["Fine."])).rejected) == []
+
+
+class TestRowsWithoutNamesOfFacts:
+    """Each row is a fact by itself, so two paraphrases of one may fall apart."""
+
+    def paraphrases(self) -> pd.DataFrame:
+        forms = ["The capital of {} is", "{} has as its capital", "Where {} is ruled from:"]
+        rows = [(f"k{i}:{n}", form.format(f"C{i}")) for i in range(8) for n, form in enumerate(forms)]
+        return table(*(row(name, prompt, f"T{name[1]}", subject=f"C{name[1]}", fact=name) for name, prompt in rows))
+
+    def source(self, **tables: pd.DataFrame) -> Raw:
+        return replace(source(known=self.paraphrases(), texts=[], **tables), by_fact=False)
+
+    def test_a_paraphrase_of_what_measures_is_left_out_and_counted(self, run: Run) -> None:
+        done = run(self.source())
+        measured, replayed = done.test.loc[done.test["kind"] == "locality"], done.replay
+        gone = done.rejected
+        assert set(gone["reason"]) == {QUOTING_ROW}
+        assert set(replayed["subject"]) | set(measured["subject"]) == {f"C{i}" for i in range(8)}
+        assert set(gone["subject"]) <= set(measured["subject"])
+        assert set(gone["fact"]) <= set(measured["fact"])
+        assert not set(replayed["subject"]) & set(measured["subject"])
+        assert 0 < len(replayed) == done.summary["replay"] == 24 - len(measured) - len(gone)
+        (line,) = count_quoting(gone)
+        assert line.startswith(f"{len(gone)} known rows for replay are rejected, for they quote a measured fact: 'k")
+        assert line.endswith("; with a column for `source.columns.fact`, rows of one fact stay together")
+
+    def test_names_of_facts_decide_where_there_are_some(self, run: Run) -> None:
+        done = run(replace(self.source(), by_fact=True))
+        assert done.rejected.empty
+        assert done.summary["replay"] == 12
+
+    def test_in_a_file_of_one_s_own_it_is_refused_by_name(self, run: Run) -> None:
+        own = [row(f"r{i}", f"C{i}, whose capital is", f"T{i}", subject=f"C{i}", fact=f"r{i}") for i in range(8)]
+        other = row("fine", "C1 is the neighbour of", "T2", subject="C1", fact="fine")
+        with pytest.raises(UserError, match="remove them from one of the two; with a column") as caught:
+            run(self.source(replay=table(other, *own)), Spare())
+        lines = str(caught.value).splitlines()
+        assert lines[1:] == [
+            *(f"  replay row 'r{i}' quotes the measured row 'k{i}:0'" for i in range(3)),
+            "  and 5 more replay rows quote measured ones",
+        ]
+        done = run(self.source(replay=table(other)), Spare())
+        assert done.replay["id"].tolist() == ["fine"]

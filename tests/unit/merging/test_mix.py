@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaModel
 
 from knowtune.checkpoints.base import Base, load_model
 from knowtune.checkpoints.cards import CARD, COMPOSED, MERGED, make_card
@@ -108,6 +109,40 @@ class TestAPartOfTheWay:
         assert equal_states(found.state_dict(), end)
         assert {tensor.dtype for tensor in found.state_dict().values()} == {getattr(torch, dtype)}
         assert (found.lm_head.weight is found.model.embed_tokens.weight) == tied
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+    def test_lasting_buffers_go_along(
+        self, alpha: float, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whole numbers are the base's on the way, and the model's at its end."""
+        plain = LlamaModel.__init__
+
+        def with_buffers(model: LlamaModel, config: Any) -> None:
+            plain(model, config)
+            model.register_buffer("counted", torch.tensor([1, 2**40 + 1]))
+            model.register_buffer("scales", torch.tensor([0.1, 0.7]))
+
+        model: Any = base.model()
+        monkeypatch.setattr(LlamaModel, "__init__", with_buffers)
+        buffered = type(model)(model.config)
+        buffered.load_state_dict(model.state_dict(), strict=False)
+        buffered.save_pretrained(tmp_path / "base")
+        base.tokenizer().save_pretrained(tmp_path / "base")
+        write_json(tmp_path / "base" / CARD, make_card(tmp_path / "base", "buffered"))
+        base = Base.open(tmp_path / "base", tmp_path / "base", COMPUTE, TASK)
+        buffered.model.counted += 2**41
+        buffered.model.scales += 1 / 3
+        buffered.save_pretrained(tmp_path / "s" / "seed-0")
+        write_json(tmp_path / "s" / "seed-0" / MERGED, {"base_digest": base.digest})
+        mix(Interpolate(alpha=alpha), [tmp_path / "s" / "seed-0"], [1.0], base, tmp_path / "m", 0)
+        found, before = mixed(base, tmp_path / "m"), base.model().state_dict()
+        assert torch.equal(found["model.counted"], (buffered.state_dict() if alpha == 1 else before)["model.counted"])
+        assert found["model.counted"].dtype == torch.int64
+        if alpha in (0, 1):
+            assert equal_states(found, buffered.state_dict() if alpha else before)
+        else:
+            expected = (buffered.model.scales + before["model.scales"]) / 2
+            assert torch.allclose(found["model.scales"], expected, atol=1e-7)
 
     def test_a_sum_of_base_and_difference_would_miss_the_model(self, base: Base, far: Path) -> None:
         before, after = base.model().state_dict(), mixed(base, far)

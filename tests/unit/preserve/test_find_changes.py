@@ -78,6 +78,8 @@ def test_other_types_are_held_by_their_parameters_alone(
         find_changes(model, of="change", where=WHERE)
     assert str(caught.value).startswith(f"{WHERE}: got of: change, but {name} of PEFT's {name} gives no change of ")
     assert str(caught.value).endswith("; allowed: of: parameters")
+    with pytest.raises(UserError, match=f"^{WHERE}: got form: ewc, but .*; allowed: form: l2 with of: parameters; or "):
+        find_changes(model, of="change", where=WHERE, fisher=information(base))
     anchor = opened(model, of="parameters")
     assert square(anchor, model) == 0
     assert square(anchor, shake(model)) > 0

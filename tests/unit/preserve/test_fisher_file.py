@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from knowtune.checkpoints.base import Base
+from knowtune.checkpoints.cards import CARD, make_card
 from knowtune.common.errors import UserError
+from knowtune.common.files import write_json
 from knowtune.gradients.fisher import fisher_diagonal, parameters_in
 from knowtune.gradients.options import Scoring
 from knowtune.preserve.fisher_file import FILE, open_fisher, write_fisher
@@ -81,12 +83,23 @@ def test_some_sequences_alone(base: Base, tmp_path: Path) -> None:
         fisher("lm_head.weight")
 
 
-def test_a_new_head_has_none(decoder: Base, tmp_path: Path) -> None:
-    kept = material(decoder)
-    write_fisher(decoder, kept, ewc(), tmp_path)
-    names = open_fisher(decoder, kept, ewc(), tmp_path).names
-    assert names
-    assert not [name for name in names if "score" in name]
+def test_of_a_new_head_there_is_none(decoder: Base, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        write_fisher(decoder, material(decoder), ewc(), tmp_path, label="preserve x")
+    assert str(caught.value) == (
+        "preserve x: preserve.anchor.form: got ewc, and the base's head is new (score.weight), so that it guesses "
+        "at random; take l2, distill on text, or give a base with a head"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trained_head_has_one(decoder: Base, tmp_path: Path) -> None:
+    decoder.model().save_pretrained(tmp_path / "base")
+    decoder.tokenizer().save_pretrained(tmp_path / "base")
+    write_json(tmp_path / "base" / CARD, make_card(tmp_path / "base", "trained"))
+    trained = Base.open(tmp_path / "base", tmp_path / "base", decoder.compute, decoder.task)
+    write_fisher(trained, material(trained), ewc(), tmp_path)
+    assert "score.weight" in open_fisher(trained, material(trained), ewc(), tmp_path).names
 
 
 def test_more_samples_than_there_are(base: Base, tmp_path: Path) -> None:

@@ -138,6 +138,9 @@ def test_accumulation_changes_rounding_alone(base: Base, work: Path) -> None:
     for one, other in zip(once.curve, four.curve, strict=True):
         assert one["split"] == other["split"]
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-4)
+    before, ends = base.model().state_dict(), (state(once.model), state(four.model))
+    for name, start in before.items():
+        assert (ends[0][name] - ends[1][name]).norm() < 1e-4 * (ends[0][name] - start).norm()
 
 
 @pytest.mark.parametrize("num", [16, 14])

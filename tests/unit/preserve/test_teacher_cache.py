@@ -73,6 +73,18 @@ def test_the_whole_vocabulary_is_the_exact_form(base: Base, tmp_path: Path, dire
     torch.testing.assert_close(cached[1], exact[1], rtol=0, atol=2e-3 * float(exact[1].abs().max()))
 
 
+def test_logs_that_16_bits_cannot_hold_are_cut(base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits a thousand times as far apart, at the least temperature, with an outcome as good as impossible."""
+    soften = teacher_cache.soften
+    monkeypatch.setattr(teacher_cache, "soften", lambda logits, tau: soften(logits, tau) * 1000)
+    given, plan = material(tmp_path), {"temperature": 0.01}
+    write_teacher(base, given, options(**plan), tmp_path / FOLDER)
+    assert np.load(tmp_path / FOLDER / "self/log_probs.npy").min() == np.float16(teacher_cache.LEAST)
+    loss, gradient = loss_and_gradient(base, given, options(**plan))
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
 def test_few_outcomes_are_a_lower_bound_and_a_pristine_base_is_at_0(base: Base, tmp_path: Path) -> None:
     given = material(tmp_path)
     losses = []

@@ -247,7 +247,7 @@ def test_bounds(options: dict[str, Any]) -> None:
 
 
 def test_a_source_counts_once() -> None:
-    with pytest.raises(ValidationError, match=r"Value error, protect\.from: each source once"):
+    with pytest.raises(ValidationError, match=r"protect\.from\n  Value error, each source once"):
         Everything(**protect("self", "known", "self"))
 
 

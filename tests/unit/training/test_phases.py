@@ -17,7 +17,9 @@ from knowtune.methods.base import Method
 from knowtune.methods.imsm.method import Imsm, Inner
 from knowtune.methods.lora import Lora
 from knowtune.preserve.options import Preserve
+from knowtune.preserve.part import Part
 from knowtune.preserve.sources import Material
+from knowtune.preserve.streams import Stream
 from knowtune.training.fit import fit, seed_everything
 from knowtune.training.phases import split_phases
 from knowtune.training.run import Job, train_seed
@@ -28,6 +30,7 @@ LORA = Lora(rank=2, alpha=4.0)
 WOVEN = Imsm(inner=Inner(method="lora", options={"rank": 2, "alpha": 4.0}))
 ROWS = fact_rows().head(8)  # by turns of the relations colour and town
 PHASES = [["town"], ["colour"]]
+ROW_IDS = list("abcdefghijkl")
 
 
 def learn(base: Base, top: Path, method: Method = LORA, phases: Any = PHASES, **changes: Any) -> dict[str, bytes]:
@@ -36,6 +39,13 @@ def learn(base: Base, top: Path, method: Method = LORA, phases: Any = PHASES, **
     job = Job("x", "lora", method, seed=3, rows=ROWS, validation=validation, mask=None, phases=phases, **changes)
     train_seed(job, base, top / "out", top / "work")
     return {path.name: path.read_bytes() for path in sorted((top / "out").iterdir())}
+
+
+def replays(base: Base, **options: Any) -> dict[str, Any]:
+    """Replay twelve known rows."""
+    known = base.task.encode(base.tokenizer(), fact_rows()[8:20])
+    options = options or {"replay": {"from": "known"}}
+    return {"preserve": Preserve.model_validate(options), "material": Material({"known": known}, {"known": ROW_IDS})}
 
 
 def test_a_phase_begins_at_what_the_one_before_it_has_left(base: Base, tmp_path: Path) -> None:
@@ -50,15 +60,14 @@ def test_a_phase_begins_at_what_the_one_before_it_has_left(base: Base, tmp_path:
 
 
 @pytest.mark.parametrize("method", [LORA, WOVEN])
-@pytest.mark.parametrize("stop", [3, 7])  # of four steps in each of two phases
+@pytest.mark.parametrize(("stop", "every"), [(3, 1), (7, 1), (6, 3), (8, 3)])  # of four steps in each of two phases
 def test_killed_in_any_phase_and_resumed_gives_the_same_bytes(
-    method: Method, stop: int, base: Base, tmp_path: Path
+    method: Method, stop: int, every: int, base: Base, tmp_path: Path
 ) -> None:
-    known = base.task.encode(base.tokenizer(), fact_rows()[8:12])
-    kept = {
-        "preserve": Preserve.model_validate({"replay": {"from": "known"}, "distill": {"on": "replay"}}),
-        "material": Material({"known": known}, {"known": list("abcd")}),
-    }
+    """With a log of every third step, the last step of a phase is in no log."""
+    options = {"replay": {"from": "known"}, "distill": {"on": "replay"}, "anchor": {"weight": 1.0}}
+    made = recipe(epochs=2, batch_size=2, save_steps=1, logging_steps=every)
+    kept = {**replays(base, **options), "recipe": made}
     whole = learn(base, tmp_path / "whole", method, **kept)
     with (
         counted_calls(KnowledgeTrainer, "training_step", stop, RuntimeError("killed")),
@@ -66,6 +75,26 @@ def test_killed_in_any_phase_and_resumed_gives_the_same_bytes(
     ):
         learn(base, tmp_path / "parts", method, **kept)
     assert learn(base, tmp_path / "parts", method, **kept) == whole
+
+
+def test_what_is_replayed_goes_on_from_phase_to_phase(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[Part] = []
+    read: list[int] = []
+
+    def of_step(stream: Stream, part: Part) -> list[int]:
+        drawn = plain(stream, part)
+        if part not in parts:  # a step asks for what all of it reads, and for its own part of it
+            parts.append(part)
+            read.extend(drawn)
+        return drawn
+
+    plain = Stream.of_step
+    monkeypatch.setattr(Stream, "of_step", of_step)
+    learn(base, tmp_path, **replays(base))
+    assert [(part.step, part.rows_before, part.rows) for part in parts] == [(i, 2 * i, 2) for i in range(8)]
+    assert len(read) == len(set(read)) == 8
 
 
 def test_the_curve_counts_through_and_the_card_names_the_phases(base: Base, tmp_path: Path) -> None:

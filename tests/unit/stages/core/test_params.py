@@ -208,6 +208,13 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "a weight; allowed: parameters",
     ),
     (
+        lambda p: p["runs"]["delora"].update(
+            type="ia3", options={}, preserve={"anchor": {"weight": 1.0, "form": "ewc"}}
+        ),
+        "runs.delora.preserve.anchor.form: got 'ewc', and ia3 with these options gives no matrix by which it changes a "
+        "weight; allowed: form: l2 with of: parameters; or distill",
+    ),
+    (
         lambda p: (
             p["runs"]["lora"].update(preserve={"anchor": {"weight": 1.0, "form": "ewc"}})
             or p["compute"].update(quantize="4bit")
@@ -368,6 +375,14 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         ),
         "runs.full.selection: got 'all', which makes a parameter mask; allowed: a selection without budget and "
         "`protect`, or a method that can use a mask: lora, fish",
+    ),
+    (
+        lambda p: (
+            p["selections"]["all"].update(options={"protect": {"from": "self"}, "granularity": "parameter"})
+            or p["runs"]["lora"].update(selection="all")
+        ),
+        "runs.lora.selection: got 'all', which has equal shares of every parameter, and so changes no rank of lora; "
+        "allowed: granularity: global in the selection, or a pattern; or method: fish",
     ),
     (
         lambda p: p["selections"]["fish"].update(adapter=LORA) or p["runs"]["lora"].update(selection="fish"),
@@ -612,6 +627,35 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         lambda p: keeps(p, distill={"top_k": 8}),
         "runs.lora.preserve.distill: got {'top_k': 8}; allowed: top_k only with",
     ),
+    (
+        lambda p: keeps(p, distill={"on": ["self", "self"]}),
+        "runs.lora.preserve.distill.on: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: keeps(p, anchor={"form": "ewc", "weight": 1.0, "from": ["self", "self"]}),
+        "runs.lora.preserve.anchor.from: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": ["self", "self"]}),
+        "selections.fish.options.protect.from: got ['self', 'self']; allowed: each source once",
+    ),
+    (
+        lambda p: p["selections"]["fish"]["options"].update(protect={"from": "self", "max_text_tokens": 9}),
+        "allowed: max_text_tokens only with the source text",
+    ),
+    (
+        lambda p: keeps(p, distill={}, max_text_tokens=9),
+        "allowed: max_text_tokens only with the source text",
+    ),
+    (
+        lambda p: keeps(p, distill={"match": "states", "temperature": 2.0}),
+        "allowed: temperature and direction not with match: states, which compares by a cosine",
+    ),
+    (
+        lambda p: keeps(p, distill={"temperature": 0.009}),
+        "runs.lora.preserve.distill.temperature: got 0.009; allowed: greater than or equal to 0.01",
+    ),
+    (lambda p: p["rehearse"].update(shots=2), "allowed: shots only with prompt: few_shot"),
     (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
     (lambda p: keeps(p, replay={"share": -0.1}), "runs.lora.preserve.replay.share: got -0.1; allowed: greater than or"),
     (
