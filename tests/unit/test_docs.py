@@ -63,6 +63,13 @@ def test_the_readme_shows_that_table() -> None:
     assert found[0] == leaderboard.board(), "python -m tests.leaderboard writes it anew"
 
 
+def test_the_guide_begins_with_numbers_of_that_table() -> None:
+    opening = (ROOT / "docs/guide/preserve.md").read_text(encoding="utf-8").partition("![")[0]
+    numbers = re.findall(r"(\d+\.\d) ± (\d+\.\d) %", " ".join(opening.split()))
+    board = leaderboard.TABLE.read_text(encoding="utf-8")
+    assert numbers and all(f" {mean} % ± {half} " in board for mean, half in numbers)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_table_of_the_readme_names_every_member(family: str) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
