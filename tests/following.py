@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("knowtune", "stages", "cli", "flows", "tests", "docs", "data/raw", "presets")
-FILES = ("pyproject.toml", "params.yaml", "dvc.yaml", "constraints.txt", "LICENSE", "Makefile")
+FILES = ("pyproject.toml", "params.yaml", "dvc.yaml", "dvc.lock", "constraints.txt", "LICENSE", "Makefile")
 BLOCK = re.compile(r"((?:^(?!```)[^\n]+\n)+)\n^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEW = re.compile(r"`([\w./]+)`\n")
 LINE = re.compile(r"[Tt]he\sline\sin\s(?:`(\w+)`\sof\s)?`([\w./]+)`")
