@@ -11,7 +11,7 @@ export DO_NOT_TRACK = 1
 export DVC_NO_ANALYTICS = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help run flow sweep serve deploy gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
+.PHONY: help run sweep serve deploy gate promote audit plan validate show ask compare lineage new extra test unit check check-latest peft-conformance clean
 
 help:                     ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,10 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[pipeline,dev]'
 	@touch $@
 
-run: $(READY)             ## run what has changed, then show the leaderboard (PARAMS=file or PRESET=name for another params file; WAIT=1)
-	@$(CLI) run $(ON) $(if $(WAIT),--wait)
-
-flow: $(READY)            ## the same as `run` with Prefect: independent stages run side by side (WORKERS=2, STAGES="report", WAIT=1)
+run: $(READY)             ## run what has changed, then show the leaderboard (PARAMS=file or PRESET=name for another params file; STAGES="report", WORKERS=1, WAIT=1)
 	@$(BIN)/python -m flows $(ON) $(if $(WAIT),--wait) $(if $(WORKERS),--workers $(WORKERS)) $(STAGES)
 
 sweep: $(READY)           ## GRID=rank.yaml: run the pipeline at many values, in workspaces side by side (DRY=1, WORKERS=2)

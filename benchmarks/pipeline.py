@@ -55,9 +55,9 @@ def measure(place: Path, *, cold: bool, write: bool) -> None:
     files = [path.lstat() for path in folder.rglob("*") if path.is_file()]
     size = sum(file.st_size / file.st_nlink for file in files)  # outs and cache are links to the same bytes
     print(f"on disk, all outs, cache, tracked artifacts and work folder: {size / 1e6:.0f} MB (at most 3000)")
-    for name, again in (("dvc repro", ["dvc", "repro"]), ("make run", ["cli", "run"]), ("make flow", ["flows"])):
+    for name, again in (("dvc repro", ["dvc", "repro"]), ("cli run", ["cli", "run"]), ("make run", ["flows"])):
         took = statistics.median(timed(again, folder, quiet=True) for _ in range(5))
-        print(f"no-op {name}: median {took:.2f} s of five" + ("" if name == "make flow" else " (at most 2)"))
+        print(f"no-op {name}: median {took:.2f} s of five" + " (at most 2)")
     if write:
         write_costs(stages)
 
@@ -66,9 +66,9 @@ def compare_tools(place: Path) -> None:
     """Run the default without tracking, with it, and by Prefect, each from nothing in a clone of its own."""
     seconds = {}
     for name, command, tracking in (
-        ("make run, tracking none", ["cli", "run"], False),
-        ("make flow --workers 1, tracking mlflow", ["flows", "--workers", "1"], True),
-        ("make flow --workers 2, tracking mlflow", ["flows", "--workers", "2"], True),
+        ("cli run, tracking none", ["cli", "run"], False),
+        ("make run WORKERS=1, tracking mlflow", ["flows", "--workers", "1"], True),
+        ("make run WORKERS=2, tracking mlflow", ["flows", "--workers", "2"], True),
     ):
         folder = clone(place / name.replace(" ", "-"), tracking=tracking)
         seconds[name] = timed(command, folder, quiet=True)
