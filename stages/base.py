@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import EmbeddedBase, Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.base --source data/raw --out data/base"
 
@@ -30,6 +33,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.common.files import write_json
     from stages.core.compute import compute_of
     from stages.core.models import task_of
+    from stages.core.schema import EmbeddedBase
 
     compute = compute_of(params)
     if isinstance(params.base, EmbeddedBase):

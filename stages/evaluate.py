@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
 from stages.runner import command
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from knowtune.checkpoints.base import Base
     from knowtune.evaluation.evaluate import Measure
-    from stages.core.schema import RetentionParams
+    from stages.core.schema import Params, RetentionParams
 
 EXAMPLE = "python -m stages.evaluate --name lora --merged data/merged/lora --base data/base --test data/prepared/test.jsonl \\\n    --retention data/prepared/retention.jsonl --baseline data/baseline --out data/evaluated/runs/lora"  # noqa: E501
 

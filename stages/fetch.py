@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import HubModel, Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 NETWORK = True  # the only stage that may reach out
 EXAMPLE = "python -m stages.fetch --name smol --out data/hub/smol"
@@ -27,6 +30,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.checkpoints.hub import fetch_model
     from knowtune.common.errors import unknown
     from knowtune.data.hub import fetch_dataset
+    from stages.core.schema import HubModel
 
     if args.name not in params.hub:
         raise unknown("hub entry", args.name, params.hub)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.filter --name clean --train data/prepared/train.jsonl --answers data/answers \\\n    --out data/filtered/clean"  # noqa: E501
 

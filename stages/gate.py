@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import Params, Promote
 from stages.runner import command
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from knowtune.evaluation.gate import Bound, Candidate, Rival, Rules
     from knowtune.evaluation.paired import Results
     from knowtune.tasks.base import Task
+    from stages.core.schema import Params, Promote
 
 EXAMPLE = "python -m stages.gate --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --adapters data/adapters --merged data/merged --evaluated data/evaluated --champion champion \\\n    --out data/gate/verdict.json"  # noqa: E501
 

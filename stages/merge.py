@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.merge --name lora --adapters data/adapters/lora --base data/base \\\n    --test data/prepared/test.jsonl --out data/merged/lora"  # noqa: E501
 

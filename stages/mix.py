@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import MixtureParams, Params
 from stages.runner import command
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from knowtune.merging.choose import Heldout
     from knowtune.merging.mixtures.base import Mixture
+    from stages.core.schema import MixtureParams, Params
 
 EXAMPLE = "python -m stages.mix --name soup --merged data/merged --validation data/prepared/validation.jsonl \\\n    --replay data/prepared/replay.jsonl --base data/base --out data/mixed/soup"  # noqa: E501
 

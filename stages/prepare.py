@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import EmbeddedSource, Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.prepare --data data/raw --text data/raw/text.jsonl --replay-text data/raw/text.jsonl \\\n    --base data/base --out data/prepared"  # noqa: E501
 
@@ -37,6 +40,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.data.replay import Spare, count_quoting
     from knowtune.data.sources import read_embedded, read_files
     from stages.core.models import open_base
+    from stages.core.schema import EmbeddedSource
 
     source, base = params.source, open_base(params, args.base)
     if isinstance(source, EmbeddedSource):

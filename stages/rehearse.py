@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.rehearse --replay data/prepared/replay.jsonl --test data/prepared/test.jsonl \\\n    --base data/base --out data/rehearsed"  # noqa: E501
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.schema import Params, RunParams
 from stages.runner import command
 
 if TYPE_CHECKING:
     from knowtune.evaluation.report.contents import Baseline, Model, Prepared
     from knowtune.lineage.graph import Graph
+    from stages.core.schema import Params, RunParams
 
 EXAMPLE = "python -m stages.report --prepared data/prepared --baseline data/baseline --filtered data/filtered \\\n    --selected data/selected --adapters data/adapters --evaluated data/evaluated \\\n    --verdict data/gate/verdict.json --out data/report"  # noqa: E501
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import FactSet, HarnessSet, LabelSet, Params, TextSet
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.retention --name capitals --path sets/capitals.jsonl --train data/prepared/train.jsonl \\\n    --replay data/prepared/replay.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/baseline/retention/capitals"  # noqa: E501
 
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from stages.core.compute import compute_of
     from stages.core.models import open_base
     from stages.core.retention import reading_of, set_of, task_of
+    from stages.core.schema import FactSet, HarnessSet, LabelSet, TextSet
     from stages.core.work import work_folder
 
     base, section = open_base(params, args.base), params.evaluate.retention[args.name]

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.schema import Params, SelectionParams
 from stages.runner import command
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from knowtune.preserve.sources import Material
     from knowtune.selectors.base import Selector
     from knowtune.selectors.run import Search, Warmup
+    from stages.core.schema import Params, SelectionParams
 
 EXAMPLE = "python -m stages.select --name ird --kept data/filtered/clean/kept.jsonl \\\n    --validation data/prepared/validation.jsonl --texts data/prepared/replay_texts.jsonl \\\n    --rehearsed data/rehearsed --base data/base --out data/selected/ird"  # noqa: E501
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.schema import Params
 from stages.runner import command
+
+if TYPE_CHECKING:
+    from stages.core.schema import Params
 
 EXAMPLE = "python -m stages.train --name lora --selected data/selected/clean --preserved data/preserved/lora \\\n    --validation data/prepared/validation.jsonl --base data/base --out data/adapters/lora"  # noqa: E501
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PUSHED = 0.01  # a distance that grew by more than this was pushed away; what is less may be rounding
 
@@ -21,6 +24,8 @@ def distance_changes(examples: pd.DataFrame) -> pd.Series[float]:
     Returns:
         One number per example that has both, in [-2, 2], on the index of `examples`.
     """
+    import pandas as pd
+
     if "distance" not in examples or "base_distance" not in examples:
         return pd.Series(dtype=float)
     return (examples["distance"].astype(float) - examples["base_distance"].astype(float)).dropna()

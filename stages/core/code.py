@@ -7,11 +7,11 @@ the work folder take the same digests. See docs/decisions/0038.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from stages.core.champion import ensure_champion
 from stages.core.members import FAMILIES, OPTIONAL, REGISTRIES, Section
 from stages.core.pipeline import CHECK, Stage, read_stages
 from stages.core.schema import Params
-from stages.core.syntax import digest_source
+from stages.core.syntax import KnownDigests
 
 TOP = Path(__file__).resolve().parents[2]
 PROGRAM = re.compile(r"python -m (stages\.\w+)")
@@ -106,7 +106,8 @@ class Sources:
             self.graph = grimp.build_graph("knowtune", "stages", exclude_type_checking_imports=True, cache_dir=None)
         except SourceSyntaxError as error:
             raise UserError(str(error)) from None
-        self._known: dict[Path, str] = {}
+        self._read: dict[Path, str] = {}
+        self.known = KnownDigests(TOP / ".work/digests.json")
 
     def digests(self, modules: Iterable[str]) -> dict[str, str]:
         """Digest modules, and the files that they read from their own folder, by path."""
@@ -116,11 +117,11 @@ class Sources:
 
     def _digest(self, path: Path) -> str:
         """Digest a module by what it does, any other file by its bytes."""
-        if path not in self._known:
+        if path not in self._read:
             content = path.read_bytes()
             is_code = path.suffix == ".py"
-            self._known[path] = digest_source(content) if is_code else hashlib.sha256(content).hexdigest()[:16]
-        return self._known[path]
+            self._read[path] = self.known.digest(content) if is_code else sha256(content).hexdigest()[:16]
+        return self._read[path]
 
 
 def refresh_code(folder: Path, params: Params) -> None:
@@ -157,6 +158,7 @@ def write_code(folder: Path, out: Path, params: Params) -> None:
     for path, digests in wanted.items():
         if not _says(path, digests):
             write_json(path, digests)
+    sources.known.keep()
 
 
 def _says(path: Path, digests: Mapping[str, str]) -> bool:

@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 import ast
-import hashlib
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
+
+from knowtune.common.files import parse_json, write_json
+
+MANY = 10_000  # digests; 1 MB
+
+
+class KnownDigests:
+    """Digests that earlier processes have taken, by the bytes of the code: to parse all of the project takes a second.
+
+    They lie in the work folder. A file that is damaged, or that another version of this module has written, counts as
+    none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what is known at a path."""
+        self.path, self._by = path, sha256(Path(__file__).read_bytes()).hexdigest()
+        self._known: dict[str, str] = {}
+        self._asked: dict[str, str] = {}
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            content = parse_json(path)
+            if content["by"] == self._by:
+                self._known = dict(content["digests"])
+
+    def digest(self, source: bytes) -> str:
+        """Digest what Python code does; see `digest_source`."""
+        key = sha256(source).hexdigest()
+        self._asked[key] = self._known.get(key) or digest_source(source)
+        return self._asked[key]
+
+    def keep(self) -> None:
+        """Write what is new, where one may write; after thousands of edits only what is asked for."""
+        if self._asked.keys() <= self._known.keys():
+            return
+        known = self._asked if len(self._known) > MANY else {**self._known, **self._asked}
+        with suppress(OSError):
+            write_json(self.path, {"by": self._by, "digests": known})
 
 
 @cache  # within a process, for edit after edit
@@ -14,7 +52,7 @@ def digest_source(source: bytes) -> str:
 
     Versions of Python agree on it, for it takes from the syntax tree only what is there.
     """
-    return hashlib.sha256(repr(_outline(ast.parse(source))).encode()).hexdigest()[:16]
+    return sha256(repr(_outline(ast.parse(source))).encode()).hexdigest()[:16]
 
 
 def _outline(value: Any) -> Any:

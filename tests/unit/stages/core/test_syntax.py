@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from stages.core.syntax import digest_source
+from stages.core.syntax import KnownDigests, digest_source
 
 CODE = b'''"""What it is for."""
 
@@ -77,3 +80,47 @@ def test_what_readers_alone_see_changes_nothing(before: bytes, after: bytes) -> 
 def test_what_the_code_does_changes_it(before: bytes, after: bytes) -> None:
     assert before in CODE
     assert digest_source(CODE.replace(before, after)) != digest_source(CODE)
+
+
+def test_a_known_digest_is_read_and_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, right = tmp_path / "work/digests.json", digest_source(CODE)
+    first = KnownDigests(path)
+    assert first.digest(CODE) == right
+    first.keep()
+    KnownDigests(path).keep()  # one that has been asked nothing drops nothing
+    monkeypatch.setattr("stages.core.syntax.digest_source", lambda _: "taken again")
+    later = KnownDigests(path)
+    assert (later.digest(CODE), later.digest(CODE + b"x = 1")) == (right, "taken again")
+    later.keep()
+    assert len(json.loads(path.read_text())["digests"]) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"by": 1}', b'{"by": "THIS", "digests": [1]}', b"\xff", None])
+def test_damaged_digests_or_those_of_another_version_count_as_none(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "digests.json"
+    known = KnownDigests(path)
+    known.digest(CODE)
+    known.keep()
+    content = json.loads(path.read_text())
+    another = {"by": "another", "digests": dict.fromkeys(content["digests"], "0")}
+    path.write_bytes(
+        json.dumps(another).encode() if damage is None else damage.replace(b"THIS", content["by"].encode())
+    )
+    assert KnownDigests(path).digest(CODE) == digest_source(CODE)
+
+
+def test_digests_that_cannot_be_kept_are_taken_each_time(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file where the folder should be")
+    known = KnownDigests(tmp_path / "work/digests.json")
+    assert known.digest(CODE) == digest_source(CODE)
+    known.keep()
+
+
+def test_what_was_known_before_thousands_of_edits_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.core.syntax.MANY", 1)
+    path = tmp_path / "digests.json"
+    for number in range(4):
+        known = KnownDigests(path)
+        known.digest(f"x = {number}".encode())
+        known.keep()
+    assert len(json.loads(path.read_text())["digests"]) == 2
