@@ -72,7 +72,7 @@ ARMS = [
 ]
 LADDER: dict[str, tuple[float, ...]] = {  # kind of adapter -> all learning rates that one may be trained at
     LOW_RANK: (6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
-    VIRTUAL: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+    VIRTUAL: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 9e-1),  # a recipe takes rates below 1
 }
 RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter -> those that all arms of it begin with
     "embedded": {LOW_RANK: (2e-3, 4e-3, 8e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
