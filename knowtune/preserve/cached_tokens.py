@@ -51,13 +51,12 @@ class CachedTokens(Tokens):
 
     def divergences(self, outputs: Any, base: Any, inputs: Inputs) -> torch.Tensor:
         """Sum over the tokens of each sequence."""
-        logits = self.taken(outputs, self.needed(inputs)).flatten(0, 1)
-        read = self.read(inputs)
-        rows = read.flatten().nonzero().squeeze(1)
+        logits = self.taken(outputs, inputs).flatten(0, 1)
+        rows = self.read(inputs).flatten().nonzero().squeeze(1)
         ids, log_p, log_rest = base
         each = top_divergences(logits, rows, ids, log_p, log_rest, self.distill.temperature, self.distill.direction)
         placed = torch.zeros(len(logits), dtype=each.dtype, device=each.device).index_put((rows,), each)
-        return placed.view(read.shape).sum(1)
+        return placed.view(inputs["input_ids"].shape).sum(1)
 
 
 def open_cache(base: Base, material: Material, distill: Distill, source: str, where: str) -> CachedTokens:

@@ -39,16 +39,12 @@ class Comparison(ABC):
         """Count the terms of the mean that a sequence makes."""
         return 1
 
-    def needed(self, inputs: Inputs) -> Inputs:
-        """Take of a batch what must be read to compare it."""
-        return inputs
-
     def of_base(self, plain: Any, inputs: Inputs, drawn: list[int]) -> Any:
         """Return what the base gives for a batch.
 
         Args:
             plain: the model that is trained, without a launcher's wrapper.
-            inputs: what of the batch is needed.
+            inputs: of the forward pass.
             drawn: the numbers of the sequences.
         """
         return self.taken(self.teacher(plain, inputs, **self.options), inputs)
@@ -74,9 +70,9 @@ class Comparison(ABC):
         """Return the divergence of each sequence, summed over what of it is compared  # (batch,).
 
         Args:
-            outputs: of the tuned model's forward pass over what is needed.
+            outputs: of the tuned model's forward pass.
             base: what `of_base` gave.
-            inputs: the batch.
+            inputs: of the forward pass.
         """
 
 
@@ -87,26 +83,21 @@ class Tokens(Comparison):
         """Count the tokens after the first."""
         return len(sequence.input_ids) - 1
 
-    def needed(self, inputs: Inputs) -> Inputs:
-        """Leave out the last token of the longest sequences: nothing is compared after it."""
-        return {name: tensor[:, :-1] for name, tensor in inputs.items()}
-
     def taken(self, outputs: Any, inputs: Inputs) -> torch.Tensor:
-        """Take the logits; prompt-learning methods may put virtual tokens first  # (batch, seq - 1, vocabulary)."""
+        """Take the logits; prompt-learning methods may put virtual tokens first  # (batch, seq, vocabulary)."""
         logits: torch.Tensor = outputs.logits
         length = inputs["input_ids"].shape[1]
         return logits if logits.shape[1] == length else logits[:, -length:]
 
     def divergences(self, outputs: Any, base: Any, inputs: Inputs) -> torch.Tensor:
         """Sum over the tokens of each sequence."""
-        logits = self.taken(outputs, self.needed(inputs)).flatten(0, 1)
+        logits = self.taken(outputs, inputs).flatten(0, 1)
         each = divergences(logits, base.flatten(0, 1), self.distill.temperature, self.distill.direction)
-        read = self.read(inputs)
-        return (each.view(read.shape) * read).sum(1)
+        return (each.view(inputs["input_ids"].shape) * self.read(inputs)).sum(1)
 
     def read(self, inputs: Inputs) -> torch.Tensor:
-        """Return 1 before a token that is read, 0 elsewhere  # (batch, seq - 1)."""
-        return inputs["attention_mask"][:, 1:]
+        """Return 1 before a token that is read, 0 elsewhere  # (batch, seq)."""
+        return torch.nn.functional.pad(inputs["attention_mask"][:, 1:], (0, 1))
 
 
 class Labels(Comparison):

@@ -45,11 +45,11 @@ class _Divergence(torch.autograd.Function):
             ratio = z_base.sub(z).add_(log_sum - log_sum_base)  # log p - log q
             if direction == "forward":
                 divergences.append(ratio.mul_(p).sum(-1))  # KL(p || q);  its gradient: q - p
-                place.copy_(_over(q.sub_(p), tau))
+                place.copy_(q.sub_(p).div_(tau))
             else:
                 divergence = -(q * ratio).sum(-1, keepdim=True)  # KL(q || p);  its gradient: q (log q - log p - KL)
                 divergences.append(divergence.squeeze(-1))
-                place.copy_(_over(ratio.add_(divergence).mul_(q).neg_(), tau))
+                place.copy_(ratio.add_(divergence).mul_(q).div_(-tau))
         ctx.save_for_backward(base)
         return torch.cat(divergences)
 
@@ -88,7 +88,7 @@ class _TopDivergence(torch.autograd.Function):
                 slope = q_top * (ratio - divergence)
             divergences.append(divergence.squeeze(-1))
             q.mul_(slope[:, -1:] / q_top[:, -1:])  # the rest's slope, shared out among its tokens
-            gradient[row] = _over(q.scatter_(1, top, slope[:, : top.shape[1]]), tau).to(gradient.dtype)
+            gradient[row] = q.scatter_(1, top, slope[:, : top.shape[1]]).div_(tau).to(gradient.dtype)
         ctx.save_for_backward(gradient, rows)
         return torch.cat(divergences)
 
@@ -105,11 +105,6 @@ def _softmax(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     shares = z.softmax(-1)
     largest, where = z.max(-1, keepdim=True)
     return shares, largest - shares.gather(-1, where).log()
-
-
-def _over(gradient: torch.Tensor, tau: float) -> torch.Tensor:
-    """Divide in place; not even a pass over it where nothing changes."""
-    return gradient if tau == 1 else gradient.div_(tau)
 
 
 def soften(logits: torch.Tensor, tau: float) -> torch.Tensor:

@@ -92,7 +92,7 @@ class Reading:
         if not getattr(model, "takes_prompt_mask", False):
             return {}
         targets = self.base.task.objective.targets([self.stream.sequences[i] for i in drawn])
-        return prompt_option(model, targets[:, : real.shape[1]].to(real.device), real)
+        return prompt_option(model, targets.to(real.device), real)
 
     def terms(self, model: Any, part: Part, num_tokens: int) -> Iterator[torch.Tensor]:
         """Yield the weighted terms of a micro-batch in the loss of its step, one for each pass.
@@ -110,19 +110,15 @@ class Reading:
         self._note(model, part, whole)
         for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
             inputs, terms = self._inputs(model, drawn), []
-            compared = inputs if comparison is None else comparison.needed(inputs)
-            of_base = None if comparison is None else comparison.of_base(model, compared, drawn)
-            given = compared if replay is None else inputs
-            prompt = self._prompt(model, drawn, given["attention_mask"])
+            prompt = self._prompt(model, drawn, inputs["attention_mask"])
+            of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
             with self._mode(model, [self.seed, part.step, part.number, number]):
-                outputs = model(**given, **prompt, **({} if comparison is None else comparison.options))
+                outputs = model(**inputs, **prompt, **({} if comparison is None else comparison.options))
             if replay is not None:
                 losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
                 total = sum(stream.sequences[i].num_learned for i in whole)
                 terms.append(replay.weight * self._mean("replay", losses, total, drawn, part))
             if comparison is not None:
-                if given is not compared:
-                    outputs.logits = outputs.logits[:, :-1]  # the last token was read to be learned
                 each = comparison.divergences(outputs, of_base, inputs)
                 total = sum(comparison.num_compared(stream.sequences[i]) for i in whole)
                 weight = comparison.distill.weight * comparison.scale

@@ -13,7 +13,6 @@ from knowtune.common.errors import UserError
 from knowtune.common.files import write_json
 from knowtune.methods.full import Full
 from knowtune.methods.lora import Lora
-from knowtune.methods.peft import Peft
 from knowtune.models.heads import pooled_states
 from knowtune.preserve.comparisons import Labels, Scores, States, Tokens, open_comparison
 from knowtune.preserve.options import Distill, Preserve
@@ -195,37 +194,3 @@ def test_every_token_after_the_first_counts(base: Base) -> None:
     assert [tokens.num_compared(row) for row in rows] == [len(row.input_ids) - 1 for row in rows]
     inputs = base.task.inputs(rows)
     assert tokens.read(inputs).sum(1).tolist() == [len(row.input_ids) - 1 for row in rows]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("learned", [False, True], ids=["compared", "learned too"])
-@pytest.mark.parametrize(
-    "method", [Full(), Peft(type="prompt_tuning", num_virtual_tokens=2)], ids=["full", "virtual tokens"]
-)
-def test_tokens_are_compared_by_definition_and_the_last_is_not_read(base: Base, method: Any, learned: bool) -> None:
-    rows = base.task.encode(base.tokenizer(), fact_rows().head(5))
-    assert len({len(row.input_ids) for row in rows}) > 1
-    given = Material({"known": rows}, {"known": [str(i) for i in range(5)]})
-    replay = {"replay": {"from": "known", "share": 1.0, "weight": 0.5 if learned else 0.0}}
-    options = Preserve.model_validate({**replay, "distill": {"on": "replay", "weight": 2.0}})
-    preservation = open_preservation(options, given, base, 0, "train x")
-    assert preservation is not None
-    model: Any = base.model()
-    preservation.see_base(model)
-    attached: Any = method.attach(model)
-    preservation.see_attached(attached)
-    shake(attached)
-    expected, pristine = torch.zeros(()), base.model()
-    for row in rows:
-        ids = torch.tensor([row.input_ids])
-        with torch.no_grad():
-            now, then = (one(input_ids=ids).logits[0, -ids.shape[1] : -1] for one in (attached.eval(), pristine))
-        expected += torch.nn.functional.kl_div(now.log_softmax(-1), then.softmax(-1), reduction="sum")
-    read: list[int] = []
-    attached.register_forward_pre_hook(lambda _, __, k: read.append(k["input_ids"].shape[1]), with_kwargs=True)
-    loss = term_of(preservation, attached, Part(0, 0, 5))
-    means = preservation.take_means()
-    torch.testing.assert_close(means["distill"], expected / sum(len(row.input_ids) - 1 for row in rows))
-    torch.testing.assert_close(loss.detach(), 2 * means["distill"] + 0.5 * means.get("replay", torch.zeros(())))
-    assert set(read[-1:]) == {max(len(row.input_ids) for row in rows) - (not learned)}
-    loss.backward()
-    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in attached.parameters())

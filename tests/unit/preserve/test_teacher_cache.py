@@ -94,8 +94,7 @@ def test_few_outcomes_are_a_lower_bound_and_a_pristine_base_is_at_0(base: Base, 
         cache = open_cache(base, given, options(top_k=k).distill, "self", "x")  # type: ignore[arg-type]
         inputs = base.task.inputs(given.sequences["self"][:5])
         with torch.no_grad():
-            outputs = base.model()(**cache.needed(inputs))
-            nothing = cache.divergences(outputs, cache.of_base(None, inputs, list(range(5))), inputs)
+            nothing = cache.divergences(base.model()(**inputs), cache.of_base(None, inputs, list(range(5))), inputs)
         assert float(nothing.abs().max()) < 1e-3
     assert losses == sorted(losses)
     assert losses[0] < 0.9 * losses[-1]
@@ -110,8 +109,8 @@ def test_padding_and_company_do_not_matter(base: Base, written: Material) -> Non
             alone, together = [], []
             for batch in ([0], [1], [2], [3], [3, 1, 0, 2]):
                 inputs = base.task.inputs([rows[i] for i in batch])
-                needed = comparison.needed(inputs)
-                found = comparison.divergences(model(**needed), comparison.of_base(model, needed, batch), inputs)
+                of_base = comparison.of_base(model, inputs, batch)
+                found = comparison.divergences(model(**inputs), of_base, inputs)
                 (together if len(batch) > 1 else alone).append(found)
         torch.testing.assert_close(torch.cat(alone)[[3, 1, 0, 2]], torch.cat(together), rtol=1e-4, atol=1e-5)
 
