@@ -14,12 +14,14 @@ from knowtune.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from knowtune.models.compute import Compute
+    from knowtune.training.dataset import Rows
 
 PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps"}  # under their names, as they are
+VALIDATED = 1024  # tokens that a batch of the validation may have in any case: fewer make it slow
 
 
 def training_arguments(
-    recipe: Recipe, compute: Compute, checkpoints: Path, *, seed: int, validates: bool, resumes: bool
+    recipe: Recipe, compute: Compute, checkpoints: Path, *, seed: int, validation: Rows | None, resumes: bool
 ) -> TrainingArguments:
     """Make the Trainer's arguments.
 
@@ -28,7 +30,7 @@ def training_arguments(
         compute: device and dtype.
         checkpoints: the folder of checkpoints.
         seed: order of the rows, dropout.
-        validates: whether there are rows for a validation loss, once an epoch.
+        validation: rows for a validation loss, once an epoch.
         resumes: whether checkpoints serve to go on from; the best one is kept for its epoch in any case.
     """
     device, best = compute.resolved_device(), recipe.load_best_model_at_end
@@ -37,10 +39,9 @@ def training_arguments(
         output_dir=str(checkpoints),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
         logging_nan_inf_filter=False,
         logging_strategy="epoch" if best else "steps",
-        eval_strategy="epoch" if validates else "no",
+        eval_strategy="no" if validation is None else "epoch",
         save_strategy="epoch" if best else "steps" if resumes else "no",
         # The Trainer forgets a half-averaged loss on resume, so a checkpoint falls where a loss has just been logged.
         save_steps=math.ceil(recipe.save_steps / recipe.logging_steps) * recipe.logging_steps,
@@ -59,6 +60,14 @@ def training_arguments(
         bf16=device == "cuda" and compute.resolved_dtype() is torch.bfloat16,
         dataloader_pin_memory=device == "cuda",
     )
+    if validation is not None:
+        arguments.per_device_eval_batch_size = _validation_batch(recipe, validation, arguments.world_size)
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one device a process; several are a launcher's business
     return arguments
+
+
+def _validation_batch(recipe: Recipe, validation: Rows, num_processes: int) -> int:
+    """Give the validation rows of a batch: those of training, or more short ones; no more than a process has of all."""
+    longest = max(len(row.input_ids) for row in validation.rows)
+    return min(max(recipe.batch_size, VALIDATED // longest), math.ceil(len(validation) / num_processes))

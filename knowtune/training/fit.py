@@ -150,7 +150,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
             training.compute,
             training.checkpoints,
             seed=training.seed,
-            validates=training.validation is not None,
+            validation=training.validation,
             resumes=training.resumes,
         ),
         eval_dataset=training.validation,

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
-from knowtune.training.arguments import training_arguments
+from knowtune.text.encoded import Encoded
+from knowtune.training.arguments import _validation_batch, training_arguments
+from knowtune.training.dataset import Rows
 from tests.unit.helpers import COMPUTE, RECIPE, recipe
 
 
+def rows_of(*lengths: int) -> Rows:
+    return Rows([Encoded.running([3] * length) for length in lengths], [str(i) for i in range(len(lengths))])
+
+
 def made(folder: Path, *, validates: bool = True, resumes: bool = True, **changes: Any) -> Any:
-    return training_arguments(recipe(**changes), COMPUTE, folder, seed=5, validates=validates, resumes=resumes)
+    rows = rows_of(*[300] * 20) if validates else None
+    return training_arguments(recipe(**changes), COMPUTE, folder, seed=5, validation=rows, resumes=resumes)
 
 
 def test_a_recipe_is_handed_through(tmp_path: Path) -> None:
@@ -43,3 +50,17 @@ def test_when_it_saves_logs_and_validates(
     arguments = made(tmp_path, validates=validates, resumes=resumes, load_best_model_at_end=best)
     strategies = (arguments.save_strategy, arguments.logging_strategy, arguments.eval_strategy)
     assert tuple(strategy.value for strategy in strategies) == expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "processes", "expected"),
+    [
+        ([20] * 99 + [32], 1, 32),  # as many as the tokens allow that a batch may have in any case
+        ([600] * 100, 1, 6),  # long ones as in training
+        ([20] * 10, 1, 10),
+        ([20] * 21, 2, 11),  # else one process would validate all, and the other none
+        ([20], 4, 1),
+    ],
+)
+def test_short_validation_rows_are_read_many_at_a_time(lengths: list[int], processes: int, expected: int) -> None:
+    assert _validation_batch(recipe(batch_size=6), rows_of(*lengths), processes) == expected
