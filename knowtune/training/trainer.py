@@ -113,7 +113,8 @@ class KnowledgeTrainer(Trainer):
 
     def _plain(self, model: torch.nn.Module) -> Any:
         """Take a launcher's wrapper off; to look for one in every module takes 2 % of a small model's step."""
-        return model if model is self.model else self.accelerator.unwrap_model(model)
+        bare = model is self.model and not self.is_fsdp_enabled  # FSDP puts its wrapper in the model's place
+        return model if bare else self.accelerator.unwrap_model(model)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Count none: nobody reads them, and to look at every parameter takes 1 % of a small model's step."""
