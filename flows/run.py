@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from cli.run import show, surroundings
 from flows.graph import Node, lock_entries, read_graph, sort_lock
 from stages.core.params import load_params
@@ -18,12 +20,26 @@ from stages.tracking import drain
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+    from stages.core.schema import Params
+
+TIMES = 12  # the weights on disk, at most, is a stage's memory: in float32 they, gradients, two moments, a frozen base
+
 
 def default_workers(folder: Path) -> int:
-    """Return how many stages to run at a time: two where each has cores of its own, one where they share a device."""
+    """Return how many stages to run at a time: two where each has cores and memory of its own, one on a device."""
     params = load_params(folder / "params.yaml")
-    fitting = (os.cpu_count() or 1) // params.threads
-    return max(1, min(2, fitting)) if params.compute.device == "cpu" else 1
+    if params.compute.device != "cpu":
+        return 1
+    return max(1, min(2, (os.cpu_count() or 1) // params.threads, _room(params, folder)))
+
+
+def _room(params: Params, folder: Path) -> int:
+    """Count the stages that memory has room for, by the base's weights; one where these are not here yet."""
+    if params.base.model == "embedded":
+        return 2
+    files = (folder / params.base.path).rglob("*")
+    weights = sum(file.stat().st_size for file in files if file.suffix in (".safetensors", ".bin"))
+    return psutil.virtual_memory().total // (TIMES * weights) if weights else 1
 
 
 @dataclass(frozen=True)

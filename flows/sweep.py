@@ -197,7 +197,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="what to try: a grid, or a study")
-    parser.add_argument("--workers", type=int, metavar="N", help="points at a time; default: 2 on a CPU with room")
+    parser.add_argument("--workers", type=int, metavar="N", help="points at a time; default: 2 where CPU and memory have room")
     parser.add_argument("--dry", action="store_true", help="say what would run and how long, and run nothing")
     args = parser.parse_args()
     mask_output()
