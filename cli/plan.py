@@ -52,7 +52,8 @@ def plan(folder: Path) -> int:
         return 0
     free = os.statvfs(folder)
     print(
-        f"{len(stages)} stages, about {total / 60:.1f} minutes and {total_bytes / 1e6:.0f} MB "
+        f"{len(stages)} stages, about {total / 60:.1f} minutes one after another (two at a time: two thirds of it) "
+        f"and {total_bytes / 1e6:.0f} MB "
         f"({free.f_bavail * free.f_frsize / 1e9:.0f} GB are free). "
         "A stage whose inputs turn out unchanged, or that DVC's cache holds, is skipped."
     )

@@ -28,7 +28,9 @@ def main() -> int:
     parser.add_argument(
         "targets", nargs="*", metavar="STAGE", help="stages or families, and what they need; default: all"
     )
-    parser.add_argument("--workers", type=_workers, metavar="N", help="stages at a time; default: 2 where CPU and memory have room")
+    parser.add_argument(
+        "--workers", type=_workers, metavar="N", help="stages at a time; default: 2 where CPU and memory have room"
+    )
     parser.add_argument("--wait", action="store_true", help="wait until another reproduction in this folder has ended")
     parser.add_argument("--force", action="store_true", help="run stages though nothing has changed")
     parser.add_argument("--dry", action="store_true", help="say what would run, and run nothing")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,26 +21,44 @@ from stages.tracking import drain
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from stages.core.schema import Params
-
+CONTAINER = Path("/sys/fs/cgroup/memory.max")  # where Linux says what a container may use
 TIMES = 12  # the weights on disk, at most, is a stage's memory: in float32 they, gradients, two moments, a frozen base
 
 
 def default_workers(folder: Path) -> int:
-    """Return how many stages to run at a time: two where each has cores and memory of its own, one on a device."""
-    params = load_params(folder / "params.yaml")
-    if params.compute.device != "cpu":
+    """Return how many stages of a project or workspace to run at a time; see `fitting_workers`."""
+    return fitting_workers(load_params(folder / "params.yaml").model_dump(), folder)
+
+
+def fitting_workers(params: Mapping[str, Any], folder: Path) -> int:
+    """Return how many stages to run at a time: two where each has cores and memory of its own, one on a device.
+
+    Args:
+        params: of a project, or of a sweep's points.
+        folder: the one that paths begin at.
+    """
+    if params["compute"]["device"] != "cpu":
         return 1
-    return max(1, min(2, (os.cpu_count() or 1) // params.threads, _room(params, folder)))
+    cores: int = (os.cpu_count() or 1) // params["threads"]
+    return max(1, min(2, cores, _room(params["base"], folder)))
 
 
-def _room(params: Params, folder: Path) -> int:
+def _room(base: Mapping[str, Any], folder: Path) -> int:
     """Count the stages that memory has room for, by the base's weights; one where these are not here yet."""
-    if params.base.model == "embedded":
+    if base["model"] == "embedded":
         return 2
-    files = (folder / params.base.path).rglob("*")
-    weights = sum(file.stat().st_size for file in files if file.suffix in (".safetensors", ".bin"))
-    return psutil.virtual_memory().total // (TIMES * weights) if weights else 1
+    files = [file for file in (folder / base["path"]).rglob("*") if file.suffix in (".safetensors", ".bin")]
+    weights: int = sum(file.stat().st_size for file in files if file.is_file())
+    return _memory() // (TIMES * weights) if weights else 1
+
+
+def _memory() -> int:
+    """Return the bytes of this machine, or of the container that this runs in."""
+    limit = "max"
+    with suppress(OSError):
+        limit = CONTAINER.read_text(encoding="utf-8").strip()
+    total = int(psutil.virtual_memory().total)
+    return min(total, int(limit)) if limit.isdecimal() else total
 
 
 @dataclass(frozen=True)

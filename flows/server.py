@@ -54,6 +54,7 @@ def find_server(folder: Path) -> str | None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _pass_by_proxies()
     if fault := home_fault():
         os.environ["PREFECT_HOME"] = str((folder / HOME).resolve())
         print(f"{fault}; this run keeps Prefect's files in {folder / HOME} instead", file=sys.stderr)
@@ -65,11 +66,22 @@ def find_server(folder: Path) -> str | None:
         return LOCAL if answers(LOCAL) else None
     with get_client(sync_client=True) as client:
         if error := client.api_healthcheck():
+            of_profile = "PREFECT_API_URL" not in os.environ
+            where = "PREFECT_API_URL of Prefect's profile" if of_profile else "PREFECT_API_URL"
+            unset = "unset it (`prefect config unset PREFECT_API_URL`)" if of_profile else "unset the variable"
             raise UserError(
-                f"PREFECT_API_URL: got {url}; no Prefect server answers there ({error}); "
-                "start it, or unset the variable"
+                f"{where}: got {url}; no Prefect server answers there ({error}); "
+                f"start it, or {unset}; `python -m cli run` needs no server"
             )
     return url
+
+
+def _pass_by_proxies() -> None:
+    """Reach the servers of this machine directly, whatever proxy the environment names for others."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [host for host in os.environ.get(name, "").split(",") if host]
+        if "*" not in known:
+            os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
 
 
 class ServerLostError(Exception):

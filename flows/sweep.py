@@ -43,7 +43,7 @@ from cli.sweeping.study import source_of  # noqa: E402
 from cli.sweeping.table import PICTURE, TABLE, Result, read_metrics, show, write_results  # noqa: E402
 from flows.graph import lock_entries  # noqa: E402
 from flows.points import Runner  # noqa: E402
-from flows.run import default_workers  # noqa: E402
+from flows.run import fitting_workers  # noqa: E402
 from knowtune.common.errors import UserError  # noqa: E402
 from knowtune.common.files import whole  # noqa: E402
 from knowtune.common.secrets import mask_output  # noqa: E402
@@ -89,7 +89,7 @@ def _sweep(file: Path, workers: int | None) -> State[Any]:
     targets = default_targets(plan)
     folder = FOLDER / plan.name
     folder.mkdir(parents=True, exist_ok=True)
-    workers = workers or default_workers(PROJECT)
+    workers = workers or fitting_workers(plan.shared, PROJECT)
     with claim_folder(folder, wait=True), warm_process(PROJECT) as warm:
         runner = Runner(folder, plan, _identity(folder), {**os.environ, **warm})
         write_yaml(folder / "sweep.yaml", plan.options.model_dump(mode="json", exclude_none=True))
@@ -197,14 +197,16 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="what to try: a grid, or a study")
-    parser.add_argument("--workers", type=int, metavar="N", help="points at a time; default: 2 where CPU and memory have room")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="points at a time; default: 2 where CPU and memory have room"
+    )
     parser.add_argument("--dry", action="store_true", help="say what would run and how long, and run nothing")
     args = parser.parse_args()
     mask_output()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         if args.dry:
-            dry(args.file, FOLDER, args.workers or default_workers(PROJECT))
+            dry(args.file, FOLDER, args.workers or fitting_workers(read_sweep(args.file).shared, PROJECT))
             return 0
         default_targets(read_sweep(args.file))  # its faults, before a server is looked for
         with prefect_server(find_server(Path.cwd()), Path.cwd()):

@@ -64,7 +64,8 @@ def temporary_server(folder: Path) -> Iterator[str]:
                 if server.poll() is not None or time.monotonic() > end:
                     output.seek(0)
                     lines = output.read().decode(errors="replace").splitlines()[-LAST_LINES:]
-                    raise UserError("Prefect's temporary server does not start. Its last lines:\n" + "\n".join(lines))
+                    fault = "Prefect's temporary server does not start; `python -m cli run` needs none"
+                    raise UserError(f"{fault}. Its last lines:\n" + "\n".join(lines))
                 time.sleep(0.1)
             yield api
         finally:

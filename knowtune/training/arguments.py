@@ -68,6 +68,10 @@ def training_arguments(
 
 
 def _validation_batch(recipe: Recipe, validation: Rows, num_processes: int) -> int:
-    """Give the validation rows of a batch: those of training, or more short ones; no more than a process has of all."""
-    longest = max(len(row.input_ids) for row in validation.rows)
-    return min(max(recipe.batch_size, VALIDATED // longest), math.ceil(len(validation) / num_processes))
+    """Give the validation rows of a batch: as many as in training, or more short ones, in batches of equal size.
+
+    The Trainer fills the last batches of several processes with rows from the start, which then weigh more.
+    """
+    most = max(recipe.batch_size, VALIDATED // max(len(row.input_ids) for row in validation.rows))
+    num_rounds = math.ceil(len(validation) / (num_processes * most))
+    return math.ceil(len(validation) / (num_processes * num_rounds))

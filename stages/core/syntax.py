@@ -11,6 +11,7 @@ from typing import Any
 
 from knowtune.common.files import parse_json, write_json
 
+BY = sha256(Path(__file__).read_bytes()).hexdigest()  # this version; read before anybody edits it
 MANY = 10_000  # digests; 1 MB
 
 
@@ -23,12 +24,12 @@ class KnownDigests:
 
     def __init__(self, path: Path) -> None:
         """Read what is known at a path."""
-        self.path, self._by = path, sha256(Path(__file__).read_bytes()).hexdigest()
+        self.path = path
         self._known: dict[str, str] = {}
         self._asked: dict[str, str] = {}
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = parse_json(path)
-            if content["by"] == self._by:
+            if content["by"] == BY:
                 self._known = dict(content["digests"])
 
     def digest(self, source: bytes) -> str:
@@ -43,7 +44,7 @@ class KnownDigests:
             return
         known = self._asked if len(self._known) > MANY else {**self._known, **self._asked}
         with suppress(OSError):
-            write_json(self.path, {"by": self._by, "digests": known})
+            write_json(self.path, {"by": BY, "digests": known})
 
 
 @cache  # within a process, for edit after edit

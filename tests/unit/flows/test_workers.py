@@ -23,6 +23,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         write_yaml(tmp_path / "params.yaml", params)
         monkeypatch.setattr("os.cpu_count", lambda: cores)
         monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=memory))
+        monkeypatch.setattr("flows.run.CONTAINER", tmp_path / "memory.max")
         return default_workers(tmp_path)
 
     return of
@@ -37,4 +38,8 @@ def test_two_stages_at_a_time_where_each_has_cores_and_memory(workers: Any, tmp_
     (tmp_path / "my-model/deep/pytorch_model.bin").write_bytes(bytes(500))
     (tmp_path / "my-model/tokenizer.json").write_bytes(bytes(10**6))
     assert [workers(folder, 16, memory * TIMES * 1500) for memory in (1, 2, 9)] == [1, 2, 2]
+    (tmp_path / "my-model/gone.safetensors").symlink_to("nowhere")  # of a cache that has lost it
+    for limit, expected in (("max", 2), ("nonsense", 2), (str(TIMES * 3000), 2), (str(TIMES * 2999), 1)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert workers(folder, 16, 10**12) == expected
     assert workers(folder, 16, 10**12, device="cuda", dtype="auto") == 1

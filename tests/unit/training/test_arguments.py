@@ -16,7 +16,7 @@ def rows_of(*lengths: int) -> Rows:
 
 
 def made(folder: Path, *, validates: bool = True, resumes: bool = True, **changes: Any) -> Any:
-    rows = rows_of(*[300] * 20) if validates else None
+    rows = rows_of(*[300] * 60) if validates else None
     return training_arguments(recipe(**changes), COMPUTE, folder, seed=5, validation=rows, resumes=resumes)
 
 
@@ -55,10 +55,12 @@ def test_when_it_saves_logs_and_validates(
 @pytest.mark.parametrize(
     ("lengths", "processes", "expected"),
     [
-        ([20] * 99 + [32], 1, 32),  # as many as the tokens allow that a batch may have in any case
+        ([20] * 63 + [32], 1, 32),  # as many as the tokens allow that a batch may have in any case
         ([600] * 100, 1, 6),  # long ones as in training
         ([20] * 10, 1, 10),
+        ([32] * 33, 1, 17),  # not 32 and 1
         ([20] * 21, 2, 11),  # else one process would validate all, and the other none
+        ([32] * 70, 2, 18),  # not 32, 32 and 6, of which one process has the most
         ([20], 4, 1),
     ],
 )
