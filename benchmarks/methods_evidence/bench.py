@@ -33,6 +33,8 @@ from knowtune.registry import member_class
 from knowtune.training.dataset import encode
 from knowtune.training.fit import seed_everything
 
+COST_STEPS, ROUNDS = 12, 5  # of the short trainings by which costs are compared
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -151,6 +153,32 @@ class MethodsBench(Bench):
             "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, memory=memory,
             steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
         )  # fmt: skip
+
+    def compare_costs(self) -> None:
+        """Let short trainings of all arms take turns, so that a busy machine slows all of them; a round is a piece."""
+        for number in range(ROUNDS):
+            keys = {arm.name: self.key(["cost", number, asdict(arm)]) for arm in self.arms.values()}
+            if set(keys.values()) <= self.store.records.keys():
+                continue
+            for name in self.arms if number == 0 else ():
+                self.short_training(name, number)  # the first of all loads code
+            costs = {name: self.short_training(name, number) for name in self.arms}
+            for name, cost in costs.items():
+                self.add("cost", keys[name], arm=name, seed=number, **cost, machine=machine())
+            print(f"{self.material.name}: costs, round {number + 1} of {ROUNDS}", flush=True)
+
+    def short_training(self, name: str, seed: int) -> dict[str, Any]:
+        """Attach an arm and train it for a few steps; return what that took, of each step."""
+        method, num_rows = self.method(self.arms[name]), len(self.material.rows)
+        seed_everything(seed)
+        recipe = self.material.recipe(num_rows, 1e-4)
+        recipe = recipe.with_changes({"epochs": recipe.epochs * (COST_STEPS - 0.5) / (self.material.steps - 0.5)})
+        with peak_memory() as peak:
+            model = method.attach(self.base.model())
+            setting = Setting(name, seed, 1e-4)
+            fitted, cpu, _ = self.fit(model, self.encoded, method, setting, num_rows, recipe)
+            memory = peak()
+        return {"cpu": cpu / fitted.num_steps, "memory": memory, "num_trainable": fitted.num_trainable}
 
     def beside_truncated(self, results: Results) -> float:
         """Give what is forgotten of what KaSA's truncated base knows, instead of the pristine one."""

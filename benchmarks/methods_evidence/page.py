@@ -65,7 +65,7 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["", "### SK-Tuning", "", *SK, ""]
     yield from claims_table(every, SK_CLAIMS, effects=True)
     yield from ["", "### What they cost", "", *CHEAPER, ""]
-    yield from costs_table({result.name: result.trainings for result in results}, CHEAPER_PAIRS, COST_HEADS)
+    yield from costs_table({result.name: result.costs for result in results}, CHEAPER_PAIRS, COST_HEADS)
     yield from ["", "## Which base is it that KaSA forgets?", "", *TRUNCATED, ""]
     yield from truncated(results)
     yield from ["", *beside_board(results)]
@@ -148,13 +148,13 @@ def beside_board(results: Sequence[TaskResults]) -> Iterator[str]:
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield the median cost of an arm's trainings, beside LoRA's."""
-    yield "| task | arm | trainable | × LoRA | CPU seconds of training | × LoRA | peak memory, MB | × LoRA |"
+    """Yield the median cost of an arm's short trainings, beside LoRA's."""
+    yield "| task | arm | trainable | × LoRA | CPU ms of a step | × LoRA | peak memory, MB | × LoRA |"
     yield "| --- " * 8 + "|"
     for result in results:
-        for arm in result.arms:
+        for arm in dict.fromkeys(piece["arm"] for piece in result.costs):
             cells = []
-            for key, scale, digits in (("num_trainable", 1.0, 0), ("cpu", 1.0, 1), ("memory", 1e-6, 0)):
+            for key, scale, digits in (("num_trainable", 1.0, 0), ("cpu", 1e3, 1), ("memory", 1e-6, 0)):
                 own, beside = result.median(arm, key), result.median("LoRA", key)
                 cells += [f"{own * scale:,.{digits}f}", f"{own / beside:.2f}"]
             yield f"| {result.name} | {arm} | {' | '.join(cells)} |"

@@ -25,12 +25,14 @@ class TaskResults:
         base: the pristine base's piece.
         truncated: what KaSA's base scores before training; None where it is not measured.
         trainings: all finished ones.
+        costs: of short trainings of all arms in turn, in several rounds.
         comparison: of all arms.
     """
 
     base: Mapping[str, Any]
     truncated: Mapping[str, float] | None
     trainings: Sequence[Mapping[str, Any]]
+    costs: Sequence[Mapping[str, Any]]
     comparison: Comparison
 
     @property
@@ -64,8 +66,8 @@ class TaskResults:
         return sum(float(piece["cpu"]) for piece in self.trainings) / 3600
 
     def median(self, arm: str, key: str) -> float:
-        """Give the median of a cost over an arm's trainings."""
-        return statistics.median(float(piece[key]) for piece in self.trainings if piece["arm"] == arm)
+        """Give the median of a cost over an arm's rounds."""
+        return statistics.median(float(piece[key]) for piece in self.costs if piece["arm"] == arm)
 
 
 def read_results(work: Path) -> list[TaskResults]:
@@ -76,8 +78,9 @@ def read_results(work: Path) -> list[TaskResults]:
         if base is None:
             continue
         trainings = [piece for piece in pieces if piece["what"] == "training"]
+        costs = [piece for piece in pieces if piece["what"] == "cost"]
         truncated = next((piece["metrics"] for piece in pieces if piece["what"] == "truncated"), None)
         learned, lost = MEASURES[name]
         comparison = Comparison(name, learned, lost, base["metrics"], sort_trainings(trainings, itemgetter("arm")))
-        results.append(TaskResults(base, truncated, trainings, comparison))
+        results.append(TaskResults(base, truncated, trainings, costs, comparison))
     return [result for result in results if result.arms]

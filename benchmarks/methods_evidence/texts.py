@@ -52,11 +52,12 @@ before any training.""".split("\n")
 
 CHEAPER = """\
 SK-Tuning's abstract says that it trains faster and needs fewer parameters; KaSA stands beside. Ratios by
-seed, of trainings on the same machine; a win is an interval below 1.""".split("\n")
+round of short trainings in which all arms of a task take turns; a win is an interval below 1.""".split("\n")
 
 COSTS = """\
-Medians over an arm's trainings: trainable parameters, CPU seconds, and the largest memory that model,
-gradients, optimiser and activations take.""".split("\n")
+Of short trainings in which all arms of a task take turns, medians over five rounds: trainable parameters,
+CPU time of a step, with the method's attaching left out, and the largest memory that model, gradients,
+optimiser and activations take.""".split("\n")
 
 EQUAL = """\
 Differences by seed, over levels of learning that both arms reach; never below what either learns at its
@@ -98,5 +99,5 @@ CHEAPER_PAIRS = [
     *(("SK prompt", other) for other in ("prompt tuning", "p-tuning", "LoRA")),
     *(("KaSA", other) for other in ("LoRA", "PiSSA", "DoRA")),
 ]
-COST_HEADS = {"num_trainable": "trainable parameters", "cpu": "CPU seconds of training", "memory": "peak memory"}
+COST_HEADS = {"num_trainable": "trainable parameters", "cpu": "CPU time of a step", "memory": "peak memory"}
 NAMES = {arm.name: arm.name for arm in ARMS}

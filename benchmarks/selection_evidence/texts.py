@@ -152,7 +152,7 @@ corrected for their number: one in twenty errs. The budgets of one task share it
 comparisons are fewer than three tasks.""".split("\n")
 
 COSTS = """\
-CPU seconds of one thread, medians over seeds. *Selection* comes on top of the training, once for
+CPU seconds of one thread, of the fastest training. *Selection* comes on top of the training, once for
 all learning rates and both kinds of rows; the last column holds both together against LoRA's
 training.""".split("\n")
 

@@ -41,6 +41,18 @@ def test_an_arm_is_trained(name: str, bench: MethodsBench) -> None:
     assert ("forgotten_of_truncated" in piece["metrics"]) == (name in ("KaSA", "PEFT's KaSA"))
 
 
+def test_costs_are_of_rounds_in_which_all_arms_take_turns(bench: MethodsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.methods_evidence.bench.ROUNDS", 2)
+    monkeypatch.setattr("benchmarks.methods_evidence.bench.COST_STEPS", 2)
+    bench.arms = {name: bench.arms[name] for name in ("LoRA", "SK prefix")}
+    bench.compare_costs()
+    costs = [piece for piece in read_latest(bench.store.path)[1] if piece["what"] == "cost"]
+    assert [(piece["seed"], piece["arm"]) for piece in costs] == [(i, arm) for i in range(2) for arm in bench.arms]
+    assert all(piece["cpu"] > 0 and piece["num_trainable"] > 0 for piece in costs)
+    monkeypatch.setattr(bench, "short_training", None)
+    bench.compare_costs()  # all is there
+
+
 def test_pefts_kasa_trains_to_what_ours_does(bench: MethodsBench) -> None:
     """With its penalties in a sum, as PEFT's are; ours leaves the base alone."""
     arms = bench.arms
@@ -84,11 +96,18 @@ def trained(arm: str, learned: float, lost: float) -> Iterator[dict[str, Any]]:
         for rate, share in ((1e-3, 0.5), (2e-3, 1.0)):
             scores = {"generalisation": learned, "reliability": learned, "forgotten": lost, "text_drift": lost}
             metrics = {name: value * share + seed % 7 * 1e-3 for name, value in scores.items()}
-            costs = {"cpu": 2.0, "wall": 2.0, "memory": 2e6, "num_trainable": 10, "steps": 4, "machine": "here"}
+            costs = {"cpu": 2.0 + seed, "wall": 2.0, "memory": 2e6, "num_trainable": 10, "steps": 4, "machine": "here"}
             yield {
                 "what": "training", "key": f"{arm}{seed}{rate}", "arm": arm, "seed": seed, "learning_rate": rate,
                 "metrics": metrics | ({"forgotten_of_truncated": 0.1} if arm == "KaSA" else {}), **costs,
             }  # fmt: skip
+
+
+def weighed(arm: str, times: float) -> Iterator[dict[str, Any]]:
+    """Yield what short trainings take, on a machine that is slower in each round."""
+    for number in range(3):
+        cost = {"cpu": 0.1 * times * (1 + number), "memory": 2e6 * times, "num_trainable": 10, "machine": "here"}
+        yield {"what": "cost", "key": f"cost{arm}{number}", "arm": arm, "seed": number, **cost}
 
 
 def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> None:
@@ -101,6 +120,8 @@ def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> No
             {"what": "truncated", "key": "truncated", "metrics": base | {"forgotten": 0.25}},
             *trained("LoRA", 0.6, 0.5),
             *trained("KaSA", 0.8, 0.3),
+            *weighed("LoRA", 1.0),
+            *weighed("KaSA", 1.25),
         ]
         for piece in pieces:
             store.add({"identity": "a", **piece})
@@ -110,9 +131,11 @@ def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> No
     wins = "**too few comparisons**: 2 wins, 0 losses, 0 undecided"
     learned = "embedded **+20.0 ± 0.0** better<br>pararel **+20.0 ± 0.0** better"
     assert f"| KaSA is better than LoRA | {wins}<br>{learned} | **too few comparisons**" in text
-    costs = "0 wins, 0 losses, 2 undecided<br>embedded × 1.00 ± 0.00<br>pararel × 1.00 ± 0.00"
+    same = "0 wins, 0 losses, 2 undecided<br>embedded × 1.00 ± 0.00<br>pararel × 1.00 ± 0.00"
+    more = "0 wins, 2 losses, 0 undecided<br>embedded × 1.25 ± 0.00<br>pararel × 1.25 ± 0.00"
     (cost,) = [line for line in text.splitlines() if line.startswith("| KaSA takes less than LoRA |")]
-    assert cost.count(costs) == 3
+    assert (cost.count(same), cost.count(more)) == (1, 2)
+    assert "| embedded | KaSA | 10 | 1.00 | 250.0 | 1.25 | 2 | 1.25 |" in text
     assert "KaSA's forgetting is smaller by 20.1 of 30.1 points (embedded)" in " ".join(text.split())
     assert "Best at an end of the rates tried so far: LoRA, KaSA." in " ".join(text.split())
     assert "| embedded | truncated, not trained | 25.0 | – |" in text
