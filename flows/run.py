@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from cli.run import show, surroundings
 from flows.graph import Node, lock_entries, read_graph, sort_lock
 from stages.core.params import load_params
 from stages.core.pipeline import CHECK
+from stages.core.room import room_for
 from stages.tracking import drain
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
-
-CONTAINER = Path("/sys/fs/cgroup/memory.max")  # where Linux says what a container may use
-TIMES = 12  # the weights on disk, at most, is a stage's memory: in float32 they, gradients, two moments, a frozen base
 
 
 def default_workers(folder: Path) -> int:
@@ -40,25 +35,7 @@ def fitting_workers(params: Mapping[str, Any], folder: Path) -> int:
     if params["compute"]["device"] != "cpu":
         return 1
     cores: int = (os.cpu_count() or 1) // params["threads"]
-    return max(1, min(2, cores, _room(params["base"], folder)))
-
-
-def _room(base: Mapping[str, Any], folder: Path) -> int:
-    """Count the stages that memory has room for, by the base's weights; one where these are not here yet."""
-    if base["model"] == "embedded":
-        return 2
-    files = [file for file in (folder / base["path"]).rglob("*") if file.suffix in (".safetensors", ".bin")]
-    weights: int = sum(file.stat().st_size for file in files if file.is_file())
-    return _memory() // (TIMES * weights) if weights else 1
-
-
-def _memory() -> int:
-    """Return the bytes of this machine, or of the container that this runs in."""
-    limit = "max"
-    with suppress(OSError):
-        limit = CONTAINER.read_text(encoding="utf-8").strip()
-    total = int(psutil.virtual_memory().total)
-    return min(total, int(limit)) if limit.isdecimal() else total
+    return max(1, min(2, cores, room_for(params, folder)))
 
 
 @dataclass(frozen=True)

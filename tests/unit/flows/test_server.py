@@ -55,6 +55,7 @@ def healthy() -> Iterator[str]:
 def test_a_proxy_does_not_stand_before_this_machines_servers(
     healthy: str, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("urllib.request._opener", None)  # one that an earlier request made knows no proxy
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

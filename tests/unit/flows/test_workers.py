@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from flows.run import TIMES, default_workers
+from flows.run import default_workers
 from stages.core.params import read_yaml, write_yaml
+from stages.core.room import TIMES
 
 PARAMS = Path(__file__).resolve().parents[2] / "data/params.yaml"
 
@@ -23,7 +24,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         write_yaml(tmp_path / "params.yaml", params)
         monkeypatch.setattr("os.cpu_count", lambda: cores)
         monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=memory))
-        monkeypatch.setattr("flows.run.CONTAINER", tmp_path / "memory.max")
+        monkeypatch.setattr("stages.core.room.CONTAINER", tmp_path / "memory.max")
         return default_workers(tmp_path)
 
     return of
