@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     from knowtune.data.missing_labels import check_labels
     from knowtune.data.prepare import Limits, prepare
     from knowtune.data.rejection import RejectedError
-    from knowtune.data.replay import Spare, count_quoting
+    from knowtune.data.replay import Spare
     from knowtune.data.sources import read_embedded, read_files
     from stages.core.models import open_base
     from stages.core.schema import EmbeddedSource
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, params: Params) -> None:
     for table in ("train", "validation", "test", "retention", "replay", "replay_texts", "rejected", "label_noise"):
         write_rows(args.out / f"{table}.jsonl", getattr(made, table))
     warnings = check_labels(getattr(base.task, "labels", ()), made.train["target"], made.test["target"])
-    warnings += count_quoting(made.rejected)
+    warnings += made.cautions
     write_json(args.out / "summary.json", {**made.summary, "cautions": warnings})
     print(f"prepare: {made.summary}")
     for warning in warnings:

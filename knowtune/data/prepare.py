@@ -19,6 +19,9 @@ from knowtune.data.rejection import REPLAY_TEXTS, judge_rows, refuse_too_many, r
 from knowtune.data.replay import (
     QUOTING_ROW,
     Spare,
+    count_quoting,
+    count_same_answers,
+    lacks_subjects,
     refuse_overlap,
     refuse_quoting,
     refuse_same_texts,
@@ -31,6 +34,11 @@ from knowtune.data.same_prompt import prompt_keys, share_answers
 if TYPE_CHECKING:
     from knowtune.checkpoints.base import Base
     from knowtune.data.raw import Raw
+
+DRAWN_TOGETHER = (
+    "no column names the facts or the subjects of known rows, so all rows of an answer are replayed or all measure: "
+    "{} of {} may be replayed; name one in `source.columns`, and each fact is drawn by itself"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The tables that `prepare` writes."""
+    """The tables that `prepare` writes, their sizes, and what a user should know of them."""
 
     train: pd.DataFrame
     validation: pd.DataFrame
@@ -73,6 +81,7 @@ class Prepared:
     rejected: pd.DataFrame
     label_noise: pd.DataFrame
     summary: dict[str, Any]
+    cautions: list[str]
 
 
 def prepare(
@@ -100,13 +109,15 @@ def prepare(
     num_texts = len(raw.texts) + len(raw.replay_texts)
     refuse_too_many(rejected, num_read, num_texts, len(kept["train"]), limits.max_rejected)
     facts = draw(kept["train"]["fact"].drop_duplicates(), limits.max_facts, limits.seed)
-    drawn = _draw_tables(kept, facts, limits, by_fact=raw.by_fact)
     learns_facts = base.task.learned == "generalisation"
+    unnamed = learns_facts and not raw.by_fact  # no name tells which rows are of one fact
+    by_answer = unnamed and lacks_subjects(kept["known"])
+    drawn = _draw_tables(kept, facts, limits, by_fact=raw.by_fact, by_answer=by_answer)
     test = _examples(drawn, limits, learns_facts=learns_facts, once=several_answers)
     replay_texts, quoting = reject_quoting(replay_texts, test)
     rejected = pd.concat([rejected, quoting], ignore_index=True)  # what quotes is no fault that `max_rejected` counts
     replay = drawn["replay"].reset_index(drop=True)
-    if learns_facts and not raw.by_fact:  # no name tells which rows are of one fact
+    if unnamed:
         refuse_quoting(kept["replay"], test)
         replay, quoting = reject_quoting(replay, test, QUOTING_ROW)
         rejected = pd.concat([rejected, quoting], ignore_index=True)
@@ -123,6 +134,13 @@ def prepare(
         **({"replay": len(replay)} if len(replay) else {}),
         **({"replay_texts": len(replay_texts)} if len(replay_texts) else {}),
     }
+    rejected = check(rejected, REJECTED, "prepare: rejected")
+    cautions = count_quoting(rejected)
+    if by_answer and limits.replay.known:
+        num_drawn = int(among(replay["id"], kept["known"]["id"]).sum())
+        cautions.append(DRAWN_TOGETHER.format(num_drawn, len(kept["known"])))
+    if unnamed:
+        cautions += count_same_answers(kept["replay"], kept["known"])
     return Prepared(
         train=check(train, ROWS, "prepare: train"),
         validation=check(drawn["validation"].reset_index(drop=True), ROWS, "prepare: validation"),
@@ -130,9 +148,10 @@ def prepare(
         retention=check(texts, TEXTS, "prepare: retention"),
         replay=check(replay.reset_index(drop=True), ROWS, "prepare: replay"),
         replay_texts=check(replay_texts.reset_index(drop=True), TEXTS, "prepare: replay texts"),
-        rejected=check(rejected, REJECTED, "prepare: rejected"),
+        rejected=rejected,
         label_noise=injected,
         summary=summary,
+        cautions=cautions,
     )
 
 
@@ -168,11 +187,11 @@ def _texts(raw: Raw, limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame, list[p
 
 
 def _draw_tables(
-    kept: Mapping[str, pd.DataFrame], facts: pd.Series[str], limits: Limits, *, by_fact: bool
+    kept: Mapping[str, pd.DataFrame], facts: pd.Series[str], limits: Limits, *, by_fact: bool, by_answer: bool
 ) -> dict[str, pd.DataFrame]:
     """Take the rows of the drawn facts, and draw known rows and rows for replay, which have no fact in common."""
     new, spare = {role: kept[role] for role in ROLES[:3]}, limits.replay
-    known, replay = split_known(kept["known"], new, spare.known, limits.seed)
+    known, replay = split_known(kept["known"], new, spare.known, limits.seed, by_answer=by_answer)
     refuse_overlap(kept["replay"], {**new, "known": kept["known"]})
     replay = pd.concat([kept["replay"], replay])
     of_facts = {role: where(rows, among(rows["fact"], facts)) for role, rows in new.items()}

@@ -9,12 +9,15 @@ tested, it is refused, for the user knows best which of the two it is for. A tex
 Where no column names the facts, each row is a fact by itself, and two paraphrases of one would fall apart. So a row is
 then read as a text too, its prompt and target: what quotes a measured fact is left out where it was drawn, and refused
 in a file of the user's own. Where facts have names, these decide: two facts may have a subject and an answer in common.
+Where no column names the subjects either, only the answer tells that two rows may be paraphrases: rows of one answer
+are drawn together, and of a file of the user's own it is counted how many have a measured answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +28,10 @@ from knowtune.common.errors import UserError
 from knowtune.common.statistics import share_of
 from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.draw import among, draw, where
-from knowtune.data.quotes import Quotes
+from knowtune.data.quotes import AROUND, Quotes
 from knowtune.data.rejection import REPLAY_TEXTS
 from knowtune.data.same_prompt import prompt_keys
+from knowtune.tasks.right_answers import right_answers
 from knowtune.text.normalize import normal_form
 
 KNOWN_DRAW, TEXT_DRAW = 3, 4  # added to the seed, so that no two draws are the same
@@ -55,7 +59,7 @@ class Spare:
 
 
 def split_known(
-    known: pd.DataFrame, others: Mapping[str, pd.DataFrame], share: float, seed: int
+    known: pd.DataFrame, others: Mapping[str, pd.DataFrame], share: float, seed: int, *, by_answer: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split known rows by fact into those that measure and those that may be replayed.
 
@@ -64,10 +68,11 @@ def split_known(
         others: role -> rows that are trained or tested: their facts and prompts are not replayed.
         share: of the facts.
         seed: of the draw.
+        by_answer: keep rows that have a right answer in common together, too.
     """
     if not share or known.empty:
         return known, known.head(0)
-    groups = _groups(known)
+    groups = _groups(known, by_answer=by_answer)
     names = known["fact"].groupby(groups).transform("min")
     taken = pd.Series(False, index=known.index)
     for rows in others.values():
@@ -177,6 +182,31 @@ def refuse_quoting(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
     )
 
 
+def lacks_subjects(rows: pd.DataFrame) -> bool:
+    """Tell whether some rows have no subject, so that only the answer tells that two may be paraphrases."""
+    return bool((rows["subject"].str.strip() == "").any())
+
+
+def count_same_answers(replay: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
+    """Say how many rows of source.files.replay may be paraphrases of measured ones; nothing where none may.
+
+    Args:
+        replay: rows of source.files.replay.
+        measured: known rows that measure.
+    """
+    if replay.empty or not lacks_subjects(pd.concat([replay, measured])):
+        return []
+    answers = set(_answers(measured).explode())
+    same = replay[[not answers.isdisjoint(own) for own in _answers(replay)]]
+    if same.empty:
+        return []
+    return [
+        f"{len(same)} of {len(replay)} rows of source.files.replay have the answer of a measured row, "
+        f"{same['id'].iloc[0]!r} for instance; whether they are paraphrases of it cannot be seen without a column for "
+        "`source.columns.fact` or `source.columns.subject`"
+    ]
+
+
 def count_quoting(rejected: pd.DataFrame) -> list[str]:
     """Say how many of the rejected texts and rows for replay quote a measured fact; nothing where none does."""
     lines = []
@@ -208,11 +238,25 @@ def _meets(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series[bool]:
     return pd.Series(same, index=rows.index) | prompt_keys(rows).isin(prompt_keys(others))
 
 
-def _groups(rows: pd.DataFrame) -> np.ndarray:  # type: ignore[type-arg]
-    """Number the groups of rows that are linked by a fact or a prompt  # (rows,)."""
-    facts = pd.factorize(rows["fact"].map(normal_form))[0]
-    prompts = pd.factorize(prompt_keys(rows))[0] + facts.max(initial=-1) + 1
-    size = int(prompts.max(initial=-1)) + 1
-    links = coo_array((np.ones(len(rows), dtype=bool), (facts, prompts)), shape=(size, size))
-    found: np.ndarray = connected_components(links, directed=False)[1][facts]  # type: ignore[type-arg]
+def _groups(rows: pd.DataFrame, *, by_answer: bool) -> np.ndarray:  # type: ignore[type-arg]
+    """Number the groups of rows that are linked by a fact, a prompt or, where that counts, an answer  # (rows,)."""
+    places = np.arange(len(rows))
+    links = [(places, rows["fact"].map(normal_form)), (places, prompt_keys(rows))]
+    if by_answer:
+        answers = _answers(rows)
+        links.append((np.repeat(places, answers.map(len)), answers.explode()))
+    size, edges = len(rows), []
+    for ends, names in links:
+        numbers, different = pd.factorize(names)
+        edges.append((ends, numbers + size))
+        size += len(different)
+    one, other = (np.concatenate(side) for side in zip(*edges, strict=True))
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(size, size))
+    found: np.ndarray = connected_components(graph, directed=False)[1][: len(rows)]  # type: ignore[type-arg]
     return found
+
+
+def _answers(rows: pd.DataFrame) -> pd.Series[Any]:
+    """Give the normal forms of each row's right answers, without the signs around them."""
+    names = [[normal_form(one).strip(AROUND) or one for one in rights] for rights in right_answers(rows)]
+    return pd.Series(names, index=rows.index)

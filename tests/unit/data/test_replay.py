@@ -186,7 +186,7 @@ class TestRowsWithoutNamesOfFacts:
         return table(*(row(name, prompt, f"T{name[1]}", subject=f"C{name[1]}", fact=name) for name, prompt in rows))
 
     def source(self, **tables: pd.DataFrame) -> Raw:
-        return replace(source(known=self.paraphrases(), texts=[], **tables), by_fact=False)
+        return replace(source(**{"known": self.paraphrases(), "texts": [], **tables}), by_fact=False)
 
     def test_a_paraphrase_of_what_measures_is_left_out_and_counted(self, run: Run) -> None:
         done = run(self.source())
@@ -219,3 +219,46 @@ class TestRowsWithoutNamesOfFacts:
         ]
         done = run(self.source(replay=table(other)), Spare())
         assert done.replay["id"].tolist() == ["fine"]
+
+    def without_subjects(self) -> pd.DataFrame:
+        return self.paraphrases().assign(subject="")
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_without_subjects_rows_of_one_answer_stay_together(self, run: Run, base: Base, seed: int) -> None:
+        read = self.source(known=self.without_subjects())
+        done = prepare(read, base, replace(limits(replay=Spare(known=0.5)), seed=seed), NO_NOISE)
+        measured = done.test.loc[done.test["kind"] == "locality"]
+        assert (len(measured), len(done.replay), done.rejected.empty) == (12, 12, True)
+        assert not set(measured["target"]) & set(done.replay["target"])
+        (line,) = done.cautions
+        assert "so all rows of an answer are replayed or all measure: 12 of 24 may be replayed" in line
+
+    def test_aliases_are_answers_too(self, run: Run) -> None:
+        known = self.without_subjects()
+        known.loc[known["id"].str.endswith(":2"), "target"] = "else"
+        known.loc[known["id"].str.endswith(":2"), "aliases"] = known["target"].shift(1)
+        known.loc[known["id"] == "k3:1", "target"] = "ELSE"
+        done = run(self.source(known=known))
+        assert done.replay.empty  # all rows are linked by `else`, and one group at least measures
+        assert "0 of 24 may be replayed" in done.cautions[0]
+
+    def test_one_row_without_a_subject_lets_answers_decide(self, run: Run) -> None:
+        known = self.paraphrases()
+        known.loc[known["id"] == "k3:1", "subject"] = " "
+        done = run(self.source(known=known))
+        assert not set(done.test.loc[done.test["kind"] == "locality", "target"]) & set(done.replay["target"])
+        assert done.summary["replay"] == 12
+
+    def test_of_a_file_of_one_s_own_the_measured_answers_are_counted(self, run: Run) -> None:
+        own = table(
+            row("r0", "Where C1's king sits:", "t1", fact="r0"), row("r1", "Where C9's king sits:", "T9", fact="r1")
+        )
+        done = run(self.source(known=self.without_subjects(), replay=own), Spare())
+        assert done.replay["id"].tolist() == ["r0", "r1"]
+        (line,) = done.cautions
+        assert line.startswith(
+            "1 of 2 rows of source.files.replay have the answer of a measured row, 'r0' for instance;"
+        )
+        other = table(row("r2", "Where C9's queen sits:", "T1", subject="C9", fact="r2"))
+        named = run(self.source(replay=other), Spare())
+        assert named.cautions == []
