@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from cli.proposing.trial import Trial, text_column, try_out
 from cli.workspace import PRESETS
 from knowtune.common.errors import UserError
 from knowtune.common.files import whole
-from knowtune.data.records import read_records
 
 GENERAL = Path("data/raw/text.jsonl")
-FEWEST_TEXTS = 20  # of the user's own, from which on half of them are worth holding a model to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,9 +113,7 @@ def new(
     if open_doubts or too_many:
         raise UserError(describe_doubts(seen.shown, open_doubts, too_many, guess, overrides))
     text = preset_path(general, root), text_column(general)
-    preset = assemble(
-        path.stem, seen, guess, task, chosen, trial, text, own_text=general != GENERAL and _is_enough(general)
-    )
+    preset = assemble(path.stem, seen, guess, task, chosen, trial, text)
     preset = replace(preset, several_answers=several, max_rejected=limit)
     with whole(path) as part:
         part.write_text(preset.text_of_file(), encoding="utf-8")
@@ -145,11 +140,6 @@ def _text_or_file(
         return replace(overrides, text=None), Path(text)
     has = ", ".join(column.name for column in columns)
     raise UserError(f"TEXT={text}: no column of {data.shown}, which has {has}; and no file of general text")
-
-
-def _is_enough(general: Path) -> bool:
-    """Tell whether there are texts enough to hold a model to its base on some, and to measure on the others."""
-    return sum(1 for _ in islice(read_records(general), FEWEST_TEXTS)) == FEWEST_TEXTS
 
 
 def _free_path(name: str, *, force: bool) -> Path:

@@ -57,10 +57,8 @@ def assemble(
     model: Model,
     trial: Trial | None,
     text: tuple[str, str],
-    *,
-    own_text: bool,
 ) -> Preset:
-    """Put the preset together; `own_text`: whether the general text is the user's."""
+    """Put the preset together."""
     notes = [*guess.notes, *data.unsure]
     kind = str(task["kind"])
     if model.num_parameters is None:
@@ -92,7 +90,7 @@ def assemble(
         max_rejected=MAX_REJECTED,
         base=model.path,
         metrics=metrics,
-        keeping=what_to_keep(kind, model, known=known, own_text=own_text),
+        keeping=what_to_keep(kind, model, known=known),
         numbers=numbers_for(
             kind, data.count, model.millions, model.card.get("context"), trial.target_tokens if trial else None
         ),

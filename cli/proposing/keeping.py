@@ -10,6 +10,7 @@ from cli.proposing.model import Model
 SHARE = 0.5  # of known facts or general texts that may be replayed; the rest measures what is lost
 SEQUENCES, TOKENS = 1024, 48  # that the base writes itself
 OWN = {"distill": {"on": "self"}}
+PLAIN = "without `preserve` it is plain training"
 STRENGTH = 0.1  # of the anchor, as docs/evidence-preserve.md has it
 
 
@@ -22,12 +23,14 @@ class Keeping:
         rehearse: `rehearse`.
         preserve: of every run whose method changes weights.
         why: in a sentence.
+        cost: what plain runs learned and forgot beside such ones in docs/evidence-preserve.md.
     """
 
     replay: dict[str, float]
     rehearse: dict[str, Any] | None
     preserve: dict[str, Any]
     why: str
+    cost: str
 
     @property
     def of_prefix(self) -> dict[str, Any]:
@@ -35,33 +38,41 @@ class Keeping:
         return OWN if "anchor" in self.preserve else self.preserve
 
 
-def what_to_keep(kind: str, model: Model, *, known: bool, own_text: bool) -> Keeping:
+def what_to_keep(kind: str, model: Model, *, known: bool) -> Keeping:
     """Choose by the task and by what there is.
+
+    General text is no reason to distil on it where the base can write: at equal learning that forgets more than
+    distillation on what the base writes, and less than nothing (docs/evidence-preserve.md). So all of it measures.
 
     Args:
         kind: of the task.
         model: which is fine-tuned.
         known: whether there are rows that it knows.
-        own_text: whether the user gives general text.
     """
     start = _writes_from_nothing(model)
     tokens = min(TOKENS, model.card.get("context") or TOKENS)
     rehearsal = {"sequences": SEQUENCES, "max_tokens": tokens, "prompt": "start" if start else "few_shot"}
     if kind != "knowledge":
         why = "half of the general text holds the states to the base's, and the other half measures how far they move"
-        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
+        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why, PLAIN)
     if known:
         why = "half of the known facts are replayed; the model is held to its base there, and on what it writes itself"
         preserve = {"replay": {"from": "known"}, "distill": {"on": ["replay", "self"]}}
-        return Keeping({"known": SHARE, "text": 0}, rehearsal, preserve, why)
-    if own_text or not start:
+        return Keeping({"known": SHARE, "text": 0}, rehearsal, preserve, why, plain_beside("5 to 15", "50 to 53"))
+    if not start:
         why = "the model is held to its base on half of the general text, and the other half measures"
-        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why)
+        return Keeping({"known": 0, "text": SHARE}, None, {"distill": {"on": "text"}}, why, plain_beside("1.5", "13"))
     why = (
-        "without known rows or text of yours, the weights that matter for what the base writes itself are held the "
-        "most; with a smaller `weight` of `anchor` a run learns and forgets more"
+        "without known rows, the weights that matter for what the base writes itself are held the most; with a smaller "
+        "`weight` of `anchor` a run learns and forgets more"
     )
-    return Keeping({"known": 0, "text": 0}, rehearsal, {"anchor": {"form": "ewc", "weight": STRENGTH}}, why)
+    anchor = {"anchor": {"form": "ewc", "weight": STRENGTH}}
+    return Keeping({"known": 0, "text": 0}, rehearsal, anchor, why, plain_beside("6 to 27", "23 to 51"))
+
+
+def plain_beside(learned: str, forgotten: str) -> str:
+    """Say what LoRA did without `preserve`, at the same rate."""
+    return f"plain LoRA learned {learned} points more and forgot {forgotten} more in docs/evidence-preserve.md"
 
 
 def _writes_from_nothing(model: Model) -> bool:

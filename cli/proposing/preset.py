@@ -107,6 +107,7 @@ class Preset:
             "replay": _flow(self.keeping.replay),
             "rehearse": _flow(self.keeping.rehearse),
             "why": self.keeping.why,
+            "cost": self.keeping.cost,
             "metrics": _flow(list(self.metrics)),
             "batch": BATCH,
             "lr_scheduler_type": "cosine" if kind == "knowledge" else "linear",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from benchmarks.preserve_evidence.bench import PreserveBench, Setting
 from benchmarks.preserve_evidence.correlations import correlations
 from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
 from benchmarks.preserve_evidence.materials import METRICS, Task
+from cli.proposing.keeping import plain_beside
 from knowtune.checkpoints.base import Base
 from knowtune.common.files import read_rows
 from knowtune.data.quotes import Quotes
@@ -267,3 +270,34 @@ def test_the_peak_counts_what_is_freed_again() -> None:
         held = torch.ones(size, dtype=torch.uint8)
         del held
         assert peak() > 0.9 * size
+
+
+@pytest.mark.parametrize(
+    ("parts", "rates", "cost"),
+    [
+        ("replay + distil both", {"embedded": 4e-3, "stories3m-facts": 2e-3}, plain_beside("5 to 15", "50 to 53")),
+        ("ewc", {"embedded": 4e-3, "stories3m-facts": 1e-3}, plain_beside("6 to 27", "23 to 51")),
+        ("text", {"embedded": 4e-3}, plain_beside("1.5", "13")),
+    ],
+)
+def test_what_new_presets_say_of_plain_runs_follows_from_the_records(
+    parts: str, rates: dict[str, float], cost: str
+) -> None:
+    """`make new` writes these numbers beside `preserve`."""
+    gaps = {"generalisation": [], "forgotten": []}
+    for task, rate in rates.items():
+        _, pieces = read_latest(ROOT / f"benchmarks/preserve_evidence/finished/{task}.jsonl")
+        plain, kept = (
+            [
+                p["metrics"]
+                for p in pieces
+                if p.get("arm") == arm and p["learning_rate"] == rate and p["seed"] < GRID_SEED
+            ]
+            for arm in ("lora: plain", f"lora: {parts}")
+        )
+        assert len(plain) == len(kept) == 5
+        for metric, values in gaps.items():
+            values.append(100 * fmean(own[metric] - other[metric] for own, other in zip(plain, kept, strict=True)))
+    for metric, words in zip(gaps, re.findall(r"learned (.*) points more and forgot (.*) more", cost)[0], strict=True):
+        stated = [float(number) for number in words.split(" to ")]
+        assert [stated[0], stated[-1]] == pytest.approx([min(gaps[metric]), max(gaps[metric])], abs=0.51)

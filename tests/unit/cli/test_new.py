@@ -708,13 +708,18 @@ def test_what_is_kept_goes_by_what_the_user_has(project: Path, base: Base, tmp_p
     by_self, by_text = {"anchor": {"form": "ewc", "weight": 0.1}}, {"distill": {"on": "text"}}
     replays = {"replay": {"from": "known"}, "distill": {"on": ["replay", "self"]}}
     assert proposed()[:3] == ({"known": 0, "text": 0}, ("start", 48), by_self)
-    assert proposed(general=text)[:3] == ({"known": 0, "text": 0.5}, None, by_text)
+    assert proposed(general=text)[:3] == ({"known": 0, "text": 0}, ("start", 48), by_self)
     assert proposed(known=known)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
     assert proposed(known=known, general=text)[:3] == ({"known": 0.5, "text": 0}, ("start", 48), replays)
+    assert proposed(tmp_path / "bare", general=text)[:3] == ({"known": 0, "text": 0.5}, None, by_text)
     assert proposed(tmp_path / "bare")[:3] == ({"known": 0, "text": 0.5}, None, by_text)
     assert proposed(tmp_path / "bare", known=known)[:3] == ({"known": 0.5, "text": 0}, ("few_shot", 48), replays)
-    why = "shares that may be replayed; without known rows or text of yours, the weights that matter for what the base"
+    why = "shares that may be replayed; without known rows, the weights that matter for what the base writes itself"
     assert why in proposed()[3]
+    costs = (("6 to 27", "23 to 51"), ("5 to 15", "50 to 53"), ("1.5", "13"))
+    texts = (proposed()[3], proposed(known=known)[3], proposed(tmp_path / "bare")[3])
+    for (learned, forgotten), written in zip(costs, texts, strict=True):
+        assert f"   # plain LoRA learned {learned} points more and forgot {forgotten} more in docs/" in written
 
 
 def test_a_classifier_is_held_to_general_text(project: Path, encoder: Base) -> None:
