@@ -41,12 +41,22 @@ def correlations(trainings: Sequence[Mapping[str, Any]], predictor: str) -> dict
 
 
 def correlation_table(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield a line for each task and predictor."""
+    """Yield a line for each task and predictor, and which of them predicts best."""
+    over_all: dict[str, list[float]] = {predictor: [] for predictor in PREDICTORS}
     yield "| task | predictor | trainings | all | between arms | within arms |"
     yield "| --- " * 6 + "|"
     for result in results:
         own = [piece for piece in result.trainings if piece["seed"] != GRID_SEED]
         for predictor in PREDICTORS:
-            found = correlations(own, predictor).values()
-            cells = ["–" if value is None else f"{value + 0.0:.2f}" for value in found]
+            found = correlations(own, predictor)
+            over_all[predictor] += [found["all"]] if found["all"] is not None else []
+            cells = ["–" if value is None else f"{value + 0.0:.2f}" for value in found.values()]
             yield f"| {result.name} | {predictor} | {len(own)} | {' | '.join(cells)} |"
+    known = {predictor: values for predictor, values in over_all.items() if values}
+    if known:
+        best = max(known, key=lambda predictor: min(known[predictor]))
+        texts = [f"{predictor} {' and '.join(f'{value:.2f}' for value in known[predictor])}" for predictor in known]
+        yield from [
+            "",
+            f"Over all trainings: {', '.join(texts)}. So {best} tells best which of two trainings forgets more.",
+        ]

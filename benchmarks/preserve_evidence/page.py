@@ -145,6 +145,7 @@ def switched_off(every: Sequence[Comparison]) -> Iterator[str]:
     heads = (f"{LEARNED} without it", "forgotten without it, at equal learning", "comparisons")
     yield f"| switched off | {' | '.join(heads)} |"
     yield "| --- " * 4 + "|"
+    gains = {}
     for part, without in WITHOUT.items():
         learned = [each.difference(without, WHOLE, LEARNED) for each in every]
         lost = [each.at_equal_learning(without, WHOLE) for each in every]
@@ -154,7 +155,11 @@ def switched_off(every: Sequence[Comparison]) -> Iterator[str]:
             points = f"{100 * sum(means) / len(means):+.1f} points on average, " if means else ""
             cells.append(f"{points}{tally(differences)}")
         measured = sum(each.mean is not None for each in lost)
+        gains[part] = sum(each.mean or 0 for each in learned)
         yield f"| {part} | {' | '.join(cells)} | {measured} |"
+    part = max(gains, key=gains.__getitem__)
+    yield from ["", f"So the first to switch off, where learning matters most, is {part}: without it most is learned."]
+    yield "What a part keeps at equal learning is shown only where the third column has a verdict."
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:

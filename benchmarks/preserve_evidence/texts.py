@@ -54,7 +54,8 @@ leaves out zero. A verdict needs three intervals. **Learning** is compared at ea
 **forgetting at equal learning only**: each seed's trainings are a curve over learning rates (of a
 mixture over alpha), and two arms are compared where both have learned the same. So a lower learning
 rate, which forgets less because it learns less, is no merit here. Intervals are not corrected for
-their number: one in twenty errs.""".split("\n")
+their number: one in twenty errs. The methods of one task share its data, so three comparisons are fewer
+than three tasks.""".split("\n")
 
 SWITCH = """\
 All three parts together, less one. More forgotten without it speaks for a part, more learned against
@@ -68,7 +69,9 @@ preservation: fewer epochs, the epoch with the lowest validation loss, weights b
 MASKS = """\
 A tenth of all parameters is trained, of a wide mask three tenths: random ones, those with the most
 Fisher information on the new rows (FISH), or the largest. Protected are the shares of entries with the
-most Fisher information about what must stay; *contrast* ranks by the ratio of both instead.""".split("\n")
+most Fisher information about what must stay, taken on 512 of the base's own sequences and 200 known
+rows at most (a selection takes all unless `samples` says how many); *contrast* ranks by the ratio of
+both instead.""".split("\n")
 
 PREDICTS = """\
 Rank correlations with what is forgotten, over all trainings of a task. *Between*: of the arms' means.
