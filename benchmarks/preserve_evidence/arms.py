@@ -67,7 +67,7 @@ class Arm:
         parts: what the page calls it, beside the method.
         preserve: as of a run.
         selector: the strategy that chooses a mask, and its options beside the budget.
-        protect: as of a selection.
+        protect: as of a selection; see `protection`.
         reweight: as of a run.
         best: whether the epoch with the lowest validation loss is kept.
         epochs: share of the task's epochs that is trained.
@@ -86,6 +86,13 @@ class Arm:
     def name(self) -> str:
         """Name it apart from all others."""
         return f"{self.method}: {self.parts}"
+
+    @property
+    def protection(self) -> dict[str, Any] | None:
+        """Give the options of `protect`, without a contrast's share: no code reads it, but finished keys hold it."""
+        if self.protect is None or self.protect.get("form") != "contrast":
+            return None if self.protect is None else dict(self.protect)
+        return {key: value for key, value in self.protect.items() if key != "share"}
 
 
 @dataclass(frozen=True)

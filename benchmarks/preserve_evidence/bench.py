@@ -160,7 +160,7 @@ class PreserveBench(Bench):
             self.material.rows, encoded, self.seeded_model(seed), self.base.task, seed=seed,
             material=self.keeper.material, work=self.keeper.folder / "fisher-passes",
         )  # fmt: skip
-        protect = {} if arm.protect is None else {"protect": arm.protect}
+        protect = {} if arm.protection is None else {"protect": arm.protection}
         samples = min(128, len(encoded))
         mask: Mask | None = member(budget=BUDGETS[arm.method], samples=samples, **protect).choose(pool, seed).mask
         return mask

@@ -207,6 +207,8 @@ class Protect(Options):
     @model_validator(mode="after")
     def _has_effect(self) -> Self:
         """Refuse what has no effect."""
+        if self.form == "contrast" and "share" in self.model_fields_set:
+            raise ValueError("share only with form: exclude; a contrast leaves nothing out")
         if "text" not in self.sources:
             _only_of_text(self)
         return self

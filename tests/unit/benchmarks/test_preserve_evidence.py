@@ -178,8 +178,17 @@ def test_every_arm_has_options_that_a_pipeline_would_take(task: str) -> None:
     assert set(arms) <= set(order_of(PARTS[task]))
     for arm in arms.values():
         Preserve.model_validate(arm.preserve)
-        if arm.protect is not None:
-            Protect.model_validate(arm.protect)
+        if arm.protection is not None:
+            Protect.model_validate(arm.protection)
+
+
+def test_a_contrast_has_a_share_in_its_key_alone(task: Task, tmp_path: Path) -> None:
+    arm = masked("mask", "fish", 0.5, "self", form="contrast")
+    assert arm.protect == {"from": ["self"], "share": 0.5, "form": "contrast", "samples": 512}
+    assert arm.protection == {"from": ["self"], "form": "contrast", "samples": 512}
+    other = replace(arm, protect=arm.protection)
+    one, two = (PreserveBench(task, [Part([made], (1e-3,))], tmp_path) for made in (arm, other))
+    assert one.key(Setting(arm.name, 0, 1e-3)) != two.key(Setting(arm.name, 0, 1e-3))
 
 
 def test_what_is_claimed_is_trained() -> None:
@@ -221,7 +230,10 @@ OTHERS = [
     Arm("lora", "FLOW", reweight={"form": "flow"}),
     Arm("lora", "half of the epochs", epochs=0.5),
     replace(masked("mask", "random", 0.5, "self"), protect={"from": ["self", "known"], "share": 0.5}),
-    replace(masked("wide mask", "fish", 0.5, "self", form="contrast"), protect={"from": ["self"], "form": "contrast"}),
+    replace(
+        masked("wide mask", "fish", 0.5, "self", form="contrast"),
+        protect={"from": ["self"], "share": 0.5, "form": "contrast"},
+    ),
 ]
 
 

@@ -246,6 +246,11 @@ def test_bounds(options: dict[str, Any]) -> None:
         Everything(protect={"from": ["self"], **options})
 
 
+def test_a_contrast_has_no_share() -> None:
+    with pytest.raises(ValidationError, match="share only with form: exclude; a contrast leaves nothing out"):
+        Fish(budget=0.1, **protect("self", form="contrast", share=0.9))
+
+
 def test_a_source_counts_once() -> None:
     with pytest.raises(ValidationError, match=r"protect\.from\n  Value error, each source once"):
         Everything(**protect("self", "known", "self"))
