@@ -127,6 +127,8 @@ class Preserve(Options):
             raise ValueError("distill.on: replay needs `replay`")
         if len(set(self.compared)) < len(self.compared):
             raise ValueError("distill.on: each source once; replay stands for the source of `replay`")
+        if self.distill is not None and self.replay is not None and "replay" in self.distill.on:
+            _reads_replayed(self.replay, self.distill)
         if "text" not in self.sources:
             _only_of_text(self)
         return self
@@ -212,6 +214,17 @@ class Protect(Options):
         if "text" not in self.sources:
             _only_of_text(self)
         return self
+
+
+def _reads_replayed(replay: Replay, distill: Distill) -> None:
+    """Refuse a comparison on replayed rows where there are none, and a share of what is read whole."""
+    if replay.share == 0:
+        name = replay.source
+        raise ValueError(f"distill.on: replay needs replay.share above 0; or take {name} with a share of its own")
+    if distill.on == ["replay"] and "share" in distill.model_fields_set:
+        raise ValueError(
+            "distill.share not with on: replay alone, of which all rows are read; replay.share says how many"
+        )
 
 
 def _only_of_text(options: Options) -> None:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from knowtune.common.errors import Problem
 from knowtune.preserve.options import Protect
-from knowtune.registry import Context
 from knowtune.selectors.base import Pool, Selector
 
 if TYPE_CHECKING:
@@ -46,14 +44,6 @@ class Scoped(Selector):
     def sources(self) -> frozenset[str]:
         """Those of `protect`."""
         return frozenset() if self.protect is None else frozenset(self.protect.sources)
-
-    def demands(self, context: Context) -> list[Problem]:
-        """Refuse texts where the loss is that of a label."""
-        problems = super().demands(context)
-        if "text" in self.sources and context.task in ("classification", "regression"):
-            got = f"'text', which has no labels for a {context.task}"
-            problems.append(Problem(f"{context.where}.options.protect.from", got, "known"))
-        return problems
 
     def protection(self, pool: Pool) -> Protection:
         """Find what of a pool's parameters carries what the base knew."""

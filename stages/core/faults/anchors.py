@@ -1,4 +1,4 @@
-"""Anchors: what they hold must be something that the method has, and Fisher information something to take it on."""
+"""Anchors: what they hold must be something that the method has; Fisher information is of weights with a gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from knowtune.common.errors import Problem
 from knowtune.preserve.options import INSTEAD
 from stages.core.faults.members import Members
-from stages.core.faults.raw import family, is_quantized, task_kind
+from stages.core.faults.raw import family, is_quantized
 
 
 def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
@@ -33,15 +33,5 @@ def check_anchors(raw: dict[str, Any], members: Members) -> Iterator[Problem]:
             elif method.is_adapter and anchor.get("decoupled", False):
                 got = f"true, but {kind} computes the change; no step of the optimiser moves it"
                 yield Problem(f"{where}.decoupled", got, "false, or of: parameters")
-        if anchor.get("form", "l2") == "ewc":
-            yield from _fisher(raw, where, anchor)
-
-
-def _fisher(raw: dict[str, Any], where: str, anchor: dict[str, Any]) -> Iterator[Problem]:
-    """Check that Fisher information can be taken."""
-    if is_quantized(raw):
-        yield Problem(f"{where}.form", "'ewc' on a quantised base, whose weights have no gradient", "l2")
-    named, kind = anchor.get("from", "self"), task_kind(raw)
-    for source in [named] if isinstance(named, str) else named:
-        if kind in ("classification", "regression") and source != "known":
-            yield Problem(f"{where}.from", f"{source!r}, which has no labels for a {kind}", "known")
+        if anchor.get("form", "l2") == "ewc" and is_quantized(raw):
+            yield Problem(f"{where}.form", "'ewc' on a quantised base, whose weights have no gradient", "l2")

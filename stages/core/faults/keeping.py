@@ -26,27 +26,41 @@ def check_keeping(raw: dict[str, Any]) -> Iterator[Problem]:
             if given is None or (part == "anchor" and given.get("form", "l2") == "l2"):
                 continue
             named = given.get(key, default)
+            labelled = part == "anchor" or (part == "replay" and given.get("weight", 1) > 0)
             for source in named if isinstance(named, list) else [named]:
-                yield from _source(raw, f"runs.{name}.preserve.{part}.{key}", source)
+                yield from _source(raw, f"runs.{name}.preserve.{part}.{key}", source, labelled=labelled)
         yield from _comparison(raw, f"runs.{name}.preserve.distill", preserve.get("distill") or {})
     for name, section in family(raw, "selections").items():
         protect = section.get("options", {}).get("protect")
         named = protect.get("from") if isinstance(protect, dict) else None
         for source in [named] if isinstance(named, str) else named or []:
-            yield from _source(raw, f"selections.{name}.options.protect.from", source)
+            yield from _source(raw, f"selections.{name}.options.protect.from", source, labelled=True)
     yield from _rehearsal(raw)
     yield from _shares(raw)
 
 
-def _source(raw: dict[str, Any], where: str, source: str) -> Iterator[Problem]:
-    """Check that a source has something, and that the task has such a source."""
-    if source in ("self", "prompts") and not _writes(raw):
-        got = f"{source!r}, which only a model that writes has"
-        yield Problem(where, got, f"known or text, where task.kind is {task_kind(raw)!r}")
-        return
+def _source(raw: dict[str, Any], where: str, source: str, *, labelled: bool) -> Iterator[Problem]:
+    """Check that a source has something, and that the task has such a source.
+
+    Args:
+        raw: a params mapping.
+        where: the key that names the source.
+        source: its name.
+        labelled: whether a loss is taken on it, for which a model with a head needs labels.
+    """
+    kind, fitting = task_kind(raw), ["known", "text", "self"]
+    if not _writes(raw):
+        fitting = ["known"] if labelled else ["known", "text"]
+        if source in ("self", "prompts"):
+            got = f"{source!r}, which only a model that writes has"
+            yield Problem(where, got, f"{' or '.join(fitting)}, where task.kind is {kind!r}")
+            return
+        if source == "text" and labelled:
+            yield Problem(where, f"'text', which has no labels for a {kind}", "known")
+            return
     there = {"known": has_replay(raw), "text": has_replay_text(raw), "self": raw.get("rehearse") is not None}
     if not there.get(source, True):
-        others = [name for name, has in there.items() if has and (name != "self" or _writes(raw))]
+        others = [name for name in fitting if there[name]]
         allowed = f"{' or '.join(others)}; or give it something" if others else "a source that has something"
         yield Problem(where, f"{source!r}, which is empty", f"{allowed}: {WAYS[source]}")
 
@@ -58,6 +72,20 @@ def _comparison(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Ite
         yield Problem(f"{where}.cache", got, "none")
     if distill.get("match") == "states" and _writes(raw):
         yield Problem(f"{where}.match", "'states', of a model without a head", "logits, or null")
+    yield from _softened(raw, where, distill)
+
+
+def _softened(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Iterator[Problem]:
+    """Check that a temperature or a direction finds a distribution: neither states nor scores are one."""
+    kind, compared = task_kind(raw), {None: "states are compared by a cosine"}
+    if kind == "regression":
+        compared["logits"] = "scores are compared by their difference"
+    if _writes(raw) or distill.get("match") not in compared:
+        return
+    for key in ("temperature", "direction"):
+        if key in distill:
+            allowed = f"no {key}" + ("" if kind == "regression" else ", or match: logits")
+            yield Problem(f"{where}.{key}", f"{distill[key]!r}, where {compared[distill.get('match')]}", allowed)
 
 
 def _rehearsal(raw: dict[str, Any]) -> Iterator[Problem]:

@@ -69,7 +69,6 @@ def test_what_has_no_weight_or_share_leaves_every_bit(
     options = [
         {"replay": {"from": "known", "weight": 0.0}, "distill": {"on": "self", "share": 0.0}},
         {"replay": {"from": "known", "share": 0.0}, "distill": {"on": "self", "weight": 0.0}},
-        {"replay": {"from": "known", "share": 0.0}, "distill": {"on": "replay"}},
         {"anchor": {"weight": 0.0}},
     ]
     for number, without_effect in enumerate(options):

@@ -505,6 +505,12 @@ GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
         or keeps(p, replay={"from": "known"}, distill={"on": "text"})
     ),
     "what a classifier keeps": lambda p: classifies(p) or keeps(p, distill={"on": "text"}),
+    "what a trained head keeps": lambda p: (
+        classifies(p) or keeps(p, distill={"on": "text", "match": "logits", "temperature": 2.0, "direction": "reverse"})
+    ),
+    "texts that a classifier replays without learning them": lambda p: (
+        classifies(p) or keeps(p, replay={"from": "text", "weight": 0.0}, distill={"on": "replay"})
+    ),
     "anchors": lambda p: (
         of_files(p)
         or p["runs"]["full"].update(preserve={"anchor": {"weight": 0.1, "decoupled": True}})
@@ -611,6 +617,57 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: keeps(p, distill={"match": "states"}),
         "runs.lora.preserve.distill.match: got 'states', of a model without a head; allowed: logits, or null",
+    ),
+    (
+        lambda p: classifies(p) or p["prepare"]["replay"].update(text=0.5) or keeps(p, replay={"from": "text"}),
+        "runs.lora.preserve.replay.from: got 'text', which has no labels for a classification; allowed: known",
+    ),
+    (
+        lambda p: classifies(p) or p["prepare"]["replay"].update(known=0, text=0.5) or keeps(p, replay={}),
+        "runs.lora.preserve.replay.from: got 'known', which is empty; allowed: a source that has something: "
+        "prepare.replay.known, or source.files.replay",
+    ),
+    (
+        lambda p: (
+            classifies(p) or p["prepare"]["replay"].update(known=0, text=0.5) or keeps(p, distill={"on": "known"})
+        ),
+        "runs.lora.preserve.distill.on: got 'known', which is empty; allowed: text; or give it something: ",
+    ),
+    (
+        lambda p: classifies(p) or keeps(p, anchor={"weight": 1.0, "form": "ewc"}),
+        "runs.lora.preserve.anchor.from: got 'self', which only a model that writes has; allowed: known, where "
+        "task.kind is 'classification'",
+    ),
+    (
+        lambda p: classifies(p) or p["selections"]["fish"]["options"].update(protect={"from": ["known", "text"]}),
+        "selections.fish.options.protect.from: got 'text', which has no labels for a classification; allowed: known",
+    ),
+    (
+        lambda p: classifies(p) or keeps(p, distill={"on": "text", "temperature": 2.0}),
+        "runs.lora.preserve.distill.temperature: got 2.0, where states are compared by a cosine; allowed: no "
+        "temperature, or match: logits",
+    ),
+    (
+        lambda p: classifies(p) or keeps(p, distill={"on": "text", "match": None, "direction": "reverse"}),
+        "runs.lora.preserve.distill.direction: got 'reverse', where states are compared by a cosine; allowed: no "
+        "direction, or match: logits",
+    ),
+    (
+        lambda p: (
+            classifies(p)
+            or p.update(task={"kind": "regression"})
+            or keeps(p, distill={"on": "text", "match": "logits", "temperature": 2.0})
+        ),
+        "runs.lora.preserve.distill.temperature: got 2.0, where scores are compared by their difference; allowed: no "
+        "temperature",
+    ),
+    (
+        lambda p: keeps(p, replay={}, distill={"on": "replay", "share": 3.0}),
+        "allowed: distill.share not with on: replay alone, of which all rows are read; replay.share says how many",
+    ),
+    (
+        lambda p: keeps(p, replay={"share": 0.0}, distill={"on": ["replay", "self"]}),
+        "allowed: distill.on: replay needs replay.share above 0; or take known with a share of its own",
     ),
     (lambda p: keeps(p, replay={"from": "prompts"}), "runs.lora.preserve.replay.from: got 'prompts'; allowed: 'known'"),
     (
