@@ -89,7 +89,7 @@ def _softened(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Itera
 
 
 def _rehearsal(raw: dict[str, Any]) -> Iterator[Problem]:
-    """Check that the base can write, after a prompt too where that is wanted."""
+    """Check that the base can write, after a prompt too where that is wanted, and so much."""
     rehearsal = raw.get("rehearse")
     if rehearsal is None:
         return
@@ -100,6 +100,9 @@ def _rehearsal(raw: dict[str, Any]) -> Iterator[Problem]:
     elif rehearsal.get("prompt") == "few_shot" and rehearsal.get("shots", 4) and not has_replay(raw):
         allowed = f"start, or rows for the prompts: {WAYS['known']}"
         yield Problem("rehearse.prompt", "'few_shot', and no row may be replayed", allowed)
+    longest, context = rehearsal.get("max_tokens"), raw.get("base", {}).get("build", {}).get("context")
+    if longest is not None and context is not None and longest > context:  # a folder's is known when it is admitted
+        yield Problem("rehearse.max_tokens", repr(longest), f"up to {context}, the context of base.build")
 
 
 def _shares(raw: dict[str, Any]) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from tests.unit.helpers import PRESETS
 
 ROOT = Path(__file__).resolve().parents[4]
 DEFAULT: dict[str, Any] = read_yaml(ROOT / "tests/data/params.yaml")
+CONTEXT: int = DEFAULT["base"]["build"]["context"]
 
 
 def message(tmp_path: Path, edit: Callable[[dict[str, Any]], object], *, deep: bool = False) -> list[str]:
@@ -486,6 +487,7 @@ def of_cases(params: dict[str, Any], metrics: tuple[str, ...] = ("reliability", 
 
 
 GOOD: dict[str, Callable[[dict[str, Any]], object]] = {
+    "as much written as can be read": lambda p: of_files(p) or p["rehearse"].update(max_tokens=CONTEXT),
     "prompts": of_files,
     "templates": lambda p: of_files(p, {**PROMPTS, "prompt": "Q: {q}\nA: ", "target": "{a}."}),
     "chats": lambda p: of_files(p, {**{k: v for k, v in PROMPTS.items() if k not in "prompt target"}, "messages": "m"}),
@@ -711,6 +713,10 @@ TASK_CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: keeps(p, distill={"temperature": 0.009}),
         "runs.lora.preserve.distill.temperature: got 0.009; allowed: greater than or equal to 0.01",
+    ),
+    (
+        lambda p: p["rehearse"].update(max_tokens=CONTEXT + 1),
+        f"rehearse.max_tokens: got {CONTEXT + 1}; allowed: up to {CONTEXT}, the context of base.build",
     ),
     (lambda p: p["rehearse"].update(shots=2), "allowed: shots only with prompt: few_shot"),
     (lambda p: keeps(p, distil={}), "runs.lora.preserve.distil: got an unknown key; allowed: anchor, distill"),
