@@ -85,6 +85,28 @@ def test_logs_that_16_bits_cannot_hold_are_cut(base: Base, tmp_path: Path, monke
     assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("top_k", [4, 320])
+def test_what_the_base_never_writes(
+    direction: Any, top_k: int, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models that bar two tokens, as some do with rows that only fill up the vocabulary."""
+    load = Base.model
+
+    def barring(self: Base) -> Any:
+        model: Any = load(self)
+        bars = torch.zeros(model.config.vocab_size).index_fill_(0, torch.tensor([2, 7]), -torch.inf)
+        model.lm_head.register_forward_hook(lambda module, given, logits: logits + bars)
+        return model
+
+    monkeypatch.setattr(Base, "model", barring)
+    given, plan = material(tmp_path), {"direction": direction, "top_k": top_k}
+    write_teacher(base, given, options(**plan), tmp_path / FOLDER)
+    loss, gradient = loss_and_gradient(base, given, options(**plan))
+    assert 0 < loss < torch.inf
+    assert torch.isfinite(gradient).all()
+
+
 def test_few_outcomes_are_a_lower_bound_and_a_pristine_base_is_at_0(base: Base, tmp_path: Path) -> None:
     given = material(tmp_path)
     losses = []
