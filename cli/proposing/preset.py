@@ -13,7 +13,7 @@ from cli.proposing.trial import HELD_OUT
 from stages.core.params import yaml_text
 
 METRICS = {
-    "knowledge": ["reliability", "generalisation", "text_drift", "text_loss", "pushed_away", "pushed_by"],
+    "knowledge": ["reliability", "generalisation", "text_drift", "kl_to_base", "text_loss", "pushed_away", "pushed_by"],
     "classification": ["accuracy", "f1", "matthews", "drift", "similarity_order"],
     "regression": ["pearson", "spearman", "drift", "similarity_order"],
 }
@@ -80,7 +80,8 @@ class Preset:
         others = [
             f"kasa: {{selection: clean, method: kasa, options: {_flow(lora)}, {end}"
             "   # or LoRA on weights without their smallest singular values (docs/guide/kasa.md)",
-            f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end_of_prefix}",
+            f"words: {{selection: clean, method: sk_tuning, options: {_flow(words)}, {end_of_prefix}"
+            "   # or virtual tokens that begin at this text (docs/guide/sk-tuning.md)",
         ]
         if kind == "knowledge":
             inner = _flow({"method": "lora", "options": lora})

@@ -309,6 +309,24 @@ def test_a_run_that_begins_at_words_waits_in_a_comment(
     assert run.preserve.compared == ["self" if kind == "facts" else "text"]
 
 
+def test_the_comment_of_a_run_stands_at_it(project: Path, base: Base, encoder: Base) -> None:
+    labels = repeated(lambda i: {"text": f"a film {i}", "label": ["no", "yes"][i % 2]}, 200)
+    pages = {"kasa": "kasa", "words": "sk-tuning", "woven": "imsm"}
+    for name, on, rows in (("facts", base, repeated(fact)), ("films", encoder, labels)):
+        lines = new(write(project / f"{name}.jsonl", rows), str(on.folder)).read_text().splitlines()
+        runs = {line.split()[1].rstrip(":"): line for line in lines if line.startswith("  # ") and "method: " in line}
+        assert list(runs) == (list(pages) if name == "facts" else ["kasa", "words"])
+        for run, line in runs.items():
+            assert [page for page in pages.values() if f"docs/guide/{page}.md" in line] == [pages[run]]
+
+
+def test_a_divergence_is_measured_of_models_that_write(project: Path, base: Base, encoder: Base) -> None:
+    labels = repeated(lambda i: {"text": f"a film {i}", "label": ["no", "yes"][i % 2]}, 200)
+    for name, on, rows in (("facts", base, repeated(fact)), ("films", encoder, labels)):
+        path = new(write(project / f"{name}.jsonl", rows), str(on.folder))
+        assert ("kl_to_base" in check_params(path).evaluate.metrics) == (name == "facts")
+
+
 def test_a_run_by_kasa_waits_in_a_comment(project: Path, base: Base) -> None:
     path = new(write(project / "mine.jsonl", repeated(fact)), str(base.folder))
     assert "kasa" not in read_yaml(path)["runs"]
