@@ -7,7 +7,9 @@
 
 Shallow blocks hold what is general, so they go back towards the base, and deep ones keep what they learned. What stands
 outside of the blocks (embeddings, the last norm, an output layer of its own) gets alpha, as in the authors' code. For
-one model they set beta = 1 - alpha, so that the last block is kept whole, and choose alpha on held-out data.
+one model they set beta = 1 - alpha (null here), so that the last block is kept whole, and choose alpha on held-out
+data. With alpha + beta above 1 deep blocks go beyond the tuned model; beyond the average of several this is the way to
+their sum, which the paper scales.
 
 Departures: of several runs the weighted average of the task vectors is scaled, where the paper scales their sum with
 an alpha of its own; a classifier's head is kept whole, for the base has none to go back to (theirs is not trained).
@@ -26,7 +28,9 @@ class Lines(Mixture):
     """Scale each block's change by its depth."""
 
     alpha: float = Field(default=0.0, ge=0, le=1, description="share of the first block's change, and outside of them")
-    beta: float = Field(default=1.0, ge=0, le=2, description="how much more of the last block's")
+    beta: float | None = Field(
+        default=None, ge=0, le=2, description="how much more of the last block's; null: 1 - alpha, so that it is whole"
+    )
 
     fewest_runs: ClassVar[int] = 1
 
@@ -42,4 +46,5 @@ class Lines(Mixture):
             return self.alpha
         if position.num_blocks < 2:
             raise ValueError("lines needs several blocks; interpolate scales all weights alike")
-        return self.alpha + self.beta * ((position.block - 1) / (position.num_blocks - 1))
+        beta = 1 - self.alpha if self.beta is None else self.beta
+        return self.alpha + beta * ((position.block - 1) / (position.num_blocks - 1))
