@@ -119,7 +119,10 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
     rows, written = drawn(ROWS, args.row, args.row - 3), drawn(SEQUENCES, args.sequence, 1)
     work = Path(tempfile.mkdtemp())
     material = Material({"self": written}, {"self": [str(i) for i in range(SEQUENCES)]}, work)
-    options = Preserve.model_validate({part: {"share": share, **given} for part, given in ARMS[arm].items()})
+    given = {part: {"share": share, **of_part} for part, of_part in ARMS[arm].items()}
+    if given.get("distill", {}).get("on") == "replay":
+        del given["distill"]["share"]  # all of them are read
+    options = Preserve.model_validate(given)
     if options.reads_cache:
         write_teacher(base, material, options, work / FOLDER)
     preservation = open_preservation(options, material, base, 0, "benchmark") if ARMS[arm] else None

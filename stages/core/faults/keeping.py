@@ -77,7 +77,8 @@ def _comparison(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Ite
 
 def _softened(raw: dict[str, Any], where: str, distill: dict[str, Any]) -> Iterator[Problem]:
     """Check that a temperature or a direction finds a distribution: neither states nor scores are one."""
-    kind, compared = task_kind(raw), {None: "states are compared by a cosine"}
+    kind = task_kind(raw)
+    compared: dict[str | None, str] = {None: "states are compared by a cosine"}
     if kind == "regression":
         compared["logits"] = "scores are compared by their difference"
     if _writes(raw) or distill.get("match") not in compared:
