@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from knowtune.methods.kasa.tuner.files import load_factors, save_factors
-from knowtune.methods.kasa.tuner.variant import ReversibleKasa, alone, loading
+from knowtune.methods.kasa.tuner.variant import Alone, ReversibleKasa, loading
 
 _kept: list[tuple[Any, str, Any]] = []  # owner, name, and what PEFT has there
 
@@ -36,7 +36,7 @@ def install() -> None:
     _replace(LoraModel, "add_weighted_adapter", _without_kasa(LoraModel.add_weighted_adapter))
     _replace(LoraLayer, "update_layer", _with_its_variant(LoraLayer.update_layer))
     _replace(BaseTuner, "unload", _unmerged(BaseTuner.unload))
-    _replace(LoraLayer, "_mixed_batch_forward", _within(alone, LoraLayer._mixed_batch_forward))
+    _replace(LoraLayer, "_mixed_batch_forward", _each_alone(LoraLayer._mixed_batch_forward))
     _replace(PeftModel, "save_pretrained", _saving(PeftModel.save_pretrained))
     _replace(PeftModel, "load_adapter", _loading(PeftModel.load_adapter))
     _replace(PeftModel, "from_pretrained", classmethod(_within(loading, from_pretrained)))
@@ -114,6 +114,16 @@ def _with_its_variant(update: Any) -> Any:
         return update(self, *args, **options)
 
     return update_layer
+
+
+def _each_alone(forward: Any) -> Any:
+    """Run a batch whose samples have adapters of their own: each of these stands alone."""
+
+    @functools.wraps(forward)
+    def mixed_batch_forward(self: Any, x: Any, *args: Any, adapter_names: list[str], **options: Any) -> Any:
+        return forward(self, x, *args, adapter_names=[Alone(name) for name in adapter_names], **options)
+
+    return mixed_batch_forward
 
 
 def _unmerged(unload: Any) -> Any:

@@ -29,27 +29,26 @@ from torch.nn import functional
 from knowtune.methods.kasa.tuner.factors import complete, factors, prepare
 
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
-_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 @contextmanager
-def switched(switch: ContextVar[bool]) -> Iterator[None]:
-    """Set one of the switches below for a time."""
-    token = switch.set(True)
+def loading() -> Iterator[None]:
+    """Let adapters that are made inside the context wait for the factors in their file."""
+    token = _loading.set(True)
     try:
         yield
     finally:
-        switch.reset(token)
+        _loading.reset(token)
 
 
-def loading() -> Any:
-    """Let adapters that are made inside the context wait for the factors in their file."""
-    return switched(_loading)
+class Alone(str):
+    """Name of an adapter that stands alone, whatever others are active: the samples it gets are its own.
 
+    It travels with the call, so a forward pass reads no state that another thread, or a pass within a pass, could have
+    set. torch.compile follows a pass without such names whole; with them it breaks its graph.
+    """
 
-def alone() -> Any:
-    """Let each adapter inside the context stand alone, whatever others are active: each has samples of its own."""
-    return switched(_alone)
+    __slots__ = ()
 
 
 class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
@@ -82,16 +81,21 @@ class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
 
     @staticmethod
     def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
-        """Add the change to what the base gave  # (..., out)."""
-        scaling = module.scaling[active_adapter]
-        if _alone.get() or active_adapter == leader(module, module.active_adapters):
-            result = _without(result, x, *factors(module, active_adapter))
-        low = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))  # (..., r)
-        if module.lora_bias[active_adapter]:  # scaled with the rest
-            change = module.lora_B[active_adapter](low * module.lora_diag[active_adapter]) * scaling
-        else:
-            change = module.lora_B[active_adapter](low * (module.lora_diag[active_adapter] * scaling))
-        return result + change  # type: ignore[no-any-return]
+        """Add the change to what the base gave  # (..., out).
+
+        ds scales B and not A x, as PEFT has it, so that one tensor less of the tokens' size is kept for the backward
+        pass. Whoever hooks B wants its inputs and outputs, and B is called for them.
+        """
+        diag, scaling = module.lora_diag[active_adapter], module.scaling[active_adapter]
+        if isinstance(active_adapter, Alone) or active_adapter == leader(module, module.active_adapters):
+            dropped_out, dropped_in = (factor.to(x.dtype) for factor in factors(module, active_adapter))
+            result = _plus(result, functional.linear(x, dropped_in), dropped_out, -1)
+        low, up = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x)), module.lora_B[active_adapter]
+        if up.bias is not None:  # scaled with the rest
+            return result + up(low * diag) * scaling  # type: ignore[no-any-return]
+        if up._forward_hooks or up._forward_pre_hooks:
+            return result + up(low * (diag * scaling))  # type: ignore[no-any-return]
+        return _plus(result, low, up.weight * (diag * scaling))
 
     @staticmethod
     def change(module: Any, adapter: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,19 +127,27 @@ class ReversibleKasa(KasaLinearVariant):  # type: ignore[misc]
         return before.data
 
 
-def _without(
-    result: torch.Tensor, x: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor
-) -> torch.Tensor:
-    """Return h - P (Q x), in x's type; in one product, so that no tensor of h's size is made twice  # (..., out)."""
-    low = functional.linear(x, dropped_in.to(x.dtype)).reshape(-1, dropped_in.shape[0])  # (tokens, r)
-    flat = result.to(x.dtype).reshape(-1, result.shape[-1])
-    return torch.addmm(flat, low, dropped_out.to(x.dtype).T, alpha=-1).view(result.shape)
+def _plus(result: torch.Tensor, low: torch.Tensor, up: torch.Tensor, sign: int = 1) -> torch.Tensor:
+    """Return h + sign up low, in low's type; in one product, so that no tensor of h's size is made twice.
+
+    Args:
+        result: h  # (..., out).
+        low: (..., r).
+        up: (out, r).
+        sign: 1 or -1.
+    """
+    flat = result.to(low.dtype).reshape(-1, result.shape[-1])  # (tokens, out)
+    return torch.addmm(flat, low.reshape(-1, low.shape[-1]), up.T, alpha=sign).view(result.shape)
 
 
 def leader(module: Any, adapters: Sequence[str]) -> str | None:
     """Return which of the adapters drops the most components of a layer, the first of those; None without KaSA."""
-    here = [name for name in adapters if isinstance(module.lora_variant.get(name), ReversibleKasa)]
-    return max(here, key=lambda name: module.r[name], default=None)
+    first = None
+    for name in adapters:  # a loop, as torch.compile goes through it
+        here = isinstance(module.lora_variant.get(name), ReversibleKasa)
+        if here and (first is None or module.r[name] > module.r[first]):
+            first = name
+    return first
 
 
 @torch.no_grad()

@@ -149,6 +149,55 @@ def test_gradients_are_those_of_the_equation() -> None:
     assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-4) for one, other in zip(found, expected, strict=True))
 
 
+def test_gradients_are_those_of_ds_between_a_and_b() -> None:
+    """As PEFT writes it, to what float64 rounds; with and without somebody who hooks B, and so sees it called."""
+    layer = shake(attach(Layers().double(), targets=["square"])).base_model.model.square
+    leaves = [layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.lora_diag["default"]]
+    x = torch.randn(4, 20, dtype=torch.float64, requires_grad=True)
+    dropped_out, dropped_in = (factor.double() for factor in factors(layer, "default"))
+    change = layer.lora_B["default"](layer.lora_A["default"](x) * leaves[2]) * 2.0
+    plain = layer.base_layer(x) - (x @ dropped_in.T) @ dropped_out.T + change
+    expected = torch.autograd.grad(plain.square().sum(), [x, *leaves])
+    seen: list[Any] = []
+    for hooked in (False, True):
+        if hooked:
+            layer.lora_B["default"].register_forward_hook(lambda module, args, output: seen.append(args[0]))
+        gradients = torch.autograd.grad(layer(x).square().sum(), [x, *leaves])
+        assert all(torch.allclose(one, other, rtol=1e-12) for one, other in zip(gradients, expected, strict=True))
+        assert bool(seen) == hooked
+
+
+def test_it_keeps_as_much_of_the_tokens_for_the_backward_pass_as_lora() -> None:
+    def kept(model: Any) -> int:
+        tensors: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if 64 in tensor.shape:
+                tensors[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(torch.randn(64, 8)).square().sum()  # alive, so that no memory is used twice
+        assert loss.requires_grad
+        return sum(tensors.values())
+
+    lora = get_peft_model(Layers(), LoraConfig(r=3, target_modules=["tall", "square", "wide"]))
+    assert kept(attach(Layers()).train()) == kept(lora)
+
+
+@pytest.mark.parametrize("ranks", [None, (2, 4), (4, 2)])
+def test_it_compiles_to_one_graph(ranks: tuple[int, int] | None) -> None:
+    model = TestSeveralAdapters().two(ranks) if ranks else shake(attach(Layers()))
+    if ranks:
+        model.base_model.set_adapter(["default", "other"])
+    torch._dynamo.reset()
+    compiled = torch.compile(model.base_model.model, backend="eager", fullgraph=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(compiled(X).square().sum(), trained)
+    expected = torch.autograd.grad(model(X).square().sum(), trained)
+    assert all(torch.equal(one, other) for one, other in zip(gradients, expected, strict=True))
+
+
 class TestSeveralAdapters:
     def two(self, ranks: tuple[int, int] = (3, 3), **options: Any) -> Any:
         from peft import KasaConfig
@@ -219,6 +268,23 @@ class TestSeveralAdapters:
             model.set_adapter(name)
             assert torch.allclose(mixed[rows], outputs(model)[rows], atol=1e-6)
 
+    def test_a_batch_within_a_batch_of_samples_with_their_own(self) -> None:
+        """What stands alone there does not outside, though it is called in the middle."""
+        model = self.two((2, 4))
+        model.base_model.set_adapter(["default", "other"])
+        layer = model.base_model.model.tall
+        expected, within = outputs(layer), []
+        for name in ("default", "other"):
+            hooks: list[Any] = []
+
+            def call(*_: Any, hooks: list[Any] = hooks) -> None:
+                hooks.pop().remove()
+                within.append(outputs(layer))
+
+            hooks.append(layer.lora_A[name].register_forward_hook(call))
+            assert not torch.allclose(layer(X, adapter_names=[name] * 5), expected, atol=1e-3)
+        assert len(within) == 2 and all(torch.equal(one, expected) for one in within)
+
     def test_a_deleted_one_leaves_nothing(self) -> None:
         model = self.two()
         model.set_adapter("other")
@@ -250,6 +316,22 @@ class TestTypes:
         assert model.base_model.model.square.base_layer.weight.dtype == torch.bfloat16
         model.unmerge_adapter()
         assert equal_states(plain_weights(model), weights)
+
+    @pytest.mark.parametrize("half", [True, False])
+    def test_under_autocast_it_is_what_lora_is(self, half: bool) -> None:
+        """A base in half precision, whose adapter is in float32, and one in float32."""
+        lora = LoraConfig(r=3, target_modules=["tall", "square", "wide"])
+        kasa, plain = shake(attach(Layers())), get_peft_model(Layers(), lora)
+        expected = outputs(kasa)
+        for model in (kasa, plain) if half else ():
+            for name in ("tall", "square", "wide"):
+                getattr(model.base_model.model, name).base_layer.bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = kasa(X)
+            assert mixed.dtype == outputs(plain).dtype == torch.bfloat16
+        assert (mixed - expected).abs().max() < 0.05 * expected.abs().max()
+        mixed.float().square().sum().backward()
+        assert all(p.grad.dtype == torch.float32 for p in kasa.parameters() if p.requires_grad)
 
     def test_a_merged_weight_is_rounded_once(self) -> None:
         layer = shake(attach(Layers().bfloat16())).base_model.model.square
