@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from knowtune.common.errors import Problem, UserError, nearest
 from knowtune.methods import peft_adalora
 from knowtune.methods.base import Method
+from knowtune.methods.kasa.limits import option_problems as kasa_problems
 from knowtune.methods.peft_changes import CHANGES, STARTS_ELSEWHERE
 from knowtune.methods.tuners import TUNERS
 from knowtune.registry import Context
@@ -101,10 +102,9 @@ class Peft(Method):
 
     def demands(self, context: Context) -> list[Problem]:
         """Check the type and its options too, where there is time for importing PEFT."""
-        problems = super().demands(context)
-        if context.quantized and (self.model_extra or {}).get("kasa_config") is not None:
-            got = "KaSA on a quantised base, whose packed weights have no singular values to drop"
-            problems.append(Problem(f"{context.where}.options.kasa_config", got, "quantize: none, or leave it out"))
+        problems, options = super().demands(context), self.model_extra or {}
+        if options.get("kasa_config") is not None:
+            problems += kasa_problems(context, options)
         return problems + (self.problems(context.where) if context.deep else [])
 
     def problems(self, where: str) -> list[Problem]:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from knowtune.common.errors import Problem, UserError
+from knowtune.methods.kasa.limits import rank_problems
 from knowtune.methods.lora import Lora
 from knowtune.registry import Context
 
@@ -57,13 +58,7 @@ class Kasa(Lora):
         if context.quantized:
             got = "'kasa' on a quantised base, whose packed weights have no singular values to drop"
             problems.append(Problem(f"{context.where}.method", got, "lora, or quantize: none"))
-        build = context.base.get("build", {})  # the embedded base's: each linear layer has a side of hidden_size
-        sides = ["hidden_size", *(["intermediate_size"] if self.target_modules == "all-linear" else [])]
-        smaller = min((build[side] for side in sides if side in build), default=None)
-        if smaller is not None and self.rank >= smaller:
-            got = f"{self.rank} for weights of {smaller} singular values, of which as many as the rank are dropped"
-            problems.append(Problem(f"{context.where}.options.rank", got, f"at most {smaller - 1}"))
-        return problems
+        return problems + rank_problems(context, self.rank, self.target_modules, "rank")
 
     def attach(self, model: PreTrainedModel) -> torch.nn.Module:
         """Attach by PEFT, and find what each weight drops.

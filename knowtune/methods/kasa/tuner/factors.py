@@ -83,6 +83,23 @@ def plain_weight(layer: Any) -> torch.Tensor:
     return weight.T if layer.fan_in_fan_out else weight
 
 
+def packing(weight: torch.Tensor) -> str:
+    """Say how a weight's entries are packed, so that it cannot be decomposed; "" for a plain one.
+
+    Quantised ones are tensors of a class with products of its own, or of a type with fewer than 16 bits. Torch's own
+    classes of that kind, on several devices or without values, hold plain entries.
+    """
+    if not weight.is_floating_point() or weight.dtype.itemsize < 2:
+        return f"packed as {str(weight.dtype).removeprefix('torch.')}"
+    kind = type(weight)
+    if kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__:
+        return ""
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch.distributed.tensor import DTensor
+
+    return "" if issubclass(kind, FakeTensor | DTensor) else f"packed in a {kind.__name__}"
+
+
 def fit(weight: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor) -> bool:
     """Say whether P Q is a part of W that can be dropped: W Q^T = P where Q's rows are orthonormal, or P^T W = Q.
 

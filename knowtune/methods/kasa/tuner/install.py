@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from knowtune.methods.kasa.limits import STARTS, WRITES_BASE, writes_base
+from knowtune.methods.kasa.tuner.factors import packing
 from knowtune.methods.kasa.tuner.files import load_factors, save_factors
 from knowtune.methods.kasa.tuner.variant import Alone, ReversibleKasa, loading
 
@@ -101,16 +103,25 @@ def _mixing(check: Any) -> Any:
 
 
 def _with_its_variant(update: Any) -> Any:
-    """Add an adapter to a layer, but no KaSA that PEFT would make plain LoRA: quantised layers ignore it."""
+    """Add an adapter to a layer, but no KaSA that would not be one.
+
+    Quantised layers ignore KaSA and train plain LoRA; and of a base that LoRA's start writes to, P and Q would be found
+    too late, and nothing could give it back.
+    """
 
     @functools.wraps(update)
     def update_layer(self: Any, *args: Any, **options: Any) -> Any:
         config = inspect.signature(update).bind(self, *args, **options).arguments["config"]
-        if config.kasa_config is not None and self.resolve_lora_variant(config=config) is None:
-            raise ValueError(
-                f"KaSA decomposes a weight, and that of a {type(self.get_base_layer()).__name__} is packed; load the "
-                "base without quantisation, or take LoRA"
-            )
+        if config.kasa_config is not None:
+            layer = self.get_base_layer()
+            packed = "packed" if self.resolve_lora_variant(config=config) is None else packing(layer.weight)
+            if packed:
+                raise ValueError(
+                    f"KaSA decomposes a weight, and that of a {type(layer).__name__} is {packed}; load the "
+                    "base without quantisation, or take LoRA"
+                )
+            if writes_base(config.init_lora_weights):
+                raise ValueError(f"init_lora_weights: {config.init_lora_weights!r}: {WRITES_BASE}; allowed: {STARTS}")
         return update(self, *args, **options)
 
     return update_layer

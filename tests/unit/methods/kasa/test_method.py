@@ -260,6 +260,31 @@ class TestRefusals:
             "drop; allowed: quantize: none, or leave it out"
         ]
 
+    @pytest.mark.parametrize("start", ["pissa", "olora"])
+    def test_a_start_by_pefts_options_that_writes_the_base(self, start: str, base: Base) -> None:
+        method = Peft(type="lora", r=2, init_lora_weights=start, kasa_config={})
+        assert [str(problem) for problem in method.demands(self.context())] == [
+            f"runs.k.options.init_lora_weights: got {start!r} beside kasa_config: it writes the base's weights, which "
+            "KaSA leaves as they are; allowed: true, false, gaussian or orthogonal"
+        ]
+        with pytest.raises(UserError, match=f"init_lora_weights: '{start}': it writes the base's weights"):
+            method.attach(base.model())
+        assert Peft(type="lora", r=2, init_lora_weights=start).demands(self.context()) == []
+        for other in (True, "gaussian", "orthogonal"):
+            assert Peft(type="lora", r=2, init_lora_weights=other, kasa_config={}).demands(self.context()) == []
+
+    def test_a_rank_by_pefts_options_that_the_embedded_base_has_no_room_for(self) -> None:
+        sizes = self.context(hidden_size=64, intermediate_size=80)
+        options = {"type": "lora", "kasa_config": {}}
+        assert [str(problem) for problem in Peft(r=128, **options).demands(sizes)] == [
+            "runs.k.options.r: got 128 for weights of 64 singular values, of which as many as the rank are dropped; "
+            "allowed: at most 63"
+        ]
+        assert Peft(r=63, **options).demands(sizes) == []
+        narrow = self.context(hidden_size=80, intermediate_size=8)  # PEFT's own rank is 8
+        assert len(Peft(target_modules="all-linear", **options).demands(narrow)) == 1
+        assert Peft(**options).demands(narrow) == Peft(r=8, rank_pattern={"q_proj": 2}, **options).demands(narrow) == []
+
     @pytest.mark.parametrize("targets", ["all-linear", ["up_proj"]])
     def test_a_rank_that_the_embedded_base_has_no_room_for(self, targets: Any) -> None:
         method = made(rank=64, target_modules=targets)

@@ -11,7 +11,7 @@ import torch
 from peft import KasaConfig, LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear
 
-from knowtune.methods.kasa.tuner.factors import complete
+from knowtune.methods.kasa.tuner.factors import complete, packing
 from knowtune.methods.peft_warnings import quiet_peft
 from tests.unit.helpers import equal_states
 from tests.unit.methods.kasa.tuner.models import Layers, attach, llama, logits_of, plain_weights, shake, truncated
@@ -105,3 +105,55 @@ def test_a_layer_that_would_make_it_plain_lora_is_refused(monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match=r"^KaSA decomposes a weight, and that of a Linear is packed; load the base"):
         attach(Layers())
     get_peft_model(Layers(), LoraConfig(r=2, target_modules=["tall"]))
+
+
+class Packed(torch.Tensor):
+    """A weight in int8, as torchao has it: a tensor that says it is float32, with products of its own."""
+
+    @staticmethod
+    def __new__(cls, plain: torch.Tensor) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, plain.shape, dtype=plain.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.detach.default:
+            return args[0]
+        raise NotImplementedError(f"{function} of int8")
+
+
+@pytest.mark.parametrize(
+    ("pack", "how"),
+    [(Packed, "in a Packed"), (lambda weight: weight.to(torch.float8_e4m3fn), "as float8_e4m3fn")],
+)
+def test_a_packed_weight_is_refused_by_what_it_is(pack: Any, how: str) -> None:
+    model = Layers()
+    model.square.weight = torch.nn.Parameter(pack(model.square.weight.detach()), requires_grad=False)
+    with pytest.raises(ValueError, match=f"^KaSA decomposes a weight, and that of a Linear is packed {how}; load the"):
+        attach(model, targets=["square"])
+
+
+def test_a_weight_of_another_class_that_is_plain_is_not_packed() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    class Named(torch.nn.Parameter):
+        """As those who mark their weights do."""
+
+    with FakeTensorMode():
+        fake = torch.empty(3, 4)
+    assert not any(map(packing, (Named(torch.ones(3, 4)), torch.empty(3, 4, device="meta"), fake)))
+    assert packing(torch.ones(3, 4, dtype=torch.int8)) == "packed as int8"
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_2", "olora", "OLoRA", "corda", "loftq", "lora_ga"])
+def test_a_start_that_writes_the_base_is_refused_before_it_does(start: str) -> None:
+    config = LoraConfig(r=3, target_modules=["tall"], kasa_config=KasaConfig())
+    config.init_lora_weights = start  # some of them ask for more before
+    pristine = Layers()
+    message = (
+        f"^init_lora_weights: '{start}': it writes the base's weights, which KaSA leaves as they are; allowed: true,"
+    )
+    with pytest.raises(ValueError, match=message):
+        get_peft_model(pristine, config)
+    assert torch.equal(pristine.tall.weight, Layers().tall.weight)
+    for other in ("gaussian", False):
+        attach(Layers(), init_lora_weights=other)
