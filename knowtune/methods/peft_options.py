@@ -10,6 +10,7 @@ from knowtune.common.errors import Problem, nearest
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from pydantic import ValidationError
 
 # Options that PEFT fills from the base itself.
 DERIVED = {"runtime_config", "token_dim", "num_transformer_submodules", "num_attention_heads", "num_layers"}
@@ -53,8 +54,10 @@ def option_problems(peft_type: str, options: dict[str, Any], where: str) -> list
         try:
             checker = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True, strict=False))
             checker.validate_python(value)
-        except ValidationError:
-            problems.append(Problem(f"{where}.{name}", repr(value), str(known[name].type)))
+        except ValidationError as error:
+            problems += _faults(f"{where}.{name}", value, hints[name], error) or [
+                Problem(f"{where}.{name}", repr(value), str(known[name].type))
+            ]
         except PydanticSchemaGenerationError:
             continue  # a type only PEFT understands; its own rules below judge it
     if not problems:
@@ -63,3 +66,18 @@ def option_problems(peft_type: str, options: dict[str, Any], where: str) -> list
         except (ValueError, TypeError) as error:
             problems.append(Problem(where, repr(options), f"what PEFT's {peft_type} accepts: {error}"))
     return problems
+
+
+def _faults(where: str, value: Any, hint: Any, error: ValidationError) -> list[Problem]:
+    """Say what is wrong inside an option that is a config of its own, by the key there; nothing for another option."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if len(kinds) != 1 or not dataclasses.is_dataclass(kinds[0]) or not isinstance(value, dict):
+        return []
+    return [
+        Problem(
+            ".".join([where, *map(str, fault["loc"])]),
+            repr(fault["input"]),
+            fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ").rstrip("."),
+        )
+        for fault in error.errors()
+    ]

@@ -42,6 +42,20 @@ class TestOptionProblems:
         assert [p.where for p in problems] == ["runs.a.options.r", "runs.a.options.zzz"]
         assert str(problems[0]) == "runs.a.options.r: got 'many'; allowed: int"
 
+    def test_inside_a_config_of_its_own(self) -> None:
+        """By the field, and by the rule that it breaks."""
+        problems = option_problems("lora", {"kasa_config": {"beta": -1}}, "x")
+        assert [str(p) for p in problems] == [
+            "x.kasa_config: got {'beta': -1}; allowed: `beta` must be non-negative, got -1.0"
+        ]
+        problems = option_problems("lora", {"kasa_config": {"gamma": "much"}}, "x")
+        assert [str(p) for p in problems] == [
+            "x.kasa_config.gamma: got 'much'; allowed: a valid number, unable to parse string as a number"
+        ]
+        assert str(option_problems("lora", {"kasa_config": 3}, "x")[0]) == (
+            "x.kasa_config: got 3; allowed: Optional[KasaConfig]"
+        )
+
     def test_the_configs_own_rules(self) -> None:
         problems = option_problems("oft", {"r": 4, "oft_block_size": 8}, "runs.a.options")
         assert len(problems) == 1
