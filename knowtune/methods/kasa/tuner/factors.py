@@ -7,6 +7,7 @@ are found where it has none. Where the base's weight is on the meta device, that
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from knowtune.methods.kasa.tuner.decompose import smallest_components
 
 NAMES = ("kasa_P", "kasa_Q")
 TOLERANCE = 1e-6  # of the weight's norm; what a truncated weight may be off by
+ROUNDING = 2**-8  # of the weight's norm; rounding to bfloat16 moves it by less, twice even
+FOREIGN = "are of another base: the adapter was trained on other weights than these, and does not belong to them"
 Factors = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -41,8 +44,8 @@ def factors(layer: Any, adapter: str) -> Factors:
         RuntimeError: they are missing, and the base's weight is on the meta device.
         ValueError: the base's weight is not finite.
     """
-    if not has_factors(layer, adapter):
-        complete(layer, adapter)
+    if not has_factors(layer, adapter) and complete(layer, adapter):
+        warnings.warn(f"KaSA's factors {FOREIGN}", stacklevel=2)
     if not has_factors(layer, adapter):
         raise RuntimeError(
             "KaSA cannot decompose a base weight that is on the meta device; load the base's weights first"
@@ -50,11 +53,14 @@ def factors(layer: Any, adapter: str) -> Factors:
     return layer.kasa_P[adapter], layer.kasa_Q[adapter]
 
 
-def complete(layer: Any, adapter: str, given: Factors | None = None) -> None:
+def complete(layer: Any, adapter: str, given: Factors | None = None) -> bool:
     """Put factors into a layer, if its weight is there; those that are given, where they fit the weight.
 
     Factors that do not fit are of another base, or of the same in another type: then they are found again. Given ones
     for a weight on the meta device are kept until it comes.
+
+    Returns:
+        Whether the given ones are of another base, by more than a type's rounding.
 
     Raises:
         RuntimeError: adapters are merged into the weight.
@@ -68,13 +74,15 @@ def complete(layer: Any, adapter: str, given: Factors | None = None) -> None:
         if weight.device.type == "meta":
             if given is not None:
                 layer._cache_store(waiting, given)
-            return
+            return False
         if given is not None:
             given = (given[0].to(weight.device), given[1].to(weight.device))
-        if given is None or given[0].shape[1] != layer.r[adapter] or not fit(weight, *given):
+        missed, held = (0.0, 0.0) if given is None else misfit(weight, *given)
+        if given is None or given[0].shape[1] != layer.r[adapter] or not missed <= TOLERANCE:
             given = smallest_components(weight, layer.r[adapter])
     layer._caches.pop(waiting, None)
     layer.kasa_P[adapter], layer.kasa_Q[adapter] = given
+    return min(missed, held) > ROUNDING
 
 
 def plain_weight(layer: Any) -> torch.Tensor:
@@ -100,26 +108,33 @@ def packing(weight: torch.Tensor) -> str:
     return "" if issubclass(kind, FakeTensor | DTensor) else f"packed in a {kind.__name__}"
 
 
-def fit(weight: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor) -> bool:
-    """Say whether P Q is a part of W that can be dropped: W Q^T = P where Q's rows are orthonormal, or P^T W = Q.
+def misfit(weight: torch.Tensor, dropped_out: torch.Tensor, dropped_in: torch.Tensor) -> tuple[float, float]:
+    """Say by how much P Q is no part of W: |W Q^T - P| where Q's rows are orthonormal, or |P^T W - Q|, over |W|.
 
-    That is one thin product, and no decomposition. It holds for whatever singular vectors P and Q were taken from this
+    That is one thin product, and no decomposition. It is 0 for whatever singular vectors P and Q were taken from this
     weight; those of another weight miss by what that weight differs by.
 
     Args:
         weight: W  # (out, in).
         dropped_out: P  # (out, r).
         dropped_in: Q  # (r, in).
+
+    Returns:
+        That, and what W has there at all, |W Q^T| over |W|: nothing where W has lost P Q already. Infinite for other
+        shapes.
     """
-    if dropped_out.shape[0] != weight.shape[0] or dropped_in.shape[1] != weight.shape[1]:
-        return False
-    if dropped_out.shape[1] != dropped_in.shape[0]:
-        return False
+    shapes = (dropped_out.shape[0], dropped_in.shape[1]), dropped_out.shape[1]
+    if shapes != (tuple(weight.shape), dropped_in.shape[0]):
+        return float("inf"), float("inf")
     if weight.shape[0] < weight.shape[1]:
-        return fit(weight.T, dropped_in.T, dropped_out.T)
-    vectors, lacking, square = dropped_in.double().T, 0.0, 0.0
+        return misfit(weight.T, dropped_in.T, dropped_out.T)
+    vectors, lacking, held, square = dropped_in.double().T, 0.0, 0.0, 0.0
     for rows, expected in zip(weight.split(2048), dropped_out.split(2048), strict=True):
         exact = rows.double()
-        lacking += float((exact @ vectors - expected).square().sum())
+        product = exact @ vectors
+        lacking += float((product - expected).square().sum())
+        held += float(product.square().sum())
         square += float(exact.square().sum())
-    return lacking <= TOLERANCE**2 * square
+    if not square:
+        return lacking, 0.0
+    return (lacking / square) ** 0.5, (held / square) ** 0.5

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from knowtune.methods.kasa.tuner.factors import complete, has_factors
+from knowtune.methods.kasa.tuner.factors import FOREIGN, complete, has_factors
 from knowtune.methods.kasa.tuner.variant import ReversibleKasa
 
 FILE = "kasa_factors.safetensors"
@@ -39,6 +40,8 @@ def save_factors(model: Any, adapter: str, folder: Path) -> None:
 def load_factors(model: Any, adapter: str, source: str, options: dict[str, Any]) -> None:
     """Give a loaded adapter its factors, from the file beside it, else from the base's weights.
 
+    Warns once where the file is of another base.
+
     Args:
         model: with the adapter loaded.
         adapter: its name there.
@@ -53,9 +56,14 @@ def load_factors(model: Any, adapter: str, source: str, options: dict[str, Any])
         return
     path = _find(source, options)
     saved = {} if path is None else _read(path)
+    foreign = []
     for name, layer in layers:
         given = (saved[f"{name}.P"], saved[f"{name}.Q"]) if {f"{name}.P", f"{name}.Q"} <= saved.keys() else None
-        complete(layer, adapter, given)
+        if complete(layer, adapter, given):
+            foreign.append(name)
+    if foreign:
+        which = f"those of {len(foreign)} of {len(layers)} layers, e.g. {foreign[0]},"
+        warnings.warn(f"{path}: {which} {FOREIGN}", stacklevel=2)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -184,9 +184,35 @@ class TestFiles:
     def test_factors_of_another_base_are_not_taken(self, tmp_path: Path, decomposed: Counted) -> None:
         self.saved(tmp_path)
         decomposed.clear()
-        loaded = load(llama(seed=1), tmp_path)
+        with pytest.warns(UserWarning, match="another base") as warned:
+            loaded = load(llama(seed=1), tmp_path)
+        (message,) = [str(one.message) for one in warned if "base" in str(one.message)]
+        assert message == (
+            f"{tmp_path / FILE}: those of 14 of 14 layers, e.g. base_model.model.model.layers.0.self_attn.q_proj, "
+            "are of another base: the adapter was trained on other weights than these, and does not belong to them"
+        )
         assert len(decomposed) == 14
         assert equal(all_factors(loaded), all_factors(attach(llama(seed=1))))
+
+    @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+    def test_the_same_base_in_another_type_is_no_other(self, kind: Any, tmp_path: Path, decomposed: Counted) -> None:
+        """Its factors are found again, without a word."""
+        self.saved(tmp_path / "whole")
+        shake(attach(llama().to(kind))).save_pretrained(tmp_path / "half")
+        decomposed.clear()
+        load(llama().to(kind), tmp_path / "whole")
+        load(llama(), tmp_path / "half")
+        assert len(decomposed) == 28
+
+    def test_a_base_that_comes_later_is_looked_at_then(self, tmp_path: Path) -> None:
+        given = factors.factors(attach(Layers(seed=1)).base_model.model.square, "default")
+        with torch.device("meta"):
+            empty = Layers()
+        layer = attach(empty).base_model.model.square
+        factors.complete(layer, "default", given)
+        layer.base_layer.load_state_dict(Layers().square.state_dict(), assign=True)
+        with pytest.warns(UserWarning, match="^KaSA's factors are of another base: the adapter was trained on other"):
+            factors.factors(layer, "default")
 
     def test_one_changed_weight_is_noticed(self, tmp_path: Path, decomposed: Counted) -> None:
         self.saved(tmp_path)
