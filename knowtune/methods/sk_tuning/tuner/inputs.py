@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
+from knowtune.methods.sk_tuning.tuner.cache import full_length, holder_of
+from knowtune.methods.sk_tuning.tuner.reading import reads_forward
 from knowtune.models.arguments import arguments_of
 
 BY_MASK = ("bloom",)  # models without positions that count by the mask what is no padding
@@ -44,8 +45,8 @@ def read_pass(backbone: Any, given: dict[str, Any], adapter: str, config: Any, c
     mask, past = given.get("attention_mask"), given.get("past_key_values")
     if mask is not None and (not isinstance(mask, torch.Tensor) or mask.ndim != 2):
         raise UserError("SK-Tuning needs a mask of (batch, tokens), which also rules out static caches")
-    begun = past is not None and past.get_seq_length() > 0
-    if begun and getattr(past, NAME, None) != adapter:
+    begun = bool(full_length(past) > 0)
+    if begun and holder_of(past) != adapter:
         raise UserError(
             f"SK-Tuning: the cache was not begun with the adapter {adapter!r}; give an empty one, or the whole input"
         )

@@ -11,6 +11,7 @@ from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of, widths_of
+from knowtune.methods.sk_tuning.tuner.cache import count_text, holder_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
@@ -135,9 +136,10 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if self.reading:
             return None
         name, self.running = self.active(), None
-        if name is None:
-            return None
         given = {**dict(zip(arguments_of(backbone), args, strict=False)), **options}
+        if name is None:
+            _require_none_held(given.get("past_key_values"))
+            return None
         run = self.running = read_pass(backbone, given, name, self.configs[name], self.context)
         batch = len(tokens_of(given))
         show_text(backbone, given, run, self.first)
@@ -145,6 +147,7 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             put_prompt(backbone, given, self.prompt(name))
         elif not run.begun:
             self._put_prefix(backbone, given, name, batch)
+        count_text(given.get("past_key_values"))
         return (), given
 
     def _put_prefix(self, backbone: Any, given: dict[str, Any], name: str, batch: int) -> None:
@@ -157,7 +160,6 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         for number, state in enumerate(self.prefix(name)):
             if state:
                 past.update(*(part.expand(batch, -1, -1, -1) for part in state), number)
-        setattr(past, NAME, name)
 
     def after(self, backbone: Any, args: tuple[Any, ...], output: Any) -> Any:
         """Give back what belongs to the input."""
@@ -185,3 +187,12 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def _get_base_layer_device_and_dtype(self, base_layer: Any) -> tuple[torch.device, None]:
         return self.backbone[0].get_input_embeddings().weight.device, None
+
+
+def _require_none_held(past: Any) -> None:
+    """Refuse a cache that holds a text, where no adapter is on."""
+    if (holder := holder_of(past)) is not None:
+        raise UserError(
+            f"SK-Tuning: the cache holds the text of the adapter {holder!r}, which is off; give an empty one, or the "
+            "whole input"
+        )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import Cache
 
+from knowtune.methods.sk_tuning.tuner.cache import hide_text
 from knowtune.methods.sk_tuning.tuner.inputs import Pass
-from knowtune.methods.sk_tuning.tuner.reading import NAME, reads_forward
+from knowtune.methods.sk_tuning.tuner.reading import reads_forward
 
 CLASSIFIERS = ("ForSequenceClassification", "ForMultipleChoice")  # ends of names: transformers' classes for a whole row
 FIRST = ("cls", "bos")  # what configs call the first position, where they say what a classifier reads
@@ -45,24 +47,40 @@ def give_back(backbone: Any, output: Any, run: Pass, pooling: str, classified: b
 
     Args:
         backbone: the model.
-        output: its own, a tuple or an output of transformers; changed in place.
+        output: its own, a tuple or an output of transformers, which is changed in place.
         run: the pass.
         pooling: see `SkTuningConfig`.
         classified: whether a classifier reads it.
     """
-    if isinstance(output, tuple):
-        return (input_states(output[0], run, pooling), *output[1:])
-    states = input_states(output.last_hidden_state, run, pooling)
-    pooled = pooling != "model"
+    parts = output if isinstance(output, tuple) else tuple(output.values())
+    states, pooled = input_states(parts[0], run, pooling), pooling != "model"
     # What a classifier reads first is with a prompt the text's first position, as in a pooler of the backbone.
-    if not (run.prompt and classified and not pooled and reads_first(backbone)):
-        output.last_hidden_state = states
+    read = parts[0] if run.prompt and classified and not pooled and reads_first(backbone) else states
+    named = None if isinstance(output, tuple) else getattr(output, "past_key_values", None)
+    past = next((part for part in parts if isinstance(part, Cache)), named)
+    if past is not None and run.cached:
+        hide_text(past, run.adapter, run.num)
+    if isinstance(output, tuple):
+        rest = (part for part in parts[1:] if run.cached or not isinstance(part, Cache))
+        return (read, *(_own_part(part, states, run, pooled) for part in rest))
+    output.last_hidden_state = read
     if pooled and getattr(output, "pooler_output", None) is not None:
         output.pooler_output = states[:, 0]
     if run.prompt and getattr(output, "hidden_states", None) is not None:
-        output.hidden_states = tuple(layer[:, run.prompt :] for layer in output.hidden_states)
-    past = getattr(output, "past_key_values", None)
-    if past is not None:
-        setattr(past, NAME, run.adapter)
-        output.past_key_values = past if run.cached else None
+        output.hidden_states = _trimmed(output.hidden_states, run)
+    if past is not None and not run.cached:
+        output.past_key_values = None
     return output
+
+
+def _own_part(part: Any, states: torch.Tensor, run: Pass, pooled: bool) -> Any:
+    """Change what a tuple has behind the states, which has no name there: what a pooler gives, all layers' states."""
+    if isinstance(part, torch.Tensor) and part.ndim == 2 and pooled:
+        return states[:, 0]
+    if isinstance(part, tuple) and all(isinstance(layer, torch.Tensor) and layer.ndim == 3 for layer in part):
+        return _trimmed(part, run)
+    return part
+
+
+def _trimmed(layers: tuple[torch.Tensor, ...], run: Pass) -> tuple[torch.Tensor, ...]:
+    return tuple(layer[:, run.prompt :] for layer in layers)

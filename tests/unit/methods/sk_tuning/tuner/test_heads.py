@@ -29,6 +29,35 @@ def test_a_classifier_of_an_encoder_reads_where_the_text_begins(make, task):
     assert torch.allclose(logits_of(attach(make(), variant="prompt", task_type=task), IDS + 2), expected, atol=1e-5)
 
 
+TUPLES = {  # encoders that give their heads tuples, where the caller wants one
+    "DebertaV2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "MPNet": {"pad_token_id": 1},
+    "Nystromformer": {"segment_means_seq_len": 11, "num_landmarks": 11},
+}
+
+
+@pytest.mark.parametrize("family", TUPLES)
+def test_a_tuple_is_of_the_same_numbers(family):
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    for kind in ("SequenceClassification", "TokenClassification"):
+        attached = attach(built(f"{family}For{kind}", **{**SIZES, **rates, **TUPLES[family]}), variant="prompt")
+        options = {"input_ids": IDS + 2, "attention_mask": torch.ones_like(IDS), "output_hidden_states": True}
+        with torch.no_grad():
+            named, (logits, states) = attached(**options), attached(**options, return_dict=False)
+        assert torch.equal(logits, named.logits)
+        assert len(states) == len(named.hidden_states) == 3
+        assert all(torch.equal(one, other) for one, other in zip(states, named.hidden_states, strict=True))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "released"])
+def test_a_tuple_is_pooled_too(pooling):
+    attached = attach(bert(), variant="prompt", pooling=pooling)
+    backbone = attached.base_model.model.bert
+    with torch.no_grad():
+        named, tuples = backbone(IDS), backbone(IDS, return_dict=False)
+    assert torch.equal(tuples[0], named.last_hidden_state) and torch.equal(tuples[1], named.pooler_output)
+
+
 def test_a_class_of_ones_own_is_known_by_what_it_is_made_from_or_by_its_task():
     class Mine(type(roberta())):
         pass

@@ -118,6 +118,12 @@ def test_what_would_drop_the_text_is_refused():
     begun = llama()(IDS, use_cache=True).past_key_values
     with pytest.raises(UserError, match="the cache was not begun with the adapter 'default'"):
         attached(input_ids=IDS[:, :1], past_key_values=begun)
+    own = attached(input_ids=IDS, use_cache=True).past_key_values
+    with (
+        attached.disable_adapter(),
+        pytest.raises(UserError, match="holds the text of the adapter 'default', which is off"),
+    ):
+        attached(input_ids=IDS[:, :1], past_key_values=own)
     with pytest.raises(UserError, match="rules out static caches"):
         attached.generate(input_ids=IDS, cache_implementation="static", **GREEDY)
     for merge in (attached.merge_adapter, attached.merge_and_unload):
