@@ -38,7 +38,8 @@ def input_states(states: torch.Tensor, run: Pass, pooling: str) -> torch.Tensor:
         return states.mean(1, keepdim=True).expand_as(own)
     if pooling == "mean":
         mask = torch.ones_like(own[..., :1]) if run.mask is None else run.mask[..., None].to(own)
-        return ((own * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)).expand_as(own)
+        num = mask.sum(1, keepdim=True).clamp(min=1)  # a row may be padding alone
+        return ((own * mask).sum(1, keepdim=True) / num).expand_as(own)
     return own
 
 

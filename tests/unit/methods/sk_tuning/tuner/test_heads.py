@@ -116,6 +116,15 @@ def test_pooling_is_a_mean_over_the_input_or_over_everything(variant):
 
 
 @pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_a_row_of_padding_alone_has_a_mean_of_zero(variant):
+    attached, mask = attach(llama("SequenceClassification"), variant=variant, pooling="mean"), torch.ones_like(IDS)
+    expected = logits_of(attached, attention_mask=mask)
+    mask[0] = 0
+    assert torch.allclose(logits_of(attached, attention_mask=mask)[1], expected[1], atol=1e-5)
+    assert torch.equal(logits_of(attached, attention_mask=mask)[0], torch.zeros(2))  # the head has no bias
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
 def test_pooling_of_an_encoder_passes_its_pooler_by(variant):
     attached = attach(bert(), variant=variant, pooling="mean")
     with torch.no_grad():
