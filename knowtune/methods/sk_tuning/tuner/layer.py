@@ -16,7 +16,6 @@ from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
 from knowtune.methods.sk_tuning.tuner.outputs import give_back
 from knowtune.methods.sk_tuning.tuner.reading import (
-    NAME,
     as_if_trained,
     context_of,
     fingerprint,
