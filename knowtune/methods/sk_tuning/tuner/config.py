@@ -70,8 +70,7 @@ class SkTuningConfig(PeftConfig):
             for name, allowed in CHOICES.items()
             if (value := getattr(self, name)) not in allowed
         ]
-        if not (self.text or "").strip() and not self.token_ids:
-            problems.append("text: got nothing; allowed: some words of plain text, from which the adapter begins")
+        problems += self.text_problems()
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout: got {self.dropout}; allowed: 0 to less than 1")
         if self.rank is not None and self.rank < 1:
@@ -80,6 +79,18 @@ class SkTuningConfig(PeftConfig):
         problems += [f"{name}: an option {why}; leave it out" for name, why in conflicts.items()]
         if self.task_type not in (None, "SEQ_CLS") and self.pooling != "model":
             problems.append(f"pooling: got {self.pooling!r} without a head that pools; allowed: model")
+        return problems
+
+    def text_problems(self) -> list[str]:
+        """Say what is wrong with the text, or with its tokens."""
+        problems: list[str] = []
+        text, ids = self.text, self.token_ids
+        if text is not None and not isinstance(text, str):
+            problems.append(f"text: got {text!r}; allowed: some words of plain text, from which the adapter begins")
+        elif ids is None and not (text or "").strip():
+            problems.append("text: got nothing; allowed: some words of plain text, from which the adapter begins")
+        if ids is not None and (not ids or any(type(token) is not int for token in ids)):
+            problems.append(f"token_ids: got {ids!r}; allowed: one number or more; leave it out for the text's own")
         return problems
 
     def require_base(self, given: dict[str, Any]) -> None:

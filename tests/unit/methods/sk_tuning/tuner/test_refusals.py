@@ -150,6 +150,9 @@ def test_an_adapter_for_each_row_is_refused(make):
     [
         ({"token_ids": None}, "text: got nothing; allowed: some words"),
         ({"token_ids": None, "text": "  \n"}, "text: got nothing"),
+        ({"token_ids": None, "text": 5}, "text: got 5; allowed: some words of plain text"),
+        ({"token_ids": [], "text": "in words"}, r"token_ids: got \[\]; allowed: one number or more; leave it out"),
+        ({"token_ids": ["in"]}, r"token_ids: got \['in'\]; allowed: one number or more"),
         ({"variant": "suffix"}, "variant: got 'suffix'; allowed: prefix, prompt"),
         ({"form": "own", "pooling": "max"}, "form: got 'own'; allowed: paper, released; pooling: got 'max'"),
         ({"dropout": 1.0}, "dropout: got 1.0; allowed: 0 to less than 1"),
