@@ -17,8 +17,10 @@ from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.models.arguments import arguments_of
 from knowtune.models.checkpoint_files import first_line
 from knowtune.models.hidden_states import evaluating
+from knowtune.text.encode_pairs import encode_pairs
 
 NAME = "sk_tuning"  # of the adapter's module within the backbone
+BLANK = "\u2581"  # how SentencePiece writes one
 PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)  # caches of a layer that hold keys and values, and no more
 
 
@@ -94,7 +96,9 @@ def find_tokens(config: SkTuningConfig, model: Any, backbone: Any) -> list[int]:
         UserError: there is no tokenizer; the text has unknown tokens only, tokens that the model has not, or more than
             it can read.
     """
-    ids = config.token_ids if config.token_ids is not None else tokens_of(load_tokenizer(config, model), config.text)
+    ids = config.token_ids
+    if ids is None:
+        ids = tokens_of(load_tokenizer(config, model), config.text or "")
     rows = backbone.get_input_embeddings().weight.shape[0]
     if max(ids) >= rows or min(ids) < 0:
         raise UserError(
@@ -109,17 +113,18 @@ def find_tokens(config: SkTuningConfig, model: Any, backbone: Any) -> list[int]:
     return list(ids)
 
 
-def tokens_of(tokenizer: Any, text: str | None) -> list[int]:
-    """Turn a text into tokens.
+def tokens_of(tokenizer: Any, text: str) -> list[int]:
+    """Turn a text into tokens; one that reads as a special token is ordinary text, as in every text of the pipeline.
 
     Raises:
-        UserError: it becomes no token but unknown ones.
+        UserError: it becomes no token but unknown ones and blanks, which some tokenizers put before any text.
     """
-    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not [token for token in plain if token != tokenizer.unk_token_id]:
+    plain = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    known = [token for token in plain if token != tokenizer.unk_token_id]
+    if not any(tokenizer.decode([token]).replace(BLANK, " ").strip() for token in known):
         what = "unknown tokens only" if plain else "no token"
         raise UserError(f"SK-Tuning: the text {text!r} becomes {what}; give words that the tokenizer knows")
-    return [int(token) for token in tokenizer(text)["input_ids"]]
+    return [int(token) for token in encode_pairs(tokenizer, [text], [], [0.0])[0].input_ids]
 
 
 def load_tokenizer(config: SkTuningConfig, model: Any) -> Any:

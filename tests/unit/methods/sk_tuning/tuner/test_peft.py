@@ -11,6 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from knowtune.common.errors import UserError
+from knowtune.methods.sk_tuning.tuner.reading import tokens_of
 from tests.unit.helpers import word_pieces
 
 from .models import (
@@ -202,6 +203,37 @@ def test_the_backbone_is_within_where_transformers_names_the_head():
         attached = attach(built(name, **sizes), variant=variant)
         assert hasattr(attached.get_base_model().model, "sk_tuning")
         assert torch.allclose(logits_of(attached), after_text(built(name, **sizes)), atol=1e-5)
+
+
+def sentence_pieces():
+    """Make a tokenizer as Llama 2 has it, which marks the beginning of a text by a blank."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("\u2581", -2.0), ("\u2581the", -1.0), ("a", -3.0)]
+    unigram = Tokenizer(models.Unigram([*pieces, ("/", -3.0), ("s", -3.0)], unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>", eos_token="</s>")
+
+
+def test_a_blank_before_unknown_tokens_is_no_word():
+    tokenizer = sentence_pieces()
+    assert tokens_of(tokenizer, "the a") == [3, 2, 4]
+    for text in ("\u2603\u2603", "\u2603 \u2603"):
+        assert tokenizer.convert_tokens_to_ids("\u2581") in tokenizer(text)["input_ids"]
+        with pytest.raises(UserError, match="becomes unknown tokens only; give words"):
+            tokens_of(tokenizer, text)
+    with pytest.raises(UserError, match="becomes no token"):
+        tokens_of(tokenizer, "")
+
+
+def test_what_reads_as_a_special_token_is_text():
+    tokenizer = sentence_pieces()
+    assert tokenizer("the</s>a")["input_ids"] == [3, 1, 2, 4]
+    assert tokens_of(tokenizer, "the</s>a") == [3, 0, 5, 6, 0, 4]  # the vocabulary has it as a word, too
+    pieces = word_pieces()
+    words = pieces.convert_tokens_to_ids(["[CLS]", "a", "film", "[UNK]", "[UNK]", "[UNK]", "good", "[SEP]"])
+    assert tokens_of(pieces, "a film [SEP] good") == words
 
 
 def test_the_text_becomes_tokens_by_the_models_own_tokenizer(tmp_path):
