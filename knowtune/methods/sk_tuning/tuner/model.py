@@ -80,6 +80,12 @@ class SkTuningModel(BaseTuner):  # type: ignore[misc]
             raise UserError(f"SK-Tuning: one adapter is active at a time; got {', '.join(adapter_name)}")
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
+    def forget_states(self) -> None:
+        """Read the text again at the next input: for who writes the base's weights through `.data`, unseen."""
+        for part in self.modules():
+            if isinstance(part, SkTuningLayer):
+                part.kept.clear()
+
     @contextmanager
     def _enable_peft_forward_hooks(self, *_args: Any, **options: Any) -> Iterator[None]:
         """Refuse an adapter of its own for each row, which PEFT's forward and generate take as `adapter_names`."""

@@ -186,7 +186,11 @@ def as_if_trained() -> Iterator[None]:
 
 
 def fingerprint(module: torch.nn.Module) -> tuple[Any, ...]:
-    """Return what changes when a model's weights do: are written, moved, cast or replaced; adapters left out."""
+    """Return what changes when a model's weights do: are written, moved, cast or replaced; adapters left out.
+
+    A write into a weight's `.data` is not seen: it leaves the address, and PyTorch counts no version for it. Values
+    would show it, but to compare them waits for the GPU at every step.
+    """
     children = [child for name, child in module._modules.items() if name != NAME and child is not None]
     parts = [module, *(part for child in children for part in child.modules())]
     weights = [p for part in parts for p in part._parameters.values() if p is not None]

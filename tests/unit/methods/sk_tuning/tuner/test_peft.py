@@ -131,6 +131,17 @@ def test_the_text_is_read_again_when_the_base_is_another():
     assert len(calls) == 8
 
 
+def test_a_base_written_through_data_is_read_again_once_it_is_forgotten():
+    """Such a write leaves neither address nor version behind."""
+    attached, changed = attach(llama()), llama()
+    for base in (attached.get_base_model(), changed):
+        base.model.layers[0].self_attn.k_proj.weight.data.mul_(2)
+    expected = logits_of(attach(changed))
+    assert not torch.allclose(logits_of(attached), expected, atol=1e-2)
+    attached.forget_states()
+    assert torch.equal(logits_of(attached), expected)
+
+
 def test_what_was_read_for_inference_may_be_trained_with():
     attached = attach(llama())
     layer_of(attached).kept.clear()
