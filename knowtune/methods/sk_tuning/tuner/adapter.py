@@ -12,6 +12,7 @@ from torch import nn
 from knowtune.common.errors import UserError
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 
+SAMPLES = 32  # numbers of a text's embeddings by which its base is known again
 SPREAD = 0.02  # standard deviation of projections that do not begin at zero
 
 # Keys and values of a layer, each  # (1, heads, tokens of the text, head width); None of a layer that has none.
@@ -40,6 +41,13 @@ def widths_of(words: torch.Tensor, shapes: Sequence[Shape]) -> dict[str, Any]:
     """
     runs = [[len(list(same)), *chain(*(shape or ()))] for shape, same in groupby(shapes)]
     return {"hidden_size": words.shape[1], **({"states": runs} if runs else {})}
+
+
+def sample_of(words: torch.Tensor) -> list[float]:
+    """Take numbers by which a base is known again, from all of a text  # (text, hidden)."""
+    flat = words.detach().flatten()
+    chosen = flat[:: max(1, len(flat) // SAMPLES)][:SAMPLES]
+    return [float(f"{number:.4g}") for number in chosen.tolist()]
 
 
 class Projection(nn.Module):

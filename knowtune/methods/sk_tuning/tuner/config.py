@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +13,8 @@ from peft.utils.peft_types import PeftType
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_enum import add_member
 from knowtune.methods.sk_tuning.options import CHOICES, option_conflicts
+
+LIKE = 0.1  # how far, for their size, numbers of one base lie apart at most, by the type or the bits that it is kept in
 
 
 @dataclass
@@ -33,6 +37,8 @@ class SkTuningConfig(PeftConfig):
         token_ids: the text's tokens. Filled when attached; a saved adapter is loaded by them, without a tokenizer.
         base_shape: what tells the adapter's base from others: its model type, the name of its backbone, and the widths
             that the adapter fits. Filled when attached; a saved adapter is refused by another base.
+        base_words: some numbers of the base's embeddings of the text. Filled when attached; on a base whose numbers are
+            others, a saved adapter warns.
         modules_to_save: modules that are trained and saved whole, e.g. a classifier's head.
     """
 
@@ -48,6 +54,7 @@ class SkTuningConfig(PeftConfig):
     tokenizer_name_or_path: str | None = None
     token_ids: list[int] | None = None
     base_shape: dict[str, Any] | None = None
+    base_words: list[float] | None = None
     modules_to_save: list[str] | None = None
 
     target_modules: ClassVar[None] = None  # PEFT asks every tuner's config
@@ -107,3 +114,17 @@ class SkTuningConfig(PeftConfig):
         if others:
             differ = "; ".join(f"{name} {own[name]!r}, here {given[name]!r}" for name in others)
             raise UserError(f"SkTuningConfig: the adapter is of another base: {differ}; load it onto the base it is of")
+
+    def compare_words(self, given: list[float]) -> None:
+        """Warn of a base that has the adapter's own shape, but is of another training, where that is known.
+
+        Args:
+            given: what the base has for `base_words`.
+        """
+        own = self.base_words
+        if own is not None and (len(own) != len(given) or math.dist(own, given) > LIKE * math.hypot(*own)):
+            warnings.warn(
+                "SkTuningConfig: the adapter is of another base of the same shape: the text's embeddings are others "
+                "here; load it onto the base it is of",
+                stacklevel=2,
+            )

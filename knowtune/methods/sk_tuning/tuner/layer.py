@@ -10,7 +10,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from knowtune.common.errors import UserError
-from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, shapes_of, widths_of
+from knowtune.methods.sk_tuning.tuner.adapter import SkAdapter, State, sample_of, shapes_of, widths_of
 from knowtune.methods.sk_tuning.tuner.cache import count_text, holder_of
 from knowtune.methods.sk_tuning.tuner.config import SkTuningConfig
 from knowtune.methods.sk_tuning.tuner.inputs import Pass, put_prompt, read_pass, show_text, tokens_of
@@ -80,6 +80,10 @@ class SkTuningLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         if not any(parameter.is_meta for parameter in adapter.parameters()):
             adapter.to(words.device, words.dtype)  # PEFT then casts to float32, unless it is not to
         self.sk_text[adapter_name], config.base_shape = adapter, base
+        if not words.is_meta:
+            sample = sample_of(words)
+            config.compare_words(sample)
+            config.base_words = sample
 
     def words(self, config: SkTuningConfig) -> torch.Tensor:
         """Return the text's frozen embeddings  # (text, hidden)."""

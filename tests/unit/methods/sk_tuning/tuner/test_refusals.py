@@ -209,6 +209,26 @@ def test_an_adapter_saved_without_its_base_is_loaded_as_before(tmp_path):
     config = json.loads(path.read_text())
     named = {"model_type": "llama", "backbone": "model", "hidden_size": 16, "states": [[2, 2, 4, 2, 4]]}
     assert config.pop("base_shape") == named
+    assert len(config.pop("base_words")) == 32
     path.write_text(json.dumps(config))
     loaded = PeftModel.from_pretrained(llama(), tmp_path)
     assert torch.equal(logits_of(loaded), logits_of(attached)) and loaded.peft_config["default"].base_shape == named
+
+
+@pytest.mark.parametrize("variant", ["prefix", "prompt"])
+def test_another_base_of_the_same_shape_is_warned_of(variant, tmp_path):
+    attach(llama(), variant=variant).save_pretrained(tmp_path)
+    for same in (llama(), llama().bfloat16(), llama().half()):
+        PeftModel.from_pretrained(same, tmp_path)  # where a warning would be an error
+    PeftModel.from_pretrained(llama(), tmp_path, low_cpu_mem_usage=True)
+    other = llama()
+    torch.nn.init.normal_(other.get_input_embeddings().weight, std=0.3)
+    for base in (other, llama().bfloat16()):
+        base.get_input_embeddings().weight.data.mul_(1.2)
+        with pytest.warns(UserWarning, match="of another base of the same shape: the text's embeddings are others"):
+            PeftModel.from_pretrained(base, tmp_path)
+
+
+def test_an_adapter_of_a_base_in_bfloat16_knows_it_in_float32(tmp_path):
+    attach(llama().bfloat16()).save_pretrained(tmp_path)
+    PeftModel.from_pretrained(llama(), tmp_path)
