@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.beacons_evidence.arms import METHODS
 from benchmarks.beacons_evidence.results import Group, arm_names
-from benchmarks.evidence.comparisons import Difference
+from benchmarks.evidence.differences import Difference
 from benchmarks.evidence.figure import add_legend, make_panels, save
 from benchmarks.evidence.numbers import metric_of
 

@@ -22,7 +22,7 @@ from benchmarks.beacons_evidence.results import (
 from benchmarks.beacons_evidence.texts import EQUAL, HEADLINES, INTRO, LIMITS, LOWER, NEAR, RULES, TITLES
 from benchmarks.evidence import markdown
 from benchmarks.evidence.claims import split_learned, tally
-from benchmarks.evidence.comparisons import Difference
+from benchmarks.evidence.differences import Difference
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from knowtune.common.statistics import mean_interval
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.evidence.comparisons import Comparison, Difference
+from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.differences import Difference, Lack
 
 MIN_COMPARISONS = 3  # that a claim rests on
 
@@ -19,12 +20,16 @@ class Tally:
         losses: wholly on the other.
         undecided: it has zero inside.
         lacking: there is no interval, for lack of trainings.
+        apart: there is none, though all is trained: no level of learning is common to both arms.
+        unchosen: there is none, since the trainings leave open which rate is an arm's.
     """
 
     wins: int
     losses: int
     undecided: int
     lacking: int
+    apart: int = 0
+    unchosen: int = 0
 
     @property
     def word(self) -> str:
@@ -42,7 +47,8 @@ class Tally:
     def counts(self) -> str:
         """Write the counts."""
         text = f"{_number(self.wins, 'win')}, {_number(self.losses, 'loss')}, {self.undecided} undecided"
-        return f"{text}, {self.lacking} not trained" if self.lacking else text
+        without = {Lack.TRAININGS: self.lacking, Lack.LEVEL: self.apart, Lack.RATE: self.unchosen}
+        return ", ".join([text, *(f"{count} {why.value}" for why, count in without.items() if count)])
 
     @property
     def short(self) -> str:
@@ -64,8 +70,8 @@ def tally(differences: Iterable[Difference]) -> Tally:
     """Count differences by their verdicts."""
     every = list(differences)
     verdicts = [each.verdict for each in every if not each.lacks]
-    counts = {way: verdicts.count(way) for way in (1, -1, 0)}
-    return Tally(counts[1], counts[-1], counts[0], len(every) - len(verdicts))
+    lacks = [each.why for each in every if each.lacks]
+    return Tally(*map(verdicts.count, (1, -1, 0)), *map(lacks.count, (Lack.TRAININGS, Lack.LEVEL, Lack.RATE)))
 
 
 def split_learned(comparisons: Iterable[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

@@ -4,7 +4,8 @@ An arm is trained at several *rates*: learning rates, or another knob that buys 
 alpha of an interpolation. A page declares its arms and gives their trainings to a `Comparison`, and asks it for
 differences:
 
-1. An arm's rate is chosen by the measure of learning that the page reports, with a seed that no result has.
+1. An arm's rate is chosen by the measure of learning that the page reports, with a seed that no result has. A page may
+   let a second such seed decide where the first learns the same at rates that are not neighbours (`second`).
 2. What is learned is compared at the chosen rates, seed by seed.
 3. What is forgotten is compared at equal learning only. Each seed's trainings are a curve, forgotten as a function of
    learned. Two arms are compared at levels of learning that both reach, never below what either learns at its lowest
@@ -21,42 +22,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.evidence.curves import Metrics, Rates, chosen_rate, common_span, lost_at, make_curve
-from benchmarks.evidence.numbers import metric_of
+from benchmarks.evidence.curves import Metrics, Rates, chosen_rate, common_span, decided_rate, lost_at, make_curve
+from benchmarks.evidence.differences import Difference, Lack
 from knowtune.common.statistics import mean_interval
 
 GRID_SEED = 100  # of the trainings that rates are chosen by; no result has it
+SECOND_SEED = 101  # of those that decide where the first learns the same at several rates; no result has it either
 MIN_SEEDS = 3  # of an interval
 MIN_RATES = 2  # of a curve
 NUM_LEVELS = 5  # at which two curves are compared, evenly over what both reach
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two arms by seed, or why there is none.
-
-    Args:
-        metric: whose.
-        seeds: that it is over.
-        mean: of the differences; None where too little is trained.
-        half_width: of the 95 % interval.
-        lacks: what is not trained; empty where there is a difference.
-        levels: of learning, mean over seeds of the lowest and the highest at which curves were compared.
-    """
-
-    metric: str
-    seeds: tuple[int, ...] = ()
-    mean: float | None = None
-    half_width: float | None = None
-    lacks: str = ""
-    levels: tuple[float, float] | None = None
-
-    @property
-    def verdict(self) -> int:
-        """Tell by the interval whether the one arm is better (1), worse (-1), or neither is shown (0)."""
-        if self.mean is None or self.half_width is None or abs(self.mean) <= self.half_width:
-            return 0
-        return 1 if (self.mean > 0) == metric_of(self.metric).higher_is_better else -1
 
 
 @dataclass(frozen=True)
@@ -70,6 +44,7 @@ class Comparison:
         base: what the pristine base scores.
         trainings: arm -> seed -> rate -> what the training scored; the rates are tried with GRID_SEED.
         chosen: arm -> rate, where it is not chosen here; else by `chosen_rate`.
+        second: choose by `decided_rate`, so that a rate can be open.
     """
 
     name: str
@@ -78,17 +53,27 @@ class Comparison:
     base: Metrics
     trainings: Mapping[str, Mapping[int, Rates]]
     chosen: Mapping[str, float] | None = None
+    second: bool = False
 
     def rate(self, arm: str) -> float | None:
-        """Return an arm's chosen rate; None where none was tried."""
+        """Return an arm's chosen rate; None where none was tried, or it is open."""
         if self.chosen is not None:
             return self.chosen.get(arm)
         tried = self.trainings.get(arm, {}).get(GRID_SEED, {})
-        return chosen_rate(tried, self.learned) if tried else None
+        if not tried:
+            return None
+        if self.second:
+            return decided_rate(tried, self.trainings[arm].get(SECOND_SEED, {}), self.learned)
+        return chosen_rate(tried, self.learned)
+
+    def is_open(self, arm: str) -> bool:
+        """Return whether an arm's rates were tried, and do not decide which it is."""
+        return self.second and bool(self.trainings.get(arm, {}).get(GRID_SEED)) and self.rate(arm) is None
 
     def seeds(self, arm: str) -> dict[int, Rates]:
-        """Return the trainings of an arm's seeds, less the one that rates are chosen by."""
-        return {seed: rates for seed, rates in sorted(self.trainings.get(arm, {}).items()) if seed != GRID_SEED}
+        """Return the trainings of an arm's seeds, less those that rates are chosen by."""
+        choosing = (GRID_SEED, SECOND_SEED)
+        return {seed: rates for seed, rates in sorted(self.trainings.get(arm, {}).items()) if seed not in choosing}
 
     def run(self, arm: str) -> dict[int, Metrics]:
         """Return what an arm's seeds scored at its chosen rate."""
@@ -102,7 +87,7 @@ class Comparison:
         own, others = self.run(one), self.run(other)
         seeds = sorted(set(own) & set(others))
         if len(seeds) < MIN_SEEDS:
-            return Difference(metric, lacks=self._lacking_runs(one, other))
+            return self._lacking_runs(metric, one, other)
         return _difference(metric, {seed: own[seed][metric] - others[seed][metric] for seed in seeds})
 
     def at_equal_learning(self, one: str, other: str, lost: str | None = None) -> Difference:
@@ -119,12 +104,13 @@ class Comparison:
         lost = lost or self.lost
         own, others = self.seeds(one), self.seeds(other)
         common = sorted(set(own) & set(others))
+        if len(common) < MIN_SEEDS or self.is_open(one) or self.is_open(other):
+            return self._lacking_runs(lost, one, other)
+        common = [seed for seed in common if min(len(own[seed]), len(others[seed])) >= MIN_RATES]
         if len(common) < MIN_SEEDS:
-            return Difference(lost, lacks=self._lacking_runs(one, other))
+            return Difference(lost, lacks="two rates of both")
         differences, spans = {}, []
         for seed in common:
-            if min(len(own[seed]), len(others[seed])) < MIN_RATES:
-                continue
             curves = [make_curve(rates[seed], self.learned, lost) for rates in (own, others)]
             span = common_span(*curves)
             if span is None:
@@ -135,7 +121,7 @@ class Comparison:
             differences[seed] = sum(gaps) / NUM_LEVELS
             spans.append(span)
         if len(differences) < MIN_SEEDS:
-            return Difference(lost, lacks="rates at which both learn the same")
+            return Difference(lost, lacks="rates at which both learn the same", why=Lack.LEVEL)
         count = len(spans)
         return _difference(lost, differences, (sum(low for low, _ in spans) / count, sum(h for _, h in spans) / count))
 
@@ -151,10 +137,13 @@ class Comparison:
                     return True
         return False
 
-    def _lacking_runs(self, one: str, other: str) -> str:
-        """Name the arms of which too few seeds are trained."""
+    def _lacking_runs(self, metric: str, one: str, other: str) -> Difference:
+        """Name the arms whose rate is open, or else those of which too few seeds are trained."""
+        undecided = [arm for arm in (one, other) if self.is_open(arm)]
+        if undecided:
+            return Difference(metric, lacks=f"a rate of {' and of '.join(undecided)}", why=Lack.RATE)
         short = [arm for arm in (one, other) if len(self.run(arm)) < MIN_SEEDS]
-        return f"seeds of {' and of '.join(short)}" if short else "seeds in common"
+        return Difference(metric, lacks=f"seeds of {' and of '.join(short)}" if short else "seeds in common")
 
 
 def sort_trainings(

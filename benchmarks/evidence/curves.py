@@ -18,8 +18,45 @@ def chosen_rate(tried: Rates, metric: str) -> float:
         tried: what the trainings with GRID_SEED scored.
         metric: the measure.
     """
-    sign = 1 if metric_of(metric).higher_is_better else -1
-    return max(sorted(tried), key=lambda rate: sign * tried[rate][metric])
+    return best_rates(tried, metric)[0]
+
+
+def best_rates(tried: Rates, metric: str) -> list[float]:
+    """List the rates that learn most, in ascending order: several where they learn the same."""
+    best = (max if metric_of(metric).higher_is_better else min)(scores[metric] for scores in tried.values())
+    return [rate for rate in sorted(tried) if tried[rate][metric] == best]
+
+
+def open_rates(tried: Rates, metric: str) -> list[float]:
+    """List the best rates if some of them are not neighbours, so that the lowest is an arbitrary choice; else none."""
+    best = best_rates(tried, metric)
+    return [] if _are_neighbours(best, tried) else best
+
+
+def decided_rate(tried: Rates, again: Rates, metric: str) -> float | None:
+    """Choose a rate; where it is open, by what a second seed learns at the rates that are equal for the first.
+
+    Args:
+        tried: what the trainings with GRID_SEED scored.
+        again: those with SECOND_SEED.
+        metric: the measure.
+
+    Returns:
+        Of equal neighbours the lowest; None where the second seed is not trained, or leaves it open as well.
+    """
+    equal = open_rates(tried, metric)
+    if not equal:
+        return chosen_rate(tried, metric)
+    if not set(equal) <= set(again):
+        return None
+    best = best_rates({rate: again[rate] for rate in equal}, metric)
+    return best[0] if _are_neighbours(best, tried) else None
+
+
+def _are_neighbours(rates: list[float], tried: Rates) -> bool:
+    """Return whether no rate that was tried lies between any two; of one rate this holds."""
+    order = sorted(tried)
+    return order.index(rates[-1]) - order.index(rates[0]) <= 1
 
 
 def make_curve(rates: Rates, learned: str, lost: str) -> Curve:

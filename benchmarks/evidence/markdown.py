@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.evidence.comparisons import Difference
+from benchmarks.evidence.differences import Difference
 from benchmarks.evidence.numbers import format_metric
 from knowtune.common.files import whole
 
@@ -23,7 +23,7 @@ def page_text(lines: Iterable[str]) -> str:
 
 
 def difference_text(difference: Difference) -> str:
-    """Write a difference; what its interval shows stands bold, and what is not trained is a dash."""
+    """Write a difference; what its interval shows stands bold, and one that cannot be taken is a dash."""
     if difference.mean is None:
         return "–"
     text = format_metric(difference.metric, difference.mean, difference.half_width, sign=True)

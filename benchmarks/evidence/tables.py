@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.evidence.claims import takes_part, tally
-from benchmarks.evidence.comparisons import Comparison, Difference
+from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.differences import Difference
 from benchmarks.evidence.markdown import difference_text, levels_text
 from benchmarks.evidence.numbers import format_metric, metric_heads
 from knowtune.common.statistics import mean_interval
@@ -56,7 +57,7 @@ def claims_table(comparisons: Sequence[Comparison], claims: Sequence[Claim], *, 
 
 
 def _effects(differences: Mapping[str, Difference]) -> Iterator[str]:
-    """Yield the differences that are trained, by the comparisons' names."""
+    """Yield the differences that can be taken, by the comparisons' names."""
     for name, difference in differences.items():
         if not difference.lacks:
             yield f"{name} {difference_text(difference)}"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison, Difference
+from benchmarks.evidence.comparisons import GRID_SEED, MIN_SEEDS, Comparison
+from benchmarks.evidence.differences import Difference
 from benchmarks.evidence.figure import add_legend, make_panels, save
 from benchmarks.selection_evidence.arms import EVERY, NAMES
 from benchmarks.selection_evidence.results import TaskResults

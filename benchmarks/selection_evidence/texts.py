@@ -144,12 +144,12 @@ left where `benchmarks/selection_evidence/parts.py` names it.""".split("\n")
 
 RULES = """\
 *Win*: the 95 % interval of the differences by seed lies wholly on the claim's side; *loss*: wholly
-on the other; else *undecided*. *Not trained*: fewer than three seeds, or no level of learning that
-both arms reach. A claim is **supported** where it has at least three intervals, more than half of
-them wins, and no loss; **contradicted** the other way round; **mixed** with wins and losses; **not
-supported** otherwise. With less than three intervals nothing is concluded. Intervals are not
-corrected for their number: one in twenty errs. The budgets of one task share its data, so three
-comparisons are fewer than three tasks.""".split("\n")
+on the other; else *undecided*. *Not trained*: fewer than three seeds, or one rate alone.
+*Without a common level*: trained, but the arms share no level of learning. A claim is **supported**
+where it has at least three intervals, more than half of them wins, and no loss; **contradicted** the
+other way round; **mixed** with wins and losses; **not supported** otherwise. With less than three
+intervals nothing is concluded. Intervals are not corrected for their number: one in twenty errs. The
+budgets of one task share its data, so three comparisons are fewer than three tasks.""".split("\n")
 
 COSTS = """\
 CPU seconds of one thread, of the fastest training. *Selection* comes on top of the training, once for

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.evidence.claims import Tally, split_learned, tally
-from benchmarks.evidence.comparisons import GRID_SEED, Comparison, Difference, sort_trainings
-from benchmarks.evidence.curves import chosen_rate, common_span, lost_at, make_curve
+from benchmarks.evidence.comparisons import GRID_SEED, SECOND_SEED, Comparison, sort_trainings
+from benchmarks.evidence.curves import chosen_rate, common_span, decided_rate, lost_at, make_curve, open_rates
+from benchmarks.evidence.differences import Difference, Lack
 from benchmarks.evidence.tables import Claim, claims_table, equal_learning_table, trained_table
 
 Points = Mapping[float, tuple[float, float]]  # rate -> learned, lost
@@ -46,6 +48,46 @@ def test_of_equal_rates_the_lowest_is_chosen() -> None:
     assert chosen_rate({2.0: {"generalisation": 0.5}, 1.0: {"generalisation": 0.5}}, "generalisation") == 1.0
 
 
+def learning(*shares: float) -> dict[float, dict[str, float]]:
+    """Give the rates 1, 2, and so on, what they learn."""
+    return {float(rate): {"generalisation": share} for rate, share in enumerate(shares, 1)}
+
+
+@pytest.mark.parametrize(
+    ("tried", "again", "equal", "rate"),
+    [
+        ((0.3, 0.5, 0.4), (), [], 2.0),
+        ((0.3, 0.5, 0.5), (), [], 2.0),
+        ((0.5, 0.3, 0.5), (), [1.0, 3.0], None),
+        ((0.5, 0.3, 0.5), (0.2, 0.9, 0.3), [1.0, 3.0], 3.0),
+        ((0.5, 0.5, 0.5), (0.2, 0.3), [1.0, 2.0, 3.0], None),
+        ((0.5, 0.5, 0.5), (0.2, 0.3, 0.3), [1.0, 2.0, 3.0], 2.0),
+        ((0.5, 0.5, 0.5), (0.3, 0.2, 0.3), [1.0, 2.0, 3.0], None),
+    ],
+    ids=["one best", "neighbours", "apart", "decided", "half trained", "decided for neighbours", "apart again"],
+)
+def test_a_second_seed_decides_between_equal_rates_that_are_not_neighbours(
+    tried: tuple[float, ...], again: tuple[float, ...], equal: list[float], rate: float | None
+) -> None:
+    assert open_rates(learning(*tried), "generalisation") == equal
+    assert decided_rate(learning(*tried), learning(*again), "generalisation") == rate
+
+
+def test_an_arm_whose_rate_is_open_is_in_no_count() -> None:
+    points = {1.0: (0.2, 0.1), 2.0: (0.3, 0.2), 3.0: (0.4, 0.3)}
+    arm = seeds(points, grid=dict.fromkeys(points, (0.2, 0.2)))
+    lowest = comparison(arm=arm, other=seeds(points, grid=points))  # a page that does not ask for the second seed
+    assert (lowest.rate("arm"), lowest.is_open("arm")) == (1.0, False)
+    arms = replace(lowest, second=True)
+    assert (arms.rate("arm"), arms.is_open("arm"), arms.is_open("other")) == (None, True, False)
+    differences = [arms.difference("arm", "other", "generalisation"), arms.at_equal_learning("arm", "other")]
+    assert [each.lacks for each in differences] == ["a rate of arm"] * 2
+    assert str(tally(differences)) == "**too few comparisons**: 0 wins, 0 losses, 0 undecided, 2 without a rate"
+    arm[SECOND_SEED] = {rate: {"generalisation": rate, "forgotten": 0.0} for rate in points}
+    assert (arms.rate("arm"), list(arms.run("arm"))) == (3.0, [0, 1, 2])
+    assert not arms.at_equal_learning("arm", "other").lacks
+
+
 def test_a_measure_of_which_less_is_better_chooses_the_least() -> None:
     assert chosen_rate({1.0: {"forgotten": 0.5}, 2.0: {"forgotten": 0.1}}, "forgotten") == 2.0
 
@@ -69,13 +111,14 @@ def test_between_the_base_and_the_lowest_rate_nothing_is_compared() -> None:
     other = seeds({1.0: (0.2, 0.1), 2.0: (0.4, 0.3)})  # a line from the base would meet the other's levels
     equal = comparison(one=one, other=other).at_equal_learning("one", "other")
     assert equal.mean is None
-    assert equal.lacks == "rates at which both learn the same"
+    assert (equal.lacks, equal.why) == ("rates at which both learn the same", Lack.LEVEL)
 
 
 def test_an_arm_with_one_rate_has_no_curve() -> None:
     one = seeds({2.0: (0.3, 0.9)})  # at a lower rate it may forget less
     other = seeds({1.0: (0.2, 0.1), 2.0: (0.4, 0.3)})
-    assert comparison(one=one, other=other).at_equal_learning("one", "other").lacks
+    equal = comparison(one=one, other=other).at_equal_learning("one", "other")
+    assert (equal.lacks, equal.why) == ("two rates of both", Lack.TRAININGS)
 
 
 def test_seeds_are_paired_and_each_is_compared_at_levels_of_its_own() -> None:
@@ -125,6 +168,7 @@ def test_a_task_that_no_arm_learns_is_in_no_count() -> None:
 
 WIN, LOSS, OPEN = (Difference("generalisation", (0, 1, 2), mean, 0.1) for mean in (0.2, -0.2, 0.05))
 LACKING = Difference("generalisation", lacks="seeds of arm")
+APART = Difference("generalisation", lacks="rates at which both learn the same", why=Lack.LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +190,9 @@ def test_a_claim_needs_three_comparisons(differences: list[Difference], word: st
 
 
 def test_wins_losses_and_undecided_are_said() -> None:
-    counts = tally([WIN, WIN, LOSS, OPEN, LACKING])
-    assert counts == Tally(2, 1, 1, 1)
-    assert str(counts) == "**mixed**: 2 wins, 1 loss, 1 undecided, 1 not trained"
+    counts = tally([WIN, WIN, LOSS, OPEN, LACKING, APART, APART])
+    assert counts == Tally(2, 1, 1, 1, 2)
+    assert str(counts) == "**mixed**: 2 wins, 1 loss, 1 undecided, 1 not trained, 2 without a common level"
 
 
 def test_the_page_says_what_is_trained() -> None:
