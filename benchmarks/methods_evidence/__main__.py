@@ -25,10 +25,10 @@ TASKS = ("embedded", "pararel", "sst2")
 
 def run_task(name: str, args: argparse.Namespace) -> None:
     """Do what is left of a task."""
-    from benchmarks.methods_evidence.bench import MethodsBench
     from benchmarks.methods_evidence.materials import material_of
+    from benchmarks.methods_evidence.short_trainings import CostsBench
 
-    bench = MethodsBench(material_of(name, args.project, args.data or Path()), args.work, args.seeds)
+    bench = CostsBench(material_of(name, args.project, args.data or Path()), args.work, args.seeds)
     if args.costs:
         bench.compare_costs()
     else:

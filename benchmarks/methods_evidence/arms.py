@@ -1,4 +1,4 @@
-"""The arms: adapters of low rank at equal rank, and virtual tokens of equal number; and what is trained of them."""
+"""The arms: adapters of equal rank, virtual tokens of equal number, full fine-tuning; and what is trained of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LOW_RANK, PARTS, VIRTUAL = "low rank", "parts of KaSA", "virtual tokens"
+LOW_RANK, PARTS, VIRTUAL, ALL = "low rank", "parts of KaSA", "virtual tokens", "all weights"
+FULL = "full fine-tuning"
 RANK: dict[str, Any] = {"rank": 16, "alpha": 32.0}
 PEFT_LORA = {"type": "lora", "r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 TEXTS = {  # what SK-Tuning and PEFT's starts from text read; PEFT's random ones are as many tokens
@@ -69,22 +70,29 @@ ARMS = [
     Arm("KaSA without penalty on A and B", PARTS, "kasa", RANK | {"gamma": 0.0}),
     Arm("PEFT's KaSA", LOW_RANK, _rival("PeftKasa"), RANK),
     _sk("prompt", "released"),
+    Arm(FULL, ALL, "full"),
 ]
-LADDER: dict[str, tuple[float, ...]] = {  # kind of adapter -> all learning rates that one may be trained at
+LADDER: dict[str, tuple[float, ...]] = {  # kind of arm -> all learning rates that one may be trained at
     LOW_RANK: (6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
     VIRTUAL: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 9e-1),  # a recipe takes rates below 1
+    ALL: (1.25e-5, 2.5e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3),
 }
-RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of adapter -> those that all arms of it begin with
-    "embedded": {LOW_RANK: (2e-3, 4e-3, 8e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
-    "pararel": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (1e-2, 3e-2, 1e-1)},
-    "sst2": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (3e-3, 1e-2, 3e-2)},
+RATES: dict[str, dict[str, tuple[float, ...]]] = {  # task -> kind of arm -> those that all arms of it begin with
+    "embedded": {LOW_RANK: (2e-3, 4e-3, 8e-3), VIRTUAL: (1e-2, 3e-2, 1e-1), ALL: (4e-4, 8e-4, 1.6e-3)},
+    "pararel": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (1e-2, 3e-2, 1e-1), ALL: (1e-4, 2e-4, 4e-4)},
+    "sst2": {LOW_RANK: (5e-4, 1e-3, 2e-3), VIRTUAL: (3e-3, 1e-2, 3e-2), ALL: (5e-5, 1e-4, 2e-4)},
 }
 FEW = 3  # seeds that all arms get before any gets the rest
 
 
 def ladder_of(name: str) -> tuple[float, ...]:
     """Give all learning rates that an arm may be trained at."""
-    return LADDER[next(VIRTUAL if arm.family == VIRTUAL else LOW_RANK for arm in ARMS if arm.name == name)]
+    return LADDER[next(_kind(arm) for arm in ARMS if arm.name == name)]
+
+
+def _kind(arm: Arm) -> str:
+    """Name the kind whose rates an arm has; parts of KaSA have those of low rank."""
+    return LOW_RANK if arm.family == PARTS else arm.family
 
 
 def grid(arm: Arm, task: str, best: Callable[[Sequence[float]], float | None]) -> tuple[float, ...]:
@@ -98,7 +106,7 @@ def grid(arm: Arm, task: str, best: Callable[[Sequence[float]], float | None]) -
     Returns:
         Rates in ascending order.
     """
-    kind = VIRTUAL if arm.family == VIRTUAL else LOW_RANK
+    kind = _kind(arm)
     ladder, start = LADDER[kind], RATES[task][kind]
     low, high = ladder.index(start[0]), ladder.index(start[-1]) + 1
     while (chosen := best(ladder[low:high])) is not None:

@@ -1,7 +1,8 @@
 """The trainings behind docs/evidence-methods.md: attach, train, judge beside the pristine base.
 
 A learning rate is chosen by what is reported, with a seed that no result has, among rates that go on until the best
-lies between two others. The results' seeds train at it and at the next lower one, so that forgetting can be read off
+lies between two others. Where that seed learns the same at rates that are not neighbours, a second one trains at these
+and decides. The results' seeds train at the chosen rate and at the next lower one, so that forgetting can be read off
 at equal learning.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 
 from benchmarks.evidence.bench import SEEDS, Bench
-from benchmarks.evidence.comparisons import GRID_SEED
-from benchmarks.evidence.curves import chosen_rate
+from benchmarks.evidence.comparisons import GRID_SEED, SECOND_SEED
+from benchmarks.evidence.curves import chosen_rate, decided_rate, open_rates
 from benchmarks.evidence.materials import Material
 from benchmarks.measuring import machine, peak_memory
 from benchmarks.methods_evidence.arms import FEW, LOW_RANK, RANK, TEXTS, Arm, arms_of, grid
@@ -32,8 +33,6 @@ from knowtune.methods.sk_tuning.tuner.reading import tokens_of
 from knowtune.registry import member_class
 from knowtune.training.dataset import encode
 from knowtune.training.fit import seed_everything
-
-COST_STEPS, ROUNDS = 12, 5  # of the short trainings by which costs are compared
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class MethodsBench(Bench):
         """Yield what to train, in order; what follows from a training is looked up when it is done."""
         few, rest = self.seeds[:FEW], self.seeds[FEW:]
         for arm in self.arms.values():
-            while missing := self.missing(self.tried(arm)):
+            while missing := self.choosing_left(arm):
                 yield missing[0]
             yield from (setting for seed in few for setting in self.of_seed(arm, seed))
         yield from (setting for arm in self.arms.values() for seed in rest for setting in self.of_seed(arm, seed))
@@ -83,7 +82,7 @@ class MethodsBench(Bench):
         """Count the trainings that are still to do; a grid that is not done yet may grow."""
         left = 0
         for arm in self.arms.values():
-            grid_left = len(self.missing(self.tried(arm)))
+            grid_left = len(self.choosing_left(arm))
             left += grid_left
             for seed in self.seeds:
                 left += 2 if grid_left else len(self.missing(self.of_seed(arm, seed)))
@@ -92,6 +91,10 @@ class MethodsBench(Bench):
     def missing(self, settings: Sequence[Setting]) -> list[Setting]:
         """List those that are not trained yet."""
         return [setting for setting in settings if self.key(setting) not in self.store.records]
+
+    def choosing_left(self, arm: Arm) -> list[Setting]:
+        """List the trainings that an arm's rate still has to be chosen by, the second seed's when the first is done."""
+        return self.missing(self.tried(arm)) or self.missing(self.again(arm))
 
     def scores(self, settings: Sequence[Setting]) -> dict[float, dict[str, float]]:
         """Give what trainings of one arm and seed scored, by rate."""
@@ -108,10 +111,17 @@ class MethodsBench(Bench):
 
         return of(grid(arm, self.material.name, best))
 
+    def again(self, arm: Arm) -> list[Setting]:
+        """List the trainings of the second seed, at the rates that leave the choice open when all are tried."""
+        rates = open_rates(self.scores(self.tried(arm)), self.metrics[0])
+        return [Setting(arm.name, SECOND_SEED, rate) for rate in rates]
+
     def of_seed(self, arm: Arm, seed: int) -> list[Setting]:
-        """List a seed's trainings: at the chosen rate and the one before it, or the two lowest."""
+        """List a seed's trainings: at the chosen rate and the one below, or the two lowest; none while it is open."""
         tried = self.scores(self.tried(arm))
-        chosen = chosen_rate(tried, self.metrics[0])
+        chosen = decided_rate(tried, self.scores(self.again(arm)), self.metrics[0])
+        if chosen is None:
+            return []
         pairs = list(pairwise(sorted(tried)))
         pair = next((pair for pair in pairs if pair[1] == chosen), pairs[0])
         return [Setting(arm.name, seed, rate) for rate in pair]
@@ -153,32 +163,6 @@ class MethodsBench(Bench):
             "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, memory=memory,
             steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
         )  # fmt: skip
-
-    def compare_costs(self) -> None:
-        """Let short trainings of all arms take turns, so that a busy machine slows all of them; a round is a piece."""
-        for number in range(ROUNDS):
-            keys = {arm.name: self.key(["cost", number, asdict(arm)]) for arm in self.arms.values()}
-            if set(keys.values()) <= self.store.records.keys():
-                continue
-            for name in self.arms if number == 0 else ():
-                self.short_training(name, number)  # the first of all loads code
-            costs = {name: self.short_training(name, number) for name in self.arms}
-            for name, cost in costs.items():
-                self.add("cost", keys[name], arm=name, seed=number, **cost, machine=machine())
-            print(f"{self.material.name}: costs, round {number + 1} of {ROUNDS}", flush=True)
-
-    def short_training(self, name: str, seed: int) -> dict[str, Any]:
-        """Attach an arm and train it for a few steps; return what that took, of each step."""
-        method, num_rows = self.method(self.arms[name]), len(self.material.rows)
-        seed_everything(seed)
-        recipe = self.material.recipe(num_rows, 1e-4)
-        recipe = recipe.with_changes({"epochs": recipe.epochs * (COST_STEPS - 0.5) / (self.material.steps - 0.5)})
-        with peak_memory() as peak:
-            model = method.attach(self.base.model())
-            setting = Setting(name, seed, 1e-4)
-            fitted, cpu, _ = self.fit(model, self.encoded, method, setting, num_rows, recipe)
-            memory = peak()
-        return {"cpu": cpu / fitted.num_steps, "memory": memory, "num_trainable": fitted.num_trainable}
 
     def beside_truncated(self, results: Results) -> float:
         """Give what is forgotten of what KaSA's truncated base knows, instead of the pristine one."""

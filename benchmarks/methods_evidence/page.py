@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence import markdown
 from benchmarks.evidence.claims import split_learned
-from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.comparisons import GRID_SEED, SECOND_SEED, Comparison
 from benchmarks.evidence.costs import costs_table
+from benchmarks.evidence.curves import best_rates
 from benchmarks.evidence.figure import add_legend, make_panels, save
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_cells
-from benchmarks.methods_evidence.arms import LOW_RANK, RATES, VIRTUAL, arms_of
+from benchmarks.methods_evidence.arms import ALL, FULL, LOW_RANK, RATES, VIRTUAL, arms_of
+from benchmarks.methods_evidence.board import beside_board, truncated
 from benchmarks.methods_evidence.results import TaskResults, read_results
 from benchmarks.methods_evidence.texts import (
     CHEAPER,
@@ -23,6 +25,7 @@ from benchmarks.methods_evidence.texts import (
     COST_HEADS,
     COSTS,
     EQUAL,
+    FULL_OPEN,
     INTRO,
     KASA,
     KASA_CLAIMS,
@@ -37,7 +40,8 @@ from benchmarks.methods_evidence.texts import (
     TRUNCATED,
 )
 from benchmarks.preserve_evidence.figures import draw_arm
-from knowtune.common.statistics import mean_interval
+
+LONG = 60  # seconds that a training was to take at most
 
 
 def write_page(work: Path, docs: Path) -> None:
@@ -60,6 +64,8 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["![Learned against forgotten](images/evidence-methods.svg)", ""]
     yield from ["## What holds", "", *RULES, "", "### KaSA", "", *KASA, ""]
     yield from claims_table(every, KASA_CLAIMS, effects=True)
+    if not any(FULL in result.arms for result in results):
+        yield from ["", *FULL_OPEN]
     yield from ["", "Its parts, each left out:", ""]
     yield from claims_table(every, PART_CLAIMS, effects=True)
     yield from ["", "### SK-Tuning", "", *SK, ""]
@@ -90,6 +96,7 @@ def how_finished(results: Sequence[TaskResults], at_chance: Sequence[Comparison]
         done = ", ".join(f"{arm} ({len(result.comparison.run(arm))})" for arm in result.arms)
         text = f"- **{name}**, arms with at least three seeds, and how many: {done}."
         text += f" Not finished: {', '.join(result.unfinished)}." if result.unfinished else ""
+        text += f" Rate open: {', '.join(result.open)}." if result.open else ""
         at_an_end = ", ".join(result.at_an_end)
         yield text + (f" Best at an end of the rates tried so far: {at_an_end}." if at_an_end else "")
     for comparison in at_chance:
@@ -104,47 +111,29 @@ def learned(result: TaskResults) -> Iterator[str]:
     yield "| --- " * (3 + len(measures)) + "|"
     base = [format_metric(name, comparison.base[name], None) for name in measures]
     yield f"| base | – | – | {' | '.join(base)} |"
-    for arm in result.arms:
-        cells = [str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", *mean_cells(comparison, arm, measures)]
+    for arm in [each.name for each in arms_of(result.name) if each.name in (*result.arms, *result.open)]:
+        if arm in result.open:
+            cells = ["–", why_open(comparison, arm), *["–"] * len(measures)]
+        else:
+            cells = [str(len(comparison.run(arm))), f"{comparison.rate(arm):g}", *mean_cells(comparison, arm, measures)]
         yield f"| {arm} | {' | '.join(cells)} |"
+
+
+def why_open(comparison: Comparison, arm: str) -> str:
+    """Write what the seeds that rates are chosen by learn at the rates between which they do not decide."""
+    seeds = []
+    for seed in (GRID_SEED, SECOND_SEED):
+        if tried := comparison.trainings[arm].get(seed):
+            best = best_rates(tried, comparison.learned)
+            share = format_metric(comparison.learned, tried[best[0]][comparison.learned], None)
+            where = "every rate" if len(best) == len(tried) else f"{len(best)} of {len(tried)} rates"
+            seeds.append(f"seed {seed} has {share} at {where}")
+    return f"open: {', '.join(seeds)}"
 
 
 def _more(result: TaskResults) -> list[str]:
     """List the measures beside those of learning and forgetting."""
     return [name for name in ("reliability", "text_drift") if name in result.comparison.base]
-
-
-def truncated(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield what KaSA forgets of the pristine base, and of its truncated one."""
-    yield "| task | arm | forgotten of the pristine base | forgotten of the truncated base |"
-    yield "| --- " * 4 + "|"
-    for result in results:
-        if result.truncated is None:
-            continue
-        untrained = format_metric("forgotten", result.truncated["forgotten"], None)
-        yield f"| {result.name} | truncated, not trained | {untrained} | – |"
-        for arm in result.arms:
-            run = list(result.comparison.run(arm).values())
-            if all("forgotten_of_truncated" in scores for scores in run):
-                means = [
-                    mean_interval([scores[name] for scores in run]) for name in ("forgotten", "forgotten_of_truncated")
-                ]
-                cells = [format_metric("forgotten", each["mean"], each["half_width"]) for each in means]  # type: ignore[arg-type]
-                yield f"| {result.name} | {arm} | {' | '.join(cells)} |"
-
-
-def beside_board(results: Sequence[TaskResults]) -> Iterator[str]:
-    """Yield what the choice of the base does to PEFT's comparison."""
-    hidden = []
-    for result in results:
-        run = list(result.comparison.run("KaSA").values())
-        if result.truncated is not None and run:
-            gaps = [scores["forgotten"] - scores["forgotten_of_truncated"] for scores in run]
-            own, gap = statistics.fmean(scores["forgotten"] for scores in run), statistics.fmean(gaps)
-            hidden.append(f"{100 * gap:.1f} of {100 * own:.1f} points ({result.name})")
-    if hidden:
-        yield f"- Measured against the truncated base, KaSA's forgetting is smaller by {', '.join(hidden)}."
-        yield "- So the board's number for KaSA is a lower bound of what a user loses, and not comparable with others'."
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:
@@ -155,7 +144,7 @@ def costs(results: Sequence[TaskResults]) -> Iterator[str]:
         for arm in dict.fromkeys(piece["arm"] for piece in result.costs):
             cells = []
             for key, scale, digits in (("num_trainable", 1.0, 0), ("cpu", 1e3, 1), ("memory", 1e-6, 0)):
-                own, beside = result.median(arm, key), result.median("LoRA", key)
+                own, beside = result.median(arm, key), result.median("LoRA", key, beside=arm)
                 cells += [f"{own * scale:,.{digits}f}", f"{own / beside:.2f}"]
             yield f"| {result.name} | {arm} | {' | '.join(cells)} |"
 
@@ -172,24 +161,38 @@ def how_made(results: Sequence[TaskResults]) -> Iterator[str]:
             "hours."
         )
         yield f"- Learning rates, {result.name}, to begin with: {json.dumps(RATES[result.name])}."
-    yield "- Rates are chosen with seed 100; seeds 0 to 4 are the results."
+    yield "- Rates are chosen with seed 100, where that leaves them open with 101; seeds 0 to 4 are the results."
+    yield from _hours([piece for result in results for piece in result.trainings])
     yield f"- {versions()}"
+
+
+def _hours(trainings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what all trainings took, beside what was planned."""
+    cpu = [float(piece["cpu"]) for piece in trainings]
+    by_clock = sum(float(piece["wall"]) > LONG for piece in trainings)
+    yield (
+        f"- All {len(cpu)} trainings took {sum(cpu) / 3600:.2f} CPU hours of one core; two were planned, and at most "
+        f"{LONG} seconds a training. {sum(each > LONG for each in cpu)} took more CPU time than that, the longest "
+        f"{max(cpu):.0f} seconds; by the clock, beside other work on the same cores, {by_clock} did. Attaching, "
+        "judging and the short trainings for costs are not counted."
+    )
 
 
 def draw(results: Sequence[TaskResults], path: Path) -> None:
     """Draw a panel per task and kind of adapter: forgotten (right) against learned (up), means over seeds."""
+    families = {LOW_RANK: (LOW_RANK, ALL), VIRTUAL: (VIRTUAL,)}
     panels = [
-        (result, family, [arm.name for arm in arms_of(result.name) if arm.family == family and arm.name in result.arms])
+        (result, title, [arm.name for arm in arms_of(result.name) if arm.family in of and arm.name in result.arms])
         for result in results
-        for family in (LOW_RANK, VIRTUAL)
+        for title, of in families.items()
     ]
     panels = [panel for panel in panels if panel[2]]
     figure, axes = make_panels(len(panels), min(2, len(panels)), 4.4, 3.4)
     names = list(dict.fromkeys(arm for *_, arms in panels for arm in arms))
-    for ax, (result, family, arms) in zip(axes, panels, strict=True):
+    for ax, (result, title, arms) in zip(axes, panels, strict=True):
         for arm in arms:
             draw_arm(ax, result.comparison, arm, arm, names.index(arm))
-        ax.set_title(f"{result.name}, {family}", fontsize=8)
+        ax.set_title(f"{result.name}, {title}", fontsize=8)
         ax.set_xlabel(f"{result.comparison.lost} (less is better)", fontsize=8)
         ax.set_ylabel(result.comparison.learned, fontsize=8)
     add_legend(figure, axes, columns=4)

@@ -46,9 +46,14 @@ class TaskResults:
         return [arm.name for arm in arms_of(self.name) if len(self.comparison.run(arm.name)) >= MIN_SEEDS]
 
     @property
+    def open(self) -> list[str]:
+        """The arms whose trainings do not decide which rate is theirs."""
+        return [arm.name for arm in arms_of(self.name) if self.comparison.is_open(arm.name)]
+
+    @property
     def unfinished(self) -> list[str]:
         """The other arms."""
-        return [arm.name for arm in arms_of(self.name) if arm.name not in self.arms]
+        return [arm.name for arm in arms_of(self.name) if arm.name not in (*self.arms, *self.open)]
 
     @property
     def at_an_end(self) -> list[str]:
@@ -65,9 +70,12 @@ class TaskResults:
         """CPU hours of all trainings."""
         return sum(float(piece["cpu"]) for piece in self.trainings) / 3600
 
-    def median(self, arm: str, key: str) -> float:
-        """Give the median of a cost over an arm's rounds."""
-        return statistics.median(float(piece[key]) for piece in self.costs if piece["arm"] == arm)
+    def median(self, arm: str, key: str, beside: str | None = None) -> float:
+        """Give the median of a cost over an arm's rounds, or over those of them that another arm has as well."""
+        rounds = {piece["seed"] for piece in self.costs if piece["arm"] == (beside or arm)}
+        return statistics.median(
+            float(piece[key]) for piece in self.costs if piece["arm"] == arm and piece["seed"] in rounds
+        )
 
 
 def read_results(work: Path) -> list[TaskResults]:
@@ -81,6 +89,7 @@ def read_results(work: Path) -> list[TaskResults]:
         costs = [piece for piece in pieces if piece["what"] == "cost"]
         truncated = next((piece["metrics"] for piece in pieces if piece["what"] == "truncated"), None)
         learned, lost = MEASURES[name]
-        comparison = Comparison(name, learned, lost, base["metrics"], sort_trainings(trainings, itemgetter("arm")))
+        sorted_trainings = sort_trainings(trainings, itemgetter("arm"))
+        comparison = Comparison(name, learned, lost, base["metrics"], sorted_trainings, second=True)
         results.append(TaskResults(base, truncated, trainings, costs, comparison))
     return [result for result in results if result.arms]

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.evidence.comparisons import GRID_SEED
+from benchmarks.evidence.comparisons import GRID_SEED, SECOND_SEED
 from benchmarks.evidence.store import Store, read_latest
 from benchmarks.methods_evidence import page
-from benchmarks.methods_evidence.arms import ARMS, Arm
-from benchmarks.methods_evidence.bench import MethodsBench, Setting
+from benchmarks.methods_evidence.arms import ARMS, FULL, RATES, TEXTS, Arm
+from benchmarks.methods_evidence.bench import Setting
+from benchmarks.methods_evidence.short_trainings import CostsBench
 from benchmarks.methods_evidence.texts import CLAIMS
 from benchmarks.preserve_evidence.materials import Task
+from knowtune.common.files import text_digest
 
+ROOT = Path(__file__).resolve().parents[3]
 METRICS = ("generalisation", "reliability", "forgotten", "text_drift")
 WIDTHS = {"oft_block_size": 8}  # the small base's layers are narrower than the blocks
 
@@ -27,23 +30,40 @@ def small(arm: Arm) -> Arm:
 
 
 @pytest.fixture
-def bench(task: Task, tmp_path: Path) -> MethodsBench:
-    made = MethodsBench(replace(task.material, metrics=METRICS), tmp_path)
+def bench(task: Task, tmp_path: Path) -> CostsBench:
+    made = CostsBench(replace(task.material, metrics=METRICS), tmp_path)
     made.arms = {name: small(arm) for name, arm in made.arms.items()}
     return made
 
 
 @pytest.mark.parametrize("name", [arm.name for arm in ARMS])
-def test_an_arm_is_trained(name: str, bench: MethodsBench) -> None:
+def test_an_arm_is_trained(name: str, bench: CostsBench) -> None:
     bench.train(Setting(name, 0, 1e-2))
     (piece,) = [each for each in read_latest(bench.store.path)[1] if each["what"] == "training"]
     assert piece["num_trainable"] > 0
     assert ("forgotten_of_truncated" in piece["metrics"]) == (name in ("KaSA", "PEFT's KaSA"))
 
 
-def test_costs_are_of_rounds_in_which_all_arms_take_turns(bench: MethodsBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.methods_evidence.bench.ROUNDS", 2)
-    monkeypatch.setattr("benchmarks.methods_evidence.bench.COST_STEPS", 2)
+@pytest.mark.parametrize("task", RATES)
+def test_what_is_finished_still_counts(task: str) -> None:
+    arms = {arm.name: arm for arm in ARMS}
+    for piece in read_latest(ROOT / f"benchmarks/methods_evidence/finished/{task}.jsonl")[1]:
+        if piece["what"] == "training":
+            setting = Setting(piece["arm"], piece["seed"], piece["learning_rate"])
+            made = [piece["identity"], [asdict(setting), asdict(arms[setting.arm]), TEXTS[task]]]
+            assert piece["key"] == text_digest(made)[:24]
+
+
+def test_full_fine_tuning_is_trained_last_and_weighed_beside_lora_and_kasa(bench: CostsBench) -> None:
+    assert list(bench.arms)[-1] == FULL
+    rounds = dict(bench.rounds())
+    assert [name for name in bench.arms if name not in rounds[0]] == [FULL]
+    assert rounds[5] == ["LoRA", "KaSA", FULL]
+
+
+def test_costs_are_of_rounds_in_which_all_arms_take_turns(bench: CostsBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.methods_evidence.short_trainings.ROUNDS", 2)
+    monkeypatch.setattr("benchmarks.methods_evidence.short_trainings.COST_STEPS", 2)
     bench.arms = {name: bench.arms[name] for name in ("LoRA", "SK prefix")}
     bench.compare_costs()
     costs = [piece for piece in read_latest(bench.store.path)[1] if piece["what"] == "cost"]
@@ -53,7 +73,7 @@ def test_costs_are_of_rounds_in_which_all_arms_take_turns(bench: MethodsBench, m
     bench.compare_costs()  # all is there
 
 
-def test_pefts_kasa_trains_to_what_ours_does(bench: MethodsBench) -> None:
+def test_pefts_kasa_trains_to_what_ours_does(bench: CostsBench) -> None:
     """With its penalties in a sum, as PEFT's are; ours leaves the base alone."""
     arms = bench.arms
     models = {}
@@ -68,7 +88,7 @@ def test_pefts_kasa_trains_to_what_ours_does(bench: MethodsBench) -> None:
         torch.testing.assert_close(value, states[1][key], rtol=1e-2, atol=1e-4)  # Adam makes more of rounding
 
 
-def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: MethodsBench) -> None:
+def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: CostsBench) -> None:
     arm = bench.arms["LoRA"]
     for setting, learned in zip(bench.tried(arm), (0.1, 0.4, 0.3), strict=True):
         scores = {"generalisation": learned}
@@ -77,12 +97,33 @@ def test_a_seed_trains_at_the_chosen_rate_and_the_one_below(bench: MethodsBench)
     assert bench.left() == (len(bench.arms) - 1) * (3 + 2 * 5) + 2 * 5
 
 
+def test_a_second_seed_is_trained_where_the_first_learns_the_same_at_every_rate(bench: CostsBench) -> None:
+    arm = bench.arms["LoRA"]
+    bench.arms = {arm.name: arm}
+    while missing := bench.choosing_left(arm):
+        assert next(bench.settings()) == missing[0]
+        assert bench.left() == len(missing) + 2 * 5
+        learned = 0.5 if missing[0].seed == GRID_SEED else missing[0].learning_rate
+        bench.add("training", bench.key(missing[0]), metrics={"generalisation": learned})
+    tried = [each.learning_rate for each in bench.tried(arm)]
+    assert [(each.seed, each.learning_rate) for each in bench.again(arm)] == [(SECOND_SEED, rate) for rate in tried]
+    assert [each.learning_rate for each in bench.of_seed(arm, 0)] == tried[-2:]
+
+
+def test_seeds_are_not_trained_while_two_seeds_leave_the_rate_open(bench: CostsBench) -> None:
+    arm = bench.arms["LoRA"]
+    bench.arms = {arm.name: arm}
+    while missing := bench.choosing_left(arm):
+        bench.add("training", bench.key(missing[0]), metrics={"generalisation": 0.5})
+    assert (list(bench.settings()), bench.left()) == ([], 0)
+
+
 @pytest.mark.parametrize(
     ("peak", "rates"),
     [(4e-3, [2e-3, 4e-3, 8e-3]), (1e-3, [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]), (1.0, [2e-3, 4e-3, 8e-3, 1.6e-2])],
     ids=["in between", "below", "above all"],
 )
-def test_rates_go_on_until_the_best_lies_between_two(peak: float, rates: list[float], bench: MethodsBench) -> None:
+def test_rates_go_on_until_the_best_lies_between_two(peak: float, rates: list[float], bench: CostsBench) -> None:
     arm = bench.arms["LoRA"]
     while missing := bench.missing(bench.tried(arm)):
         scores = {"generalisation": -abs(missing[0].learning_rate - peak)}
@@ -103,6 +144,16 @@ def trained(arm: str, learned: float, lost: float) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def at_chance(arm: str) -> Iterator[dict[str, Any]]:
+    """Yield trainings of the seed that rates are chosen by, which are all the same, and others of one rate."""
+    for seed in (GRID_SEED, 0, 1, 2):
+        for rate in (1e-3, 3e-3, 1e-2) if seed == GRID_SEED else (1e-3,):
+            yield {
+                "what": "training", "key": f"{arm}{seed}{rate}", "arm": arm, "seed": seed, "learning_rate": rate,
+                "metrics": dict.fromkeys(METRICS, 0.3), "cpu": 2.0, "wall": 2.0,
+            }  # fmt: skip
+
+
 def weighed(arm: str, times: float) -> Iterator[dict[str, Any]]:
     """Yield what short trainings take, on a machine that is slower in each round."""
     for number in range(3):
@@ -117,9 +168,10 @@ def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> No
         base = dict.fromkeys(METRICS, 0.0)
         pieces = [
             {"what": "base", "key": "base", "metrics": base, "sizes": {**sizes, "virtual_tokens": 5}},
-            {"what": "truncated", "key": "truncated", "metrics": base | {"forgotten": 0.25}},
+            {"what": "truncated", "key": "truncated", "metrics": base | {"forgotten": 0.25, "text_drift": 0.2}},
             *trained("LoRA", 0.6, 0.5),
             *trained("KaSA", 0.8, 0.3),
+            *at_chance("SK prefix"),
             *weighed("LoRA", 1.0),
             *weighed("KaSA", 1.25),
         ]
@@ -138,8 +190,14 @@ def test_the_page_holds_kasa_against_lora_and_its_own_base(tmp_path: Path) -> No
     assert "| embedded | KaSA | 10 | 1.00 | 250.0 | 1.25 | 2 | 1.25 |" in text
     assert "KaSA's forgetting is smaller by 20.1 of 30.1 points (embedded)" in " ".join(text.split())
     assert "Best at an end of the rates tried so far: LoRA, KaSA." in " ".join(text.split())
-    assert "| embedded | truncated, not trained | 25.0 | – |" in text
-    assert "| embedded | KaSA | 30.1 ± 0.2 | 10.0 ± 0.0 |" in text
+    assert "| embedded | truncated, not trained | 25.0 | – | 0.200 | – |" in text
+    assert "| embedded | KaSA | 30.1 ± 0.2 | 10.0 ± 0.0 | 0.301 ± 0.002 | 0.101 ± 0.002 |" in text
+    assert "has place 1 of 2 from the pristine base and 1 from its own (embedded)" in " ".join(text.split())
+    assert "| SK prefix | – | open: seed 100 has 30.0 at every rate | – | – | – | – |" in text
+    assert "Rate open: SK prefix." in " ".join(text.split())
+    assert "took 0.25 CPU hours of one core; two were planned" in " ".join(text.split())
+    assert "8 took more CPU time than that, the longest 102 seconds" in " ".join(text.split())
+    assert "Full fine-tuning is not trained yet" in text
     assert "- **sst2**: not finished when this page was made." in text
 
 
