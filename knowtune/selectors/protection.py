@@ -12,8 +12,8 @@ F_new   the strategy's own Fisher information, on the rows that are learned
 
 With `granularity: parameter` the same share of every parameter is left out, so that none loses all its entries.
 
-Fisher information says little about what to train and much about what to leave alone: docs/guide/selections.md has the
-numbers. `contrast` is there to be compared with, not to be used. F_kept below `FLOOR` counts as that.
+docs/evidence-preserve.md has what it keeps: ordinary text, at equal learning hardly known facts. `contrast` is there to
+be compared with, not to be used. F_kept below `FLOOR` counts as that.
 """
 
 from __future__ import annotations
