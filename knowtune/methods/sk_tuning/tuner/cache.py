@@ -40,7 +40,8 @@ def hide_text(past: Any, adapter: str, num: int) -> None:
         num: tokens of the text.
     """
     if not hasattr(past, HIDDEN):
-        past.__class__ = _hiding(type(past))
+        kind: Any = type(past)
+        past.__class__ = _hiding(kind)
     setattr(past, ADAPTER, adapter)
     setattr(past, HIDDEN, num)
 
