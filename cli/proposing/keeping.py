@@ -41,8 +41,8 @@ class Keeping:
 def what_to_keep(kind: str, model: Model, *, known: bool) -> Keeping:
     """Choose by the task and by what there is.
 
-    General text is no reason to distil on it where the base can write: at equal learning that forgets more than
-    distillation on what the base writes, and less than nothing (docs/evidence-preserve.md). So all of it measures.
+    Where the base can write, general text is only measured on: at equal learning, distillation on it forgets more than
+    distillation on what the base writes (docs/evidence-preserve.md).
 
     Args:
         kind: of the task.

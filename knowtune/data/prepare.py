@@ -15,17 +15,13 @@ from knowtune.data.contract import EXAMPLES, REJECTED, ROLES, ROWS, TEXTS, check
 from knowtune.data.draw import among, draw, draw_rows, where
 from knowtune.data.hold_out import hold_out
 from knowtune.data.label_noise import inject
+from knowtune.data.quoting import QUOTING_ROW, count_quoting, count_same_answers, refuse_quoting, reject_quoting
 from knowtune.data.rejection import REPLAY_TEXTS, judge_rows, refuse_too_many, reject_leaks, reject_texts
 from knowtune.data.replay import (
-    QUOTING_ROW,
     Spare,
-    count_quoting,
-    count_same_answers,
     lacks_subjects,
     refuse_overlap,
-    refuse_quoting,
     refuse_same_texts,
-    reject_quoting,
     split_known,
     split_texts,
 )

@@ -26,19 +26,14 @@ from scipy.sparse.csgraph import connected_components
 
 from knowtune.common.errors import UserError
 from knowtune.common.statistics import share_of
-from knowtune.data.contract import ROW_COLUMNS
 from knowtune.data.draw import among, draw, where
-from knowtune.data.quotes import AROUND, Quotes
-from knowtune.data.rejection import REPLAY_TEXTS
+from knowtune.data.quotes import AROUND
 from knowtune.data.same_prompt import prompt_keys
 from knowtune.tasks.right_answers import right_answers
 from knowtune.text.normalize import normal_form
 
 KNOWN_DRAW, TEXT_DRAW = 3, 4  # added to the seed, so that no two draws are the same
 NUM_NAMED = 3  # rows in a message
-QUOTES = "it quotes a measured fact"
-QUOTING, QUOTING_ROW = f"{REPLAY_TEXTS}: {QUOTES}", f"known: {QUOTES}"
-ADVICE = "; with a column for `source.columns.fact`, rows of one fact stay together"
 
 
 @dataclass(frozen=True)
@@ -141,88 +136,9 @@ def refuse_same_texts(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
         )
 
 
-def reject_quoting(
-    replay: pd.DataFrame, measured: pd.DataFrame, reason: str = QUOTING
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split what may be replayed into what quotes no measured fact, and the rejected rest, under the fact it quotes.
-
-    Args:
-        replay: texts (id, text), or rows, of which prompt and target are the text.
-        measured: evaluation examples.
-        reason: of the rejected ones.
-    """
-    quoted = _quoted(replay, measured)
-    gone = quoted.notna()
-    facts = quoted[gone].map(dict(zip(measured["id"], measured["fact"], strict=True)))
-    rejected = replay[gone].reindex(columns=["id", *ROW_COLUMNS[1:]], fill_value="")
-    return where(replay, ~gone), rejected.assign(fact=facts, reason=reason)
-
-
-def refuse_quoting(replay: pd.DataFrame, measured: pd.DataFrame) -> None:
-    """Refuse rows given for replay that quote a measured fact.
-
-    Args:
-        replay: rows of source.files.replay.
-        measured: evaluation examples.
-
-    Raises:
-        UserError: names rows of both.
-    """
-    quoted = _quoted(replay, measured).dropna()
-    if quoted.empty:
-        return
-    rows = zip(replay["id"][quoted.index].head(NUM_NAMED), quoted.head(NUM_NAMED), strict=True)
-    lines = [f"  replay row {own!r} quotes the measured row {row_id!r}" for own, row_id in rows]
-    if len(quoted) > NUM_NAMED:
-        lines.append(f"  and {len(quoted) - NUM_NAMED} more replay rows quote measured ones")
-    raise UserError(
-        "prepare: rows of source.files.replay have the subject and the answer of measured ones, which would say of "
-        f"what is learned again that nothing was forgotten; remove them from one of the two{ADVICE}\n"
-        + "\n".join(lines)
-    )
-
-
 def lacks_subjects(rows: pd.DataFrame) -> bool:
     """Tell whether some rows have no subject, so that only the answer tells that two may be paraphrases."""
     return bool((rows["subject"].str.strip() == "").any())
-
-
-def count_same_answers(replay: pd.DataFrame, measured: pd.DataFrame) -> list[str]:
-    """Say how many rows of source.files.replay may be paraphrases of measured ones; nothing where none may.
-
-    Args:
-        replay: rows of source.files.replay.
-        measured: known rows that measure.
-    """
-    if replay.empty or not lacks_subjects(pd.concat([replay, measured])):
-        return []
-    answers = set(_answers(measured).explode())
-    same = replay[[not answers.isdisjoint(own) for own in _answers(replay)]]
-    if same.empty:
-        return []
-    return [
-        f"{len(same)} of {len(replay)} rows of source.files.replay have the answer of a measured row, "
-        f"{same['id'].iloc[0]!r} for instance; whether they are paraphrases of it cannot be seen without a column for "
-        "`source.columns.fact` or `source.columns.subject`"
-    ]
-
-
-def count_quoting(rejected: pd.DataFrame) -> list[str]:
-    """Say how many of the rejected texts and rows for replay quote a measured fact; nothing where none does."""
-    lines = []
-    for reason, what, advice in ((QUOTING, "texts", ""), (QUOTING_ROW, "known rows", ADVICE)):
-        quoting = rejected[rejected["reason"] == reason]
-        if len(quoting):
-            named = f"{quoting['id'].iloc[0]!r} the fact {quoting['fact'].iloc[0]!r}, for instance{advice}"
-            lines.append(f"{len(quoting)} {what} for replay are rejected, for they quote a measured fact: {named}")
-    return lines
-
-
-def _quoted(replay: pd.DataFrame, measured: pd.DataFrame) -> pd.Series[str]:
-    """Give the measured row that each text or row for replay quotes; missing where there is none."""
-    texts = replay["text"] if "text" in replay else replay["prompt"] + " " + replay["target"]
-    quotes = Quotes(measured if len(texts) else measured.head(0))
-    return pd.Series(list(map(quotes.in_text, texts)), index=replay.index, dtype="str")
 
 
 def _count(share: float, names: pd.Series[str]) -> int:
@@ -243,7 +159,7 @@ def _groups(rows: pd.DataFrame, *, by_answer: bool) -> np.ndarray:  # type: igno
     places = np.arange(len(rows))
     links = [(places, rows["fact"].map(normal_form)), (places, prompt_keys(rows))]
     if by_answer:
-        answers = _answers(rows)
+        answers = answers_of(rows)
         links.append((np.repeat(places, answers.map(len)), answers.explode()))
     size, edges = len(rows), []
     for ends, names in links:
@@ -256,7 +172,7 @@ def _groups(rows: pd.DataFrame, *, by_answer: bool) -> np.ndarray:  # type: igno
     return found
 
 
-def _answers(rows: pd.DataFrame) -> pd.Series[Any]:
+def answers_of(rows: pd.DataFrame) -> pd.Series[Any]:
     """Give the normal forms of each row's right answers, without the signs around them."""
     names = [[normal_form(one).strip(AROUND) or one for one in rights] for rights in right_answers(rows)]
     return pd.Series(names, index=rows.index)

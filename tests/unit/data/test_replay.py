@@ -10,8 +10,9 @@ import pytest
 from knowtune.checkpoints.base import Base
 from knowtune.common.errors import UserError
 from knowtune.data.prepare import Prepared, prepare
+from knowtune.data.quoting import QUOTING, QUOTING_ROW, count_quoting
 from knowtune.data.raw import Raw, texts_table
-from knowtune.data.replay import QUOTING, QUOTING_ROW, Spare, count_quoting, split_known, split_texts
+from knowtune.data.replay import Spare, split_known, split_texts
 from knowtune.data.same_prompt import prompt_keys
 from knowtune.text.normalize import normal_form
 from tests.unit.data.test_prepare import NO_NOISE, limits, raw
