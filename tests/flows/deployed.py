@@ -104,7 +104,10 @@ class Deployed:
 
 
 def kill_worker(flows: Runner, project: Project) -> None:
-    """Kill the worker of `make serve` and all it has started, once one run is trained and another one is not."""
+    """Kill the worker of `make serve` and all it has started, once one run is trained and another one is not.
+
+    DVC of the first has ended by then: a kill while it writes dvc.lock would leave the lock cut, its result in the cache.
+    """
     lock = project.folder / "dvc.lock"
 
     def entry() -> str:
@@ -113,6 +116,7 @@ def kill_worker(flows: Runner, project: Project) -> None:
 
     before = entry()
     until(lambda: entry() not in ("", before))
+    until(lambda: not any(is_stage(process, "dvc", "train@short") for process in psutil.process_iter()))
     assert any(is_stage(process, "stages.train", "long") for process in psutil.process_iter())
     (worker,) = (p for p in psutil.Process(flows.served_by).children() if "flows.worker" in p.cmdline())
     for process in [worker, *worker.children(recursive=True)]:
