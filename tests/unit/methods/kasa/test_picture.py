@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from knowtune.methods.kasa.picture import draw_singular_values, singular_values
+from knowtune.methods.kasa import picture
+from knowtune.methods.kasa.picture import SHOWN, draw_singular_values, singular_values, spectrum
 from knowtune.methods.kasa.tuner.variant import merged_weight
 from tests.unit.methods.kasa.tuner.models import Layers, attach, gpt2, shake
 
@@ -20,8 +21,7 @@ def test_the_values_are_those_of_whole_decompositions() -> None:
         values = torch.linalg.svdvals(weight)
         found = {what: rows["value"].tolist() for what, rows in table[table["module"] == name].groupby("what")}
         assert sorted(found["dropped"]) == pytest.approx(sorted(values[-3:].tolist()), rel=1e-4)
-        assert found["largest"][0] == pytest.approx(float(values[0]), rel=0.02)
-        assert found["mean"][0] == pytest.approx(float(values.square().mean().sqrt()), rel=1e-5)
+        assert found["base"] == pytest.approx(values.flip(0).tolist(), rel=1e-4)
         change = merged_weight(layer, "default", weight) - weight + (layer.kasa_P["default"] @ layer.kasa_Q["default"])
         assert found["learned"] == pytest.approx(torch.linalg.svdvals(change)[:3].tolist(), rel=1e-3)
 
@@ -29,8 +29,30 @@ def test_the_values_are_those_of_whole_decompositions() -> None:
 def test_a_fresh_adapter_has_learned_nothing_and_conv1d_is_drawn_too() -> None:
     table = singular_values(attach(gpt2()))
     assert (table[table["what"] == "learned"]["value"] == 0).all()
-    picture = draw_singular_values(table)
-    assert picture.startswith("<svg") and "root mean square" in picture and ">learned<" not in picture
+    drawn = draw_singular_values(table)
+    assert drawn.startswith("<svg") and ">the base's<" in drawn and ">learned<" not in drawn
+
+
+@pytest.mark.parametrize("shape", [(500, 300), (300, 500)])
+def test_of_many_values_those_at_even_ranks_are_shown(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    values = torch.linalg.svdvals(weight.double()).flip(0)
+    shown = spectrum(weight)
+    assert len(shown) == SHOWN
+    at = torch.linspace(0, 299, SHOWN).double()
+    assert (shown - values[at.round().long()]).abs().max() <= (values[1:] - values[:-1]).max() + 1e-5
+    assert shown[[0, -1]].tolist() == pytest.approx(values[[0, -1]].tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(600, 600), (900, 400), (400, 900)])
+def test_of_a_large_weight_the_values_are_estimated(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * torch.linspace(0.2, 2, shape[1])
+    exact = spectrum(weight)
+    monkeypatch.setattr(picture, "WHOLE", 0)
+    estimated = spectrum(weight)
+    assert not torch.equal(estimated, exact)
+    assert float((estimated - exact).abs().max()) < 0.05 * float(exact[-1])
+    assert torch.equal(estimated, spectrum(weight))
 
 
 def test_equal_values_give_equal_bytes() -> None:
