@@ -69,6 +69,8 @@ PARTS = {
         Part(4, "all", PARAREL[4], arms=MATCHED),
         Part(4, "all", curve=(2e-4, 6e-4), arms=("fish-linear-even",)),
         Part(4, "all", curve=(6e-4, 2e-3), arms=("random-linear-even",)),
+        Part(16, "all", PARAREL[16], arms=MATCHED),
+        Part(1, "all", PARAREL[1], arms=MATCHED),
     ),
     "cola": GLUE,
     "sst2": GLUE,
