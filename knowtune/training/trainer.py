@@ -70,6 +70,8 @@ class KnowledgeTrainer(Trainer):
         """Return sum_it w_it l_it / n, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
         prompt = prompt_option(self._plain(model), labels, inputs.get("attention_mask"))
+        # before the forward pass, so that its backward pass comes last, when nothing else is held any more
+        penalty = self.method.penalty(self._plain(model)) if self.method and model.training else None
         outputs = model(**inputs, **prompt)
         each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, targets)
         if not model.training:
@@ -82,7 +84,6 @@ class KnowledgeTrainer(Trainer):
         losses = each.sum(1)  # (batch,)
         num_targets = num_items_in_batch if num_items_in_batch is not None else self.task.objective.num_targets(labels)
         loss = losses.sum() / num_targets
-        penalty = self.method.penalty(self._plain(model)) if self.method else None
         if penalty is not None and not torch.isfinite(penalty):
             raise UserError(f"the penalty is not finite at step {self.state.global_step + 1}")
         self._require_finite(loss, [self.rows.ids[i] for i in index[~torch.isfinite(losses)].tolist()])

@@ -106,7 +106,7 @@ class Deployed:
 def kill_worker(flows: Runner, project: Project) -> None:
     """Kill the worker of `make serve` and all it has started, once one run is trained and another one is not.
 
-    DVC of the first has ended by then: a kill while it writes dvc.lock would leave the lock cut, its result in the cache.
+    DVC of the first has ended by then: a kill while it writes dvc.lock would leave that cut, the result in the cache.
     """
     lock = project.folder / "dvc.lock"
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from knowtune.common.errors import UserError
 
@@ -65,7 +66,8 @@ def penalty(
         if gamma:
             flat = [layer.lora_A[adapter_name].weight for layer in layers]
             flat += [layer.lora_B[adapter_name].weight.T for layer in layers]
-            lost = gamma * orthogonality(flat, form)
+            # what it makes of A and B is made again in the backward pass, not kept while the model's is under way
+            lost = gamma * checkpoint(orthogonality, flat, form, use_reentrant=False, preserve_rng_state=False)
             total = lost if total is None else total + lost
     return total / len(layers) if total is not None and reduction == "mean" else total
 

@@ -143,6 +143,19 @@ class TestLoss:
         assert torch.allclose(fitted.model.model.norm.weight, 0.9 * norm, atol=1e-6)  # type: ignore[union-attr]
         assert fitted.curve[0]["loss"] == pytest.approx(0.5 * float(norm.square().sum()), rel=1e-5)
 
+    def test_a_penalty_is_made_before_the_forward_pass(self, base: Base, work: Path) -> None:
+        """So its backward pass comes last."""
+        order: list[str] = []
+
+        class Noting(Pull):
+            def penalty(self, model: torch.nn.Module) -> torch.Tensor:
+                order.append("penalty")
+                model.register_forward_pre_hook(lambda *_: order.append("forward"))
+                return super().penalty(model)
+
+        descend(base, encoded(base, fact_rows().head(2)), work, Noting(strength=0.5), batch_size=2)
+        assert order == ["penalty", "forward"]
+
     def test_the_validation_loss_has_no_penalty(self, base: Base, work: Path) -> None:
         rows = encoded(base, fact_rows().head(4))
         seed_everything(0)

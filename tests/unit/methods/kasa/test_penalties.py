@@ -85,6 +85,20 @@ def test_at_the_start_it_moves_a_and_ds_and_not_b(form: Any, reduction: Any) -> 
         assert torch.allclose(diagonal.grad, diagonal.detach() / (3 if reduction == "mean" else 1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_it_keeps_nothing_of_the_size_of_a_or_b_for_the_backward_pass(form: Any) -> None:
+    kept: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        lost = penalty(shake(attach(Layers())), 0.3, 0.2, form=form)
+    assert lost is not None and lost.requires_grad
+    assert sum(tensor.numel() for tensor in kept) <= 3 * 3 + 8  # ds of three layers with rank 3, and factors
+
+
 def test_bfloat16_is_added_up_in_float32() -> None:
     diagonals = [torch.full((3,), 1.0 + 2**-7, dtype=torch.bfloat16) for _ in range(100)]
     assert float(singular_values(diagonals)) == pytest.approx(300 * (1 + 2**-7) ** 2, rel=1e-6)
