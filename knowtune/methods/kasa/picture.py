@@ -84,7 +84,7 @@ def quadrature(tall: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         length = vector.norm(dim=0)
         if step:
             matrices[step, step - 1] = matrices[step - 1, step] = length
-        basis[step] = vector / length
+        basis[step] = vector / length.clamp(min=torch.finfo(length.dtype).tiny)  # 0 where W's rank is used up
         vector = tall.T @ (tall @ basis[step])
         matrices[step, step] = (basis[step] * vector).sum(dim=0)
         for _ in range(2):  # once is not enough where little is left
@@ -106,7 +106,7 @@ def draw_singular_values(table: pd.DataFrame) -> str:
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     axes = figure.subplots()
     kinds = dict(list(table.groupby("what")))
-    base = kinds["base"]
+    base = table[table["what"] == "base"]  # none is left of a weight of zeros
     ends = base["position"] - 0.3, base["position"] + 0.3, base["position"] * math.nan
     lines = np.stack(ends, axis=1).ravel(), base["value"].repeat(3)  # one path for all, and so a small file
     axes.plot(*lines, color="0.6", linewidth=0.6, label="the base's")

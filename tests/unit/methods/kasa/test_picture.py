@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
@@ -53,6 +54,20 @@ def test_of_a_large_weight_the_values_are_estimated(shape: tuple[int, int], monk
     assert not torch.equal(estimated, exact)
     assert float((estimated - exact).abs().max()) < 0.05 * float(exact[-1])
     assert torch.equal(estimated, spectrum(weight))
+
+
+@pytest.mark.parametrize(("rank", "smallest"), [(0, 0.0), (5, 0.0), (400, 1.0)])
+def test_a_weight_without_full_rank_is_estimated_too(
+    rank: int, smallest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture, "WHOLE", 0)
+    generator = torch.Generator().manual_seed(5)
+    left = torch.linalg.qr(torch.randn(500, 400, generator=generator)).Q
+    right = torch.linalg.qr(torch.randn(400, 400, generator=generator)).Q
+    shown = spectrum(left[:, :rank] @ right[:rank])  # singular values 1, as many as the rank
+    assert float(shown[0]) == pytest.approx(smallest, abs=1e-3)
+    assert float(shown[-1]) == pytest.approx(1.0 if rank else 0.0, abs=1e-3)
+    assert "svg" in draw_singular_values(pd.DataFrame({"module": "w", "what": "base", "value": shown.tolist()}))
 
 
 def test_equal_values_give_equal_bytes() -> None:
