@@ -1,4 +1,4 @@
-"""Mix the merged models of several runs into one, seed by seed: first with first, second with second.
+"""Mix merged models into one: those of several runs seed by seed, first with first, or all seeds of all runs.
 
 Mixtures depend on the whole folder of merged models, because DVC cannot put a list of names into a stage's deps.
 """
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, params: Params) -> None:
-    """Mix the seeds position by position; a mixture is named after the first run's seed."""
+    """Mix what belongs together; a mixture is named after the first seed of its first run."""
     from knowtune.common.errors import unknown
     from knowtune.common.files import write_json
     from knowtune.merging.choose import CURVE, choose, curve_table, trace_curve
@@ -48,11 +48,10 @@ def run(args: argparse.Namespace, params: Params) -> None:
     settings = params.mixtures[args.name]
     base = open_base(params, args.base)
     member = member_class(MIXTURES, "mixture", settings.strategy)(**settings.options)
-    weights = settings.weights or [1.0] * len(settings.runs)
     choice, norms, curves = member.choice, {}, {}
     if choice is not None:
         _warn_of_replayed(args.name, settings, params)
-    for sources in _seeds(settings, params, args.merged):
+    for sources, weights in _seeds(settings, params, args.merged):
         seed = sources[0].name
         where: Any = (sources, weights, base, args.out / seed, settings.seed)
         mixture = member
@@ -72,11 +71,18 @@ def run(args: argparse.Namespace, params: Params) -> None:
         write_json(args.out / "alpha.json", _numbers(table))
 
 
-def _seeds(settings: MixtureParams, params: Params, merged: Path) -> list[list[Path]]:
-    """List the merged models that become one, seed by seed; `merge.keep: best` leaves one seed of a run."""
+def _seeds(settings: MixtureParams, params: Params, merged: Path) -> list[tuple[list[Path], list[float]]]:
+    """List the merged models that become one, with a weight for each; `merge.keep: best` leaves one seed of a run.
+
+    Where all seeds become one model, those of a run share its weight.
+    """
     folders = [[merged / run / f"seed-{seed}" for seed in params.runs[run].seeds] for run in settings.runs]
     kept = [[folder for folder in of_run if folder.is_dir()] for of_run in folders]
-    return [list(sources) for sources in zip(*kept, strict=True)]
+    weights = settings.weights or [1.0] * len(kept)
+    if settings.seeds == "all":
+        shared = [weight / len(of_run) for weight, of_run in zip(weights, kept, strict=True) for _ in of_run]
+        return [([folder for of_run in kept for folder in of_run], shared)]
+    return [(list(sources), weights) for sources in zip(*kept, strict=True)]
 
 
 def _mixed(where: tuple[Any, ...], mixture: Mixture) -> torch.nn.Module:

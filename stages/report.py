@@ -133,7 +133,7 @@ def _mixture(folder: Path, params: Params, name: str) -> Model:
     from knowtune.evaluation.report.contents import Model
 
     mixture, metrics = params.mixtures[name], read_json(folder / "metrics.json")
-    entry = Entry(name, f"{mixture.strategy} of {', '.join(mixture.runs)}", None, None, metrics["summary"])
+    entry = Entry(name, f"{mixture.strategy} of {mixture.sources}", None, None, metrics["summary"])
     chosen = pd.DataFrame(metrics["curve"]) if "curve" in metrics else None
     given = mixture.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return Model(entry, read_rows(folder / "examples.jsonl"), None, chosen, metrics.get("retention", {}), params=given)

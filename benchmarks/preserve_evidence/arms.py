@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from benchmarks.preserve_evidence.interpolations import MIXTURES
@@ -38,6 +38,11 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
         "replay": {"from": "known", "share": 1.0},
         "distill": {"on": ["replay", "self"], "share": 0.25},
     },
+    "more replay + self + ewc": {
+        "replay": {"from": "known", "share": 1.0},
+        "distill": {"on": "self", "share": 0.25},
+    }
+    | ewc(EWC),
     "replay + ewc": {"replay": REPLAY} | ewc(EWC),
     "self + ewc": OWN | ewc(EWC),
     "replay + distil both + ewc": BOTH | ewc(EWC),
@@ -96,6 +101,27 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Averaged(Arm):
+    """Trainings that differ by their seed alone, averaged; the first of them is that of the arm alone.
+
+    Args:
+        copies: how many.
+    """
+
+    copies: int = 3
+
+    @property
+    def name(self) -> str:
+        """Name it apart from one training."""
+        return f"{super().name}, {self.copies} averaged"
+
+    @property
+    def alone(self) -> Arm:
+        """The arm of which several trainings are averaged."""
+        return Arm(**{each.name: getattr(self, each.name) for each in fields(Arm)})
+
+
+@dataclass(frozen=True)
 class Part:
     """Trainings of some arms.
 
@@ -113,6 +139,11 @@ class Part:
 def of_parts(method: str, *names: str) -> list[Arm]:
     """Make arms of a method from names in PRESERVE."""
     return [Arm(method, name, PRESERVE[name]) for name in names]
+
+
+def averaged(arm: Arm) -> list[Arm]:
+    """Make the arm that averages several trainings of another one, and leave that beside it."""
+    return [Averaged(**vars(arm)), arm]
 
 
 def masked(
@@ -178,6 +209,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
 }
 HIGHER = {"embedded": {"lora": (8e-3,), "full": (1.6e-3,)}}  # of plain training beside; not mixed
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
+AVERAGED = SHIPPED[1:]  # the same, of the arm whose trainings are averaged
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED_RATE = 1.6e-3  # an anchor slows learning: at a higher rate its arms learn as much as the others
@@ -225,6 +257,9 @@ def stories() -> list[Part]:
         Part(of_parts("lora", "self", "ewc", "replay + distil both"), lora),
         Part(rivals("lora"), lora),
         Part(of_parts("full", "replay", "replay + ewc", WHOLE), full),
+        Part(averaged(*of_parts("full", "more replay + self + ewc")), AVERAGED),
+        Part([Averaged("lora", "plain")], rates["lora"][1:3]),
+        Part([Averaged("full", "plain")], rates["full"][1:3]),
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +18,8 @@ import torch
 from benchmarks.evidence.bench import BATCH, SEEDS, Bench
 from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.measuring import machine, peak_memory
-from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, Arm, Part
-from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
+from benchmarks.preserve_evidence.arms import BUDGETS, METHODS, Arm, Averaged, Part
+from benchmarks.preserve_evidence.interpolations import MIXTURES, average_in, mixed
 from benchmarks.preserve_evidence.kept import Keeper
 from benchmarks.preserve_evidence.materials import Task
 from knowtune.common.files import text_digest
@@ -37,6 +37,8 @@ from knowtune.training.dataset import encode
 from knowtune.training.fit import seed_everything
 from knowtune.training.reweighting import Plan, open_reweighting
 from knowtune.training.weights import Weighting
+
+COPY = 1000  # from one seed to the next, of trainings that are averaged
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,42 @@ class PreserveBench(Bench):
 
     def train(self, setting: Setting) -> None:
         """Train and judge one setting, and its mixtures."""
-        arm, label = self.arms[setting.arm], str(setting)
+        arm = self.arms[setting.arm]
+        if isinstance(arm, Averaged):
+            self.average(arm, setting)
+            return
+        model, costs = self.fitted(arm, setting)
+        scores = self.keep(arm, setting, model, costs)
+        if any(part.mixed and arm in part.arms and setting.learning_rate == part.rates[-1] for part in self.parts):
+            self.mix(self.method(arm).fold(model), setting, scores)
+
+    def average(self, arm: Averaged, setting: Setting) -> None:
+        """Train several times, with seeds of their own, and judge the average of all; the first one alone, too."""
+        tuned, costs, alone = None, [], replace(setting, arm=arm.alone.name)
+        for copy in range(arm.copies):
+            own = replace(alone, seed=setting.seed + COPY * copy)
+            model, cost = self.fitted(arm.alone, own)
+            if own in self.settings() and self.key(own) not in self.store.records:
+                self.keep(arm.alone, own, model, cost)
+            folded = self.method(arm.alone).fold(model)
+            costs.append(cost)
+            tuned = folded if tuned is None else average_in(tuned, folded, copy + 1)
+        summed = {key: sum(cost[key] for cost in costs) for key in ("cpu", "wall", "ready")}
+        memory = max(cost["memory"] for cost in costs)
+        self.keep(arm, setting, tuned, {**costs[0], **summed, "memory": memory})
+
+    def keep(self, arm: Arm, setting: Setting, model: Any, costs: Mapping[str, Any]) -> dict[str, Any]:
+        """Judge a trained model and keep the piece; return what it scores."""
+        scores = self.score(self.judge(model))
+        self.add(
+            "training", self.key(setting), **asdict(setting), metrics=scores, **costs, machine=machine(),
+            **self.look(arm, model),
+        )  # fmt: skip
+        return scores
+
+    def fitted(self, arm: Arm, setting: Setting) -> tuple[Any, dict[str, Any]]:
+        """Train one setting; return the model, its method attached, and what it took."""
+        label = str(setting)
         method = self.method(arm)
         started = time.process_time()
         mask = self.mask(arm, setting.seed) if arm.selector else None
@@ -118,14 +155,8 @@ class PreserveBench(Bench):
                 preservation=preservation, reweighting=reweighting,
             )  # fmt: skip
             memory = peak()
-        scores = self.score(self.judge(fitted.model))
-        if any(part.mixed and arm in part.arms and setting.learning_rate == part.rates[-1] for part in self.parts):
-            self.mix(method.fold(fitted.model), setting, scores)
-        self.add(
-            "training", self.key(setting), **asdict(setting), metrics=scores, cpu=cpu, wall=wall, ready=ready,
-            memory=memory, steps=fitted.num_steps, num_trainable=fitted.num_trainable, machine=machine(),
-            **self.look(arm, fitted.model),
-        )  # fmt: skip
+        counts = {"steps": fitted.num_steps, "num_trainable": fitted.num_trainable}
+        return fitted.model, {"cpu": cpu, "wall": wall, "ready": ready, "memory": memory, **counts}
 
     def method(self, arm: Arm) -> Method:
         """Make an arm's method."""

@@ -1,4 +1,4 @@
-"""Mixtures of a trained model with its base, in memory: each costs a judgement and no training.
+"""Mixtures in memory, of a trained model with its base or of several: each costs a judgement and no training.
 
 At alpha 1 a mixture is the trained model.
 """
@@ -47,3 +47,19 @@ def mixed(tuned: Any, base: Any, mixture: Mixture) -> Iterator[Any]:
         finally:
             for name, tensor in own.items():
                 tensor.copy_(kept[name])
+
+
+@torch.no_grad()
+def average_in(mean: Any, model: Any, number: int) -> Any:
+    """Take one more model into a running mean.
+
+    Args:
+        mean: the mean of all models before, folded; it changes.
+        model: the next one, folded.
+        number: how many it is the mean of then.
+    """
+    own = weights_of(model)
+    for name, tensor in weights_of(mean).items():
+        if tensor.is_floating_point():
+            tensor.lerp_(own[name], 1 / number)
+    return mean

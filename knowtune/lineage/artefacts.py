@@ -149,9 +149,13 @@ class _Maker:
             self.graph.add(merged, [adapter, self.base])
 
     def add_mixture(self, name: str, mixture: Mapping[str, Any]) -> None:
-        """Add a mixture's models: the n-th of each run's merged ones become its n-th, named after the first run's."""
+        """Add a mixture's models, named after the first run's.
+
+        The n-th of each run's merged ones become its n-th, or all of all runs the only one.
+        """
         groups = [self.graph.of("merged", run) for run in mixture.get("from", [])]
-        for sources in zip(*groups, strict=False):
+        everything = [node for of_run in groups for node in of_run]
+        for sources in [everything] if mixture.get("seeds") == "all" and everything else zip(*groups, strict=False):
             seed = sources[0].name.partition("/")[2]
             folder = _below(self.at.mixed, name)
             node = Node("mixture", f"{name}/{seed}", f"mix@{name}", folder and f"{folder}/{seed}")

@@ -215,9 +215,8 @@ def _merged(facts: Mapping[str, Any]) -> str:
 
 def _mixture(facts: Mapping[str, Any]) -> str:
     """Describe a mixture."""
-    return (
-        f"{facts.get('strategy')} of {', '.join(facts.get('from', []))}; weights {_short(facts.get('weights_digest'))}"
-    )
+    sources = f"{'all seeds of ' if facts.get('seeds') == 'all' else ''}{', '.join(facts.get('from', []))}"
+    return f"{facts.get('strategy')} of {sources}; weights {_short(facts.get('weights_digest'))}"
 
 
 def _version(facts: Mapping[str, Any]) -> str:

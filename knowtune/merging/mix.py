@@ -30,14 +30,15 @@ def mix(
 
     Args:
         member: how to combine.
-        folders: one merged model per run.
+        folders: of merged models, RUN/seed-N.
         weights: one per model; normalised to sum 1.
         base: the common base.
         folder: where the mixture goes.
         seed: for what is random in the mixture.
 
     Returns:
-        The L2 norm of each model's task vector and of the mixture's.
+        The L2 norm of each model's task vector, by its run, or by run and seed where several are of one; and of the
+        mixture's.
 
     Raises:
         UserError: a model is composed, damaged, or of another base, or the mixture cannot mix it.
@@ -50,7 +51,8 @@ def mix(
     card = _read_card(folders[-1])
     described = {"base_digest": base.digest, "weights_digest": text_digest(written), **for_serving(card)}
     write_json(folder / MERGED, {"kind": "mixed", **described})
-    names = [source.parent.name for source in folders]
+    runs = [source.parent.name for source in folders]
+    names = runs if len(set(runs)) == len(runs) else [f"{source.parent.name}/{source.name}" for source in folders]
     return {name: value**0.5 for name, value in zip([*names, "mixture"], squares, strict=True)}
 
 

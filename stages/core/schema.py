@@ -460,15 +460,24 @@ class RunParams(MethodParams):
 
 
 class MixtureParams(Section):
-    """A named mixture of runs, or of a single one where the strategy takes one."""
+    """A named mixture of runs, or of a single one where the strategy takes one.
+
+    The n-th seed of each run becomes the mixture's n-th; with `seeds: all`, all seeds of all runs become one model.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
     runs: list[str] = Field(alias="from", min_length=1)
+    seeds: Literal["each", "all"] = Field(default_factory=lambda: "each")
     weights: list[Positive] | None = None
     strategy: str
     options: dict[str, Any] = Field(default_factory=dict)
     seed: Seed = 0
+
+    @property
+    def sources(self) -> str:
+        """Say of what it is mixed."""
+        return f"{'all seeds of ' if self.seeds == 'all' else ''}{', '.join(self.runs)}"
 
 
 class Best(Section):

@@ -217,4 +217,4 @@ def _method_of(candidate: Candidate) -> str:
         kept = ", held to what its base knew" if run.preserve is not None else ""
         return f"Fine-tuned by `{run.type or run.method}` on the selection `{run.selection}`{kept}"
     mixture = params.mixtures[candidate.run]
-    return f"A mixture by `{mixture.strategy}` of {', '.join(mixture.runs)}"
+    return f"A mixture by `{mixture.strategy}` of {mixture.sources}"

@@ -16,10 +16,21 @@ from benchmarks.evidence.comparisons import GRID_SEED
 from benchmarks.evidence.store import Store, read_latest
 from benchmarks.measuring import peak_memory
 from benchmarks.preserve_evidence import goals, page, results
-from benchmarks.preserve_evidence.arms import BUDGETS, PARTS, PRESERVE, Arm, Part, arms_of, masked, of_parts, order_of
-from benchmarks.preserve_evidence.bench import PreserveBench, Setting
+from benchmarks.preserve_evidence.arms import (
+    BUDGETS,
+    PARTS,
+    PRESERVE,
+    Arm,
+    Averaged,
+    Part,
+    arms_of,
+    masked,
+    of_parts,
+    order_of,
+)
+from benchmarks.preserve_evidence.bench import COPY, PreserveBench, Setting
 from benchmarks.preserve_evidence.correlations import correlations
-from benchmarks.preserve_evidence.interpolations import MIXTURES, mixed
+from benchmarks.preserve_evidence.interpolations import MIXTURES, average_in, mixed
 from benchmarks.preserve_evidence.materials import METRICS, Task
 from cli.proposing.keeping import plain_beside
 from knowtune.checkpoints.base import Base
@@ -235,6 +246,33 @@ OTHERS = [
         protect={"from": ["self"], "share": 0.5, "form": "contrast"},
     ),
 ]
+
+
+def test_an_average_is_of_trainings_by_seeds_of_their_own_and_the_first_is_the_arm_alone(
+    task: Task, tmp_path: Path
+) -> None:
+    alone, averaged = Arm("full", "plain"), Averaged("full", "plain", copies=2)
+    bench = PreserveBench(task, [Part([averaged, alone], (1e-3,))], tmp_path, num_seeds=1)
+    models = [bench.fitted(alone, Setting(alone.name, seed, 1e-3))[0] for seed in (0, COPY)]
+    expected = bench.score(bench.judge(average_in(*models, 2)))
+    bench.run()
+    assert bench.left() == 0
+    pieces = {(piece["arm"], piece["seed"]): piece for piece in pieces_of(tmp_path, "training")}
+    assert list(pieces) == [
+        ("full: plain", GRID_SEED), ("full: plain, 2 averaged", GRID_SEED),
+        ("full: plain", 0), ("full: plain, 2 averaged", 0),
+    ]  # fmt: skip
+    one, two = pieces["full: plain", 0], pieces["full: plain, 2 averaged", 0]
+    assert two["metrics"] == expected != one["metrics"]
+    assert two["cpu"] > one["cpu"]
+
+
+def test_a_running_mean_is_the_mean(base: Base) -> None:
+    models = [base.model() for _ in range(3)]
+    for number, model in enumerate(models):
+        torch.nn.init.constant_(model.get_input_embeddings().weight, float(number**2))
+    mean = average_in(average_in(models[0], models[1], 2), models[2], 3)
+    assert torch.allclose(mean.get_input_embeddings().weight, torch.tensor(5 / 3))
 
 
 @pytest.mark.parametrize("arm", OTHERS, ids=lambda arm: arm.name)

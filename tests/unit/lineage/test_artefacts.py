@@ -38,6 +38,15 @@ def test_seeds_that_were_not_merged_have_no_model_and_mixtures_take_pairs(graph:
     }  # fmt: skip
 
 
+def test_a_mixture_of_all_seeds_has_one_model_that_reads_every_one(find: Callable[[str], Path | None]) -> None:
+    mixtures = {"soup": {**PARAMS["mixtures"]["soup"], "seeds": "all"}}
+    graph = make_graph({**PARAMS, "mixtures": mixtures}, LAYOUT, find)
+    (soup,) = graph.of("mixture")
+    merged = {node.name for run in PARAMS["mixtures"]["soup"]["from"] for node in graph.of("merged", run)}
+    assert {node.name for node in graph.back([soup]).of("merged")} == merged
+    assert " of all seeds of " in "\n".join(table_of(graph.back([soup]).as_dict()["nodes"]))
+
+
 def test_a_card_that_is_gone_or_damaged_is_named(find: Callable[[str], Path | None], tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"kind":')
 

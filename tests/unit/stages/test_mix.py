@@ -26,9 +26,12 @@ Mix = Callable[..., Path]
 
 @pytest.fixture
 def mix(base: Base, tmp_path: Path) -> Mix:
-    """Give a run of the stage on one run of two seeds: the first lost all that the base knew, the second nothing."""
-    for seed, factor in ((0, -1.0), (1, 1.0)):
-        model, folder = base.model(), tmp_path / "merged" / "lora" / f"seed-{seed}"
+    """Give a run of the stage on one run of two seeds: the first lost all that the base knew, the second nothing.
+
+    Beside it is a run of one seed that lost nothing either.
+    """
+    for name, factor in (("lora/seed-0", -1.0), ("lora/seed-1", 1.0), ("full/seed-0", 1.0)):
+        model, folder = base.model(), tmp_path / "merged" / name
         with torch.no_grad():
             model.get_output_embeddings().weight.mul_(factor)
         model.save_pretrained(folder)
@@ -38,6 +41,7 @@ def mix(base: Base, tmp_path: Path) -> Mix:
     def go(preserve: dict[str, Any] | None = None, **options: Any) -> Path:
         raw = load_params(ROOT / "tests/data/params.yaml").model_dump(by_alias=True, exclude_unset=True)
         raw["runs"]["lora"] |= {"seeds": [0, 1], "preserve": preserve}
+        raw["runs"]["full"] |= {"seeds": [0]}
         raw["mixtures"] = {"wise": {"from": ["lora"], **options}}
         places = {"validation": tmp_path / "rows.jsonl", "replay": tmp_path / "rows.jsonl", "base": base.folder}
         out = tmp_path / "out"
@@ -89,3 +93,25 @@ def test_a_run_that_read_the_rows_of_the_choice_is_named(
     mix(preserve={"distill": {"on": source}}, strategy="interpolate", options={"alpha": [0.25, 1.0]})
     caution = "mix wise: CAUTION: lora read in training the known rows that alpha is chosen on"
     assert (caution in capsys.readouterr().err) == warned
+
+
+@pytest.mark.parametrize(
+    ("options", "share", "sources"),
+    [
+        ({}, 0.0, ["lora/seed-0", "lora/seed-1"]),
+        ({"from": ["lora", "full"], "weights": [1.0, 3.0]}, 0.75, ["lora/seed-0", "lora/seed-1", "full/seed-0"]),
+    ],
+)
+def test_all_seeds_become_one_model_and_those_of_a_run_share_its_weight(
+    options: dict[str, Any], share: float, sources: list[str], mix: Mix, base: Base
+) -> None:
+    out = mix(strategy="average", seeds="all", **options)
+    assert sorted(path.name for path in out.iterdir()) == ["norms.json", "seed-0"]
+    found = open_merged(out / "seed-0", base).get_output_embeddings().weight
+    assert torch.allclose(found, share * base.model().get_output_embeddings().weight, atol=1e-6)
+    assert set(read_json(out / "norms.json")["seed-0"]) == {*sources, "mixture"}
+
+
+def test_an_alpha_is_chosen_of_all_seeds_together(mix: Mix) -> None:
+    out = mix(strategy="interpolate", seeds="all", options={"alpha": [0.25, 0.75]})
+    assert list(read_json(out / "alpha.json")) == ["seed-0"]

@@ -247,8 +247,18 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     ),
     (
         lambda p: p["mixtures"]["soup"].update({"from": ["lora"]}),
-        "mixtures.soup.from: got 1 run; allowed: 2 or more; interpolate and lines take a single one too",
+        "mixtures.soup.from: got 1 run; allowed: 2 or more; interpolate and lines take a single one too, and any "
+        "strategy with `seeds: all`",
     ),
+    (
+        lambda p: p["mixtures"]["soup"].update({"from": ["lora"], "seeds": "all"}) or p["runs"]["lora"].update(seeds=[0]),
+        "mixtures.soup.seeds: got 'all' of 1 seed; allowed: runs with 2 or more in all",
+    ),
+    (
+        lambda p: p["mixtures"]["soup"].update({"from": ["lora"], "seeds": "all"}) or p["merge"].update(keep="best"),
+        "mixtures.soup.seeds: got 'all' of 1 seed; allowed: merge.keep: all, for best leaves one seed of each run",
+    ),
+    (lambda p: p["mixtures"]["soup"].update(seeds="both"), "mixtures.soup.seeds: got 'both'; allowed: 'each' or 'all'"),
     (
         lambda p: (
             p["mixtures"].update(wise={"from": ["lora"], "strategy": "interpolate", "options": {"alpha": [0.5, 1.0]}})
