@@ -27,6 +27,7 @@ PRESERVE: dict[str, dict[str, Any]] = {  # parts -> `preserve` of a run
     "known": {"distill": {"on": "known", "share": 0.5}},
     "l2": {"anchor": {"form": "l2", "weight": L2}},
     "ewc": ewc(EWC),
+    "firm ewc": ewc(3 * EWC),
     "strong ewc": ewc(10 * EWC),
     "replay + self": {"replay": REPLAY} | OWN,
     "replay + distil both": BOTH,
@@ -210,6 +211,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
 HIGHER = {"embedded": {"lora": (8e-3,), "full": (1.6e-3,)}}  # of plain training beside; not mixed
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
 AVERAGED = SHIPPED[1:]  # the same, of the arm whose trainings are averaged
+FIRM = (2e-4, 2.5e-4)  # and of that without data: a firmer anchor slows learning
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED_RATE = 1.6e-3  # an anchor slows learning: at a higher rate its arms learn as much as the others
@@ -236,6 +238,9 @@ def embedded() -> list[Part]:
         Part([replace(arm, method="wide mask") for arm in core], wide),
         Part(of_parts("lora", *COMBINED), lora),
         Part(of_parts("lora", "text", "known", "replay + self"), lora),
+        Part([Averaged("lora", "plain")], lora),
+        Part([Averaged("full", "plain")], full),
+        Part([Averaged("full", "ewc", PRESERVE["ewc"])], (*full, ANCHORED_RATE)[1:]),
     ]
 
 
@@ -258,6 +263,7 @@ def stories() -> list[Part]:
         Part(rivals("lora"), lora),
         Part(of_parts("full", "replay", "replay + ewc", WHOLE), full),
         Part(averaged(*of_parts("full", "more replay + self + ewc")), AVERAGED),
+        Part(averaged(*of_parts("full", "firm ewc")), FIRM),
         Part([Averaged("lora", "plain")], rates["lora"][1:3]),
         Part([Averaged("full", "plain")], rates["full"][1:3]),
     ]

@@ -19,6 +19,7 @@ from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, beside_best,
 from benchmarks.preserve_evidence.results import DRIFT, LEARNED, LOST, PLAIN_LORA, TaskResults, read_results
 from benchmarks.preserve_evidence.shortcomings import shortcomings
 from benchmarks.preserve_evidence.texts import (
+    AVERAGES,
     CLAIMS,
     COSTS,
     EQUAL,
@@ -36,7 +37,9 @@ from benchmarks.preserve_evidence.texts import (
 from knowtune.common.statistics import mean_interval
 
 SHOWN = (LEARNED, "reliability", LOST, DRIFT, "kl_to_base", "kl_to_base_prompts")
-PARTS_CLAIMS, RIVAL_CLAIMS, MASK_CLAIMS = (CLAIMS[kind] for kind in ("parts", "rivals", "masks"))
+PARTS_CLAIMS, RIVAL_CLAIMS, AVERAGE_CLAIMS, MASK_CLAIMS = (
+    CLAIMS[kind] for kind in ("parts", "rivals", "averages", "masks")
+)
 
 
 def write_page(work: Path, docs: Path) -> None:
@@ -68,6 +71,8 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from switched_off(every)
     yield from ["", "## The plainest rivals", "", *RIVALS, ""]
     yield from claims_table(every, RIVAL_CLAIMS)
+    yield from ["", "## The average of several trainings", "", *AVERAGES, ""]
+    yield from claims_table(every, AVERAGE_CLAIMS)
     yield from ["", "## Protected masks", "", *MASKS, ""]
     yield from claims_table(every, MASK_CLAIMS)
     yield from ["", "## What does the divergence predict?", "", *PREDICTS, ""]

@@ -27,7 +27,8 @@ fewer epochs.
 | distil both (twice) | distillation on the replayed rows and on the base's sequences (of weight 2) |
 | more replay | a row for each row of a step, and half as many of the base's sequences |
 | l2 | an anchor of all weights alike |
-| ewc (strong) | an anchor by the base's Fisher information about its own sequences (ten times as strong): no data |
+| ewc (firm, strong) | an anchor by the base's Fisher information about its own sequences (three, ten times as strong): no data |
+| 3 averaged | the mean of three models, trained alike but for the seed: a mixture with `seeds: all` |
 | protected | a mask that leaves out the entries with the most Fisher information about what must stay |
 
 Known facts are split by fact: half of them may be replayed, and *forgotten* is measured on the other
@@ -65,6 +66,11 @@ RIVALS = """\
 A lower learning rate is in every comparison above: it is plain training's curve. What else needs no
 preservation: fewer epochs, the epoch with the lowest validation loss, weights by the base's loss
 (FLOW), and mixtures of the trained model with its base, over alpha.""".split("\n")
+
+AVERAGES = """\
+Trainings that differ by their seed alone (order, replayed rows, an adapter's random start) are averaged
+weight by weight ([model soups](https://arxiv.org/abs/2203.05482)). Three cost three times as much; the
+model that comes out costs what one does.""".split("\n")
 
 MASKS = """\
 A tenth of all parameters is trained, of a wide mask three tenths: random ones, those with the most
@@ -131,6 +137,10 @@ CLAIMS: dict[str, list[Claim]] = {
         Claim("plain, LiNeS", "plain", "LiNeS is better than a lower learning rate"),
         Claim("plain, LiNeS", "plain, interpolated", "LiNeS is better than interpolation"),
         Claim("plain, interpolated", "self", "interpolation is better than distillation without data"),
+    ],
+    "averages": [
+        Claim("plain, 3 averaged", "plain", "the average of three plain trainings is better than one"),
+        Claim("ewc, 3 averaged", "ewc", "the average of three anchored trainings is better than one"),
     ],
     "masks": [
         Claim(_HALF, "random", "protection helps random masks, without data"),
