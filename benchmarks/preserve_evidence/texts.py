@@ -27,7 +27,7 @@ fewer epochs.
 | distil both (twice) | distillation on the replayed rows and on the base's sequences (of weight 2) |
 | more replay | a row for each row of a step, and half as many of the base's sequences |
 | l2 | an anchor of all weights alike |
-| ewc (firm, strong) | an anchor by the base's Fisher information about its own sequences (three, ten times as strong): no data |
+| ewc (firm, strong) | an anchor by Fisher information about the base's own sequences (three, ten times as strong) |
 | 3 averaged | the mean of three models, trained alike but for the seed: a mixture with `seeds: all` |
 | protected | a mask that leaves out the entries with the most Fisher information about what must stay |
 

@@ -53,8 +53,9 @@ def link_models(
                 tags = {OUT: lineage.outs[out]["md5"], PATH: f"{out}/{name}", SEED: name}
                 book.client.set_logged_model_tags(model.model_id, tags)
                 made.setdefault(name, []).append(model)
+    pools = any(key.endswith(f"{member}.seeds") and value == "all" for key, value in flatten(note["params"]))
     for name, (run, seed) in runs.items():
-        inputs = [model for model in read if name in ("", model.tags.get(SEED))]
+        inputs = [model for model in read if pools or name in ("", model.tags.get(SEED))]
         before = book.client.get_run(run)
         known = {model.model_id for model in (before.inputs.model_inputs if before.inputs else ())}
         fresh = [LoggedModelInput(model.model_id) for model in inputs if model.model_id not in known]

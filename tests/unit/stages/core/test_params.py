@@ -251,7 +251,9 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         "strategy with `seeds: all`",
     ),
     (
-        lambda p: p["mixtures"]["soup"].update({"from": ["lora"], "seeds": "all"}) or p["runs"]["lora"].update(seeds=[0]),
+        lambda p: (
+            p["mixtures"]["soup"].update({"from": ["lora"], "seeds": "all"}) or p["runs"]["lora"].update(seeds=[0])
+        ),
         "mixtures.soup.seeds: got 'all' of 1 seed; allowed: runs with 2 or more in all",
     ),
     (
