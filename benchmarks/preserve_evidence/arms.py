@@ -211,7 +211,7 @@ RATES: dict[str, dict[str, tuple[float, ...]]] = {
 HIGHER = {"embedded": {"lora": (8e-3,), "full": (1.6e-3,)}}  # of plain training beside; not mixed
 SHIPPED = (1e-4, 1.25e-4, 1.5e-4)  # rates of the larger task's arm with most of everything
 AVERAGED = SHIPPED[1:]  # the same, of the arm whose trainings are averaged
-FIRM = (2e-4, 2.5e-4)  # and of that without data: a firmer anchor slows learning
+FIRM = (2e-4, 2.5e-4, 3e-4)  # and of that without data: a firmer anchor slows learning
 COMBINED = ("replay", "l2", "ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED = ("ewc", "replay + ewc", "self + ewc", WHOLE)
 ANCHORED_RATE = 1.6e-3  # an anchor slows learning: at a higher rate its arms learn as much as the others
@@ -240,7 +240,6 @@ def embedded() -> list[Part]:
         Part(of_parts("lora", "text", "known", "replay + self"), lora),
         Part([Averaged("lora", "plain")], lora),
         Part([Averaged("full", "plain")], full),
-        Part([Averaged("full", "ewc", PRESERVE["ewc"])], (*full, ANCHORED_RATE)[1:]),
     ]
 
 

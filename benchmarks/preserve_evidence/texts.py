@@ -140,7 +140,6 @@ CLAIMS: dict[str, list[Claim]] = {
     ],
     "averages": [
         Claim("plain, 3 averaged", "plain", "the average of three plain trainings is better than one"),
-        Claim("ewc, 3 averaged", "ewc", "the average of three anchored trainings is better than one"),
     ],
     "masks": [
         Claim(_HALF, "random", "protection helps random masks, without data"),

@@ -125,7 +125,7 @@ def toy(params: dict[str, Any]) -> None:
         "full": {
             "selection": "clean",
             "method": "full",
-            "seeds": [0, 1],
+            "seeds": [0],
             "training": {"learning_rate": 0.001},
             "preserve": {
                 "replay": {"from": "text"},
@@ -177,8 +177,7 @@ def toy(params: dict[str, Any]) -> None:
         "bounds": {"forgotten": 0.5, "numbers": 0.5},
         "rejects": {"planted": 0.5, "unreviewed": 0.5},
     }
-    ties = {"strategy": "ties", "options": {"density": 0.5}}
-    params["mixtures"] = {"soup": {"from": ["lora", "full"], "seeds": "all", **ties}}
+    params["mixtures"] = {"soup": {"from": ["lora", "full"], "strategy": "ties", "options": {"density": 0.5}}}
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

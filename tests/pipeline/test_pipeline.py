@@ -296,7 +296,7 @@ def test_new_members_are_a_file_and_a_line_each_and_retrain_nothing(project: Pro
         params["runs"]["fresh"] = {"selection": "clean", "method": "fresh", "seeds": [0]}
         params["filters"]["fresh"] = {"strategy": ["clean", "fresh"], "allow_lost": True}
         params["selections"]["fresh"] = {"filter": "fresh", "strategy": "fresh"}
-        params["mixtures"]["blend"] = {"from": ["lora", "full"], "seeds": "all", "strategy": "fresh"}
+        params["mixtures"]["blend"] = {"from": ["lora", "full"], "strategy": "fresh"}
         params["evaluate"]["metrics"].append("fresh")
 
     project.change(use)
