@@ -238,8 +238,6 @@ def embedded() -> list[Part]:
         Part([replace(arm, method="wide mask") for arm in core], wide),
         Part(of_parts("lora", *COMBINED), lora),
         Part(of_parts("lora", "text", "known", "replay + self"), lora),
-        Part([Averaged("lora", "plain")], lora),
-        Part([Averaged("full", "plain")], full),
     ]
 
 
@@ -264,7 +262,6 @@ def stories() -> list[Part]:
         Part(averaged(*of_parts("full", "more replay + self + ewc")), AVERAGED),
         Part(averaged(*of_parts("full", "firm ewc")), FIRM),
         Part([Averaged("lora", "plain")], rates["lora"][1:3]),
-        Part([Averaged("full", "plain")], rates["full"][1:3]),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmarks.evidence.claims import split_learned, tally
 from benchmarks.evidence.comparisons import Comparison
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_cells
-from benchmarks.preserve_evidence.arms import HIGHER, METHODS, PARTS, RATES, WHOLE, WITHOUT
+from benchmarks.preserve_evidence.arms import HIGHER, METHODS, PARTS, RATES, WHOLE, WITHOUT, Averaged, arms_of
 from benchmarks.preserve_evidence.correlations import correlation_table
 from benchmarks.preserve_evidence.figures import draw_frontier
 from benchmarks.preserve_evidence.goals import GOALS, WITHOUT_DATA, beside_best, reached_at
@@ -37,9 +38,7 @@ from benchmarks.preserve_evidence.texts import (
 from knowtune.common.statistics import mean_interval
 
 SHOWN = (LEARNED, "reliability", LOST, DRIFT, "kl_to_base", "kl_to_base_prompts")
-PARTS_CLAIMS, RIVAL_CLAIMS, AVERAGE_CLAIMS, MASK_CLAIMS = (
-    CLAIMS[kind] for kind in ("parts", "rivals", "averages", "masks")
-)
+PARTS_CLAIMS, RIVAL_CLAIMS, MASK_CLAIMS = (CLAIMS[kind] for kind in ("parts", "rivals", "masks"))
 
 
 def write_page(work: Path, docs: Path) -> None:
@@ -72,7 +71,7 @@ def lines(results: Sequence[TaskResults]) -> Iterator[str]:
     yield from ["", "## The plainest rivals", "", *RIVALS, ""]
     yield from claims_table(every, RIVAL_CLAIMS)
     yield from ["", "## The average of several trainings", "", *AVERAGES, ""]
-    yield from claims_table(every, AVERAGE_CLAIMS)
+    yield from averages(results)
     yield from ["", "## Protected masks", "", *MASKS, ""]
     yield from claims_table(every, MASK_CLAIMS)
     yield from ["", "## What does the divergence predict?", "", *PREDICTS, ""]
@@ -165,6 +164,21 @@ def switched_off(every: Sequence[Comparison]) -> Iterator[str]:
     part = max(gains, key=gains.__getitem__)
     yield from ["", f"So the first to switch off, where learning matters most, is {part}: without it most is learned."]
     yield "What a part keeps at equal learning is shown only where the third column has a verdict."
+
+
+def averages(results: Sequence[TaskResults]) -> Iterator[str]:
+    """Yield a line for each rate of each arm that averages trainings: what it adds to the first of them alone."""
+    metrics = (LEARNED, LOST, DRIFT)
+    yield f"| task | arm | rate | seeds | {LEARNED} | {LOST} ↓ | {DRIFT} ↓ |"
+    yield "| --- " * 7 + "|"
+    for result in results:
+        for arm in filter(lambda arm: isinstance(arm, Averaged), arms_of(result.name).values()):
+            one, rates = arm.alone.name, {rate for own in result.comparison.seeds(arm.name).values() for rate in own}
+            for rate in sorted(rates):
+                comparison = replace(result.comparison, chosen={arm.name: rate, one: rate})
+                found = [comparison.difference(arm.name, one, metric) for metric in metrics]
+                texts = [markdown.difference_text(each) for each in found]
+                yield f"| {result.name} | {arm.name} | {rate:g} | {len(found[0].seeds)} | {' | '.join(texts)} |"
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:

@@ -70,7 +70,8 @@ preservation: fewer epochs, the epoch with the lowest validation loss, weights b
 AVERAGES = """\
 Trainings that differ by their seed alone (order, replayed rows, an adapter's random start) are averaged
 weight by weight ([model soups](https://arxiv.org/abs/2203.05482)). Three cost three times as much; the
-model that comes out costs what one does.""".split("\n")
+model that comes out costs what one does. Beside it stands the first of the three, at the same rate:
+differences by seed.""".split("\n")
 
 MASKS = """\
 A tenth of all parameters is trained, of a wide mask three tenths: random ones, those with the most
@@ -137,9 +138,6 @@ CLAIMS: dict[str, list[Claim]] = {
         Claim("plain, LiNeS", "plain", "LiNeS is better than a lower learning rate"),
         Claim("plain, LiNeS", "plain, interpolated", "LiNeS is better than interpolation"),
         Claim("plain, interpolated", "self", "interpolation is better than distillation without data"),
-    ],
-    "averages": [
-        Claim("plain, 3 averaged", "plain", "the average of three plain trainings is better than one"),
     ],
     "masks": [
         Claim(_HALF, "random", "protection helps random masks, without data"),
