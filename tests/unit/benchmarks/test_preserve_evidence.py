@@ -153,6 +153,16 @@ def test_a_goal_is_beside_plain_lora_and_milder_without_data(tmp_path: Path) -> 
     )
 
 
+def test_an_average_is_held_against_the_first_of_its_trainings_rate_by_rate(tmp_path: Path) -> None:
+    one, three = "full: firm ewc", "full: firm ewc, 3 averaged"
+    pieces = [*trained(one, PLAIN), *trained(three, {1.0: (0.35, 0.1), 2.0: (0.6, 0.3)})]
+    lines = list(page.averages([read(tmp_path, pieces, "stories3m-facts")]))[2:]
+    assert [line.split(" | ")[1:6] for line in lines] == [
+        [three, "1", "3", "**+5.0 ± 0.0** better", "**-10.0 ± 0.0** better"],
+        [three, "2", "3", "+0.0 ± 0.0", "**-20.0 ± 0.0** better"],
+    ]
+
+
 def test_what_is_switched_off_is_counted_over_methods_and_tasks(tmp_path: Path) -> None:
     whole, without = {1.0: (0.3, 0.0), 2.0: (0.5, 0.1)}, {1.0: (0.3, 0.1), 2.0: (0.6, 0.3)}
     found = []
