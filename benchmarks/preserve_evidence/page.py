@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.evidence import markdown
 from benchmarks.evidence.claims import split_learned, tally
-from benchmarks.evidence.comparisons import Comparison
+from benchmarks.evidence.comparisons import MIN_SEEDS, Comparison
 from benchmarks.evidence.numbers import format_metric, metric_heads, versions
 from benchmarks.evidence.tables import claims_table, equal_learning_table, mean_cells
 from benchmarks.preserve_evidence.arms import HIGHER, METHODS, PARTS, RATES, WHOLE, WITHOUT, Averaged, arms_of
@@ -177,8 +177,9 @@ def averages(results: Sequence[TaskResults]) -> Iterator[str]:
             for rate in sorted(rates):
                 comparison = replace(result.comparison, chosen={arm.name: rate, one: rate})
                 found = [comparison.difference(arm.name, one, metric) for metric in metrics]
-                texts = [markdown.difference_text(each) for each in found]
-                yield f"| {result.name} | {arm.name} | {rate:g} | {len(found[0].seeds)} | {' | '.join(texts)} |"
+                if len(found[0].seeds) >= MIN_SEEDS:
+                    texts = [markdown.difference_text(each) for each in found]
+                    yield f"| {result.name} | {arm.name} | {rate:g} | {len(found[0].seeds)} | {' | '.join(texts)} |"
 
 
 def costs(results: Sequence[TaskResults]) -> Iterator[str]:
