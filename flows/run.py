@@ -14,6 +14,7 @@ from flows.graph import Node, lock_entries, read_graph, sort_lock
 from stages.core.params import load_params
 from stages.core.pipeline import CHECK
 from stages.core.room import room_for
+from stages.runner.warm import warm_up
 from stages.tracking import drain
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _work(
     from flows.server import ServerLostError
 
     known = lock_entries(folder)
+    warm_up(environment)  # beside a server that starts
     try:
         state = _run_flow(folder, nodes, environment, server, workers, force)
     except ServerLostError as error:

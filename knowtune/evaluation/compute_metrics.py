@@ -23,9 +23,9 @@ def reads_whole_answers(names: Sequence[str]) -> bool:
     return any(member_class(METRICS, "metric", name).reads_whole_answers for name in names)
 
 
-def reads_base(names: Sequence[str]) -> bool:
-    """Tell whether one of the named metrics compares distributions with the base's."""
-    return any(member_class(METRICS, "metric", name).reads_base for name in names)
+def reads_base(names: Sequence[str]) -> set[str]:
+    """Tell where the named metrics compare distributions with the base's: "texts", "prompts"."""
+    return {where for name in names for where in member_class(METRICS, "metric", name).reads_base}
 
 
 def compute_metrics(names: Sequence[str], judged: Judged) -> dict[str, float]:

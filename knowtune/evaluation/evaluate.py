@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from knowtune.evaluation.compute_metrics import compute_metrics, reads_whole_answers
+from knowtune.evaluation.compute_metrics import compute_metrics, reads_base, reads_whole_answers
 from knowtune.evaluation.divergence import prompt_divergences, text_divergences
 from knowtune.evaluation.results import Results, beside_base
 from knowtune.evaluation.retention import changes
@@ -97,12 +97,14 @@ def judge_model(
         model, tokenizer, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts"
     )
     if pristine is not None:
-        new, beside = on.examples[on.examples["kind"] == "generalisation"], (model, pristine, tokenizer)
-        judged = judged.join(prompt_divergences(*beside, new, batch_size, f"{label}: prompts beside the base"))
-        kl = text_divergences(
-            *beside, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts beside the base"
-        )
-        read = read.assign(kl=kl)
+        compared, beside = reads_base(on.metrics), (model, pristine, tokenizer)
+        if "prompts" in compared:
+            new = on.examples[on.examples["kind"] == "generalisation"]
+            judged = judged.join(prompt_divergences(*beside, new, batch_size, f"{label}: prompts beside the base"))
+        if "texts" in compared:
+            texts = on.texts["text"].tolist()
+            kl = text_divergences(*beside, texts, batch_size, longest, f"{label}: texts beside the base")
+            read = read.assign(kl=kl)
     examples = pd.concat([on.examples[EXAMPLE_COLUMNS], judged], axis=1)
     return Results(examples, pd.concat([on.texts[["id"]], read], axis=1), states)
 

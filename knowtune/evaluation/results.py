@@ -28,7 +28,7 @@ class Results:
     Args:
         examples: id, fact, relation, kind, target, aliases, correct, loss; of a classifier predicted; where some
             have an old answer old_loss; where a metric reads answers also answer and distance; and where one reads the
-            base prompt_kl and prompt_tokens.
+            base on prompts prompt_kl and prompt_tokens.
         texts: id, num_tokens, and of a language model loss; where a metric reads the base kl.
         states: of a classifier, mean-pooled states of each text  # (text, hidden).
     """

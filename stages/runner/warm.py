@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ def forward(module: str, argv: list[str]) -> int | None:
             return None
         connection.settimeout(None)
         return _outcome(module, connection)
+
+
+def warm_up(environment: Mapping[str, str]) -> None:
+    """Let the warm process of an environment import now, while something else is awaited, for the stages to come."""
+    with contextlib.suppress(OSError, KeyError), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(environment[SOCKET])  # whoever asks for nothing starts it all the same
 
 
 def _outcome(module: str, connection: socket.socket) -> int:

@@ -21,10 +21,10 @@ class Judged:
     Args:
         examples: columns id, fact, relation, kind, target, aliases, correct, loss, base_correct, base_loss; for a
             classifier also predicted; where some have an old answer, also old_loss, NaN where there is none; where a
-            metric reads answers, also answer, distance, base_answer, base_distance; where one reads the base, also
-            prompt_kl (nats per token) and prompt_tokens, NaN but for generalisation.
+            metric reads answers, also answer, distance, base_answer, base_distance; where one reads the base on
+            prompts, also prompt_kl (nats per token) and prompt_tokens, NaN but for generalisation.
         texts: columns id, num_tokens; for a language model also loss (nats per token) and base_loss, and where a metric
-            reads the base kl (nats per token).
+            reads the base on texts kl (nats per token).
         states: for a classifier, mean-pooled states of each text  # (text, hidden).
         base_states: the same of the pristine base.
         labels: of a classification, in their order.
@@ -46,7 +46,7 @@ class Metric(Member):
 
     reads_answers: ClassVar[bool] = False  # whether examples must have answers in words and their distances
     reads_whole_answers: ClassVar[bool] = False  # whether answers must go on beyond the length of what is right
-    reads_base: ClassVar[bool] = False  # whether the base's distributions must stand beside the model's
+    reads_base: ClassVar[tuple[str, ...]] = ()  # where the base's distributions stand beside: texts, prompts
     needs: ClassVar[tuple[str, ...]] = ()  # rows that the source must give, without which it says nothing: "known"
 
     tasks: ClassVar[tuple[str, ...]]

@@ -14,7 +14,7 @@ class KLToBase(Metric):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
-    reads_base: ClassVar[bool] = True
+    reads_base: ClassVar[tuple[str, ...]] = ("texts",)
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats per token"
     about: ClassVar[str] = "divergence from the base's next-token distribution on held-out text"

@@ -16,7 +16,7 @@ class KLToBasePrompts(Metric):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("knowledge",)
-    reads_base: ClassVar[bool] = True
+    reads_base: ClassVar[tuple[str, ...]] = ("prompts",)
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[str] = "nats per token"
     about: ClassVar[str] = "divergence from the base's next-token distribution on prompts of new facts"

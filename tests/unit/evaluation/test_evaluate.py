@@ -48,6 +48,14 @@ def test_what_reads_the_base_stands_beside_it(base: Base) -> None:
     assert found.examples["prompt_kl"].isna().tolist() == [True, False] * 6
 
 
+def test_the_base_reads_only_what_a_metric_asks_for(base: Base) -> None:
+    model = base.model()
+    of_texts = judge_model(evaluation_set(["kl_to_base"]), model, base, None, "x", model)
+    assert "kl" in of_texts.texts and "prompt_kl" not in of_texts.examples
+    of_prompts = judge_model(evaluation_set(["kl_to_base_prompts"]), model, base, None, "x", model)
+    assert "kl" not in of_prompts.texts and "prompt_kl" in of_prompts.examples
+
+
 def test_no_answers_where_no_metric_reads_them(base: Base) -> None:
     results = judge_model(evaluation_set(["reliability"]), base.model(), base, None, "x")
     assert not {"answer", "distance"} & set(results.examples)

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.runner.warm import SOCKET, forward, warm_process
+from stages.runner.warm import SOCKET, forward, warm_process, warm_up
 
 ROOT = Path(__file__).resolve().parents[4]
 PATIENCE = 60.0  # seconds
@@ -100,6 +100,22 @@ def test_killed_or_stopped_while_it_imports(toy: Path, number: int) -> None:
         assert (code, times_run(toy)) == (0, 1)
         assert GONE in told
         assert outcome(asker(toy, environment)) == (0, "")  # it is said once
+
+
+def test_it_imports_before_a_stage_asks(toy: Path, warm: dict[str, str]) -> None:
+    (toy / "heavy.py").write_text("open('importing', 'w').close()\n")
+    libraries(toy, "('heavy',)")
+    assert not servers()
+    warm_up(warm)
+    until((toy / "importing").exists)
+    assert len(servers()) == 1
+    assert outcome(asker(toy, warm)) == (0, "")
+    assert len(servers()) == 1
+
+
+def test_there_may_be_no_warm_process(tmp_path: Path) -> None:
+    warm_up({})
+    warm_up({SOCKET: str(tmp_path / "gone")})
 
 
 def test_killed_between_stages(toy: Path, warm: dict[str, str]) -> None:
