@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from knowtune.evaluation.compute_metrics import compute_metrics, reads_base, reads_whole_answers
-from knowtune.evaluation.divergence import prompt_divergences, text_divergences
 from knowtune.evaluation.results import Results, beside_base
 from knowtune.evaluation.retention import changes
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
+from knowtune.tasks.divergence import prompt_divergences
 
 if TYPE_CHECKING:
     import torch
@@ -92,19 +92,14 @@ def judge_model(
         )
         distances = answer_distances(evaluator, tokenizer, on.examples, answers, vectors, on.decoding)
         judged = judged.assign(answer=answers, distance=distances)
-    longest = min(on.max_text_tokens, base.context)
+    compared = reads_base(on.metrics)
+    if pristine is not None and "prompts" in compared:
+        new, beside = on.examples[on.examples["kind"] == "generalisation"], f"{label}: prompts beside the base"
+        judged = judged.join(prompt_divergences(model, pristine, tokenizer, new, batch_size, beside))
+    texts, longest = on.texts["text"].tolist(), min(on.max_text_tokens, base.context)
     read, states = evaluator.read_texts(
-        model, tokenizer, on.texts["text"].tolist(), batch_size, longest, f"{label}: texts"
+        model, tokenizer, texts, batch_size, longest, f"{label}: texts", pristine if "texts" in compared else None
     )
-    if pristine is not None:
-        compared, beside = reads_base(on.metrics), (model, pristine, tokenizer)
-        if "prompts" in compared:
-            new = on.examples[on.examples["kind"] == "generalisation"]
-            judged = judged.join(prompt_divergences(*beside, new, batch_size, f"{label}: prompts beside the base"))
-        if "texts" in compared:
-            texts = on.texts["text"].tolist()
-            kl = text_divergences(*beside, texts, batch_size, longest, f"{label}: texts beside the base")
-            read = read.assign(kl=kl)
     examples = pd.concat([on.examples[EXAMPLE_COLUMNS], judged], axis=1)
     return Results(examples, pd.concat([on.texts[["id"]], read], axis=1), states)
 

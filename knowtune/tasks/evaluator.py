@@ -41,12 +41,13 @@ class Evaluator(ABC):
         batch_size: int,
         max_tokens: int,
         label: str,
+        pristine: torch.nn.Module | None = None,
     ) -> tuple[pd.DataFrame, torch.Tensor | None]:
-        """Read general texts.
+        """Read general texts; beside the pristine base where it is given.
 
         Returns:
-            Per text `num_tokens`, and of a language model `loss` in nats per token; of a model with a head also the
-            mean-pooled hidden states  # (text, hidden).
+            Per text `num_tokens`, and of a language model `loss` in nats per token, beside the base also `kl`; of a
+            model with a head also the mean-pooled hidden states  # (text, hidden).
         """
 
     @abstractmethod

@@ -62,6 +62,7 @@ class HeadEvaluator(Evaluator):
         batch_size: int,
         max_tokens: int,
         label: str,
+        pristine: torch.nn.Module | None = None,
     ) -> tuple[pd.DataFrame, torch.Tensor | None]:
         """Return mean-pooled hidden states; no losses."""
         lengths, states = pooled_states(model, tokenizer, texts, batch_size, max_tokens, label)

@@ -44,9 +44,10 @@ class LanguageModelEvaluator(Evaluator):
         batch_size: int,
         max_tokens: int,
         label: str,
+        pristine: torch.nn.Module | None = None,
     ) -> tuple[pd.DataFrame, torch.Tensor | None]:
         """Return losses; no hidden states."""
-        return read_texts(model, tokenizer, texts, batch_size, max_tokens, label), None
+        return read_texts(model, tokenizer, texts, batch_size, max_tokens, label, pristine), None
 
     def answer(
         self,

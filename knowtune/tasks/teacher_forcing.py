@@ -14,6 +14,7 @@ import torch
 
 from knowtune.common.progress import progress
 from knowtune.models.hidden_states import end_ids, require_room, room
+from knowtune.tasks.divergence import mean_over, token_divergences
 from knowtune.text.batches import batches_by_length, pad
 from knowtune.text.encode_rows import encode_rows, encode_texts, layouts_of
 from knowtune.text.encoded import IGNORE_INDEX
@@ -113,17 +114,27 @@ def read_texts(
     batch_size: int,
     max_tokens: int,
     label: str,
+    pristine: torch.nn.Module | None = None,
 ) -> pd.DataFrame:
-    """Return `loss` (nats per token) and `num_tokens` of each text, cut at `max_tokens`."""
+    """Return `loss` (nats per token) and `num_tokens` of each text, cut at `max_tokens`.
+
+    And `kl` beside the base, where it is given: the mean divergence over the tokens whose loss is measured. The model
+    itself in the base's place gives 0 without a forward pass.
+    """
     ids = encode_texts(tokenizer, texts, min(max_tokens, room(model, tokenizer)))
-    loss, count = [0.0] * len(ids), [0] * len(ids)
+    loss, count, kl = [0.0] * len(ids), [0] * len(ids), [0.0] * len(ids)
     for batch in progress(batches_by_length([len(row) for row in ids], batch_size), label):
-        logits = forward(model, [ids[i] for i in batch])[:, :-1]
-        labels = pad([ids[i] for i in batch], IGNORE_INDEX)[:, 1:]
-        nats = torch.nn.functional.cross_entropy(
+        chosen = [ids[i] for i in batch]
+        logits = forward(model, chosen)[:, :-1]
+        if pristine is not None and pristine is not model:
+            divergences = token_divergences(logits, forward(pristine, chosen)[:, :-1])
+            for i, nats in zip(batch, divergences, strict=True):
+                kl[i] = mean_over(nats, len(ids[i]) - 1)
+        labels = pad(chosen, IGNORE_INDEX)[:, 1:]
+        losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         ).view(labels.shape)
-        for i, total in zip(batch, nats.double().sum(1).tolist(), strict=True):
+        for i, total in zip(batch, losses.double().sum(1).tolist(), strict=True):
             count[i] = max(len(ids[i]) - 1, 1)
             loss[i] = total / count[i]
-    return pd.DataFrame({"loss": loss, "num_tokens": count})
+    return pd.DataFrame({"loss": loss, "num_tokens": count, **({} if pristine is None else {"kl": kl})})

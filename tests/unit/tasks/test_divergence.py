@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from knowtune.checkpoints.base import Base
-from knowtune.evaluation.divergence import prompt_divergences, text_divergences
+from knowtune.tasks.divergence import prompt_divergences
+from knowtune.tasks.teacher_forcing import read_texts
 from knowtune.text.encode_rows import encode_prompts, encode_texts
 from tests.unit.helpers import counted_calls, fact_rows
 
@@ -24,6 +25,12 @@ def models(base: Base) -> tuple[Any, Any]:
     return tuned, pristine
 
 
+def text_divergences(base: Base, tuned: Any, pristine: Any, batch_size: int = 2) -> list[float]:
+    """What reading the texts beside the base gives."""
+    read = read_texts(tuned, base.tokenizer(), TEXTS, batch_size, 8, "x", pristine)
+    return [float(kl) for kl in read["kl"]]
+
+
 def definition(tuned: Any, pristine: Any, ids: list[int], num: int) -> float:
     """Sum p (log p - log q) in double precision, over the first positions of one sequence alone."""
     with torch.no_grad():
@@ -35,7 +42,7 @@ def test_of_texts_each_token_after_the_first_counts(base: Base, models: tuple[An
     ids = encode_texts(base.tokenizer(), TEXTS, 8)
     expected = [definition(*models, row, len(row) - 1) for row in ids]
     for batch_size in (1, 3):  # neither padding nor what stands beside a text matters
-        measured = text_divergences(*models, base.tokenizer(), TEXTS, batch_size, 8, "x")
+        measured = text_divergences(base, *models, batch_size)
         assert measured == pytest.approx(expected, abs=1e-5)
     assert min(expected) > 0.001
 
@@ -51,13 +58,13 @@ def test_of_prompts_the_answers_first_token_counts_too(base: Base, models: tuple
 
 def test_a_copy_of_the_base_does_not_differ(base: Base, models: tuple[Any, Any]) -> None:
     pristine = models[1]
-    assert text_divergences(copy.deepcopy(pristine), pristine, base.tokenizer(), TEXTS, 2, 8, "x") == [0.0] * 3
+    assert text_divergences(base, copy.deepcopy(pristine), pristine) == [0.0] * 3
 
 
 def test_the_base_itself_is_not_run(base: Base, models: tuple[Any, Any]) -> None:
     pristine = models[1]
-    with counted_calls(type(pristine), "forward", 1, AssertionError("it was run")):
-        assert text_divergences(pristine, pristine, base.tokenizer(), TEXTS, 2, 8, "x") == [0.0] * 3
+    with counted_calls(type(pristine), "forward", 3, AssertionError("it was run again")):  # two batches of texts
+        assert text_divergences(base, pristine, pristine) == [0.0] * 3
 
 
 def test_tokens_that_neither_can_write_say_nothing(base: Base, models: tuple[Any, Any]) -> None:
@@ -67,7 +74,7 @@ def test_tokens_that_neither_can_write_say_nothing(base: Base, models: tuple[Any
 
     for model in models:
         model.register_forward_hook(forbid)
-    measured = text_divergences(*models, base.tokenizer(), TEXTS, 2, 8, "x")
+    measured = text_divergences(base, *models)
     assert all(0 < value < 10 for value in measured)
 
 
@@ -75,5 +82,5 @@ def test_a_broken_model_is_not_near_the_base(base: Base, models: tuple[Any, Any]
     tuned, pristine = models
     with torch.no_grad():
         tuned.lm_head.weight[3] = torch.nan
-    measured = text_divergences(tuned, pristine, base.tokenizer(), TEXTS, 2, 8, "x")
+    measured = text_divergences(base, tuned, pristine)
     assert all(value != value for value in measured)
