@@ -113,8 +113,7 @@ class _TopDivergence(torch.autograd.Function):
 def _softmax(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return softmax and logsumexp by one exponential each  # (rows, outputs), (rows, 1)."""
     shares = z.softmax(-1)
-    largest, where = z.max(-1, keepdim=True)
-    return shares, largest - shares.gather(-1, where).log()
+    return shares, z.amax(-1, keepdim=True) - shares.amax(-1, keepdim=True).log()  # of one outcome, the likeliest
 
 
 def _is_barred(logits: torch.Tensor) -> bool:

@@ -39,6 +39,10 @@ QUIET = {  # no telemetry, no chatter; spinning threads would slow a neighbour o
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "OMP_WAIT_POLICY": "passive",
 }
+HEAP = {  # of glibc: a step's large temporaries are taken from memory that is there, instead of fresh pages each time
+    "MALLOC_MMAP_THRESHOLD_": str(2**26),
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+}
 
 
 def forward(module: str, argv: list[str]) -> int | None:
@@ -171,7 +175,7 @@ def _start(folder: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         start_new_session=True,
         pass_fds=[listener.fileno()],
-        env={**os.environ, **QUIET, "OPENBLAS_NUM_THREADS": "1"},  # no thread may live in the parent when it forks
+        env={**HEAP, **os.environ, **QUIET, "OPENBLAS_NUM_THREADS": "1"},  # no thread may live in a parent that forks
     )
     threading.Thread(target=_end_if_stopped, args=(process,), daemon=True).start()
     return process

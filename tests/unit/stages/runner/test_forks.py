@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.runner.warm import SOCKET, forward, warm_process, warm_up
+from stages.runner.warm import HEAP, SOCKET, forward, warm_process, warm_up
 
 ROOT = Path(__file__).resolve().parents[4]
 PATIENCE = 60.0  # seconds
@@ -111,6 +111,17 @@ def test_it_imports_before_a_stage_asks(toy: Path, warm: dict[str, str]) -> None
     assert len(servers()) == 1
     assert outcome(asker(toy, warm)) == (0, "")
     assert len(servers()) == 1
+
+
+def test_it_keeps_its_heap_unless_the_user_says_otherwise(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries(toy, "()")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "77")
+    with warm_process(toy) as environment:
+        assert outcome(asker(toy, environment)) == (0, "")
+        (server,) = servers()
+        found = server.environ()
+    assert found["MALLOC_TRIM_THRESHOLD_"] == "77"
+    assert found["MALLOC_MMAP_THRESHOLD_"] == HEAP["MALLOC_MMAP_THRESHOLD_"]
 
 
 def test_there_may_be_no_warm_process(tmp_path: Path) -> None:
