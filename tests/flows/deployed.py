@@ -150,5 +150,6 @@ def make_block(api: str, url: str) -> str:
     schema = post(f"{api}/block_schemas/filter", json=body).json()[0]["id"]
     data = {"name": "Local", "url": url, "method": "POST", "json_data": {"text": "{{subject}}\n{{body}}"}}
     block = {"name": "local", "block_type_id": kind, "block_schema_id": schema, "data": data}
-    assert post(f"{api}/block_documents/", json=block).status_code == 201
+    made = until(lambda: post_again(f"{api}/block_documents/", block))
+    assert made.status_code == 201, made.text
     return "custom-webhook/local"
