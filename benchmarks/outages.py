@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 from starlette.responses import PlainTextResponse
 
-from flows.graph import lock_entries
+from flows.lock import lock_entries
 from flows.temporary import answers
 from tests.flows.conftest import Flow, Runner, copy_small, free_port
 from tests.pipeline.conftest import ENVIRONMENT, Project

@@ -1,19 +1,17 @@
-"""What DVC knows: the stages, what each needs, what has changed. The only module that speaks DVC's Python interface.
+"""What DVC knows: the stages, what each needs, what has changed.
 
-That interface is not safe among threads, so all is asked before the first stage starts, and from one thread.
+DVC's Python interface is not safe among threads, so all is asked before the first stage starts, and from one thread.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from knowtune.common.errors import UserError, unknown
-from knowtune.common.files import whole
 from stages.core.lock import mend_lock
 
 
@@ -72,45 +70,12 @@ def _node(stage: Any, graph: Any) -> Node:
     )
 
 
-def sort_lock(folder: Path, known: list[str], order: Iterable[str]) -> None:
-    """Bring dvc.lock into the order that a sequential run leaves; parallel stages write it in the order they end.
-
-    Args:
-        folder: the project or a workspace.
-        known: the entries that were there before, in their order; they keep their places.
-        order: the stages in DVC's order; new entries follow in it.
-    """
-    from dvc.repo import Repo
-
-    lock = folder / "dvc.lock"
-    if not lock.is_file():
-        return
-    with Repo(str(folder)) as repo, repo.lock:
-        text = lock.read_text(encoding="utf-8")
-        entries = {entry["stage"]: entry[0] for entry in ENTRY.finditer(text)}
-        names = dict.fromkeys(name for name in (*known, *order, *entries) if name in entries)
-        rest = iter(names)
-        ordered = ENTRY.sub(lambda _: entries[next(rest)], text)
-        if ordered != text:
-            with whole(lock) as part:
-                part.write_text(ordered, encoding="utf-8")
-
-
 def mend_lock_in_turn(folder: Path) -> None:
     """Mend dvc.lock while no DVC process writes it; where there is no copy, DVC says what is wrong with it."""
     from dvc.lock import make_lock
 
     with make_lock(str(folder / ".dvc/tmp/lock"), wait=True), suppress(UserError):
         mend_lock(folder)
-
-
-ENTRY = re.compile(r"^  (?P<stage>[^ \n][^\n]*):\n(?:    .*\n?)*", re.MULTILINE)
-
-
-def lock_entries(folder: Path) -> list[str]:
-    """Name the stages that dvc.lock remembers, in its order."""
-    lock = folder / "dvc.lock"
-    return [entry["stage"] for entry in ENTRY.finditer(lock.read_text(encoding="utf-8"))] if lock.is_file() else []
 
 
 def _reason(error: BaseException) -> str:

@@ -55,7 +55,7 @@ class Processes:
             force: run it though nothing has changed.
             tell: takes each line of its output as it comes.
         """
-        command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", address]
+        command = [sys.executable, "-m", "flows.dvc", "--wait-for-lock", "repro", "--single-item", address]
         process = self._start([*command, *(["--force"] if force else [])])
         if process is None:
             return Outcome("stopped", "")

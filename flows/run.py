@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.run import show, surroundings
-from flows.graph import Node, lock_entries, read_graph, sort_lock
+from flows.graph import Node, read_graph
+from flows.lock import lock_entries, sort_lock
 from stages.core.params import load_params
 from stages.core.pipeline import CHECK
 from stages.core.room import room_for

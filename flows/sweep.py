@@ -41,7 +41,7 @@ from cli.sweeping.read import read_sweep, refuse_name  # noqa: E402
 from cli.sweeping.shared import EVALUATIONS, closure, default_targets, pieces, stages_of  # noqa: E402
 from cli.sweeping.study import source_of  # noqa: E402
 from cli.sweeping.table import PICTURE, TABLE, Result, read_metrics, show, write_results  # noqa: E402
-from flows.graph import lock_entries  # noqa: E402
+from flows.lock import lock_entries  # noqa: E402
 from flows.points import Runner  # noqa: E402
 from flows.run import fitting_workers  # noqa: E402
 from knowtune.common.errors import UserError  # noqa: E402

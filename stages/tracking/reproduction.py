@@ -147,11 +147,11 @@ def _key(process: psutil.Process) -> str:
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """Recognise `dvc ...`, `python -m dvc ...` and `python /some/where/dvc ...`."""
+    """Recognise `dvc ...`, `python -m dvc ...`, `python -m flows.dvc ...` and `python /some/where/dvc ...`."""
     import psutil
 
     try:
-        return any(Path(word).name == "dvc" for word in process.cmdline()[:3])
+        return any(Path(word).name in ("dvc", "flows.dvc") for word in process.cmdline()[:3])
     except psutil.Error:
         return False
 

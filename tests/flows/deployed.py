@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
-from flows.graph import ENTRY
+from flows.lock import ENTRY
 from stages.core.params import read_yaml, write_yaml
 from tests.flows.conftest import ROOT, Flow, Runner, get, is_stage, post
 from tests.pipeline.conftest import Project
@@ -116,7 +116,7 @@ def kill_worker(flows: Runner, project: Project) -> None:
 
     before = entry()
     until(lambda: entry() not in ("", before))
-    until(lambda: not any(is_stage(process, "dvc", "train@short") for process in psutil.process_iter()))
+    until(lambda: not any(is_stage(process, "flows.dvc", "train@short") for process in psutil.process_iter()))
     assert any(is_stage(process, "stages.train", "long") for process in psutil.process_iter())
     (worker,) = (p for p in psutil.Process(flows.served_by).children() if "flows.worker" in p.cmdline())
     for process in [worker, *worker.children(recursive=True)]:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from flows.artifacts import metric_rows
-from flows.graph import Node, lock_entries, read_graph
+from flows.graph import Node, read_graph
+from flows.lock import lock_entries
 from flows.processes import Outcome, verdict
 from flows.run import would_run
 from flows.states import state_of, worth_another_try

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.graph import lock_entries
+from flows.lock import lock_entries
 from flows.pipeline import project_name
 from flows.temporary import HOME
 from tests.flows.conftest import Flow, Runner, copy_small, run_base
@@ -132,7 +132,7 @@ def test_a_lock_that_a_kill_of_dvc_cut_short_is_mended_in_the_flow(alone: Runner
 
     def kill(line: str, process: psutil.Process) -> None:
         if "| base | base: checkpoint" in line and not cut:
-            (dvc,) = (p for p in process.children() if "dvc" in p.cmdline()[:3])
+            (dvc,) = (p for p in process.children() if "flows.dvc" in p.cmdline()[:3])
             dvc.kill()
             cut.append(fresh.lock())
             (fresh.folder / "dvc.lock").write_bytes(cut[0][:-11])
