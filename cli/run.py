@@ -46,7 +46,7 @@ def run(folder: Path, targets: list[str], *, cold: bool = False, wait: bool = Fa
         UserError: another reproduction is at work here.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    command = [sys.executable, "-m", "flows.dvc", "--wait-for-lock", "repro", *targets]
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *targets]
     with surroundings(folder, cold=cold, wait=wait) as environment:
         code = _finish(subprocess.Popen(command, cwd=folder, env=environment))
         if code not in (0, INTERRUPTED) and (who := dvc_at_work(folder)):

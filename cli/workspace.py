@@ -24,7 +24,7 @@ from knowtune.common.files import whole
 from stages.core.params import PARAMS, read_yaml, write_yaml
 
 PRESETS, WORKSPACES = Path("presets"), Path("workspaces")
-LINKS = ("knowtune", "stages", "cli", "dvc.yaml", ".dvcignore")
+LINKS = ("knowtune", "stages", "cli", "flows", "dvc.yaml", ".dvcignore")
 NO_GIT = "no_scm"  # DVC's own setting
 
 

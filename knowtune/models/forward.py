@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from knowtune.models.kept_logits import logits_option
 from knowtune.models.prompt_mask import prompt_option
-from knowtune.text.batches import pad
+from knowtune.text.batches import num_read, pad
 from knowtune.text.encoded import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -16,27 +17,36 @@ if TYPE_CHECKING:
 
 
 def forward(model: torch.nn.Module, ids: list[list[int]], labels: list[list[int]] | None = None) -> torch.Tensor:
-    """Return the logits of a right-padded batch in float32  # (batch, seq, vocabulary).
+    """Return the logits of a right-padded batch in float32  # (batch, read, vocabulary).
 
     Args:
         model: in any mode.
         ids: tokens of each row.
-        labels: of each row, -100 for its prompt; None for text without one.
+        labels: of each row, -100 for its prompt: only the last positions are read, as many as these need. None for text
+            without a prompt: all are.
     """
     inputs = {"input_ids": pad(ids, 0), "attention_mask": pad([[1] * len(row) for row in ids], 0)}
-    if labels is not None:
-        inputs |= prompt_option(model, pad(labels, IGNORE_INDEX), inputs["attention_mask"])
-    return logits_of(model, inputs)
+    if labels is None:
+        return logits_of(model, inputs)
+    targets = pad(labels, IGNORE_INDEX)
+    inputs |= prompt_option(model, targets, inputs["attention_mask"])
+    return logits_of(model, inputs, num_read(targets))
 
 
-def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return a model's logits in float32: of each token, or of a head  # (batch, seq, vocabulary) or (batch, output).
+def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor], num: int = 0) -> torch.Tensor:
+    """Return a model's logits in float32: of each token, or of a head  # (batch, read, vocabulary) or (batch, output).
 
     Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
+
+    Args:
+        model: in any mode.
+        inputs: of the pass, on any device.
+        num: how many of the last positions are read; 0: all.
     """
     device = next(model.parameters()).device
-    logits: torch.Tensor = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
-    return (logits[:, -inputs["input_ids"].shape[1] :] if logits.ndim == 3 else logits).float().cpu()
+    given = {name: tensor.to(device) for name, tensor in inputs.items()}
+    logits: torch.Tensor = model(**given, **logits_option(model, num)).logits
+    return (logits[:, -(num or inputs["input_ids"].shape[1]) :] if logits.ndim == 3 else logits).float().cpu()
 
 
 def batch_inputs(encoded: Sequence[Encoded | Labelled]) -> dict[str, torch.Tensor]:

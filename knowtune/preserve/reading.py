@@ -19,6 +19,7 @@ import torch
 
 from knowtune.common.errors import UserError
 from knowtune.models.hidden_states import evaluating
+from knowtune.models.kept_logits import logits_option
 from knowtune.models.prompt_mask import prompt_option
 from knowtune.preserve.replay import replay_losses
 from knowtune.preserve.teacher import choose_teacher, first_outputs
@@ -87,12 +88,16 @@ class Reading:
         sequences = [self.stream.sequences[i] for i in drawn if i < len(self.stream.sequences)]
         return {name: tensor.to(device) for name, tensor in self.base.task.inputs(sequences).items()}
 
-    def _prompt(self, model: Any, drawn: list[int], real: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Say where the prompts of some sequences are, to a model that computes by them; a text for a head has none."""
-        if not getattr(model, "takes_prompt_mask", False):
-            return {}
-        targets = self.base.task.objective.targets([self.stream.sequences[i] for i in drawn])
-        return prompt_option(model, targets.to(real.device), real)
+    def _options(self, model: Any, drawn: list[int], real: torch.Tensor) -> dict[str, Any]:
+        """Give what a pass over some sequences takes beside them: where their prompts are, which logits are read."""
+        if self.comparison is not None and not getattr(model, "takes_prompt_mask", False):
+            return self.comparison.options  # all of them are compared; a text for a head has no target to look at
+        objective = self.base.task.objective
+        targets = objective.targets([self.stream.sequences[i] for i in drawn])
+        options = prompt_option(model, targets.to(real.device), real)
+        if self.comparison is not None:
+            return {**options, **self.comparison.options}
+        return {**options, **logits_option(model, objective.num_read(targets))}
 
     def terms(self, model: Any, part: Part, num_tokens: int) -> Iterator[torch.Tensor]:
         """Yield the weighted terms of a micro-batch in the loss of its step, one for each pass.
@@ -110,10 +115,10 @@ class Reading:
         self._note(model, part, whole)
         for number, drawn in enumerate(self._passes(stream.of_part(part), num_tokens)):
             inputs, terms = self._inputs(model, drawn), []
-            prompt = self._prompt(model, drawn, inputs["attention_mask"])
+            options = self._options(model, drawn, inputs["attention_mask"])
             of_base = None if comparison is None else comparison.of_base(model, inputs, drawn)
             with self._mode(model, [self.seed, part.step, part.number, number]):
-                outputs = model(**inputs, **prompt, **({} if comparison is None else comparison.options))
+                outputs = model(**inputs, **options)
             if replay is not None:
                 losses = replay_losses(self.base.task.objective, outputs.logits, [stream.sequences[i] for i in drawn])
                 total = sum(stream.sequences[i].num_learned for i in whole)

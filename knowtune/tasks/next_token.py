@@ -22,8 +22,15 @@ class NextToken(Objective):
         return batches.pad([row.labels for row in encoded], IGNORE_INDEX)
 
     def target_losses(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of each learned token, at the position of the token before it  # (batch, seq)."""
+        """Return the loss of each learned token, at the position of the token before it  # (batch, seq).
+
+        The logits are those of all positions, or of the last `num_read`.
+        """
         return token_losses(logits, targets)
+
+    def num_read(self, targets: torch.Tensor) -> int:
+        """Count from the position before the first learned token on."""
+        return batches.num_read(targets)
 
     def target_mask(self, targets: torch.Tensor) -> torch.Tensor:
         """Return True where the token after this one is learned  # (batch, seq)."""

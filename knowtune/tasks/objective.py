@@ -28,6 +28,10 @@ class Objective(ABC):
     def target_mask(self, targets: torch.Tensor) -> torch.Tensor:
         """Return which of `target_losses` belong to a target  # (batch, targets), bool."""
 
+    def num_read(self, targets: torch.Tensor) -> int:
+        """Count the last positions of a batch whose logits the losses need; 0: all there are."""
+        return 0
+
     @abstractmethod
     def expected_targets(
         self, logits: torch.Tensor, targets: torch.Tensor, draws: int, generators: Sequence[torch.Generator]

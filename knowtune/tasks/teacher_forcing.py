@@ -89,17 +89,18 @@ def judge_old(
 
 
 def judge_logits(logits: torch.Tensor, rows: list[Encoded]) -> tuple[list[bool], list[float], list[bool]]:
-    """Judge targets from logits  # (batch, seq, vocabulary).
+    """Judge targets from logits, of all positions or of those from the first target's on  # (batch, read, vocabulary).
 
     Returns:
         Per row: whether every target token is the first choice, the mean nats per target token, and whether the end
         token is the first choice after them.
     """
-    ids = pad([row.input_ids for row in rows], 0)[:, 1:]
-    mask = pad([row.target_mask for row in rows], False)[:, 1:]
-    ends = pad([[i == row.target_end for i in range(len(row.input_ids))] for row in rows], False)[:, 1:]
+    start = max(len(row.input_ids) for row in rows) - logits.shape[1] + 1  # the token that the first logits predict
+    ids = pad([row.input_ids for row in rows], 0)[:, start:]
+    mask = pad([row.target_mask for row in rows], False)[:, start:]
+    ends = pad([[i == row.target_end for i in range(len(row.input_ids))] for row in rows], False)[:, start:]
     logits = logits[:, :-1]
-    nats = -logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (batch, seq - 1)
+    nats = -logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)  # (batch, read)
     first = logits.argmax(-1) == ids
     right = (first | ~mask).all(1) & mask.any(1)
     mean = (nats * mask).double().sum(1) / mask.sum(1).clamp(min=1)

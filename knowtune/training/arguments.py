@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from knowtune.models.compute import Compute
     from knowtune.training.dataset import Rows
 
-PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps"}  # under their names, as they are
+PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps", "max_validation"}  # as they are
 VALIDATED = 1024  # tokens that a batch of the validation may have in any case: fewer make it slow
 
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from knowtune.common.progress import progress
+from knowtune.models.kept_logits import logits_option
 from knowtune.models.prompt_mask import prompt_option
 from knowtune.semantics.distance import cosine_distance
 from knowtune.tasks.answers import Decoding, answer_distances, answer_rows
@@ -83,12 +84,15 @@ class TokenDistances:
         for batch in progress(batches[process::num_processes], self.label):
             rows = [self.rows.rows[i] for i in batch]
             targets = self.task.objective.targets(rows)  # (batch, seq)
-            inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
+            inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
             # Prompt-learning methods may put virtual tokens first; tokens are aligned at their end.
             inputs |= prompt_option(model, targets.to(device), inputs["attention_mask"])
-            predicted = model(**inputs).logits[:, -targets.shape[1] :].argmax(-1).cpu()  # (batch, seq)
+            num = self.task.objective.num_read(targets) or targets.shape[1]
+            inputs |= logits_option(model, num)
+            predicted = model(**inputs).logits[:, -num:].argmax(-1).cpu()  # (batch, read)
             learned = self.task.objective.target_mask(targets)
-            predicted, right = predicted[learned], targets.roll(-1, 1)[learned]  # (target tokens of the batch,)
+            predicted = predicted[learned[:, -num:]]  # (target tokens of the batch,)
+            right = targets.roll(-1, 1)[learned]
             measured = cosine_distance(self.embeddings[predicted], self.embeddings[right])
             distances[self.rows.positions(batch)] = measured.where(predicted != right, 0.0)
         return distances
@@ -112,8 +116,9 @@ class TargetLosses:
         for batch in progress(batches[process::num_processes], self.label):
             rows = [self.rows.rows[i] for i in batch]
             targets = objective.targets(rows).to(device)  # (batch, seq), or (batch,)
-            inputs = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
+            inputs: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.task.inputs(rows).items()}
             inputs |= prompt_option(model, targets, inputs["attention_mask"])
+            inputs |= logits_option(model, objective.num_read(targets))
             each = objective.target_losses(model(**inputs).logits, targets)  # (batch, targets)
             losses[self.rows.positions(batch)] = each[objective.target_mask(targets)].double().cpu()
         return losses

@@ -16,7 +16,8 @@ class Recipe(BaseModel):
 
     The names are those of `transformers.TrainingArguments`, which takes them as they are; `epochs` is its
     `num_train_epochs`, `batch_size` its `per_device_train_batch_size`. Lengths are in optimiser steps, `batch_size` in
-    rows per forward pass and process.
+    rows per forward pass and process. `max_validation` is ours: so many validation rows are read after each epoch, at
+    equal distances in their table; None: all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -32,6 +33,7 @@ class Recipe(BaseModel):
     logging_steps: Count
     save_steps: Count
     load_best_model_at_end: bool
+    max_validation: Count | None = None
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """Give this recipe with some keys changed.

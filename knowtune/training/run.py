@@ -49,7 +49,7 @@ class Job:
         recipe: how to train.
         seed: of adapter, order and dropout.
         rows: selected rows, of which those to train on have `chosen` true or `train_on` is "all".
-        validation: rows for the validation loss.
+        validation: rows for the validation loss; the recipe says how many of them are read.
         mask: parameter mask, or None.
         start: folder of the adapter that the mask is of, and that training goes on from; None: the mask is of the base.
         reweight: how rows are weighed by their column `distance`; None: all alike.
@@ -109,7 +109,8 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     if not job.method.inside.is_adapter:
         with torch.no_grad(), torch.random.fork_rng():
             first_logits(model.eval(), base, rows, f"{label}: the base cannot be computed", "look at its config.json")
-    validation = encode(tokenizer, job.validation, base, label, virtual) if len(job.validation) else None
+    table = spread(job.validation, job.recipe.max_validation)
+    validation = encode(tokenizer, table, base, label, virtual) if len(table) else None
     training = Training(
         rows=rows, validation=validation, recipe=job.recipe, compute=base.compute, task=base.task, seed=job.seed,
         work=work, method=job.method, reweighting=reweighting, preservation=preservation, label=label,
@@ -122,6 +123,13 @@ def train_seed(job: Job, base: Base, folder: Path, work: Path, dry_run_record: P
     if reweighting is not None:
         write_rows(folder / "weights.jsonl", reweighting.table())
     pd.DataFrame(fitted.curve, columns=["step", "split", "loss"]).to_csv(folder / "curve.csv", index=False)
+
+
+def spread(rows: pd.DataFrame, most: int | None) -> pd.DataFrame:
+    """Take at most so many rows, at equal distances: of all relations, where those stand together."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows.iloc[[i * len(rows) // most for i in range(most)]]
 
 
 def _open_preservation(job: Job, base: Base, virtual_tokens: int) -> Preservation | None:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, Trainer
 from knowtune.common.errors import UserError
 from knowtune.methods.peft_adapters import ADAPTER_WEIGHTS, require_loaded
 from knowtune.methods.peft_warnings import quiet_peft
+from knowtune.models.kept_logits import logits_option
 from knowtune.models.load import overwrite
 from knowtune.models.prompt_mask import prompt_option
 from knowtune.preserve.part import Part
@@ -69,10 +70,14 @@ class KnowledgeTrainer(Trainer):
     ) -> Any:
         """Return sum_it w_it l_it / n, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
-        prompt = prompt_option(self._plain(model), labels, inputs.get("attention_mask"))
+        plain = self._plain(model)
+        options = {
+            **prompt_option(plain, labels, inputs.get("attention_mask")),
+            **logits_option(plain, self.task.objective.num_read(labels)),
+        }
         # before the forward pass, so that its backward pass comes last, when nothing else is held any more
-        penalty = self.method.penalty(self._plain(model)) if self.method and model.training else None
-        outputs = model(**inputs, **prompt)
+        penalty = self.method.penalty(plain) if self.method and model.training else None
+        outputs = model(**inputs, **options)
         each = self.task.objective.target_losses(outputs.logits, labels)  # (batch, targets)
         if not model.training:
             # the evaluation loop averages batches by their rows, so the whole is a mean over target tokens

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from knowtune.checkpoints.base import Base
-from knowtune.tasks.divergence import prompt_divergences
+from knowtune.tasks import divergence
+from knowtune.tasks.divergence import prompt_divergences, token_divergences
 from knowtune.tasks.teacher_forcing import read_texts
 from knowtune.text.encode_rows import encode_prompts, encode_texts
 from tests.unit.helpers import counted_calls, fact_rows
@@ -84,3 +85,16 @@ def test_a_broken_model_is_not_near_the_base(base: Base, models: tuple[Any, Any]
         tuned.lm_head.weight[3] = torch.nan
     measured = text_divergences(base, tuned, pristine)
     assert all(value != value for value in measured)
+
+
+@pytest.mark.parametrize("chunk", [1, 70, 10**6])
+def test_rows_are_compared_a_few_at_a_time(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, of_base = torch.randn(3, 4, 20), torch.randn(3, 4, 20)
+    of_base[1, 2, 5] = -torch.inf
+    p = of_base.softmax(-1)
+    expected = torch.where(p > 0, p * (of_base.log_softmax(-1) - logits.log_softmax(-1)), 0).sum(-1)
+    monkeypatch.setattr(divergence, "CHUNK", chunk)
+    found = token_divergences(logits, of_base)
+    assert found.shape == (3, 4)
+    torch.testing.assert_close(found, expected)
+    assert token_divergences(logits[:, :0], of_base[:, :0]).shape == (3, 0)

@@ -38,6 +38,15 @@ class TestJudgeLogits:
         assert ended == [False, False, False]  # where all tokens are as likely, the first is the choice
         assert loss == pytest.approx([-math.log(0.6), -math.log(0.1), 0.0], rel=1e-6)
 
+    def test_the_logits_from_the_first_target_on_are_enough(self) -> None:
+        rows = [Encoded([0, 1, 2, 3], 2, 3), Encoded([0, 1, 3, 2], 3, 4), Encoded([0, 2, 3], 2, 3)]
+        logits = torch.randn(3, 4, 4)
+        assert judge_logits(logits[:, 1:], rows) == judge_logits(logits, rows)
+        assert judge_logits(logits[:, 2:], rows) != judge_logits(logits, rows)
+
+    def test_rows_of_one_token(self) -> None:
+        assert judge_logits(torch.zeros(1, 1, 4), [Encoded([0], 1, 1)]) == ([False], [0.0], [False])
+
     def test_one_wrong_token_makes_a_target_wrong(self) -> None:
         chances = torch.full((1, 4, 4), 0.1)
         chances[0, 1, 2] = chances[0, 2, 3] = 0.7

@@ -21,7 +21,7 @@ from knowtune.preserve.options import Preserve
 from knowtune.preserve.sources import Material
 from knowtune.text.encoded import Encoded
 from knowtune.training.outputs import RECORD
-from knowtune.training.run import Job, train_seed
+from knowtune.training.run import Job, spread, train_seed
 from tests.unit.helpers import fact_rows, plan, recipe, row, table, with_distances
 
 WOVEN = Imsm(inner={"method": "lora", "options": {"rank": 2, "alpha": 4.0}})  # type: ignore[arg-type]
@@ -96,6 +96,26 @@ def test_twice_equal_bytes_and_no_path(base: Base, tmp_path: Path) -> None:
     for data in one.values():
         assert str(tmp_path).encode() not in data
         assert str(base.folder).encode() not in data
+
+
+def test_fewer_validation_rows_change_nothing_but_their_loss(base: Base, tmp_path: Path) -> None:
+    rows = fact_rows().tail(8).reset_index(drop=True)
+    given = {"all": (rows, None), "few": (rows, 2), "those": (rows.iloc[[0, 4]].reset_index(drop=True), None)}
+    cards, weights = {}, {}
+    for name, (validation, most) in given.items():
+        made = job(validation=validation, recipe=recipe(epochs=2, max_validation=most))
+        train_seed(made, base, tmp_path / name, tmp_path / f"work-{name}")
+        cards[name] = read_json(tmp_path / name / ADAPTER_CARD)["validation_loss"]
+        weights[name] = file_digest(tmp_path / name / "adapter_model.safetensors")
+    assert cards["few"] == cards["those"] != cards["all"]
+    assert len(set(weights.values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("most", "taken"), [(None, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 1, 3]), (1, [0])]
+)
+def test_rows_are_taken_at_equal_distances(most: int | None, taken: list[int]) -> None:
+    assert spread(pd.DataFrame({"n": range(5)}), most)["n"].tolist() == taken
 
 
 def test_without_validation_rows_there_is_no_validation_loss(base: Base, tmp_path: Path) -> None:
