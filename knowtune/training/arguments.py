@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from knowtune.models.compute import Compute
     from knowtune.training.dataset import Rows
 
-PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps", "max_validation"}  # as they are
+OURS = {"max_validation", "length_window"}
+PASSED_ON = set(Recipe.model_fields) - {"epochs", "batch_size", "save_steps", *OURS}  # under their names, as they are
 VALIDATED = 1024  # tokens that a batch of the validation may have in any case: fewer make it slow
 
 

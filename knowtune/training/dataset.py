@@ -71,7 +71,7 @@ class LengthBuckets(torch.utils.data.Sampler[int]):
     Rows are shuffled, sorted by length within windows of `window` batches, cut into batches, and the batches shuffled.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int = 4) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, window: int) -> None:
         """Take the rows' lengths in tokens."""
         self.lengths = torch.tensor(list(lengths))
         self.batch_size, self.seed, self.window, self.epoch = batch_size, seed, window, 0

@@ -144,6 +144,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         preservation=training.preservation,
         steps_before=training.steps_before,
         rows_before=training.rows_before,
+        length_window=training.recipe.length_window,
         model=model,
         args=training_arguments(
             training.recipe,

@@ -16,8 +16,9 @@ class Recipe(BaseModel):
 
     The names are those of `transformers.TrainingArguments`, which takes them as they are; `epochs` is its
     `num_train_epochs`, `batch_size` its `per_device_train_batch_size`. Lengths are in optimiser steps, `batch_size` in
-    rows per forward pass and process. `max_validation` is ours: so many validation rows are read after each epoch, at
-    equal distances in their table; None: all.
+    rows per forward pass and process. Two are ours: of the validation rows,
+    `max_validation` are read after each epoch, at equal distances in their table (None: all); rows of like length meet
+    among `length_window` batches.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -34,6 +35,7 @@ class Recipe(BaseModel):
     save_steps: Count
     load_best_model_at_end: bool
     max_validation: Count | None = None
+    length_window: Count = 4
 
     def with_changes(self, changes: Mapping[str, Any]) -> Recipe:
         """Give this recipe with some keys changed.

@@ -45,16 +45,18 @@ class KnowledgeTrainer(Trainer):
         preservation: Preservation | None,
         steps_before: int = 0,
         rows_before: int = 0,
+        length_window: int,
         **options: Any,
     ) -> None:
         """Take the task, the method whose penalty and groups apply, the rows, their weights, what keeps the base.
 
-        And the steps and rows of earlier phases, so that what is read beside the rows goes on where they ended.
+        And the steps and rows of earlier phases, so that what is read beside the rows goes on where they ended; and
+        among how many batches rows of like length meet.
         """
         super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
         self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
         self.preservation = preservation
-        self.steps_before, self.rows_before = steps_before, rows_before
+        self.steps_before, self.rows_before, self.length_window = steps_before, rows_before, length_window
         self._micro_batch, self._micro_batches = 0, 1  # of the current step
         self.lengths = [len(row.input_ids) for row in rows.rows]
         validation: Rows | None = options["eval_dataset"]
@@ -175,7 +177,7 @@ class KnowledgeTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         """Batch rows of like length: those of a whole step, so that it is the same however it is shared out."""
-        return LengthBuckets(self.lengths, self._rows_per_step(), int(self.args.data_seed or 0))
+        return LengthBuckets(self.lengths, self._rows_per_step(), int(self.args.data_seed or 0), self.length_window)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Use the method's parameter groups where it has some."""

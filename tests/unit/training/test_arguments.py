@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from knowtune.text.encoded import Encoded
-from knowtune.training.arguments import _validation_batch, training_arguments
+from knowtune.training.arguments import OURS, _validation_batch, training_arguments
 from knowtune.training.dataset import Rows
 from tests.unit.helpers import COMPUTE, RECIPE, recipe
 
@@ -23,9 +23,7 @@ def made(folder: Path, *, validates: bool = True, resumes: bool = True, **change
 def test_a_recipe_is_handed_through(tmp_path: Path) -> None:
     changes = {"gradient_accumulation_steps": 3, "warmup_steps": 7, "weight_decay": 0.25, "max_grad_norm": 0.5}
     arguments = made(tmp_path, epochs=2.5, batch_size=6, **changes)
-    given = RECIPE.with_changes({**changes, "logging_steps": 1}).model_dump(
-        exclude={"epochs", "batch_size", "max_validation"}
-    )
+    given = RECIPE.with_changes({**changes, "logging_steps": 1}).model_dump(exclude={"epochs", "batch_size", *OURS})
     assert {key: getattr(arguments, key) for key in given} == given
     assert (arguments.num_train_epochs, arguments.per_device_train_batch_size) == (2.5, 6)
     assert arguments.per_device_eval_batch_size == 6

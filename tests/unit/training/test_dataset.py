@@ -38,7 +38,7 @@ class TestLengthBuckets:
 
     def test_every_row_once(self) -> None:
         assert sorted(self.order()) == list(range(11))
-        assert len(LengthBuckets(self.LENGTHS, 2, 0)) == 11
+        assert len(LengthBuckets(self.LENGTHS, 2, 0, 4)) == 11
 
     def test_batches_are_of_like_length(self) -> None:
         order = self.order()

@@ -6,13 +6,14 @@ import pytest
 from pydantic import ValidationError
 from transformers import TrainingArguments
 
+from knowtune.training.arguments import OURS
 from knowtune.training.recipe import Recipe, ShortTraining
 from tests.unit.helpers import RECIPE
 
 
 def test_the_names_are_those_of_transformers() -> None:
-    ours = {"epochs", "batch_size", "max_validation"}
-    assert set(Recipe.model_fields) - ours <= {field.name for field in fields(TrainingArguments)}
+    others = {"epochs", "batch_size", *OURS}
+    assert set(Recipe.model_fields) - others <= {field.name for field in fields(TrainingArguments)}
 
 
 def test_a_changed_recipe_is_checked() -> None:

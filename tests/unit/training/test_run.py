@@ -111,6 +111,16 @@ def test_fewer_validation_rows_change_nothing_but_their_loss(base: Base, tmp_pat
     assert len(set(weights.values())) == 1
 
 
+def test_rows_of_like_length_meet_within_the_window(base: Base, tmp_path: Path) -> None:
+    rows = pd.concat([fact_rows().head(8), fact_rows().tail(8)], ignore_index=True)
+    weights = set()
+    for window in (1, 4, 40):  # of four batches: more than all are all
+        made = job(rows=rows, recipe=recipe(epochs=1, batch_size=4, length_window=window))
+        train_seed(made, base, tmp_path / f"{window}", tmp_path / f"work-{window}")
+        weights.add(file_digest(tmp_path / f"{window}" / "adapter_model.safetensors"))
+    assert len(weights) == 2
+
+
 @pytest.mark.parametrize(
     ("most", "taken"), [(None, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (5, [0, 1, 2, 3, 4]), (3, [0, 1, 3]), (1, [0])]
 )

@@ -53,7 +53,7 @@ CASES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (
         lambda p: p["training"].update(learning_rat=0.1),
         "training.learning_rat: got an unknown key; allowed: batch_size, epochs, gradient_accumulation_steps, "
-        "learning_rate, load_best_model_at_end, logging_steps, lr_scheduler_type, max_grad_norm, "
+        "learning_rate, length_window, load_best_model_at_end, logging_steps, lr_scheduler_type, max_grad_norm, "
         "max_validation, save_steps, warmup_steps, weight_decay; did you mean 'learning_rate'?",
     ),
     (lambda p: p.update(thread=2), "; did you mean 'threads'?"),
