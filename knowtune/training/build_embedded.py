@@ -96,6 +96,7 @@ def build_base(authored: Authored, build: Build, compute: Compute, folder: Path,
     training = Training(
         rows=rows, recipe=recipe, compute=compute, task=Knowledge(), seed=build.seed, work=work,
         optimizer=MuonAdamW(model, build.learning_rate, recipe.weight_decay), label="base",
+        all_logits=True,  # the evidence is about the base that these sums lead to, byte for byte
     )  # fmt: skip
     fitted = fit(model, training)
     as_pretrained(fitted.model).save_pretrained(folder)

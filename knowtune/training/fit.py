@@ -48,6 +48,7 @@ class Training:
         preservation: what keeps what the base knew, its teacher chosen; None for nothing.
         steps_before: of earlier phases of the same training.
         rows_before: that were learned in these.
+        all_logits: compute the logits of prompts too, which no loss reads: sums end in other last bits without them.
         label: what lines of progress call this training.
     """
 
@@ -64,6 +65,7 @@ class Training:
     preservation: Preservation | None = None
     steps_before: int = 0
     rows_before: int = 0
+    all_logits: bool = False
     label: str = "training"
 
     @property
@@ -145,6 +147,7 @@ def _trainer(model: torch.nn.Module, training: Training, curve: Curve) -> Knowle
         steps_before=training.steps_before,
         rows_before=training.rows_before,
         length_window=training.recipe.length_window,
+        all_logits=training.all_logits,
         model=model,
         args=training_arguments(
             training.recipe,

@@ -46,17 +46,19 @@ class KnowledgeTrainer(Trainer):
         steps_before: int = 0,
         rows_before: int = 0,
         length_window: int,
+        all_logits: bool,
         **options: Any,
     ) -> None:
         """Take the task, the method whose penalty and groups apply, the rows, their weights, what keeps the base.
 
-        And the steps and rows of earlier phases, so that what is read beside the rows goes on where they ended; and
-        among how many batches rows of like length meet.
+        And the steps and rows of earlier phases, so that what is read beside the rows goes on where they ended; among
+        how many batches rows of like length meet; whether logits are computed that the loss does not read.
         """
         super().__init__(data_collator=partial(collate, task=task), train_dataset=rows, **options)
         self.task, self.method, self.rows, self.reweighting = task, method, rows, reweighting
         self.preservation = preservation
-        self.steps_before, self.rows_before, self.length_window = steps_before, rows_before, length_window
+        self.steps_before, self.rows_before = steps_before, rows_before
+        self.length_window, self.all_logits = length_window, all_logits
         self._micro_batch, self._micro_batches = 0, 1  # of the current step
         self.lengths = [len(row.input_ids) for row in rows.rows]
         validation: Rows | None = options["eval_dataset"]
@@ -73,10 +75,8 @@ class KnowledgeTrainer(Trainer):
         """Return sum_it w_it l_it / n, plus the penalty in training; a validation has no weights."""
         labels, index = inputs.pop("labels"), inputs.pop("index")
         plain = self._plain(model)
-        options = {
-            **prompt_option(plain, labels, inputs.get("attention_mask")),
-            **logits_option(plain, self.task.objective.num_read(labels)),
-        }
+        num = 0 if self.all_logits else self.task.objective.num_read(labels)
+        options = {**prompt_option(plain, labels, inputs.get("attention_mask")), **logits_option(plain, num)}
         # before the forward pass, so that its backward pass comes last, when nothing else is held any more
         penalty = self.method.penalty(plain) if self.method and model.training else None
         outputs = model(**inputs, **options)
