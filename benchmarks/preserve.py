@@ -100,6 +100,7 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
     from knowtune.methods.full import Full
     from knowtune.methods.lora import Lora
     from knowtune.models.compute import Compute
+    from knowtune.models.kept_logits import logits_option
     from knowtune.preserve.options import Preserve
     from knowtune.preserve.part import Part
     from knowtune.preserve.preservation import open_preservation
@@ -137,12 +138,13 @@ def make_step(args: argparse.Namespace, method_name: str, arm: str, share: float
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     inputs, objective, number = base.task.inputs(rows), base.task.objective, [0]
     labels = objective.targets(rows)
+    few = logits_option(model, objective.num_read(labels))
 
     def step() -> None:
         if preservation is not None:
             for term in preservation.terms(model, Part(number[0], number[0] * ROWS, ROWS), ROWS * args.row):
                 term.backward()
-        loss = objective.losses(model(**inputs).logits, labels).sum() / sum(row.num_learned for row in rows)
+        loss = objective.losses(model(**inputs, **few).logits, labels).sum() / sum(row.num_learned for row in rows)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
