@@ -7,6 +7,7 @@ and the rest is not looked at. The file is replaced as a whole, so that a kill c
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,9 @@ from flows.lock import ENTRY
 from knowtune.common.files import whole
 
 HEAD = "schema: '2.0'\nstages:\n"  # all that stands before the first entry
+ANCHOR = re.compile(
+    r"&id\d"
+)  # of what params.yaml has twice by an anchor of its own; they are numbered through the file
 
 
 class Entries(dict[str, Any]):
@@ -48,16 +52,20 @@ def modify_lock(path: str, fs: Any = None) -> AbstractContextManager[dict[str, A
     lock = Path(path)
     text = lock.read_text(encoding="utf-8") if lock.name == "dvc.lock" and lock.is_file() else ""
     texts = {entry["stage"]: entry[0] for entry in ENTRY.finditer(text)}
-    plain = bool(texts) and text == HEAD + "".join(texts.values()) and text.endswith("\n")
-    return _by_entries(lock, texts) if plain else modify_yaml(path, fs=fs)
+    plain = bool(texts) and text == HEAD + "".join(texts.values()) and text.endswith("\n") and not ANCHOR.search(text)
+    return _by_entries(lock, texts, fs) if plain else modify_yaml(path, fs=fs)
 
 
 @contextmanager
-def _by_entries(lock: Path, texts: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _by_entries(lock: Path, texts: dict[str, str], fs: Any) -> Iterator[dict[str, Any]]:
     """Give DVC what it asks for, then write what it has put in."""
     entries = Entries(texts)
     yield {"schema": "2.0", "stages": entries}
     written = {name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2] for name, entry in entries.items()}
+    if any(map(ANCHOR.search, written.values())):
+        with modify_yaml(str(lock), fs=fs) as data:
+            data["stages"].update(entries)
+        return
     with whole(lock) as part:
         part.write_text(HEAD + "".join((texts | written).values()), encoding="utf-8")
 

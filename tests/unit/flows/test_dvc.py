@@ -57,6 +57,7 @@ def test_an_entry_is_written_as_dvc_writes_all(changes: dict[str, Any], tmp_path
         "schema: '2.0'\nstages:\n  a:\n    cmd: x\ndatasets: []\n",
         "# a comment\nschema: '2.0'\nstages:\n  a:\n    cmd: x\n",
         "schema: '2.0'\nstages:\n  a:\n    cmd: x",
+        "schema: '2.0'\nstages:\n  a:\n    params:\n      p: &id001\n        x: 1\n      q: *id001\n",
     ],
 )
 def test_a_lock_of_another_shape_is_left_to_dvc(text: str | None, tmp_path: Path) -> None:
@@ -68,6 +69,22 @@ def test_a_lock_of_another_shape_is_left_to_dvc(text: str | None, tmp_path: Path
     entry = {"b": {"cmd": "y"}}
     assert change(ours, entry, modify_lock) == change(theirs, entry, modify_yaml)
     assert load_yaml(ours)["stages"]["b"] == {"cmd": "y"}
+
+
+def test_what_stands_twice_is_numbered_through_the_file(tmp_path: Path) -> None:
+    def shared() -> dict[str, Any]:
+        twice = {"rank": 2}
+        return {"cmd": "x", "params": {"p": {"a": twice, "b": twice}}}
+
+    ours, theirs = tmp_path / "dvc.lock", tmp_path / "theirs/dvc.lock"
+    theirs.parent.mkdir()
+    for path, modify in ((ours, modify_lock), (theirs, modify_yaml)):
+        shutil.copyfile(ROOT / "dvc.lock", path)
+        for name in ("zero", "one", "gate"):
+            change(path, {name: shared()}, modify)
+        change(path, {"base": {"cmd": "y"}}, modify)
+    assert "&id003" in theirs.read_text()
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_what_fails_half_way_leaves_the_lock_as_it_was(tmp_path: Path) -> None:
