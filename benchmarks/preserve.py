@@ -9,7 +9,8 @@ All arms of a comparison take turns in one process, and the ratios are medians o
 memory is taken by one process for each arm, as the highest resident size during the steps less that before them, and
 what the arm itself holds.
 
-stories3m-facts, rank 16, one thread of two quiet cores, times over plain:
+stories3m-facts, rank 16, one thread of two quiet cores, times over a plain step that computed the logits of prompts too
+(it no longer does, so it is shorter, and the ratios are higher):
 
                       LoRA: half  a quarter  equal     full: half  a quarter  equal    memory at most
     replay                  1.90       1.47   2.07           1.86       1.44   2.09              1.15
