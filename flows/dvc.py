@@ -22,9 +22,7 @@ from flows.lock import ENTRY
 from knowtune.common.files import whole
 
 HEAD = "schema: '2.0'\nstages:\n"  # all that stands before the first entry
-ANCHOR = re.compile(
-    r"&id\d"
-)  # of what params.yaml has twice by an anchor of its own; they are numbered through the file
+ANCHOR = re.compile(r"&id\d")  # of what params.yaml has twice by an anchor; numbered through the file
 
 
 class Entries(dict[str, Any]):

@@ -16,9 +16,8 @@ class Recipe(BaseModel):
 
     The names are those of `transformers.TrainingArguments`, which takes them as they are; `epochs` is its
     `num_train_epochs`, `batch_size` its `per_device_train_batch_size`. Lengths are in optimiser steps, `batch_size` in
-    rows per forward pass and process. Two are ours: of the validation rows,
-    `max_validation` are read after each epoch, at equal distances in their table (None: all); rows of like length meet
-    among `length_window` batches.
+    rows per forward pass and process. Two are ours: of the validation rows, `max_validation` are read after each epoch,
+    at equal distances in their table (None: all); rows of like length meet among `length_window` batches.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
